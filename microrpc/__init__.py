@@ -1,0 +1,1 @@
+"""Call functions and move tensors on a microcontroller over a serial port."""

@@ -1,0 +1,146 @@
+"""Every exception that microrpc raises, as one tree under `MicroRpcError`.
+
+Three questions decide the class: could the port be had (`PortError`), did the board or the line fail
+(`BoardError`), or did the caller ask for something that cannot be (`RequestError`)?
+This module imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class MicroRpcError(Exception):
+    """The root: catching it catches everything that microrpc raises on purpose."""
+
+
+# --- the port ---------------------------------------------------------------------------------
+
+
+class PortError(MicroRpcError):
+    """The port cannot be opened or used. `port` is its name as the caller gave it."""
+
+    def __init__(self, port: str, message: str) -> None:
+        super().__init__(message)
+        self.port = port
+
+
+class PortNotFoundError(PortError):
+    """There is no such port."""
+
+
+class PortBusyError(PortError):
+    """Another program holds the port."""
+
+
+class PortPermissionError(PortError):
+    """This user may not open the port."""
+
+
+class PortLostError(PortError):
+    """The port went away while it was open: unplugged, or the other end closed it.
+
+    `may_have_run` says whether the request that was under way may have been executed.
+    """
+
+    def __init__(self, port: str, message: str, *, may_have_run: bool = False) -> None:
+        super().__init__(port, message)
+        self.may_have_run = may_have_run
+
+
+# --- the board and the line -------------------------------------------------------------------
+
+
+class BoardError(MicroRpcError):
+    """The board, or the line to it, did not do what it should."""
+
+
+class HandshakeTimeoutError(BoardError):
+    """No session could be opened, or the board could not be brought in step (docs/protocol.md 2, 6)."""
+
+
+class OutcomeUnknownError(BoardError):
+    """A request was sent and its answer never came or cannot be trusted.
+
+    `may_have_run` is False only where it is certain that the board did not execute the request.
+    The connection itself is usable again when this is raised, unless `needs_reset` is True.
+    """
+
+    def __init__(self, message: str, *, may_have_run: bool = True, needs_reset: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_run = may_have_run
+        self.needs_reset = needs_reset
+
+
+class CallTimeoutError(OutcomeUnknownError):
+    """No answer came within the call's deadline."""
+
+
+class DamagedReplyError(OutcomeUnknownError):
+    """Bytes were damaged on the line while an answer was awaited."""
+
+
+class BoardResetError(OutcomeUnknownError):
+    """The board was reset: its memory is gone, and handles from before are refused."""
+
+
+class RemoteError(BoardError):
+    """The board executed a request and answered with an exception.
+
+    `message` is the board's own text (it may be empty, docs/protocol.md 6), `function` the name of what was
+    called, `code` the name of the packet that was refused, for example "CallFunc".
+    """
+
+    def __init__(self, message: str, *, function: str = "", code: str = "") -> None:
+        where = function or code or "the request"
+        super().__init__(f"{where}: {message or '(the board gave no text)'}")
+        self.message = message
+        self.function = function
+        self.code = code
+
+
+class ProtocolError(BoardError):
+    """The peer sent something that the protocol does not allow. `section` is that of docs/protocol.md."""
+
+    def __init__(self, section: str, message: str) -> None:
+        super().__init__(f"{message} (docs/protocol.md, section {section})")
+        self.section = section
+        self.reason = message
+
+
+# --- the caller -------------------------------------------------------------------------------
+
+
+class RequestError(MicroRpcError):
+    """The caller asked for something that cannot be sent; nothing crossed the line."""
+
+
+class UnsupportedValueError(RequestError):
+    """A value that RPC cannot carry (docs/protocol.md 3)."""
+
+
+class RequestTooLargeError(RequestError):
+    """A request larger than the board's receive buffer; a stock board would die of it (docs/protocol.md 4, 6)."""
+
+    def __init__(self, message: str, *, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class CopyRangeError(RequestError):
+    """A copy that reaches past the end of the tensor, or a block size that is not positive (docs/protocol.md 4)."""
+
+
+class FunctionNotFoundError(RequestError):
+    """Neither the board's global registry nor its system library has a function of that name."""
+
+
+class StaleHandleError(RequestError):
+    """A function or array from before a reset of the board, or one that was freed."""
+
+
+class ClosedError(RequestError):
+    """The connection was closed."""
+
+
+class ProfileError(RequestError):
+    """A board profile is missing or wrong. The message names the file, the key and the reason."""
