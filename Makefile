@@ -1,0 +1,40 @@
+# `make demo` and `make test` work in a fresh clone: whatever they need is installed into .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Made when everything is installed; older than pyproject.toml means: install again.
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test lint bench venv clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED) ## show it all on a simulated board
+	$(BIN)/microrpc demo
+
+test: $(INSTALLED) ## run the tests; ARGS="-k name" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## measure what BENCHMARKS.md quotes
+	$(BIN)/python -m benchmarks $(ARGS)
+
+venv: $(INSTALLED) ## only install into .venv
+
+clean: ## remove everything that was made
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)." \
+			"Name another: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The simulated board: what a microcontroller with microTVM's C runtime does on the line."""

@@ -1,0 +1,134 @@
+"""The simulated board: bytes and time in, bytes out (docs/protocol.md 6).
+
+    device = Device()
+
+    @device.function
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    device.receive(bytes_from_the_line)
+    bytes_for_the_line = device.take_output()
+
+It does no I/O and reads no clock but the one it is given. `loopback.py` and `serve.py` connect it to a host.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Literal, overload
+
+import numpy as np
+
+from firmware_sim.clock import Clock, RealClock, VirtualClock
+from firmware_sim.port import Port, Stats
+from firmware_sim.robust import RobustPort
+from firmware_sim.runtime import RuntimeSession, register_runtime
+from firmware_sim.stock import StockMemory, StockPort
+from microrpc.framing import FrameEncoder
+from microrpc.memory import Memory
+from microrpc.serving import FunctionT, Module, RemoteCallable
+from microrpc.session import encode_log
+
+__all__ = ["Clock", "Device", "Firmware", "RealClock", "Stats", "VirtualClock"]
+
+RegistryName = Literal["system", "global"]
+
+
+class Firmware(enum.StrEnum):
+    """Which receive side a board has."""
+
+    ROBUST = "robust"  # answers or drops whatever arrives
+    STOCK = "stock"  # fails as the real C runtime does (docs/protocol.md 6)
+
+
+class Device:
+    """A board with microTVM's C runtime on it.
+
+    functions: the global registry, with what the runtime registers itself; system_library: where user functions
+    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of its
+    nonces and of random_fill. clock: the time that its functions live in, virtual where none is given.
+
+    It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        packet_size_bytes: int = 2048,
+        heap_bytes: int = 256 * 1024,
+        seed: int = 0,
+        firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
+        clock: Clock | None = None,
+    ) -> None:
+        self.packet_size_bytes = packet_size_bytes
+        self.firmware = Firmware(firmware)
+        self.clock = clock or VirtualClock()
+        self.functions = Module()
+        self.system_library = Module()
+        self.stats = Stats()
+        self._seed = seed
+        self._encoder = FrameEncoder()
+        self._output = bytearray()
+        self._port, self._session = self._build(heap_bytes)
+        rng = np.random.default_rng(seed)
+        register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes)
+        self._port.boot(seed)
+
+    def _build(self, heap_bytes: int) -> tuple[Port, RuntimeSession]:
+        is_stock = self.firmware is Firmware.STOCK
+        session = RuntimeSession(self.functions, StockMemory(heap_bytes) if is_stock else Memory(heap_bytes))
+        make_port = StockPort if is_stock else RobustPort
+        return make_port(session, self._send, self.stats, packet_size_bytes=self.packet_size_bytes), session
+
+    @property
+    def memory(self) -> Memory:
+        """The heap that tensors live in."""
+        return self._session.memory
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the board is silent until it is reset, as stock firmware can be."""
+        return self._port.is_dead
+
+    @overload
+    def function(
+        self, function: FunctionT, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> FunctionT: ...
+
+    @overload
+    def function(
+        self, function: None = None, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> Callable[[FunctionT], FunctionT]: ...
+
+    def function(
+        self, function: RemoteCallable | None = None, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> RemoteCallable:
+        """Decorate a Python function so that a host can call it, under its own name or `name`."""
+        module = {"system": self.system_library, "global": self.functions}[registry]
+        return module.function(function, name=name)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the line and do what they ask for; the answers wait in the output."""
+        self._port.receive(data)
+
+    def take_output(self) -> bytes:
+        """Give the bytes that wait to be sent."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    def log(self, text: str) -> None:
+        """Send a LOG; allowed at any time, also from within a function, before its reply."""
+        if not self._port.is_dead:
+            self._send(encode_log(text))
+
+    def reset(self) -> None:
+        """Press the reset button: memory, handles and session are lost, and the board boots."""
+        self.stats.resets += 1
+        self._session.reset()
+        self._encoder.reset()
+        self._port.boot(self._seed + self.stats.resets)
+
+    def _send(self, payload: bytes) -> None:
+        self._output += self._encoder.encode(payload)

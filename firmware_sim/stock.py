@@ -1,0 +1,224 @@
+"""The receive side of the real C runtime, with everything that is wrong with it (docs/protocol.md 6).
+
+Payload bytes go into the receive buffer as they are unescaped, before anybody knows their crc. What a damaged frame
+left there is taken for the beginning of the next message, so the board answers one message behind. The buffer is
+cleared by a NORMAL message of the current session and by nothing else; a message that it does not want leaves it
+blocked, and the next byte kills the board. Dead, it is deaf until it is reset.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+
+from firmware_sim.port import Stats
+from firmware_sim.unframer import DeadError, Unframer
+from microrpc.codec import PacketCode, Syscall, decode_packet
+from microrpc.datatypes import DataType, Device, OpaqueHandle, Tensor
+from microrpc.errors import ProtocolError
+from microrpc.memory import Memory, OutOfMemoryError
+from microrpc.server import ServerEndpoint, ServerStatus, ServingSession
+from microrpc.serving import FunctionError
+from microrpc.session import HEADER_SIZE_BYTES, MessageType, encode_message, make_session_id, step_nonce
+from microrpc.values import decode_values
+
+_HEADER = struct.Struct("<HB")
+_NBYTES = struct.Struct("<Q")
+_TENSOR_AT = 4  # in a copy's body
+
+
+class StockMemory(Memory):
+    """The heap of the C runtime: an empty block aliases the next one, and running out of memory has no text."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self._empty: list[int] = []
+
+    def alloc(self, size_bytes: int, alignment_bytes: int = 8) -> int:
+        """Allocate first fit; for 0 bytes, give the address that is free next, and leave it free."""
+        try:
+            address = super().alloc(size_bytes, alignment_bytes)
+        except OutOfMemoryError:
+            raise FunctionError("") from None
+        if size_bytes == 0:
+            super().free(address)
+            self._empty.append(address)
+        return address
+
+    def free(self, address: int) -> None:
+        """Free what `alloc` gave."""
+        if address in self._empty:
+            self._empty.remove(address)
+        else:
+            super().free(address)
+
+    def view(self, address: int, size_bytes: int) -> memoryview:
+        """Give `size_bytes` at `address`; no bytes are everywhere."""
+        return super().view(address, size_bytes) if size_bytes else memoryview(bytearray())
+
+    def clear(self) -> None:
+        """Lose everything."""
+        super().clear()
+        self._empty.clear()
+
+
+class StockPort:
+    """The C runtime's framing, session and server, with a receive buffer of `packet_size_bytes`.
+
+    Not modelled: what an address outside its heap does to a real board (it is answered with an exception here).
+    """
+
+    def __init__(
+        self, serving: ServingSession, send: Callable[[bytes], None], stats: Stats, *, packet_size_bytes: int
+    ) -> None:
+        self._send = send
+        self._stats = stats
+        self._capacity = packet_size_bytes
+        self._buffer = bytearray()
+        self._unframer = Unframer(self._write, self._on_frame)
+        self._serving = serving
+        self.is_dead = False
+
+    def boot(self, seed: int) -> None:
+        """Start from nothing: no session, a nonce drawn from `seed`; say TERMINATE."""
+        self.is_dead = False
+        self._nonce = random.Random(seed).randrange(1, 256)
+        self._session_id: int | None = None
+        self._is_blocked = False  # the buffer holds a message that was complete and not wanted
+        self._clear_buffer()
+        self._unframer.reset()
+        self._server = ServerEndpoint(session=self._serving)
+        self._send(encode_message(0, MessageType.TERMINATE_SESSION))
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the line."""
+        try:
+            for byte in data:
+                if self.is_dead:
+                    return
+                self._unframer.feed(byte)
+        except DeadError:
+            self.is_dead = True
+
+    # --- the receive buffer ---------------------------------------------------------------------
+
+    def _write(self, byte: int) -> None:
+        if self._is_blocked:
+            raise DeadError("the receive buffer is busy")
+        if len(self._buffer) == self._capacity:
+            raise DeadError("the receive buffer overflows")
+        self._buffer.append(byte)
+
+    def _read(self, size_bytes: int) -> bytes:
+        data = bytes(self._buffer[self._read_at : self._read_at + size_bytes])
+        self._read_at += len(data)
+        return data
+
+    def _clear_buffer(self) -> None:
+        self._buffer.clear()
+        self._read_at = 0
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _on_frame(self, is_valid: bool) -> None:
+        if not is_valid:
+            self._stats.frames_damaged += 1
+            return
+        self._stats.frames_received += 1
+        header = self._read(HEADER_SIZE_BYTES)
+        if len(header) < HEADER_SIZE_BYTES:
+            self._stats.messages_dropped += 1
+            return
+        session_id, message_type = _HEADER.unpack(header)
+        if message_type == MessageType.START_SESSION_INIT:
+            self._on_init(session_id & 0xFF)
+        elif message_type == MessageType.START_SESSION_REPLY:
+            if session_id >> 8 and self._read(1):
+                self._session_id = None
+        elif message_type == MessageType.TERMINATE_SESSION:
+            self._session_id = None
+        elif message_type == MessageType.NORMAL and session_id == self._session_id:
+            self._serve(session_id)
+        else:
+            self._stats.messages_dropped += 1
+            self._is_blocked = True
+
+    def _on_init(self, initiator_nonce: int) -> None:
+        if initiator_nonce and self._read(1):  # whatever version it is
+            self._nonce = step_nonce(self._nonce)
+            self._session_id = make_session_id(initiator_nonce, self._nonce)
+            self._send(encode_message(self._session_id, MessageType.START_SESSION_REPLY, b"\x01"))
+
+    def _serve(self, session_id: int) -> None:
+        """Execute the one packet at the read cursor, and forget whatever else the buffer holds."""
+        nbytes = self._read(_NBYTES.size)
+        body = bytes(self._buffer[self._read_at :])
+        if len(nbytes) < _NBYTES.size:
+            raise DeadError("it waits for packet_nbytes")
+        if any(nbytes):
+            packet = _first_packet(body)
+            server = self._server
+            if server.feed(_NBYTES.pack(len(packet)) + packet) is ServerStatus.SHUT_DOWN:
+                raise DeadError("it was shut down")
+            if self._server is not server:  # what was called has reset the board
+                return
+            self._send(_HEADER.pack(session_id, MessageType.NORMAL) + server.take_output())
+        self._clear_buffer()
+
+
+_ARGUMENTS: dict[int, tuple[tuple[type, ...], ...]] = {
+    PacketCode.GET_GLOBAL_FUNC: ((str,),),
+    PacketCode.FREE_HANDLE: ((OpaqueHandle,), (int,)),
+    PacketCode.DEV_SET_DEVICE: ((Device,),),
+    PacketCode.DEV_GET_ATTR: ((Device,), (int,)),
+    PacketCode.DEV_ALLOC_DATA: ((Device,), (int,), (int,), (DataType,)),
+    PacketCode.DEV_FREE_DATA: ((Device,), (OpaqueHandle,)),
+    PacketCode.DEV_STREAM_SYNC: ((Device,), (OpaqueHandle,)),
+    PacketCode.COPY_AMONG_REMOTE: ((Tensor,), (Tensor,), (OpaqueHandle,)),
+    PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: ((Tensor,), (str, type(None))),
+    PacketCode.DEV_CREATE_STREAM: ((Device,),),
+    PacketCode.DEV_FREE_STREAM: ((Device,), (OpaqueHandle,)),
+    PacketCode.DEV_SET_STREAM: ((Device,), (OpaqueHandle,)),
+}
+"""What each syscall wants: for each argument its types. With anything else it waits for ever for what it wants."""
+
+
+def _first_packet(body: bytes) -> bytes:
+    """Give the packet that `body` begins with; DeadError where it is malformed, or breaks off."""
+    try:
+        packet = body[: _packet_size(body)]
+        decoded = decode_packet(packet)
+    except (ProtocolError, struct.error):
+        raise DeadError("the packet is malformed") from None
+    if isinstance(decoded, Syscall):
+        wanted = _ARGUMENTS.get(decoded.code)
+        given = [type(value) for value in decoded.args]
+        if wanted and (
+            len(given) != len(wanted) or any(kind not in kinds for kind, kinds in zip(given, wanted, strict=True))
+        ):
+            raise DeadError("a syscall with wrong arguments")
+    return packet
+
+
+def _packet_size(body: bytes) -> int:
+    """How many bytes the packet at the start of `body` has, by what is in it: packet_nbytes is not looked at."""
+    code = _integer("<i", body, 0)
+    if code >= PacketCode.GET_GLOBAL_FUNC:
+        return decode_values(body, 4)[1]
+    if code == PacketCode.CALL_FUNC:
+        return decode_values(body, 12)[1]
+    if code == PacketCode.SHUTDOWN:
+        return 4
+    if code == PacketCode.INIT_SERVER:
+        return decode_values(body, 12 + _integer("<Q", body, 4))[1]
+    end = _TENSOR_AT + 32 + 8 * _integer("<i", body, _TENSOR_AT + 16) + 8  # of the tensor, and a size after it
+    if code == PacketCode.COPY_FROM_REMOTE:
+        return end
+    if code == PacketCode.COPY_TO_REMOTE:
+        return end + _integer("<Q", body, end - 8)
+    raise ProtocolError("3", f"a device does not take a packet of code {code}")
+
+
+def _integer(form: str, body: bytes, at: int) -> int:
+    return int(struct.unpack_from(form, body, at)[0])

@@ -1,0 +1,357 @@
+"""The host's side of one conversation: a request out, its reply in, and what is done after doubt (docs/protocol.md 6).
+
+Everything here is sans I/O. Operations are generators: each yields a deadline (a time of the caller's clock) whenever
+it needs bytes, and is sent `(data, now)`: what arrived, b"" where the deadline passed. Before it waits, the caller
+sends what `take_output` gives. `Conversation` speaks frames and sessions, over a serial line; `StreamConversation`
+speaks bare packets, over TCP.
+
+**Trust nothing after doubt.** A timeout, a damaged byte, an interrupted call: each leaves a stock board possibly one
+message behind, about to answer an old question when the next one comes. So the next operation begins with a new
+session, whose id no late answer carries, and with a look-up whose answer is known; only then a request is sent.
+A board that even answers the handshake one message behind is cured with a request under the session id that it is
+about to choose, because a stock board clears its buffer only when it has handled a request of its current session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeVar
+
+from microrpc.codec import PacketCode, Reply, Request, Return, Shutdown, Syscall, encode_packet
+from microrpc.datatypes import OpaqueHandle
+from microrpc.endpoint import ClientEndpoint, request_label
+from microrpc.errors import (
+    BoardResetError,
+    CallTimeoutError,
+    DamagedReplyError,
+    HandshakeTimeoutError,
+    OutcomeUnknownError,
+    ProtocolError,
+)
+from microrpc.framing import FrameDecoder, FrameEncoder
+from microrpc.session import (
+    Established,
+    LateReply,
+    Log,
+    Message,
+    MessageType,
+    Session,
+    SessionState,
+    Terminated,
+    Timeouts,
+    encode_message,
+    make_session_id,
+    step_nonce,
+)
+
+T = TypeVar("T")
+Arrival = tuple[bytes, float]
+Operation = Generator[float, Arrival, T]
+
+AT_ONCE = -math.inf  # a deadline: give what is there and do not wait
+MAX_ATTEMPTS = 3
+_LOST_FRAME_BYTES = 9  # so much outside any frame is a frame whose start was damaged; a boot sends one stray byte
+
+
+class Exchanger(Protocol):
+    """What `microrpc.host` needs of a conversation."""
+
+    epoch: int
+    reply_epoch: int
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no request was answered in this session yet."""
+
+    def exchange(
+        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+    ) -> Operation[Reply]:
+        """Send a request and give its reply."""
+
+
+class Conversation:
+    """A conversation with a board over frames and sessions (docs/protocol.md 1, 2, 5, 6).
+
+    `epoch` counts the board's resets: what was obtained in one epoch is gone in the next; `reply_epoch` is the one in
+    which the last reply's request was sent. `on_log` is called with each
+    line of the board's log. `seed` seeds the nonces; `max_reply_bytes` bounds what a peer can make us hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        timeouts: Timeouts,
+        on_log: Callable[[str], None] = lambda text: None,
+        max_reply_bytes: int = 1 << 24,
+    ) -> None:
+        self.epoch = 0
+        self.reply_epoch = 0
+        self.session = Session(seed)
+        self._timeouts = timeouts
+        self._on_log = on_log
+        self._encoder = FrameEncoder()
+        self._decoder = FrameDecoder(max_payload_bytes=max_reply_bytes)
+        self._client = ClientEndpoint(max_packet_bytes=max_reply_bytes)
+        self._output: list[bytes] = []
+        self._doubt = ""
+        self._damage = ""
+        self._skipped_bytes = 0
+        self._answered = False
+        self._responder_nonce = 0
+        self._inits_since = 0
+        self._late_session_id = 0
+        self._proofs = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no request was answered in this session yet: then stale bytes may narrow the board's buffer."""
+        return not self._answered
+
+    def take_output(self) -> bytes:
+        """Give the bytes that are to be sent now."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    # --- operations ----------------------------------------------------------------------------
+
+    def open(self) -> Operation[None]:
+        """Open a session. Raises HandshakeTimeoutError."""
+        data, now = yield AT_ONCE
+        self._receive(data)
+        yield from self._start_session(now)
+
+    def exchange(
+        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+    ) -> Operation[Reply]:
+        """Send `request`, encoded as `packet`, and give its reply.
+
+        A `repeatable` request is sent again after doubt, up to 3 times in all. `epoch` is the one that the request's
+        handles come from, None where it has none. Raises CallTimeoutError, DamagedReplyError and BoardResetError,
+        which say whether the request may have run; HandshakeTimeoutError; ProtocolError.
+        """
+        attempt = 1
+        while True:
+            data, now = yield AT_ONCE
+            self._receive(data)
+            if self._damage:
+                self._doubt = self._damage
+            if self._doubt or self.session.state is not SessionState.ESTABLISHED:
+                yield from self._start_session(now)
+                _, now = yield AT_ONCE
+            if epoch is not None and epoch != self.epoch:
+                raise BoardResetError(_RESET_BEFORE, may_have_run=False)
+            try:
+                return (yield from self._ask(request, packet, now + timeout_s, timeout_s))
+            except OutcomeUnknownError as error:
+                handles_are_gone = isinstance(error, BoardResetError) and epoch is not None
+                if not repeatable or handles_are_gone or attempt == MAX_ATTEMPTS:
+                    raise
+            attempt += 1
+
+    def close(self, shutdown: bool) -> Operation[None]:
+        """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
+        yield AT_ONCE
+        if self.session.state is SessionState.ESTABLISHED:
+            if shutdown:
+                self._output.append(self._encoder.encode(self.session.wrap(self._client.shutdown())))
+            else:
+                self.session.terminate()
+                self._flush_session()
+
+    # --- one request ---------------------------------------------------------------------------
+
+    def _ask(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
+        self._client.expect(request)
+        self._output.append(self._encoder.encode(self.session.wrap(packet)))
+        self._doubt = "a request was interrupted"  # holds if this generator is closed or thrown into
+        epoch = self.reply_epoch = self.epoch
+        while True:
+            data, now = yield deadline
+            reply = self._receive(data)
+            if reply is not None:
+                self._doubt = self._damage
+                self._answered = True
+                return reply
+            if self.epoch != epoch:
+                self._doubt = "the board was reset"
+                raise BoardResetError(f"{_RESET_DURING} {request_label(request)}; {_RESET_NEXT}")
+            if self._damage:
+                self._doubt = self._damage
+                raise DamagedReplyError(
+                    f"{self._damage} while the reply of {request_label(request)} was awaited; it may have run. "
+                    f"The next request starts a new session"
+                )
+            if now >= deadline:
+                self._doubt = f"{request_label(request)} was not answered"
+                raise CallTimeoutError(
+                    f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run, or still be "
+                    f"running. Give it a longer timeout_s, or check the board; the next request starts a new session"
+                )
+
+    def _receive(self, data: bytes) -> Reply | None:
+        """Take what arrived; give the reply of the request in flight, and note everything else where it belongs."""
+        if not data:
+            return None
+        reply: Reply | None = None
+        for frame in self._decoder.feed(data):
+            if not isinstance(frame, bytes):
+                self._damage = f"damage on the line ({frame})"
+                continue
+            event = self.session.receive(frame)
+            if isinstance(event, Message):
+                reply = self._on_message(event.body) or reply
+            elif isinstance(event, Log):
+                self._on_log(event.text)
+            elif isinstance(event, Terminated):
+                self._note_reset()
+            elif isinstance(event, LateReply):
+                self._late_session_id = event.session_id
+            elif isinstance(event, Established):
+                self._on_established()
+        if self.session.outgoing:
+            self._flush_session()
+        if self._decoder.bytes_skipped != self._skipped_bytes:
+            self._note_skipped(lost_frame=reply is None)
+        return reply
+
+    def _note_skipped(self, *, lost_frame: bool) -> None:
+        skipped_bytes = self._decoder.bytes_skipped - self._skipped_bytes
+        if not lost_frame:
+            self._skipped_bytes += skipped_bytes
+        elif skipped_bytes >= _LOST_FRAME_BYTES:
+            self._skipped_bytes += skipped_bytes
+            self._damage = f"damage on the line ({skipped_bytes} bytes outside any frame)"
+
+    def _on_message(self, body: bytes) -> Reply | None:
+        if self._damage:
+            return None  # what follows damage is not believed before the board has proved itself in a new session
+        try:
+            reply = self._client.feed(body)
+        except ProtocolError as error:
+            self._client.reset()
+            self._damage = f"an answer that fits no request ({error})"
+            return None
+        if isinstance(reply, Shutdown):
+            self._damage = "the board sent Shutdown"
+            return None
+        return reply
+
+    def _note_reset(self) -> None:
+        self.epoch += 1
+        self._responder_nonce = 0
+
+    def _on_established(self) -> None:
+        """Tell a board that went on from one that was reset unseen: its nonces step on with every INIT (2)."""
+        self._client.reset()
+        self._answered = False
+        if not self._inits_since:
+            self._damage = "the board opened a session of its own"
+        nonce = self._responder_nonce
+        if nonce:
+            for _ in range(self._inits_since):
+                nonce = step_nonce(nonce)
+                if nonce == self.session.responder_nonce:
+                    break
+            else:
+                self._note_reset()
+        self._responder_nonce = self.session.responder_nonce
+        self._inits_since = 0
+
+    def _flush_session(self) -> None:
+        for payload in self.session.outgoing:
+            self._output.append(self._encoder.encode(payload))
+            self._inits_since += payload[2] == MessageType.START_SESSION_INIT
+        self.session.outgoing.clear()
+
+    # --- after doubt ---------------------------------------------------------------------------
+
+    def _start_session(self, now: float) -> Operation[None]:
+        """Open a session, and where anything was doubtful prove the board in step in it."""
+        expiry = now + self._timeouts.start_s
+        must_prove, in_step = bool(self._doubt), False
+        reason = self._doubt or "a new session"
+        self._doubt = self._doubt or "no session is open"
+        while now < expiry:
+            self._damage = ""
+            self._late_session_id = 0
+            self.session.start(now, retry_s=self._timeouts.retry_s, total_s=expiry - now)
+            self._flush_session()
+            retry_at = self.session.deadline or now
+            now = yield from self._await_session(now)
+            if self.session.state is SessionState.ESTABLISHED:
+                must_prove = must_prove or now >= retry_at or bool(self._damage or self._late_session_id)
+                if must_prove:
+                    now, in_step = yield from self._prove(now, expiry)
+                if in_step or not must_prove:
+                    self._doubt = self._damage = ""
+                    return
+            must_prove = True
+        raise HandshakeTimeoutError(
+            f"no session with the board within {self._timeouts.start_s:g} s (why one was wanted: {reason}). "
+            f"Check that it is powered, runs microTVM firmware and is set to this baud rate; then reset it: "
+            f"a stock board that met a damaged frame may be deaf until it is"
+        )
+
+    def _await_session(self, now: float) -> Operation[float]:
+        """Wait for the session to come about or its time to end; cure a board that answers one message behind."""
+        while self.session.state is SessionState.START_SENT and self.session.deadline is not None:
+            behind = self._late_session_id
+            deadline = min(self.session.deadline, now + self._timeouts.retry_s / 4) if behind else self.session.deadline
+            data, now = yield deadline
+            self._receive(data)
+            if self.session.state is not SessionState.START_SENT:
+                break
+            if now >= deadline and behind:
+                return (yield from self._cure(now, behind))
+            self.session.on_time(now)
+            self._flush_session()
+        return now
+
+    def _cure(self, now: float, behind: int) -> Operation[float]:
+        """Bring a stock board in step that handles each message when the next one arrives.
+
+        It holds our INIT unhandled. A request under the id that it will choose makes it handle the INIT; whatever
+        comes next makes it handle the request, after which it clears its buffer. Both answers belong to a session
+        that is given up at once.
+        """
+        session_id = make_session_id(self.session.initiator_nonce, step_nonce(behind >> 8))
+        message = encode_message(session_id, MessageType.NORMAL, encode_packet(self._proof()))
+        for _ in range(2):
+            self._output.append(self._encoder.encode(message))
+            deadline = now + self._timeouts.retry_s / 4
+            while now < deadline:
+                data, now = yield deadline
+                self._receive(data)
+            if self.session.session_id != session_id:
+                break  # it chose another id: a second request under the wrong one would kill it
+        self.session.terminate()
+        self.session.outgoing.clear()
+        return now
+
+    def _prove(self, now: float, expiry: float) -> Operation[tuple[float, bool]]:
+        """Ask what has a known answer: a look-up of a name that cannot exist."""
+        self._damage = ""
+        request = self._proof()
+        packet = encode_packet(request)
+        deadline = min(now + max(self._timeouts.retry_s, 0.1), expiry)
+        try:
+            reply = yield from self._ask(request, packet, deadline, deadline - now)
+        except OutcomeUnknownError:
+            reply = None
+        _, now = yield AT_ONCE
+        return now, reply == Return((OpaqueHandle(0),))
+
+    def _proof(self) -> Syscall:
+        self._proofs += 1
+        return Syscall(PacketCode.GET_GLOBAL_FUNC, (f"microrpc.in-step.{self._proofs}",))
+
+
+_RESET_BEFORE = (
+    "the board was reset: its memory is gone, and this request uses a function or array from before; nothing was sent. "
+    "Look the function up again, and allocate the array again"
+)
+_RESET_DURING = "the board was reset during"
+_RESET_NEXT = "its memory and all handles are gone. The next request starts a new session"
