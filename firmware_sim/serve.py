@@ -1,7 +1,9 @@
 """A simulated board on a pty, which any program can open as a serial port.
 
-with PtyServer(Device(clock=RealClock()), link="/tmp/board") as server:
-    ...                                         # a host opens server.path
+    with PtyServer(simulate(profile("loopback")), link="/tmp/board") as server:
+        board = microrpc.connect(server.path)
+
+The device should live in real time (`RealClock`), as `firmware_sim.simulate` makes it.
 """
 
 from __future__ import annotations
@@ -150,9 +152,7 @@ class PtyServer:
         if self.link is None:
             return
         if os.path.lexists(self.link) and not self.link.is_symlink():
-            raise PortError(
-                str(self.link), f"{self.link} is there and is no link: choose another path, or move it away"
-            )
+            raise PortError(str(self.link), f"{self.link} exists and is no link: choose another path")
         fresh = self.link.with_name(f".{self.link.name}.{os.getpid()}")
         try:
             fresh.symlink_to(self.port)

@@ -59,10 +59,13 @@ _CAN_POLL = hasattr(select, "poll") and sys.platform != "darwin"
 
 
 class Channel(Protocol):
-    """What a connection needs of a port. All deadlines are times of `monotonic`."""
+    """What a connection needs of a port. All deadlines are times of its own clock, `now`."""
 
     name: str
     """The port as the user gave it, for messages."""
+
+    def now(self) -> float:
+        """Give the time in seconds: `monotonic`, but for a channel that lives in virtual time."""
 
     def read(self, deadline: float) -> bytes:
         """Return what has arrived: at least 1 byte, at most 64 KiB, or b"" when the deadline passed first.
@@ -104,6 +107,10 @@ class FdChannel:
         writable.register(fd, select.POLLOUT)
         self._poll_readable: _Poll = readable.poll
         self._poll_writable: _Poll = writable.poll
+
+    def now(self) -> float:
+        """See `Channel.now`."""
+        return monotonic()
 
     def __repr__(self) -> str:
         return f"<FdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
@@ -242,6 +249,10 @@ class PyserialChannel:
         self.name = name
         self._port = port
         port.timeout = self._READ_STEP_S
+
+    def now(self) -> float:
+        """See `Channel.now`."""
+        return monotonic()
 
     def __repr__(self) -> str:
         return f"<PyserialChannel {self.name}{'' if self._port.is_open else ' closed'}>"

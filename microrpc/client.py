@@ -51,6 +51,10 @@ TIME_EVALUATOR_FUNCTION = "runtime.RPCTimeEvaluator"
 class PumpedConversation(Exchanger, Protocol):
     """A conversation that a Board can drive: `microrpc.conversation.Conversation` or `microrpc.stream`'s."""
 
+    @property
+    def session_id(self) -> int:
+        """The id of the session, 0 without one."""
+
     def take_output(self) -> bytes:
         """Give the bytes that are to be sent now."""
 
@@ -133,10 +137,10 @@ class Board:
             if library is not None:
                 found = library.find(name)
         if found is None:
-            where = "global registry or system library" if library else "global registry, and no system library"
-            raise FunctionNotFoundError(
-                f"{self.name} has no function {name!r}: {where} has it; check the name's spelling"
-            )
+            where = "neither its global registry nor its system library has it"
+            if library is None:
+                where = "its global registry does not have it, and it has no system library"
+            raise FunctionNotFoundError(f"{self.name} has no function {name!r}: {where}; check the name's spelling")
         return found
 
     def global_function(self, name: str) -> RemoteFunction | None:
@@ -286,6 +290,11 @@ class Board:
             except RemoteError as error:
                 return RemoteException(error.message)
             return reply
+
+    @property
+    def session_id(self) -> int:
+        """The id of the session, both nonces in it; 0 where there is none, as over TCP."""
+        return self._conversation.session_id
 
     @property
     def epoch(self) -> int:

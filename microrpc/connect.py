@@ -97,7 +97,8 @@ def _connect_simulator(
     timeouts: Timeouts | None,
     on_log: Callable[[str], None] | None,
 ) -> Board:
-    from firmware_sim.serve import PtyServer, simulate  # the one place where the host knows the simulator
+    from firmware_sim.serve import PtyServer  # the one place where the host knows the simulator
+    from firmware_sim.simulate import simulate
 
     name = port.removeprefix(SIMULATOR_SCHEME)
     chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)

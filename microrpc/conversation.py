@@ -105,6 +105,11 @@ class Conversation:
         self._proofs = 0
 
     @property
+    def session_id(self) -> int:
+        """The id of the session, 0 where none was begun."""
+        return self.session.session_id
+
+    @property
     def is_fresh(self) -> bool:
         """Whether no request was answered in this session yet: then stale bytes may narrow the board's buffer."""
         return not self._answered

@@ -189,8 +189,8 @@ class _Field(enum.Enum):
 
 
 _CRC_OF_START: Final = crc16(_START)
-_ALL_FF: Final = _FF * 10000
 _WINDOW: Final = 4096  # bounds the work that a packet cut short can cause, however long it announced itself
+_ALL_FF: Final = _FF * (2 * _WINDOW)
 
 
 def _unescape(data: bytes, pos: int, size: int) -> tuple[bytes | None, bytes]:
@@ -250,7 +250,6 @@ class FrameDecoder:
     def __init__(self, max_payload_bytes: int = 1 << 20) -> None:
         self.max_payload_bytes = max_payload_bytes
         self.bytes_skipped = 0
-        # Below 0xFF00 only the lowest byte of a length can be 0xFF.
         self._whole_max = min(max_payload_bytes, _WINDOW)
         self._base = 0  # position in the stream of the first byte of the data being fed
         self.reset()
@@ -263,7 +262,7 @@ class FrameDecoder:
     @property
     def in_packet(self) -> bool:
         """Whether the last byte fed was inside a packet."""
-        return self._field is not _Field.HUNT
+        return self._missing > 0
 
     def feed(self, data: bytes) -> list[bytes | Damage]:
         """Take the next `data` of the stream; return the payloads and damages that it completed, in their order."""
@@ -273,69 +272,64 @@ class FrameDecoder:
             self._base -= 1
         pos = 0
         # A token begins at pos, always. If that is a lone FF at the end, it has to wait for its other half.
-        last = len(data) - data.endswith(_FF)
+        last = len(data) - (data[-1:] == _FF)
         while pos < last:
-            pos = self._hunt(data, pos, last, out) if self._field is _Field.HUNT else self._advance(data, pos, out)
+            if self._missing:
+                pos = self._advance(data, pos, out)
+                continue
+            start = data.find(_START, pos)
+            if start != pos:
+                garbage = data[pos : start if start >= 0 else last]
+                self.bytes_skipped += len(garbage) - garbage.count(b"\xfe") - garbage.count(_NOP)
+                if start < 0:
+                    pos = last
+                    break
+            pos = self._take_whole(data, start, out)
+            if not pos:
+                self._offset = self._base + start
+                self._crc = _CRC_OF_START
+                self._enter(_Field.LENGTH, 4)
+                pos = start + 2
         self._held = data[pos:]
         self._base += len(data)
         return out
 
     def _enter(self, field: _Field, missing: int) -> None:
         self._field = field
-        self._missing = missing  # unescaped bytes of the field that are still to come
+        self._missing = missing  # unescaped bytes of the field that are still to come, never 0 in a packet
         self._got = bytearray()  # and those that came
 
-    def _hunt(self, data: bytes, pos: int, last: int, out: list[bytes | Damage]) -> int:
-        """Skip to the next packet; take all of it, or enter it."""
-        start = data.find(_START, pos)
-        if start != pos:
-            garbage = data[pos : start if start >= 0 else last]
-            self.bytes_skipped += len(garbage) - garbage.count(b"\xfe") - garbage.count(_NOP)
-            if start < 0:
-                return last
-        end = self._take_whole(data, start, out)
-        if end:
-            return end
-        self._offset = self._base + start
-        self._crc = _CRC_OF_START
-        self._enter(_Field.LENGTH, 4)
-        return start + 2
-
     def _take_whole(self, data: bytes, start: int, out: list[bytes | Damage]) -> int:
-        """Take the packet at `start` and return its end, or 0 if it is not one of the many that are here whole,
-        undamaged up to their crc, not too large, and without no-ops: what `_advance` does, in one go."""
-        if start + 8 > len(data):
+        """Take the packet at `start` and return its end; 0 if it needs `_advance`, which is right but slower.
+
+        Taken is what most packets are: here whole and sound, not large, with few FFs, and none in length or crc.
+        """
+        if len(data) - start < 8:
             return 0
         length: int = _LENGTH.unpack_from(data, start + 2)[0]
-        if length > self._whole_max or length & 0xFF == 0xFF:
+        if length > self._whole_max or length & 0xFF == 0xFF:  # that small, no other byte of it can be an FF
             return 0
         crc_at = start + 6 + length
-        wire = data[start:crc_at]
-        crc = crc16(wire)
-        if wire.find(_FF, 2) < 0:
-            payload = wire[6:]
-        else:
-            # FF FD | length and payload up to the first FF FF leave two parts, each FF FF two more, the first empty.
-            parts = wire.split(_FF, _MANY)
-            escapes = len(parts) // 2 - 1
-            rest = data[crc_at : crc_at + escapes]
-            if len(parts) % 2 or 0xFF in rest:
+        payload = data[start + 6 : crc_at]
+        if 0xFF in payload:
+            parts = payload.split(_FF, _MANY - 1)
+            # Even: it ends in half an escape, or these are not all.
+            if len(parts) % 2 == 0:
                 return 0
-            plain = parts[1::2]
-            plain[0] = plain[0][5:]
+            plain = parts[::2]
+            # Each FF FF so far moves the end by one byte.
+            rest = data[crc_at : crc_at + len(plain) - 1]
+            if 0xFF in rest:
+                return 0
+            crc_at += len(rest)
             plain[-1] += rest
             payload = _FF.join(plain)
-            if len(payload) != length:
+            if len(payload) != length:  # some escape was not FF FF
                 return 0
-            crc = crc16(rest, crc)
-            crc_at += escapes
-        if crc_at + 2 > len(data):
+        crc = crc16(data[start:crc_at]).to_bytes(2, "little")
+        if data[crc_at : crc_at + 2] != crc or 0xFF in crc:
             return 0
-        low, high = data[crc_at], data[crc_at + 1]
-        if low == 0xFF or high == 0xFF:
-            return 0
-        sent = low | high << 8
-        out.append(payload if crc == sent else _bad_crc(self._base + start, sent, crc))
+        out.append(payload)
         return crc_at + 2
 
     def _advance(self, data: bytes, pos: int, out: list[bytes | Damage]) -> int:
@@ -362,7 +356,12 @@ class FrameDecoder:
             self._enter(_Field.CRC, 2)
         elif self._field is _Field.CRC:
             sent = int.from_bytes(got, "little")
-            out.append(self._payload if sent == self._crc else _bad_crc(self._offset, sent, self._crc))
+            if sent == self._crc:
+                out.append(self._payload)
+            else:
+                detail = f"it carries 0x{sent:04X}, but its bytes give 0x{self._crc:04X}"
+                out.append(Damage(DamageKind.BAD_CRC, self._offset, detail))
+            self._payload = b""
             self._enter(_Field.HUNT, 0)
         else:
             length = int.from_bytes(got, "little")
@@ -378,7 +377,7 @@ class FrameDecoder:
     def _break_off(self, data: bytes, pos: int, out: list[bytes | Damage]) -> int:
         """Report the escape at `pos`, which ends the packet, and return where hunting begins."""
         code = data[pos + 1]
-        where = f"{self._missing} bytes short of the end of its {self._field.value}"
+        where = f"before its {self._field.value} was complete (bytes missing: {self._missing})"
         restart = code == _START[1]
         if restart:
             out.append(Damage(DamageKind.SHORT_PACKET, self._offset, f"the sender restarted {where}"))
@@ -387,7 +386,3 @@ class FrameDecoder:
             out.append(Damage(DamageKind.INVALID_ESCAPE, self._offset, detail))
         self._enter(_Field.HUNT, 0)
         return pos if restart else pos + 2
-
-
-def _bad_crc(offset: int, sent: int, computed: int) -> Damage:
-    return Damage(DamageKind.BAD_CRC, offset, f"it carries 0x{sent:04X}, but its bytes give 0x{computed:04X}")

@@ -183,6 +183,16 @@ class RemoteArray(RemoteHandle):
             )
         self.board.write_bytes(_as_bytes(source), self, on_progress=on_progress)
 
+    def detach(self) -> int:
+        """Give up ownership: its memory stays allocated when it is freed here or the board is closed.
+
+        Gives its address, for `Board.array_at`. Raises StaleHandleError.
+        """
+        address = self.tensor.data
+        self._release.detach()
+        self.board.live.discard(self)
+        return address
+
     def copy_to(self, target: RemoteArray) -> None:
         """Copy it into another array of this board, on the board."""
         self.board.copy(self, target)

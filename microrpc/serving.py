@@ -175,7 +175,8 @@ class LocalSession:
     def array(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """Give a numpy array that aliases the memory of `tensor`."""
         data = self._tensor_bytes(tensor, tensor.size_bytes)
-        return np.frombuffer(data, dtype=tensor.dtype.numpy).reshape(tensor.shape)
+        dtype = tensor.dtype.numpy
+        return np.frombuffer(data, dtype).reshape(tensor.shape + dtype.shape)  # lanes are a dimension of their own
 
     def _tensor_bytes(self, tensor: Tensor, size_bytes: int) -> memoryview:
         return self.memory.view(tensor.data + tensor.byte_offset, size_bytes)

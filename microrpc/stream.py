@@ -26,6 +26,7 @@ class StreamConversation:
     epoch = 0
     reply_epoch = 0
     is_fresh = False
+    session_id = 0
 
     def __init__(self, *, timeouts: Timeouts, key: str | None = None, session_args: tuple[Value, ...] = ()) -> None:
         self._timeouts = timeouts

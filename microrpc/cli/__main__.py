@@ -1,0 +1,5 @@
+"""`python -m microrpc.cli` is `microrpc`."""
+
+from microrpc.cli import main
+
+main()

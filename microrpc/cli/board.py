@@ -1,0 +1,233 @@
+"""`microrpc info` and `microrpc call`: what a board is, and what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microrpc.cli.common import (
+    BaudOption,
+    BoardOption,
+    JsonOption,
+    PortArgument,
+    TimeoutOption,
+    find_profile,
+    format_time,
+    open_board,
+    print_json,
+    progress_bar,
+    reporting,
+    say,
+    say_pairs,
+)
+
+if TYPE_CHECKING:
+    from microrpc.cli.literals import Literal
+    from microrpc.client import Board
+
+_ROUND_TRIPS = 25
+_MESSAGE_OVERHEAD_BYTES = 11  # docs/protocol.md 4
+_OPTIONAL_FUNCTIONS = {
+    "time_evaluator": "runtime.RPCTimeEvaluator",
+    "random_fill": "tvm.contrib.random.random_fill",
+}
+
+
+def info(
+    port: PortArgument,
+    board: BoardOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a board can do, and how fast it answers."""
+    from microrpc.chunking import UNLIMITED
+
+    with reporting(as_json=as_json):
+        profile = find_profile(board, port)
+        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+            packet_bytes = opened.max_packet_bytes()
+            has_library = opened.system_library() is not None
+            has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
+            round_trip_s = _measure_round_trip(opened)
+            session_id = opened.session_id
+        is_limited = packet_bytes != UNLIMITED
+        if as_json:
+            print_json(
+                {
+                    "port": port,
+                    "profile": profile.name,
+                    "baud": baud or profile.baud,
+                    "session_id": session_id,
+                    "max_packet_bytes": packet_bytes if is_limited else None,
+                    "receive_buffer_bytes": packet_bytes + _MESSAGE_OVERHEAD_BYTES if is_limited else None,
+                    "round_trip_s": round_trip_s,
+                    "system_library": has_library,
+                    **has,
+                }
+            )
+            return
+        limit = f"{packet_bytes} bytes" if is_limited else "unlimited"
+        buffer = f" (its receive buffer has {packet_bytes + _MESSAGE_OVERHEAD_BYTES})" if is_limited else ""
+        say_pairs(
+            [
+                ("port", port),
+                ("profile", f"{profile.name}: {profile.description}, {baud or profile.baud} baud"),
+                ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
+                ("largest packet", limit + buffer),
+                ("round trip", f"{format_time(round_trip_s)} (an empty look-up, median of {_ROUND_TRIPS})"),
+                ("system library", _yes(has_library)),
+                ("time evaluator", _yes(has["time_evaluator"])),
+                ("random_fill", _yes(has["random_fill"])),
+            ]
+        )
+
+
+def _yes(present: bool) -> str:
+    return "yes" if present else "no"
+
+
+def _measure_round_trip(board: Board) -> float:
+    times = []
+    for _ in range(_ROUND_TRIPS):
+        start = time.perf_counter()
+        board.global_function("-")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def call(
+    port: PortArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The function's name on the board.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", show_default=False, help="Its arguments, typed as above.")
+    ] = None,
+    out: Annotated[
+        list[str] | None,
+        typer.Option("--out", metavar="N=FILE", help="Save array argument N (1, 2, ..., or `result`) as .npy."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="DIR", help="Save every array as DIR/argN.npy and DIR/result.npy.")
+    ] = None,
+    board: BoardOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Call a function on the board and print its result.
+
+    Arguments are typed as they are written:
+
+    \b
+      3  -2  0xff          an integer
+      2.5  1e3  inf  nan   a float
+      true  false  none    what they say
+      word  str:123        a text; '"in quotes"' as JSON has it
+      bytes:0a0bff         bytes, in hex
+      @FILE.npy  @FILE     an array: the file, copied to the board
+      tensor:float32[4,4]  an array of zeros
+      addr:0x20000000:float32[4,4]
+                           an array that `microrpc put` left there
+
+    Arrays are copied back after the call and shown: functions write their outputs into them.
+    """
+    with reporting(as_json=as_json):
+        from microrpc.cli.literals import format_value, parse_literal, to_json, type_name
+        from microrpc.remote import RemoteArray
+
+        literals = [parse_literal(arg) for arg in args or ()]
+        files = _files_to_write(literals, out or (), save)
+        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+            function = opened.function(name)
+            values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
+            result = function(*values)
+            is_array = isinstance(result, RemoteArray)
+            arrays = {str(index): value for index, value in enumerate(values, 1) if isinstance(value, RemoteArray)}
+            if is_array:
+                arrays["result"] = result
+            contents = {key: _copy_back(array, key) for key, array in arrays.items()}
+        described = {key: {"dtype": str(array.dtype), "shape": list(array.shape)} for key, array in arrays.items()}
+        _write_files(files, contents)
+        if as_json:
+            shown = to_json(contents["result"] if is_array else result)
+            answer = {"result": shown, "type": type_name(result), **described.pop("result", {})}
+            answer["arrays"] = {key: {**described[key], "data": to_json(contents[key])} for key in described}
+            print_json(answer)
+            return
+        if not is_array:
+            say(format_value(result))
+        for key in sorted(arrays, key=lambda key: (key != "result", len(key), key)):
+            say(_describe_array(key, arrays[key], contents[key]))
+
+
+def _describe_array(key: str, array: Any, contents: Any) -> str:
+    from microrpc.cli.literals import describe_type, summarize
+
+    where = "" if key == "result" else f"argument {key}: "
+    return f"{where}{describe_type(array.dtype, array.shape)} {summarize(contents)}"
+
+
+def _to_board(board: Board, literal: Literal, index: int) -> Any:
+    """Give what is passed for a literal: arrays go to the board first."""
+    import numpy as np
+
+    from microrpc.cli.literals import OnBoard
+
+    if isinstance(literal, OnBoard):
+        return board.array_at(literal.address, literal.shape, literal.dtype)
+    if isinstance(literal, np.ndarray):
+        with progress_bar(f"argument {index}") as on_progress:
+            return board.array(literal, on_progress=on_progress)
+    return literal
+
+
+def _copy_back(array: Any, key: str) -> Any:
+    with progress_bar("result" if key == "result" else f"argument {key} back") as on_progress:
+        return array.numpy(on_progress=on_progress)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _files_to_write(
+    literals: list[Literal], out: tuple[str, ...] | list[str], save: Path | None
+) -> list[tuple[str, Path]]:
+    """Give what goes into which files; whatever is wrong with it is said before the board is opened."""
+    import numpy as np
+
+    from microrpc.cli.literals import OnBoard
+
+    known = [str(index) for index, value in enumerate(literals, 1) if isinstance(value, np.ndarray | OnBoard)]
+    files: list[tuple[str, Path]] = []
+    if save is not None:
+        if not save.is_dir():
+            raise typer.BadParameter(f"--save {save}: there is no such directory")
+        files = [*((key, save / f"arg{key}.npy") for key in known), ("result", save / "result.npy")]
+    for item in out:
+        key, equals, path = item.partition("=")
+        if not equals or not path:
+            raise typer.BadParameter(f"--out {item}: write --out N=FILE, for example --out 1=relu.npy")
+        if key not in (*known, "result"):
+            arrays = f"arrays are {', '.join(known)} and the result" if known else "only the result can be an array"
+            raise typer.BadParameter(f"--out {item}: argument {key} is no array: {arrays}")
+        if not Path(path).parent.is_dir():
+            raise typer.BadParameter(f"--out {item}: there is no directory {Path(path).parent}")
+        files.append((key, Path(path)))
+    return files
+
+
+def _write_files(files: list[tuple[str, Path]], contents: dict[str, Any]) -> None:
+    import numpy as np
+
+    for key, path in files:
+        if key in contents:
+            try:
+                with contextlib.closing(path.open("wb")) as file:
+                    np.save(file, contents[key])
+            except OSError as error:
+                raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from None

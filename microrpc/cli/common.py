@@ -1,0 +1,230 @@
+"""What the commands share: options, opening a board, errors as one message and an exit code, output."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microrpc.boards import BoardProfile
+    from microrpc.client import Board
+    from microrpc.host import Progress
+
+
+_LONGEST_TIMEOUT_S = 86400.0
+
+
+class ExitCode(enum.IntEnum):
+    """What a command ends with."""
+
+    OK = 0
+    DIFFERS = 1
+    USAGE = 2
+    PORT = 3
+    BOARD = 4
+    REQUEST = 5
+    INTERRUPTED = 130
+
+
+EXIT_CODES = """\b
+Exit codes:
+    0  done
+    1  something differed, or the board answered with an error
+    2  wrong usage
+    3  the port cannot be opened, or was lost
+    4  the board did not answer, was reset, or its answer was damaged
+    5  the request cannot be made: no such function, too large, ...
+  130  interrupted"""
+
+PORTS = """\b
+What a PORT is:
+  /dev/ttyACM0, COM3   a serial port (`microrpc ports` lists them)
+  sim://               a board that is simulated while the command runs
+  sim://PROFILE        the same, for example sim://nucleo_f746zg
+  socket://HOST:PORT   a serial line carried over TCP
+  tcp://HOST:PORT      an RPC server that speaks without frames"""
+
+# --- options --------------------------------------------------------------------------------------
+
+PortArgument = Annotated[
+    str,
+    typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, socket://HOST:PORT, ..."),
+]
+BoardOption = Annotated[
+    str | None,
+    typer.Option("--board", metavar="PROFILE", help="Board profile: a name, or a .toml file. [default: loopback]"),
+]
+BaudOption = Annotated[
+    int | None,
+    typer.Option("--baud", metavar="N", min=1, help="Bits a second. [default: the profile's]"),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="S", help="Seconds to wait for a reply. [default: the profile's]"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def examples(*lines: str) -> str:
+    """Give an epilog that shows how a command is used."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def exit_code(error: MicroRpcError) -> ExitCode:
+    """Give the exit code for an error, by its family."""
+    if isinstance(error, RemoteError):
+        return ExitCode.DIFFERS
+    if isinstance(error, PortError):
+        return ExitCode.PORT
+    if isinstance(error, BoardError):
+        return ExitCode.BOARD
+    return ExitCode.REQUEST
+
+
+@contextlib.contextmanager
+def reporting(*, as_json: bool = False) -> Iterator[None]:
+    """Turn what goes wrong in a command into one message and an exit code."""
+    try:
+        yield
+    except MicroRpcError as error:
+        _report(type(error).__name__, str(error), as_json=as_json)
+        raise typer.Exit(exit_code(error)) from None
+    except typer.BadParameter as error:
+        _report("UsageError", error.message, as_json=as_json)
+        raise typer.Exit(ExitCode.USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _report(kind: str, message: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": {"type": kind, "message": message}})
+    else:
+        note(f"error: {message}")
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a person looks at `stream`, on something that can show more than plain text."""
+    return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str = "") -> None:
+    """Print a line to stdout."""
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a line to stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented for a person and in one line for a program."""
+    say(json.dumps(value, indent=2 if is_terminal(sys.stdout) else None, ensure_ascii=False, allow_nan=False))
+
+
+def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        say(f"{name:<{width}}  {value}")
+
+
+def say_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def format_size(size_bytes: float) -> str:
+    """Give a number of bytes with a fitting unit, 1 kB being 1000 bytes."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.3g} GB"
+
+
+def format_time(seconds: float) -> str:
+    """Give a time with a fitting unit."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progress | None]:
+    """Show a bar with rate and time left while a copy goes on; gives what `on_progress` takes.
+
+    It goes to `console`, or to stderr where a person looks at that, and vanishes at the end.
+    """
+    if console is None and not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20, complete_style="cyan", finished_style="cyan"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    bar = Progress(*columns, console=console or Console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+# --- boards ---------------------------------------------------------------------------------------
+
+
+def find_profile(board: str | None, port: str = "") -> BoardProfile:
+    """Give the profile called `board`, or in that .toml file; else the one that a sim:// URL names.
+
+    Raises ProfileError.
+    """
+    from microrpc.boards import load_profile, profile
+    from microrpc.connect import DEFAULT_PROFILE, SIMULATOR_SCHEME
+
+    name = board or port.partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE
+    return load_profile(Path(name)) if name.endswith(".toml") else profile(name)
+
+
+@contextlib.contextmanager
+def open_board(
+    port: str, board: str | None = None, *, baud: int | None = None, timeout_s: float | None = None
+) -> Iterator[Board]:
+    """Open a board for a command; its log goes to stderr."""
+    from microrpc.connect import connect
+
+    if timeout_s is not None and not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+        raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")
+    chosen = find_profile(board, port)
+    timeouts = dataclasses.replace(chosen.timeouts, call_s=timeout_s) if timeout_s else chosen.timeouts
+    with connect(
+        port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")
+    ) as opened:
+        yield opened

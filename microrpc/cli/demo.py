@@ -1,0 +1,299 @@
+"""`microrpc demo`: the whole of it on a simulated board, and everything that is shown is checked."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microrpc.cli.common import (
+    BoardOption,
+    ExitCode,
+    JsonOption,
+    find_profile,
+    format_size,
+    format_time,
+    print_json,
+    reporting,
+)
+from microrpc.cli.screen import Screen
+from microrpc.errors import RemoteError, RequestError
+
+if TYPE_CHECKING:
+    from firmware_sim.device import Device
+    from microrpc.boards import BoardProfile
+    from microrpc.cli.wire import Frame, RecordingChannel
+    from microrpc.client import Board
+
+_COPY_BYTES = 65536
+_TERMINAL_BAUD = 921600
+_LOG_TEXT = "hello from the board"
+_SHOWN_FRAMES = (  # kind, whether it goes to the board, what it says, and how many frames follow it: the first of each
+    ("TERMINATE", True, "", 0),
+    ("INIT", True, "", 0),
+    ("REPLY", False, "", 0),
+    ("GetGlobalFunc", True, '"add"', 1),
+    ("CallFunc", True, "add(2, 3)", 1),
+    ("CopyToRemote", True, "", 1),
+    ("CopyFromRemote", True, "", 1),
+    ("CallFunc", True, "log(", 2),
+    ("CallFunc", True, "fail(", 1),
+)
+
+
+def demo(
+    board: BoardOption = None,
+    baud: Annotated[
+        int | None,
+        typer.Option(
+            "--baud",
+            metavar="N",
+            min=0,
+            help="Make the line as slow as a UART of N bits a second; 0: as fast as it goes. "
+            f"[default: {_TERMINAL_BAUD} on a terminal, else 0]",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show it all on a simulated board, in a few seconds.
+
+    Everything that is shown is checked: it exits with 1, and names what differs, unless all is as it should be.
+    """
+    with reporting(as_json=as_json):
+        profile = find_profile(board)
+        screen = Screen(is_silent=as_json)
+        if baud is None:
+            baud = _TERMINAL_BAUD if screen.is_live else 0
+        figures = _run(profile, baud, screen)
+        failed = [check for check in screen.checks if not check.holds]
+        if as_json:
+            checks = [{"name": check.name, "ok": check.holds, "shown": check.shown} for check in screen.checks]
+            print_json({"ok": not failed, "board": profile.name, **figures, "checks": checks})
+        elif failed:
+            screen.failed(f"{len(failed)} of {len(screen.checks)} checks fail: " + "; ".join(c.name for c in failed))
+        else:
+            frames = figures["frames_sent"] + figures["frames_received"]
+            size_bytes = figures["bytes_sent"] + figures["bytes_received"]
+            passed = f"all {len(screen.checks)} checks hold; {frames} frames, {size_bytes} bytes in"
+            screen.passed(f"{passed} {format_time(figures['seconds'])}")
+        if failed:
+            raise typer.Exit(ExitCode.DIFFERS)
+
+
+def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
+    """Bring a board up, show everything; give the figures that --json has."""
+    from firmware_sim.serve import PtyServer
+    from firmware_sim.simulate import simulate
+    from microrpc.channel import open_serial
+    from microrpc.cli.wire import RecordingChannel
+    from microrpc.connect import open_board
+
+    start = time.perf_counter()
+    device = simulate(profile)
+    logs: list[str] = []
+    with PtyServer(device) as server:
+        screen.title("microrpc demo", f"a simulated board, {profile.name}, on {server.path}")
+        channel = RecordingChannel(open_serial(server.path, baud=profile.baud), baud=baud)
+        opening = time.perf_counter()
+        with open_board(channel, profile.timeouts, logs.append) as board:
+            opened_s = time.perf_counter() - opening
+            show = _Demo(profile, device, board, channel, logs, screen)
+            show.handshake(opened_s)
+            show.functions()
+            show.copies(baud)
+            show.tensors()
+            show.logs_and_errors()
+            show.memory()
+            session_id = board.session_id
+    show.frames()
+    taken_s = time.perf_counter() - start
+    sent = sum(frame.to_board for frame in channel.frames)
+    received = len(channel.frames) - sent
+    return {
+        "session_id": session_id,
+        "frames_sent": sent,
+        "frames_received": received,
+        "bytes_sent": channel.bytes_sent,
+        "bytes_received": channel.bytes_received,
+        **show.figures,
+        "seconds": taken_s,
+    }
+
+
+@dataclass
+class _Demo:
+    """The parts of the demonstration, in the order in which they are shown."""
+
+    profile: BoardProfile
+    device: Device
+    board: Board
+    channel: RecordingChannel
+    logs: list[str]
+    screen: Screen
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def _part(self, title: str) -> Iterator[None]:
+        """Begin a section. An error that the board answers with is a difference too, and the rest goes on."""
+        self.screen.section(title)
+        try:
+            yield
+        except (RemoteError, RequestError) as error:
+            self.screen.check(title, f"{type(error).__name__}: {error}", False)
+
+    def handshake(self, opened_s: float) -> None:
+        """Show the session and the board's limit."""
+        with self._part("Handshake"):
+            session_id = self.board.session_id
+            nonces = f"nonces 0x{session_id & 0xFF:02x} and 0x{session_id >> 8:02x}"
+            replies = [frame.payload[:2] for frame in self.channel.frames if frame.kind == "REPLY"]
+            holds = session_id.to_bytes(2, "little") in replies
+            self.screen.check("session", f"0x{session_id:04x} ({nonces}), in {format_time(opened_s)}", holds)
+            limit = self.board.max_packet_bytes()
+            buffer = f"{limit} bytes, so its receive buffer has {limit + 11}"
+            self.screen.check("largest packet", buffer, limit + 11 == self.profile.packet_size_bytes)
+
+    def functions(self) -> None:
+        """Look functions up and call them."""
+        calls: list[tuple[str, Callable[[], Any], Any]] = [
+            ("add(2, 3)", lambda: self._call("add", 2, 3), 5),
+            ("fadd(0.5, -0.25)", lambda: self._call("fadd", 0.5, -0.25), 0.25),
+            ('echo_str("hello, board")', lambda: self._call("echo_str", "hello, board"), "hello, board"),
+            ("reverse(bytes:0102ff)", lambda: self._call("reverse", b"\1\2\xff"), b"\xff\2\1"),
+            ("adder(40)(2)", self._call_adder, 42),
+        ]
+        with self._part("Functions, looked up by name and called"):
+            for label, call, expected in calls:
+                try:
+                    result = call()
+                except (RemoteError, RequestError) as error:
+                    result = error
+                self._compare(label, result, expected)
+
+    def _call(self, name: str, *args: Any) -> Any:
+        return self.board.function(name)(*args)
+
+    def _call_adder(self) -> Any:
+        """Call a function that gives a function."""
+        add_40 = self._call("adder", 40)
+        return add_40(2) if callable(add_40) else add_40
+
+    def _compare(self, label: str, result: Any, expected: Any) -> None:
+        from microrpc.cli.literals import format_value
+
+        holds = type(result) is type(expected) and result == expected
+        shown = format_value(result)
+        self.screen.check(label, shown if holds else f"{shown}, expected {format_value(expected)}", holds)
+
+    def copies(self, baud: int) -> None:
+        """Copy random bytes there and back, in the chunks that the board can take."""
+        import numpy as np
+
+        from microrpc.chunking import copy_overhead_bytes
+
+        size_bytes = min(_COPY_BYTES, self.profile.heap_bytes // 2)
+        sent = np.random.default_rng().integers(0, 256, size_bytes, np.uint8)
+        slowed = f", the line slowed to {baud} baud" if baud else ""
+        with self._part(f"A tensor of {size_bytes} random bytes, there and back{slowed}"):
+            chunk_bytes = self.board.max_packet_bytes() - copy_overhead_bytes(1)
+            count = -(-size_bytes // chunk_bytes)
+            with self.board.empty(sent.shape, sent.dtype) as array:
+                there_s = self._time("to the board", lambda on_progress: array.write(sent, on_progress=on_progress))
+                self._show_copy("to the board", "CopyToRemote", size_bytes, chunk_bytes, count, there_s)
+                back: list[Any] = []
+                back_s = self._time("and back", lambda on_progress: back.append(array.numpy(on_progress=on_progress)))
+                self._show_copy("and back", "CopyFromRemote", size_bytes, chunk_bytes, count, back_s)
+                used_bytes = self.device.memory.used_bytes
+                self.figures["heap_used_bytes"] = used_bytes
+            wrong = np.flatnonzero(back[0] != sent)
+            shown = "every byte as it was sent" if not wrong.size else f"{wrong.size} differ, the first is {wrong[0]}"
+            self.screen.check("bytes back", shown, not wrong.size)
+            copy = {"bytes": size_bytes, "chunk_bytes": chunk_bytes, "chunks": count}
+            self.figures["copy"] = {**copy, "to_board_s": there_s, "from_board_s": back_s}
+
+    def _time(self, label: str, copy: Callable[[Any], None]) -> float:
+        with self.screen.progress(label) as on_progress:
+            start = time.perf_counter()
+            copy(on_progress)
+            return time.perf_counter() - start
+
+    def _show_copy(self, label: str, kind: str, size_bytes: int, chunk_bytes: int, count: int, taken_s: float) -> None:
+        seen = sum(frame.kind == kind for frame in self.channel.frames)
+        shown = (
+            f"{seen} chunks of up to {chunk_bytes} bytes, {format_time(taken_s)}, {format_size(size_bytes / taken_s)}/s"
+        )
+        self.screen.check(label, shown if seen == count else f"{shown}; expected {count}", seen == count)
+
+    def tensors(self) -> None:
+        """Compute on the board, and compare with numpy."""
+        import numpy as np
+
+        rng = np.random.default_rng(1)
+        x = rng.standard_normal(1024).astype(np.float32)
+        a, b = (rng.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
+        with self._part("Tensors, computed on the board and by numpy"):
+            with self.board.array(x) as on_board:
+                self._call("relu_f32", on_board)
+                self._compare_arrays("relu_f32(float32[1024])", on_board.numpy(), np.maximum(x, 0), 0.0)
+                self._time_relu(on_board)
+            with (
+                self.board.array(a) as left,
+                self.board.array(b) as right,
+                self.board.empty((16, 16), a.dtype) as out,
+            ):
+                self._call("matmul_f32", left, right, out)
+                self._compare_arrays("matmul_f32(float32[16,16])", out.numpy(), a @ b, 1e-4)
+
+    def _compare_arrays(self, label: str, result: Any, expected: Any, tolerance: float) -> None:
+        difference = float(abs(result - expected).max())
+        shown = (
+            f"differs from numpy's by {difference:.2g}, {tolerance:g} is allowed" if difference else "as numpy has it"
+        )
+        self.screen.check(label, shown, difference <= tolerance)
+
+    def _time_relu(self, array: Any) -> None:
+        timing = self.board.time_evaluator("relu_f32", number=10, repeat=5)(array)
+        shown = f"mean {format_time(timing.mean)}, least {format_time(timing.min)} (5 x 10 runs)"
+        holds = len(timing.results) == 5 and all(0 < seconds < 1 for seconds in timing.results)
+        self.screen.check("time_evaluator(relu_f32)", shown, holds)
+        self.figures["relu_mean_s"] = timing.mean
+
+    def logs_and_errors(self) -> None:
+        """Show a line of the board's log, and an error of it."""
+        with self._part("What the board says"):
+            self._call("log", _LOG_TEXT)
+            self.screen.check("a line of its log", ", ".join(self.logs) or "(nothing)", self.logs == [_LOG_TEXT])
+            try:
+                shown, holds = f"no error, but {self._call('fail')!r}", False
+            except RemoteError as error:
+                shown, holds = f'RemoteError "{error.message}"', "always fails" in error.message
+            self.screen.check("fail()", shown, holds)
+            self._compare("add(1, 1), after the error", self._call("add", 1, 1), 2)
+
+    def memory(self) -> None:
+        """Show that nothing is left on the board."""
+        with self._part("Memory of the board"):
+            used_before = self.figures.get("heap_used_bytes", 0)
+            used, heap = self.device.memory.used_bytes, self.profile.heap_bytes
+            self.screen.row("during the copy", f"{used_before} of {heap} bytes in use")
+            self.screen.check("now", f"{used} bytes in use", used == 0)
+
+    def frames(self) -> None:
+        """Show a few of the frames, each with its reply."""
+        frames = self.channel.frames
+        shown: set[int] = set()
+        for kind, to_board, meaning, followers in _SHOWN_FRAMES:
+            for index, frame in enumerate(frames):
+                if (frame.kind, frame.to_board) == (kind, to_board) and frame.meaning.startswith(meaning):
+                    shown.update(range(index, min(index + followers + 1, len(frames))))
+                    break
+        self.screen.section(f"On the wire, {len(shown)} of {len(frames)} frames")
+        self.screen.frames([self._frame_row(frames[index]) for index in sorted(shown)])
+
+    def _frame_row(self, frame: Frame) -> tuple[str, bool, int, str, str]:
+        since_start_ms = (frame.time_s - self.channel.frames[0].time_s) * 1e3
+        return f"{since_start_ms:.1f} ms", frame.to_board, len(frame.payload), frame.kind, frame.meaning

@@ -1,0 +1,141 @@
+"""`microrpc put` and `microrpc get`: files to and from the memory of a board."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from microrpc.cli.common import (
+    BaudOption,
+    BoardOption,
+    JsonOption,
+    PortArgument,
+    TimeoutOption,
+    format_size,
+    format_time,
+    is_terminal,
+    note,
+    open_board,
+    print_json,
+    progress_bar,
+    reporting,
+    say,
+)
+
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="TYPE", help="Type of its elements: float32, int8, ... [default: uint8]"),
+]
+ShapeOption = Annotated[
+    str | None, typer.Option("--shape", metavar="N,N", help="Its shape, for example 4,4. [default: flat]")
+]
+
+
+def put(
+    port: PortArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A .npy file, or any bytes.")],
+    dtype: DtypeOption = None,
+    shape: ShapeOption = None,
+    board: BoardOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a file into new memory of a board.
+
+    It stays there until the board is reset. Prints its address, its size in bytes and its type, which is what `get` and
+    the addr: arguments of `call` take. A .npy file brings its data type and shape along.
+    """
+    with reporting(as_json=as_json):
+        from microrpc.cli.literals import describe_type, parse_dtype, parse_shape, read_array
+
+        parsed_dtype = parse_dtype(dtype) if dtype is not None else None
+        source = read_array(file, parsed_dtype, parse_shape(shape) if shape is not None else None)
+        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+            start = time.perf_counter()
+            array = opened.empty(source.shape[: source.ndim - _lane_dims(parsed_dtype)], parsed_dtype or source.dtype)
+            with progress_bar(f"put {file.name}") as on_progress:
+                array.write(source, on_progress=on_progress)
+            taken_s = time.perf_counter() - start
+            address = array.detach()
+        kind = describe_type(array.dtype, array.shape)
+        if as_json:
+            described = {"dtype": str(array.dtype), "shape": list(array.shape)}
+            print_json({"address": address, "size_bytes": array.size_bytes, **described, "seconds": taken_s})
+            return
+        say(f"0x{address:x} {array.size_bytes} {kind}")
+        if is_terminal(sys.stdout):
+            _note_rate(array.size_bytes, taken_s)
+            note(f"use it: microrpc call {port} NAME addr:0x{address:x}:{kind}")
+        if port.startswith("sim://"):
+            note("note: the board of sim:// ends with this command; `microrpc sim` serves one that stays")
+
+
+def get(
+    port: PortArgument,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False, help="As `put` printed it.")],
+    size: Annotated[int, typer.Argument(metavar="SIZE", show_default=False, min=0, help="How many bytes.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, help="Where to: a .npy file, or any other for raw bytes."),
+    ],
+    dtype: DtypeOption = None,
+    shape: ShapeOption = None,
+    board: BoardOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy memory of a board into a file.
+
+    The file is replaced. Boards do not check addresses: a wrong one gives whatever lies there, or makes the board hang.
+    """
+    with reporting(as_json=as_json):
+        from microrpc.cli.literals import as_array, describe_type, parse_address, parse_dtype, parse_shape
+        from microrpc.datatypes import DataType
+
+        at = parse_address(address)
+        kind = parse_dtype(dtype) if dtype is not None else DataType.parse("uint8")
+        form = parse_shape(shape) if shape is not None else (size // kind.itemsize_bytes,)
+        as_array(bytes(size), kind, form, f"SIZE {size}")
+        if not file.parent.is_dir() or file.is_dir():
+            raise typer.BadParameter(f"cannot write {file}: it is a directory, or its directory is not there")
+        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+            start = time.perf_counter()
+            with progress_bar(f"get {file.name}") as on_progress:
+                contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress)
+            taken_s = time.perf_counter() - start
+        _write(file, contents)
+        if as_json:
+            described = {"dtype": str(kind), "shape": list(form)}
+            print_json({"file": str(file), "address": at, "size_bytes": size, **described, "seconds": taken_s})
+            return
+        say(f"{file} {size} {describe_type(kind, form)}")
+        if is_terminal(sys.stdout):
+            _note_rate(size, taken_s)
+
+
+def _lane_dims(dtype: object) -> int:
+    return int(getattr(dtype, "lanes", 1) > 1)
+
+
+def _write(file: Path, contents: object) -> None:
+    import numpy as np
+
+    array = np.asarray(contents)
+    try:
+        with file.open("wb") as opened:
+            if file.suffix == ".npy":
+                np.save(opened, array)
+            else:
+                opened.write(array.tobytes())
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {file}: {error.strerror}") from None
+
+
+def _note_rate(size_bytes: int, taken_s: float) -> None:
+    note(f"{size_bytes} bytes in {format_time(taken_s)}: {format_size(size_bytes / taken_s)}/s")

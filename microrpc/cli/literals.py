@@ -1,0 +1,253 @@
+"""Values as they are written on the command line, and shown by it.
+
+    3  -2  0xff          an integer             "any text"  word  str:123     a text
+    2.5  1e3  inf  nan   a float                bytes:0a0bff                  bytes, in hex
+    true  false  none                           @FILE.npy  @FILE              a tensor: the file, copied to the board
+                                                tensor:float32[4,4]           a tensor of zeros
+                                                addr:0x20000000:float32[4,4]  a tensor that lies on the board
+
+Reading a literal opens no port, so a mistake in one costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from microrpc.datatypes import DataType, Device, OpaqueHandle, UInt
+from microrpc.errors import UnsupportedValueError
+from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule
+
+Array = np.ndarray[Any, Any]
+
+_INT = re.compile(r"[+-]?[0-9]+|[+-]?0[xX][0-9a-fA-F]+")
+_FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?|[+-]?inf|nan")
+_TENSOR = re.compile(r"([a-z0-9_]+)\[([0-9, ]*)\]")
+_WORDS = {"true": True, "false": False, "none": None}
+_SHOWN_ELEMENTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class OnBoard:
+    """Memory that lies on the board already."""
+
+    address: int
+    dtype: DataType
+    shape: tuple[int, ...]
+
+
+Literal = bool | int | float | str | bytes | None | OnBoard | Array
+
+
+def parse_literal(text: str) -> Literal:
+    """Give the value that `text` stands for; arrays are what is to be copied to the board.
+
+    Raises typer.BadParameter, which says what is wrong.
+    """
+    prefix, colon, rest = text.partition(":")
+    match prefix if colon else "":
+        case "str":
+            return rest
+        case "bytes":
+            return _parse_bytes(rest)
+        case "tensor":
+            dtype, shape = parse_type(rest)
+            return np.zeros(shape, _numpy_dtype(dtype))
+        case "addr":
+            address, _, described = rest.partition(":")
+            return OnBoard(parse_address(address), *parse_type(described))
+    if text.startswith("@"):
+        return read_array(Path(text[1:]))
+    if text.startswith('"'):
+        return _parse_quoted(text)
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text, 16 if "x" in text.lower() else 10)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if text.startswith("--"):
+        raise typer.BadParameter(f"there is no option {text}; if it is a text for the board, write str:{text}")
+    return text
+
+
+def _parse_bytes(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise typer.BadParameter(f"bytes:{digits}: two hex digits a byte, for example bytes:0a0bff") from None
+
+
+def _parse_quoted(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, str):
+        raise typer.BadParameter(
+            f"{text}: a text in quotes ends in a quote and is written as in JSON; or write str:..."
+        )
+    return value
+
+
+def parse_address(text: str) -> int:
+    """Give the address that `text`, decimal or hex, stands for. Raises typer.BadParameter."""
+    try:
+        address = int(text, 0)
+    except ValueError:
+        address = -1
+    if not 0 <= address < 2**64:
+        raise typer.BadParameter(f"{text!r} is not an address: write it as `microrpc put` shows it, as 0x20000000")
+    return address
+
+
+def parse_type(text: str) -> tuple[DataType, tuple[int, ...]]:
+    """Give data type and shape of "float32[4,4]". Raises typer.BadParameter."""
+    match = _TENSOR.fullmatch(text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not a data type and a shape: write for example float32[4,4]")
+    return parse_dtype(match[1]), parse_shape(match[2])
+
+
+def parse_dtype(text: str) -> DataType:
+    """Give the data type called `text`. Raises typer.BadParameter where there is none, or numpy has none."""
+    try:
+        dtype = DataType.parse(text)
+        _ = dtype.numpy
+    except UnsupportedValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return dtype
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Give the shape that "4,4" stands for; "" is that of a scalar. Raises typer.BadParameter."""
+    sizes = [size.strip() for size in text.split(",")] if text.strip() else []
+    if not all(size.isascii() and size.isdigit() for size in sizes):
+        raise typer.BadParameter(f"{text!r} is not a shape: write for example 4,4")
+    return tuple(int(size) for size in sizes)
+
+
+def _numpy_dtype(dtype: DataType) -> np.dtype[Any]:
+    return dtype.numpy
+
+
+def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...] | None = None) -> Array:
+    """Read a file: a .npy with its own data type and shape, any other as bytes, or as `dtype` and `shape` say.
+
+    Raises typer.BadParameter where it cannot be read, or is not of that size.
+    """
+    try:
+        if path.suffix == ".npy":
+            loaded: Array = np.load(path, allow_pickle=False)
+            if dtype is not None or shape is not None:
+                raise typer.BadParameter(f"{path} knows its data type and shape: leave --dtype and --shape out")
+            DataType.from_numpy(loaded.dtype)
+            return loaded
+        data = path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror or error}") from None
+    except UnsupportedValueError as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
+    except (ValueError, EOFError) as error:
+        raise typer.BadParameter(f"{path} is not a .npy file that numpy reads: {error}") from None
+    return as_array(data, dtype, shape, str(path))
+
+
+def as_array(data: bytes, dtype: DataType | None, shape: tuple[int, ...] | None, what: str) -> Array:
+    """Give `data` (called `what`) as an array of `dtype` (uint8) and `shape` (flat). Raises typer.BadParameter."""
+    size_bytes = dtype.itemsize_bytes if dtype else 1
+    if shape is None:
+        shape = (len(data) // size_bytes,)
+    wanted = math.prod(shape) * size_bytes
+    if wanted != len(data):
+        raise typer.BadParameter(
+            f"{what} has {len(data)} bytes, and {describe_type(dtype or DataType.parse('uint8'), shape)} has {wanted}"
+        )
+    element = dtype.numpy if dtype else np.dtype(np.uint8)
+    return np.frombuffer(data, element.base).reshape(*shape, *element.shape)
+
+
+# --- shown --------------------------------------------------------------------------------------
+
+
+def describe_type(dtype: object, shape: tuple[int, ...]) -> str:
+    """Give "float32[4,4]", as `parse_type` reads it."""
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def summarize(array: Array) -> str:
+    """Give an array's first elements, least, greatest and mean, in one line."""
+    flat = array.reshape(-1)
+    if not flat.size:
+        return "empty"
+    shown = " ".join(format_number(element) for element in flat[:_SHOWN_ELEMENTS].tolist())
+    more = " ..." if flat.size > _SHOWN_ELEMENTS else ""
+    least, greatest = format_number(flat.min().item()), format_number(flat.max().item())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = format_number(float(flat.mean(dtype=np.float64)))
+    return f"{shown}{more}  (min {least}, max {greatest}, mean {mean})"
+
+
+def format_number(number: Any) -> str:
+    """Give a number in few digits."""
+    return f"{number:.6g}" if isinstance(number, float) else str(number).lower()
+
+
+def type_name(value: Any) -> str:
+    """Give the name of a result's type, as --json has it."""
+    names: tuple[tuple[type, str], ...] = (
+        (type(None), "none"),
+        (UInt, "uint"),
+        (OpaqueHandle, "handle"),
+        (int, "int"),
+        (float, "float"),
+        (str, "str"),
+        (bytes, "bytes"),
+        (DataType, "dtype"),
+        (Device, "device"),
+        (RemoteArray, "array"),
+        (RemoteFunction, "function"),
+        (RemoteModule, "module"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
+
+
+def format_value(value: Any) -> str:
+    """Give a result as plain text: a literal where there is one for it."""
+    match value:
+        case None:
+            return "none"
+        case bytes():
+            return f"bytes:{value.hex()}"
+        case OpaqueHandle():
+            return f"0x{int(value):x}"
+        case RemoteFunction() | RemoteModule():
+            return f"a {type_name(value)} on the board"
+        case Device():
+            return f"device {value.type},{value.id}"
+    return str(value)
+
+
+def to_json(value: Any) -> Any:
+    """Give a result, or an array, as JSON has it: bytes in hex, and "inf", "nan" as texts."""
+    match value:
+        case np.ndarray():
+            return to_json(value.tolist())
+        case list():
+            return [to_json(element) for element in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bytes():
+            return value.hex()
+        case None | bool() | int() | float() | str():
+            return value
+        case RemoteFunction() | RemoteModule():
+            return None
+    return format_value(value)
