@@ -1,1 +1,85 @@
-"""Call functions and move tensors on a microcontroller over a serial port."""
+"""Call functions and move tensors on a microcontroller over a serial port.
+
+    with microrpc.connect("/dev/ttyACM0") as board:
+        board.function("add")(2, 3)
+
+`connect` opens a `Board`; every exception is a `MicroRpcError`. See README.md and docs/.
+"""
+
+from __future__ import annotations
+
+from microrpc.boards import BoardProfile, load_profile, profile, profiles
+from microrpc.client import Board
+from microrpc.opening import connect, open_board
+from microrpc.datatypes import CPU, DataType, Device, OpaqueHandle, UInt
+from microrpc.errors import (
+    BoardError,
+    BoardResetError,
+    CallTimeoutError,
+    ClosedError,
+    CopyRangeError,
+    DamagedReplyError,
+    FunctionNotFoundError,
+    HandshakeTimeoutError,
+    MicroRpcError,
+    OutcomeUnknownError,
+    PortBusyError,
+    PortError,
+    PortLostError,
+    PortNotFoundError,
+    PortPermissionError,
+    ProfileError,
+    ProtocolError,
+    RemoteError,
+    RequestError,
+    RequestTooLargeError,
+    StaleHandleError,
+    UnsupportedValueError,
+)
+from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream, Timing
+from microrpc.session import Timeouts
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CPU",
+    "Board",
+    "BoardError",
+    "BoardProfile",
+    "BoardResetError",
+    "CallTimeoutError",
+    "ClosedError",
+    "CopyRangeError",
+    "DamagedReplyError",
+    "DataType",
+    "Device",
+    "FunctionNotFoundError",
+    "HandshakeTimeoutError",
+    "MicroRpcError",
+    "OpaqueHandle",
+    "OutcomeUnknownError",
+    "PortBusyError",
+    "PortError",
+    "PortLostError",
+    "PortNotFoundError",
+    "PortPermissionError",
+    "ProfileError",
+    "ProtocolError",
+    "RemoteArray",
+    "RemoteError",
+    "RemoteFunction",
+    "RemoteModule",
+    "RemoteStream",
+    "RequestError",
+    "RequestTooLargeError",
+    "StaleHandleError",
+    "Timeouts",
+    "Timing",
+    "UInt",
+    "UnsupportedValueError",
+    "connect",
+    "load_profile",
+    "open_board",
+    "profile",
+    "profiles",
+]

@@ -15,7 +15,7 @@ import pytest
 from serial.tools.list_ports_common import ListPortInfo
 from typer.testing import CliRunner
 
-import microrpc.connect
+import microrpc.opening
 from firmware_sim.serve import PtyServer
 from firmware_sim.simulate import simulate
 from microrpc import errors
@@ -254,7 +254,7 @@ def test_every_family_of_errors_has_its_exit_code(
     def fail(*args: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr(microrpc.connect, "connect", fail)
+    monkeypatch.setattr(microrpc.opening, "connect", fail)
     result = run("info", "/dev/ttyACM0")
     assert (result.code, result.out, result.err) == (code, "", f"error: {error}\n")
     result = run("info", "/dev/ttyACM0", "--json")
@@ -316,7 +316,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPat
     def interrupt(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(microrpc.connect, "connect", interrupt)
+    monkeypatch.setattr(microrpc.opening, "connect", interrupt)
     result = run("info", "sim://")
     assert (result.code, result.out, result.err) == (130, "", "")
 

@@ -16,7 +16,7 @@ from firmware_sim.device import Device
 from firmware_sim.loopback import LoopbackChannel
 from microrpc.boards import BoardProfile, profiles
 from microrpc.cli.wire import RecordingChannel
-from microrpc.connect import open_board
+from microrpc.opening import open_board
 from microrpc.remote import RemoteArray
 from microrpc.serving import FunctionError
 from microrpc.session import Timeouts

@@ -207,7 +207,7 @@ def find_profile(board: str | None, port: str = "") -> BoardProfile:
     Raises ProfileError.
     """
     from microrpc.boards import load_profile, profile
-    from microrpc.connect import DEFAULT_PROFILE, SIMULATOR_SCHEME
+    from microrpc.opening import DEFAULT_PROFILE, SIMULATOR_SCHEME
 
     name = board or port.partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE
     return load_profile(Path(name)) if name.endswith(".toml") else profile(name)
@@ -218,7 +218,7 @@ def open_board(
     port: str, board: str | None = None, *, baud: int | None = None, timeout_s: float | None = None
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr."""
-    from microrpc.connect import connect
+    from microrpc.opening import connect
 
     if timeout_s is not None and not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
         raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")

@@ -90,7 +90,7 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     from firmware_sim.simulate import simulate
     from microrpc.channel import open_serial
     from microrpc.cli.wire import RecordingChannel
-    from microrpc.connect import open_board
+    from microrpc.opening import open_board
 
     start = time.perf_counter()
     device = simulate(profile)
