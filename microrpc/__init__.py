@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from microrpc.boards import BoardProfile, load_profile, profile, profiles
 from microrpc.client import Board
-from microrpc.opening import connect, open_board
 from microrpc.datatypes import CPU, DataType, Device, OpaqueHandle, UInt
 from microrpc.errors import (
     BoardError,
@@ -36,6 +35,7 @@ from microrpc.errors import (
     StaleHandleError,
     UnsupportedValueError,
 )
+from microrpc.opening import connect, open_board
 from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream, Timing
 from microrpc.session import Timeouts
 

@@ -14,6 +14,7 @@ import struct
 from microrpc.codec import (
     CopyAck,
     CopyFromRemote,
+    Packet,
     PacketCode,
     RemoteException,
     Reply,
@@ -32,6 +33,7 @@ _MAX_KEY_BYTES = 4096
 MAX_PACKET_BYTES = 1 << 26
 
 CLOSED_IN_PACKET = "Channel closes before we get needed bytes"
+_UNASKED = "bytes arrived, and no request was in flight"
 
 
 class EndpointState(enum.Enum):
@@ -164,13 +166,21 @@ class ClientEndpoint:
     def feed(self, data: bytes) -> Reply | Shutdown | None:
         """Take bytes from the stream; give the reply once it is whole, None before.
 
-        Raises ProtocolError for bytes that are not the reply of the request in flight.
+        Raises ProtocolError for bytes that are not the reply of the request in flight. That is so for what follows a
+        reply, too: left where it is, it would be taken for the next one.
         """
         self._reader.feed(data)
         body = self._reader.next_packet()
         if body is None:
+            if self._request is None and not self._reader.is_between_packets:
+                raise ProtocolError("5", _UNASKED)
             return None
-        reply = decode_packet(body)
+        reply = self._take(decode_packet(body))
+        if self._reader.next_packet() is not None or not self._reader.is_between_packets:
+            raise ProtocolError("5", _UNASKED)
+        return reply
+
+    def _take(self, reply: Packet) -> Reply | Shutdown:
         if isinstance(reply, Shutdown):
             self._last = EndpointState.SHUTDOWN_RECEIVED
             self._request = None

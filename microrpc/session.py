@@ -13,6 +13,7 @@ sides with equal nonces step alike and would tie for ever.
 from __future__ import annotations
 
 import enum
+import math
 import random
 import struct
 from collections import deque
@@ -162,8 +163,8 @@ class Session:
 
         INITs are spaced so that no more than 16 are sent, however short `retry_s` is.
         """
-        if retry_s <= 0 or total_s <= 0:
-            raise RequestError(f"session timeouts must be positive: retry_s={retry_s}, total_s={total_s}")
+        if not (retry_s > 0 and 0 < total_s < math.inf):
+            raise RequestError(f"session timeouts must be positive and end: retry_s={retry_s}, total_s={total_s}")
         self._retry_s = max(retry_s, total_s / _MAX_STARTS)
         self._expiry = now + total_s
         self._starts = 0
@@ -275,7 +276,8 @@ class Session:
 
     def _send_start(self, now: float) -> None:
         self._starts += 1
-        self.deadline = min(now + self._retry_s, self._expiry)
+        # Counted, because sixteen times a sixteenth is not the whole in floating point.
+        self.deadline = min(now + self._retry_s, self._expiry) if self._starts < _MAX_STARTS else self._expiry
         self.outgoing.append(encode_message(0, MessageType.TERMINATE_SESSION))
         fresh = [nonce for nonce in range(1, 256) if step_nonce(nonce) not in self._used_nonces]
         self._send_init(step_nonce(self._random.choice(fresh)))

@@ -59,27 +59,32 @@ class StreamConversation:
         """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated; there are no epochs."""
         if self._closed:
             raise ClosedError(f"the stream is closed ({self._closed}); connect again")
-        _, now = yield AT_ONCE
+        data, now = yield AT_ONCE
+        self._take(data, request)  # an empty packet, or what tells that this stream can be used no more
         self._client.expect(request)
         self._output.append(packet)
         self._closed = f"{request_label(request)} was interrupted"
         deadline = now + timeout_s
         while True:
             data, now = yield deadline
-            try:
-                reply = self._client.feed(data) if data else None
-            except ProtocolError as error:
-                self._closed = str(error)
-                raise
-            if isinstance(reply, Shutdown):
-                self._closed = "the server shut down"
-                raise ClosedError(f"the server shut down during {request_label(request)}; connect again")
+            reply = self._take(data, request)
             if reply is not None:
                 self._closed = ""
                 return reply
             if now >= deadline:
                 self._closed = f"{request_label(request)} was not answered"
                 raise CallTimeoutError(f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run")
+
+    def _take(self, data: bytes, request: Request) -> Reply | None:
+        try:
+            reply = self._client.feed(data) if data else None
+        except ProtocolError as error:
+            self._closed = str(error)
+            raise
+        if isinstance(reply, Shutdown):
+            self._closed = "the server shut down"
+            raise ClosedError(f"the server shut down before it answered {request_label(request)}; connect again")
+        return reply
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Send Shutdown; on a stream this ends the server's loop for this client only."""

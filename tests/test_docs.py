@@ -1,0 +1,55 @@
+"""What the documents show is run as it is written."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert run.stderr == ""
+    assert run.stdout.split("\n")[:2] == ["5", "[0. 0. 0. 0. 0. 1. 2. 3.]"]
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^    microrpc ((?:ports|info|call) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+)
+def test_the_commands_of_the_readme_run(command: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "microrpc.cli", *command.split()], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", ROOT / "BENCHMARKS.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_exception_is_in_the_table_of_errors() -> None:
+    import microrpc.errors as errors
+
+    table = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, errors.MicroRpcError):
+            assert f"`{name}`" in table or name == "BoardError", name
+
+
+def test_the_code_cites_sections_that_the_protocol_has() -> None:
+    protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^## (\d+)\.", protocol, flags=re.MULTILINE))
+    for path in [*(ROOT / "microrpc").rglob("*.py"), *(ROOT / "firmware_sim").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        cited = set(re.findall(r"docs/protocol\.md (\d+)", text)) | set(re.findall(r'ProtocolError\("(\d+)"', text))
+        assert cited <= sections, path.name
