@@ -171,18 +171,17 @@ def _exception_text(message: str) -> bytes:
         return message.encode("utf-8", "backslashreplace")
 
 
+def _encode_return_values(values: tuple[Value, ...]) -> bytes:
+    for index, value in enumerate(values):
+        if isinstance(value, _CLIENT_ONLY):
+            raise UnsupportedValueError(
+                f"ValueError: Cannot pass argument {index}, type {type(value).__name__} goes from client to server only"
+            )
+    return encode_values(values)
+
+
 def _code_and_parts(packet: Packet) -> tuple[int, tuple[Buffer, ...]]:
     match packet:
-        case Return(values):
-            for index, value in enumerate(values):
-                if isinstance(value, _CLIENT_ONLY):
-                    raise UnsupportedValueError(
-                        f"ValueError: Cannot pass argument {index}, type {type(value).__name__} "
-                        "goes from client to server only"
-                    )
-            return 4, (encode_values(values),)
-        case CallFunc(handle, args):
-            return 3, (U64.pack(handle), encode_values(args))
         case CopyAck(data):
             return 8, (_flat(data),)
         case CopyToRemote(tensor, data):
@@ -213,9 +212,12 @@ def encode_packet(packet: Packet) -> bytes:
     The text of a RemoteException is always sent: a NUL in it becomes a backslash and a 0.
     """
     try:
-        if type(packet) is CallFunc:  # the packet that is sent most
+        if type(packet) is CallFunc:  # this and its Return are sent most
             args = encode_values(packet.args)
             return _HEAD_U64.pack(len(args) + 12, 3, packet.handle) + args
+        if type(packet) is Return:
+            values = _encode_return_values(packet.values)
+            return _HEAD.pack(len(values) + 4, 4) + values
         code, parts = _code_and_parts(packet)
         return b"".join((_HEAD.pack(4 + sum(map(len, parts)), code), *parts))
     except struct.error as error:
@@ -308,8 +310,7 @@ _RESULT_TYPES: dict[int, type] = {
 def encode_result(value: Value | ArrayResult) -> Return:
     """The Return of a function that returned `value`: its type code, then the value (docs/protocol.md 3).
 
-    Raises UnsupportedValueError for everything that `encode_packet` would refuse, so that a server can answer with
-    an Exception instead.
+    Raises UnsupportedValueError for a type that cannot be sent; `encode_packet` refuses values out of range.
     """
     values: tuple[Value, ...]
     if isinstance(value, ArrayResult):
@@ -317,8 +318,6 @@ def encode_result(value: Value | ArrayResult) -> Return:
     else:
         code, _ = find_packer(1, value)
         values = (code, OpaqueHandle(value) if isinstance(value, _CLIENT_ONLY) else value)
-    if values[0] != TypeCode.BYTES:  # any bytes can be sent, and they may be many
-        encode_values(values)
     return Return(values)
 
 

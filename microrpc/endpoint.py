@@ -60,27 +60,40 @@ class PacketReader:
         self.state = EndpointState.INIT_HEADER if init_header else EndpointState.RECV_PACKET_NUM_BYTES
         self._max_packet_bytes = max_packet_bytes
         self._buffer = bytearray()
+        self._whole: bytes | None = None  # a packet that came in one piece, as most do, and next in turn
         self._needed = _KEY_SIZE.size if init_header else _NBYTES.size
 
     def feed(self, data: bytes) -> None:
         """Add bytes that arrived."""
-        self._buffer += data
+        if (
+            not self._buffer
+            and self._whole is None
+            and self.state is EndpointState.RECV_PACKET_NUM_BYTES
+            and len(data) > _NBYTES.size
+            and _NBYTES.unpack_from(data)[0] == len(data) - _NBYTES.size <= self._max_packet_bytes
+        ):
+            self._whole = data[_NBYTES.size :]
+        else:
+            self._buffer += data
 
     @property
     def bytes_needed(self) -> int:
         """How many more bytes the next step needs; 0 when it can be taken."""
-        return max(0, self._needed - len(self._buffer))
+        return max(0, self._needed - len(self._buffer)) if self._whole is None else 0
 
     @property
     def is_between_packets(self) -> bool:
         """Whether the stream may end here without a loss."""
-        return self.state is EndpointState.RECV_PACKET_NUM_BYTES and not self._buffer
+        return self.state is EndpointState.RECV_PACKET_NUM_BYTES and not self._buffer and self._whole is None
 
     def next_packet(self) -> bytes | None:
         """Give the next packet (what follows packet_nbytes), or None where more bytes are needed.
 
         Raises ProtocolError for a packet or key larger than the bound: the stream cannot be followed any further.
         """
+        if self._whole is not None:
+            whole, self._whole = self._whole, None
+            return whole
         buffer = self._buffer
         while len(buffer) >= self._needed:
             if self.state is EndpointState.RECV_PACKET_NUM_BYTES:
@@ -121,6 +134,7 @@ class PacketReader:
     def reset(self) -> None:
         """Forget a packet in progress: a new session begins between packets."""
         self._buffer.clear()
+        self._whole = None
         self._switch(EndpointState.RECV_PACKET_NUM_BYTES, _NBYTES.size)
 
 

@@ -205,7 +205,7 @@ class ServerEndpoint:
         try:
             self._output += encode_packet(reply)
         except MicroRpcError as error:
-            self._output += encode_packet(RemoteException(str(error)))
+            self._output += encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
 
     def _init_server(self, packet: InitServer) -> Reply:
         if self._fixed_session is not None and not packet.args:

@@ -24,7 +24,7 @@ from microrpc.codec import (
     encode_packet,
 )
 from microrpc.datatypes import ModuleHandle, OpaqueHandle, Value
-from microrpc.endpoint import EndpointState
+from microrpc.endpoint import ClientEndpoint, EndpointState
 from microrpc.errors import ProtocolError
 from microrpc.server import Done, ServerEndpoint, ServerStatus, run_server
 from microrpc.serving import LocalSession
@@ -471,3 +471,17 @@ def test_the_hooks_may_be_left_out() -> None:
     run_server(ServerEndpoint(session=local()), stream)
     assert packets_in(stream.written) == [FOUND, FOUND]
     assert stream.sizes == [8, len(packet) - 8, 8, len(packet) - 8, 8]  # never more than it needs
+
+
+def test_a_result_that_cannot_be_sent_is_answered_with_an_exception() -> None:
+    server = ServerEndpoint(session=LocalSession({"huge": lambda: 2**64}))
+    client = ClientEndpoint()
+    server.feed(client.request(Syscall(PacketCode.GET_GLOBAL_FUNC, ("huge",))))
+    reply = client.feed(server.take_output())
+    assert isinstance(reply, Return)
+    (handle,) = reply.values
+    assert isinstance(handle, int)
+    server.feed(client.request(CallFunc(handle, ())))
+    answer = client.feed(server.take_output())
+    assert isinstance(answer, RemoteException)
+    assert answer.message.startswith("UnsupportedValueError")
