@@ -141,11 +141,8 @@ class Conversation:
         while True:
             data, now = yield AT_ONCE
             self._receive(data)
-            if self._damage:
-                self._doubt = self._damage
-            if self._doubt or self.session.state is not SessionState.ESTABLISHED:
-                yield from self._start_session(now)
-                _, now = yield AT_ONCE
+            if not self._is_calm():
+                now = yield from self._settle(now)
             if epoch is not None and epoch != self.epoch:
                 raise BoardResetError(_RESET_BEFORE, may_have_run=False)
             try:
@@ -273,6 +270,24 @@ class Conversation:
 
     # --- after doubt ---------------------------------------------------------------------------
 
+    def _is_calm(self) -> bool:
+        """Whether a request may be sent: a session is open, and nothing that arrived since is doubtful."""
+        self._doubt = self._doubt or self._damage
+        return not self._doubt and self.session.state is SessionState.ESTABLISHED
+
+    def _settle(self, now: float) -> Operation[float]:
+        """Open sessions until one stays, a few times; give the time."""
+        for _ in range(MAX_ATTEMPTS):
+            yield from self._start_session(now)
+            data, now = yield AT_ONCE
+            self._receive(data)
+            if self._is_calm():
+                return now
+        raise HandshakeTimeoutError(
+            f"{MAX_ATTEMPTS} sessions were opened and none stayed ({self._doubt or 'the board was reset each time'}). "
+            f"Check its power supply, the cable, and that nothing else writes to this port"
+        )
+
     def _start_session(self, now: float) -> Operation[None]:
         """Open a session, and where anything was doubtful prove the board in step in it."""
         expiry = now + self._timeouts.start_s
@@ -290,8 +305,8 @@ class Conversation:
                 must_prove = must_prove or now >= retry_at or bool(self._damage or self._late_session_id)
                 if must_prove:
                     now, in_step = yield from self._prove(now, expiry)
-                if in_step or not must_prove:
-                    self._doubt = self._damage = ""
+                if self.session.state is SessionState.ESTABLISHED and (in_step or not must_prove):
+                    self._doubt = ""
                     return
             must_prove = True
         raise HandshakeTimeoutError(
@@ -346,7 +361,8 @@ class Conversation:
             reply = yield from self._ask(request, packet, deadline, deadline - now)
         except OutcomeUnknownError:
             reply = None
-        _, now = yield AT_ONCE
+        data, now = yield AT_ONCE
+        self._receive(data)
         return now, reply == Return((OpaqueHandle(0),))
 
     def _proof(self) -> Syscall:

@@ -1,0 +1,1 @@
+"""What BENCHMARKS.md quotes: `make bench`, or `python -m benchmarks`."""

@@ -1,0 +1,49 @@
+"""256 KiB to a board and back, over a pty; the board is another process."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import statistics
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.calls import PROFILE, child
+from benchmarks.codec import Row, quantile
+from microrpc.opening import connect
+
+SIZE_BYTES = 256 * 1024
+PACKETS_BYTES = (2048, 8192)
+
+
+def measure(*, quick: bool) -> Iterator[Row]:
+    """Time the copies in turn."""
+    repeats = 3 if quick else 41
+    data = np.frombuffer(random.Random(2).randbytes(SIZE_BYTES), np.uint8)
+    rates: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        arrays = {}
+        for packet_bytes in PACKETS_BYTES:
+            path = stack.enter_context(child("board", str(packet_bytes)))
+            board = stack.enter_context(connect(path, board=PROFILE))
+            array = board.array(data)
+            if not np.array_equal(array.numpy(), data):
+                raise AssertionError("what was copied is not what came back")
+            arrays[packet_bytes] = array
+        for _ in range(repeats):
+            for packet_bytes, array in arrays.items():
+                start = time.perf_counter()
+                array.write(data)
+                middle = time.perf_counter()
+                array.numpy()
+                end = time.perf_counter()
+                size = f"{packet_bytes // 1024} KiB packets"
+                rates.setdefault(f"copy 256 KiB to the board, {size}", []).append(SIZE_BYTES / (middle - start) / 1e6)
+                rates.setdefault(f"copy 256 KiB from the board, {size}", []).append(SIZE_BYTES / (end - middle) / 1e6)
+    for name, values in rates.items():
+        values.sort()
+        median = statistics.median(values)
+        spread = f"p10 {quantile(values, 0.1):.1f}, p90 {quantile(values, 0.9):.1f}"
+        yield Row(name, f"{median:.1f}", "MB/s", spread, f"{SIZE_BYTES / median / 1000:.2f} ms a copy")
