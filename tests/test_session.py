@@ -163,6 +163,52 @@ def test_a_responder_answers_the_recorded_inits_byte_for_byte() -> None:
         assert take(board) == [expected]
 
 
+def recorded_payloads(name: str, direction: str) -> list[bytes]:
+    return [frame for frame in FrameDecoder().feed(stream(name, direction)) if isinstance(frame, bytes)]
+
+
+def recorded_handshake() -> tuple[list[bytes], list[bytes]]:
+    """The messages of the host, and of the device, until the long recording's session was open."""
+    host, device = recorded_payloads("crt_2k", "host")[:2], recorded_payloads("crt_2k", "device")[:2]
+    assert (host, device) == ([TERMINATE, init(0x26)], [TERMINATE, reply(0x26, 0x62)])
+    return host, device
+
+
+def test_a_host_of_the_recorded_nonce_says_the_recorded_bytes_and_takes_the_recorded_reply() -> None:
+    host, device = recorded_handshake()
+    for seed in range(5000):
+        session = Session(seed)
+        session.start(0.0, retry_s=1.0, total_s=4.0)
+        if session.initiator_nonce == 0x26:
+            break
+    assert take(session) == host
+    assert [session.receive(payload) for payload in device] == [Terminated(False), Established(0x6226)]
+    first = recorded_payloads("crt_2k", "host")[2]
+    assert session.wrap(first[3:]) == first
+    assert session.receive(recorded_payloads("crt_2k", "device")[2]) == Message(
+        recorded_payloads("crt_2k", "device")[2][3:]
+    )
+
+
+@pytest.mark.parametrize("before", [nonce for nonce in range(256) if step_nonce(nonce) == 0x62])
+def test_a_responder_of_the_recorded_nonce_answers_the_recorded_host_byte_for_byte(before: int) -> None:
+    host, device = recorded_handshake()
+    board = Session(0)
+    board._nonce = before
+    board.boot()
+    assert [board.receive(payload) for payload in host] == [Terminated(False), Established(0x6226)]
+    assert take(board) == device
+
+
+# Of the boards that answered more than one INIT.
+@pytest.mark.parametrize("name", ["fault_hellodrop", "fault_helloflip", "fault_initflip"])
+def test_the_recorded_boards_stepped_their_nonce_with_each_reply(name: str) -> None:
+    replies = [payload for payload in recorded_payloads(name, "device") if payload[2] == 0x01]
+    nonces = [payload[1] for payload in replies]
+    assert len(nonces) > 1
+    assert nonces[1:] == [step_nonce(nonce) for nonce in nonces[:-1]]
+
+
 def test_the_host_says_the_same_kinds_of_message_as_the_recorded_host() -> None:
     bursts = [burst.data for burst in load("fault_initflip") if burst.dir == "host"]
     payloads = [frame for frame in FrameDecoder().feed(bursts[1]) if isinstance(frame, bytes)]

@@ -34,6 +34,7 @@ from microrpc.codec import (
 )
 from microrpc.conversation import AT_ONCE, Operation
 from microrpc.datatypes import OpaqueHandle
+from microrpc.endpoint import ClientEndpoint, EndpointState
 from microrpc.errors import (
     CallTimeoutError,
     ClosedError,
@@ -44,8 +45,8 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
 )
-from microrpc.server import ServerEndpoint, run_server
-from microrpc.serving import LocalSession, Module, ProxySession
+from microrpc.server import WRITABLE, ServerEndpoint, ServerStatus, run_server
+from microrpc.serving import AsyncProxySession, LocalSession, Module, ProxySession
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
 
@@ -529,3 +530,93 @@ def test_a_board_that_is_closed_behind_the_proxy_is_an_exception_and_the_proxy_g
                     add(1, 2)
         server.wait()
         assert server.error is None
+
+
+class Relay:
+    """An event-driven server that passes everything on to `behind`, another server, without ever waiting for it.
+
+    Nothing moves by itself: `step` takes the next bytes one way, or the next the other way.
+    """
+
+    def __init__(self, behind: ServerEndpoint, *, step_bytes: int = 1 << 16) -> None:
+        self.behind = behind
+        self.sent = bytearray()  # to the client in front
+        self.to_behind = bytearray()
+        self._step_bytes = step_bytes
+        self.session = AsyncProxySession(ClientEndpoint(), self.to_behind.extend)
+        self.server = ServerEndpoint(session=self.session, event_driven=True, send=self._send)
+
+    def _send(self, data: bytes) -> int:
+        taken = data[: self._step_bytes]
+        self.sent += taken
+        return len(taken)
+
+    def step(self) -> bool:
+        """Let one thing happen between here and behind; tell whether there was one."""
+        if self.to_behind:
+            self.behind.feed(bytes(self.to_behind[: self._step_bytes]))
+            del self.to_behind[: self._step_bytes]
+            return True
+        answer = self.behind.take_output()
+        for at in range(0, len(answer), self._step_bytes):
+            self.session.feed(answer[at : at + self._step_bytes])
+        return bool(answer)
+
+    def serve(self, stream: SocketStream) -> None:
+        status = ServerStatus.NEEDS_INPUT
+        while status is not ServerStatus.SHUT_DOWN:
+            data = stream.connection.recv(self._step_bytes)
+            if not data:
+                return
+            status = self.server.on_io(data, WRITABLE)
+            while self.step() or self.server.on_io(b"", WRITABLE) is ServerStatus.HAS_OUTPUT:
+                pass
+            stream.write(bytes(self.sent))
+            self.sent.clear()
+
+
+@pytest.mark.parametrize("step_bytes", [1, 64, 1 << 16])
+def test_an_event_driven_proxy_passes_a_conversation_on_in_pieces_of_any_size(step_bytes: int) -> None:
+    relay = Relay(ServerEndpoint(session=LocalSession(functions())), step_bytes=step_bytes)
+    data = np.arange(300, dtype=np.int32)
+    with TcpServer(relay.serve) as server:
+        with connect(server.url, timeouts=TIMEOUTS) as board:
+            assert board.function("add")(2, 3) == 5
+            array = board.array(data)
+            board.function("double")(array)
+            assert np.array_equal(array.numpy(), data * 2)
+            with pytest.raises(RemoteError, match="it failed"):
+                board.function("fail")()
+            assert board.function("add")(1, 1) == 2
+        server.wait()
+        assert server.error is None
+
+
+def test_an_event_driven_proxy_waits_for_its_callback_and_flushes_the_reply_itself() -> None:
+    relay = Relay(ServerEndpoint(session=LocalSession({"f": len})))
+    assert relay.server.on_io(encode_packet(LOOK_UP), WRITABLE) is ServerStatus.NEEDS_INPUT
+    assert relay.server.state is EndpointState.WAIT_FOR_ASYNC_CALLBACK
+    assert relay.sent == b""
+    assert relay.step()
+    assert relay.sent == b""
+    assert relay.step()  # the answer from behind: no event of the client's is needed for it to go out
+    assert relay.sent == encode_packet(Return((OpaqueHandle(0x80000000),)))
+    assert relay.server.state is EndpointState.RECV_PACKET_NUM_BYTES
+    assert not relay.step()
+
+
+def test_a_second_request_waits_in_the_event_driven_proxy_until_the_first_is_answered() -> None:
+    relay = Relay(ServerEndpoint(session=LocalSession({"f": len})))
+    missing = Syscall(PacketCode.GET_GLOBAL_FUNC, ("missing",))
+    relay.server.on_io(encode_packet(LOOK_UP) + encode_packet(missing), WRITABLE)
+    assert relay.to_behind == encode_packet(LOOK_UP)
+    while relay.step():
+        pass
+    assert relay.sent == encode_packet(Return((OpaqueHandle(0x80000000),))) + encode_packet(Return((OpaqueHandle(0),)))
+
+
+def test_an_endpoint_that_goes_behind_an_event_driven_proxy_is_an_exception_in_front() -> None:
+    relay = Relay(ServerEndpoint(session=LocalSession({"f": len})))
+    relay.server.on_io(encode_packet(LOOK_UP), WRITABLE)
+    relay.session.closed()
+    assert relay.sent == encode_packet(RemoteException("the connection to the served endpoint was closed"))
