@@ -309,14 +309,23 @@ class Board:
     # --- handles -------------------------------------------------------------------------------
 
     def collect(self) -> None:
-        """Free on the board what was freed or garbage collected here."""
+        """Free on the board what was freed or garbage collected here; stop at the first sign of trouble.
+
+        Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
+        """
         while self.garbage and not self._closed:
             with self._lock:
+                if not self.garbage:
+                    return
                 owned = self.garbage.popleft()
-                if owned.epoch == self.epoch:
-                    # A board may refuse, or be in trouble, which the next request will find: it is not the caller's.
-                    with contextlib.suppress(BoardError):
-                        self._run(self._host.free(*owned))
+                if owned.epoch != self.epoch:
+                    continue
+                try:
+                    self._run(self._host.free(*owned))
+                except RemoteError:
+                    pass  # the board does not free such a thing
+                except BoardError:
+                    return
 
     def close(self, *, shutdown: bool = False) -> None:
         """Free everything on the board, leave the session and release the port; never fails, closing twice is fine.
@@ -327,7 +336,8 @@ class Board:
             if not self._closed:
                 with contextlib.suppress(MicroRpcError, OSError):
                     for owner in list(self.live):
-                        owner.free()
+                        owner.discard()
+                    self.collect()
                     self._run(self._conversation.close(shutdown))
                 self._closed = "it was closed here"
             self._channel.close()

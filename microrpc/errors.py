@@ -91,7 +91,8 @@ class RemoteError(BoardError):
 
     def __init__(self, message: str, *, function: str = "", code: str = "") -> None:
         where = function or code or "the request"
-        super().__init__(f"{where}: {message or '(the board gave no text)'}")
+        text = message or "(the board gave no text)"
+        super().__init__(text if text.startswith(f"{where}:") else f"{where}: {text}")
         self.message = message
         self.function = function
         self.code = code

@@ -71,10 +71,14 @@ class RemoteHandle:
 
     def free(self) -> None:
         """Give it back now; freeing twice does nothing."""
+        self.discard()
+        self.board.collect()
+
+    def discard(self) -> None:
+        """Give it back with the next request."""
         if not self._is_freed:
             self._is_freed = True
             self._release()
-            self.board.collect()
 
 
 class RemoteFunction(RemoteHandle):

@@ -83,4 +83,4 @@ def test_a_file_in_the_place_of_the_link_is_left_alone(tmp_path: Path) -> None:
 def test_an_error_is_one_line_on_stderr() -> None:
     result = run("call", "sim://", "fail")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: fail: fail: this function always fails\n"
+    assert result.stderr == "error: fail: this function always fails\n"

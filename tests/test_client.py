@@ -200,6 +200,18 @@ def test_closing_frees_everything_and_ends_the_session() -> None:
     del arrays
 
 
+def test_closing_a_board_that_does_not_answer_waits_for_one_reply_only() -> None:
+    device = Device()
+    channel = LoopbackChannel(device)
+    board = open_board(channel, Timeouts(call_s=2.0))
+    arrays = [board.array([n]) for n in range(10)]
+    channel.to_device = lambda data: b""
+    before = channel.now()
+    board.close()
+    assert channel.now() - before == pytest.approx(2.0)
+    del arrays
+
+
 def test_what_belongs_to_another_board_is_refused() -> None:
     board, other = make()[0], make()[0]
     with pytest.raises(RequestError, match="another board"):
