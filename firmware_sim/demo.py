@@ -154,8 +154,13 @@ def sum_f32(x: Array) -> float:
     return float(x.sum())
 
 
+_LARGEST_IOTA = 1 << 20  # the heap of a board is smaller; what is asked for must not fill this machine's
+
+
 def iota(n: int) -> Array:
     """Give a new float32 tensor 0, 1, ... n - 1, which the caller owns."""
+    if not 0 <= n <= _LARGEST_IOTA:
+        raise FunctionError(f"iota: want 0 to {_LARGEST_IOTA}, not {n}")
     return np.arange(n, dtype=np.float32)
 
 

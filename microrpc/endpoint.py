@@ -82,6 +82,11 @@ class PacketReader:
         return max(0, self._needed - len(self._buffer)) if self._whole is None else 0
 
     @property
+    def buffered_bytes(self) -> int:
+        """How many bytes are held."""
+        return len(self._buffer) + len(self._whole or b"")
+
+    @property
     def is_between_packets(self) -> bool:
         """Whether the stream may end here without a loss."""
         return self.state is EndpointState.RECV_PACKET_NUM_BYTES and not self._buffer and self._whole is None

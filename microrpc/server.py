@@ -83,6 +83,7 @@ class ServerEndpoint:
     ) -> None:
         self.name = name
         self._reader = PacketReader(max_packet_bytes=max_packet_bytes, init_header=init_header)
+        self._max_packet_bytes = max_packet_bytes
         self._fixed_session = session
         self._session = session
         self._constructors = dict(constructors or {})
@@ -114,10 +115,15 @@ class ServerEndpoint:
     def feed(self, data: bytes) -> ServerStatus:
         """Take bytes from the stream and serve what is whole.
 
-        Raises ProtocolError where the stream cannot be followed: a packet beyond the bound, or a reply.
+        Raises ProtocolError where the stream cannot be followed: a packet beyond the bound, a reply, or more bytes
+        than the bound behind a request that an asynchronous session is still executing.
         """
+        if self._shut_down:
+            return ServerStatus.SHUT_DOWN
         self._reader.feed(data)
         self._serve()
+        if self._waiting is not None and self._reader.buffered_bytes > self._max_packet_bytes:
+            raise ProtocolError("5", f"{self._reader.buffered_bytes} bytes arrived while a request was executed")
         return self._status()
 
     def take_output(self) -> bytes:

@@ -162,6 +162,8 @@ def test_functions_modules_and_arrays_come_back_as_results() -> None:
     board, _ = make()
     assert board.function("adder")(40)(2) == 42
     assert np.array_equal(board.function("iota")(5).numpy(), np.arange(5))
+    with pytest.raises(RemoteError, match="want 0 to"):
+        board.function("iota")(10**12)
     library = board.global_function("runtime.SystemLib")
     assert library is not None
     found = library().find("add")

@@ -485,3 +485,25 @@ def test_a_result_that_cannot_be_sent_is_answered_with_an_exception() -> None:
     answer = client.feed(server.take_output())
     assert isinstance(answer, RemoteException)
     assert answer.message.startswith("UnsupportedValueError")
+
+
+def test_what_arrives_behind_a_request_in_progress_is_bounded() -> None:
+    class Never:
+        is_async = True
+
+        def submit(self, request: object, done: Done) -> None:
+            """Never answer."""
+
+    server = ServerEndpoint(session=Never(), event_driven=True, max_packet_bytes=1000)
+    request = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",)))
+    for _ in range(1 + 1000 // len(request)):  # the first is taken, the others wait behind it
+        server.feed(request)
+    with pytest.raises(ProtocolError, match="while a request was executed"):
+        server.feed(request)
+
+
+def test_what_arrives_after_a_shutdown_is_not_kept() -> None:
+    server = ServerEndpoint(session=LocalSession())
+    assert server.feed(encode_packet(Shutdown())) is ServerStatus.SHUT_DOWN
+    assert server.feed(bytes(1 << 20)) is ServerStatus.SHUT_DOWN
+    assert server.bytes_needed == 8
