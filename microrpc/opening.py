@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 from collections.abc import Callable
 
-from microrpc.boards import BoardProfile, profile
+from microrpc.boards import BoardProfile
 from microrpc.channel import Channel, open_serial, open_tcp
 from microrpc.client import Board, PumpedConversation
-from microrpc.conversation import Conversation
-from microrpc.errors import PortError
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
+from microrpc.target import Target, find_target, framed_conversation
 
-log = logging.getLogger("microrpc.board")
-
-DEFAULT_PROFILE = "loopback"
-SIMULATOR_SCHEME = "sim://"
-STREAM_SCHEME = "tcp://"
+OnLog = Callable[[str], None]
 
 
 def connect(
@@ -27,7 +20,7 @@ def connect(
     board: str | BoardProfile | None = None,
     baud: int | None = None,
     timeouts: Timeouts | None = None,
-    on_log: Callable[[str], None] | None = None,
+    on_log: OnLog | None = None,
 ) -> Board:
     """Open `port` and a session with the board behind it.
 
@@ -39,40 +32,28 @@ def connect(
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError.
     """
-    if port.startswith(SIMULATOR_SCHEME):
-        return _connect_simulator(port, board=board, timeouts=timeouts, on_log=on_log)
-    chosen = board if isinstance(board, BoardProfile) else profile(board or DEFAULT_PROFILE)
-    waits = timeouts or chosen.timeouts
-    if port.startswith(STREAM_SCHEME):
-        host, _, number = port.removeprefix(STREAM_SCHEME).rpartition(":")
-        if not host or not number.isdigit():
-            raise PortError(port, f"{port}: a server's address is tcp://HOST:PORT")
-        channel = open_tcp(host, int(number), waits.start_s)
-        return _open(channel, StreamConversation(timeouts=waits), waits)
-    return _open_framed(open_serial(port, baud=baud or chosen.baud), waits, on_log)
+    target = find_target(port, board=board, baud=baud, timeouts=timeouts)
+    if target.is_simulated:
+        return _connect_simulator(target, on_log)
+    if target.stream_address is not None:
+        channel = open_tcp(*target.stream_address, target.timeouts.start_s)
+        return _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
+    return open_board(open_serial(target.port, baud=target.baud), target.timeouts, on_log)
 
 
-def open_board(channel: Channel, timeouts: Timeouts, on_log: Callable[[str], None] | None = None) -> Board:
-    """Open a session over a channel that is open already, for instance a simulated board's in memory."""
-    return _open_framed(channel, timeouts, on_log)
-
-
-def _open_framed(
+def open_board(
     channel: Channel,
     timeouts: Timeouts,
-    on_log: Callable[[str], None] | None,
+    on_log: OnLog | None = None,
+    *,
+    seed: int | None = None,
     on_close: Callable[[], None] = lambda: None,
 ) -> Board:
-    def pass_log(text: str) -> None:
-        log.info("%s: %s", channel.name, text)
-        if on_log is not None:
-            try:
-                on_log(text)
-            except Exception:  # the caller's function must not break the conversation that it listens to
-                log.exception("on_log raised")
+    """Open a session over a channel that is open already, for instance a simulated board's in memory.
 
-    conversation = Conversation(seed=secrets.randbits(64), timeouts=timeouts, on_log=pass_log)
-    return _open(channel, conversation, timeouts, on_close)
+    seed: of the session's nonces, for a run that can be repeated. on_close: called last, when the board is closed.
+    """
+    return _open(channel, framed_conversation(channel.name, timeouts, on_log, seed=seed), timeouts, on_close)
 
 
 def _open(
@@ -90,23 +71,15 @@ def _open(
     return board
 
 
-def _connect_simulator(
-    port: str,
-    *,
-    board: str | BoardProfile | None,
-    timeouts: Timeouts | None,
-    on_log: Callable[[str], None] | None,
-) -> Board:
+def _connect_simulator(target: Target, on_log: OnLog | None) -> Board:
     from firmware_sim.serve import PtyServer  # the one place where the host knows the simulator
     from firmware_sim.simulate import simulate
 
-    name = port.removeprefix(SIMULATOR_SCHEME)
-    chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)
-    server = PtyServer(simulate(chosen))
+    server = PtyServer(simulate(target.profile))
     server.start()
     try:
-        channel = open_serial(server.path, baud=chosen.baud)
-        return _open_framed(channel, timeouts or chosen.timeouts, on_log, server.close)
+        channel = open_serial(server.path, baud=target.profile.baud)
+        return open_board(channel, target.timeouts, on_log, on_close=server.close)
     except BaseException:
         server.close()
         raise

@@ -21,6 +21,7 @@ LAYERS = [
     ["chunking", "endpoint", "server", "serving", "boards"],
     ["conversation", "stream", "host", "channel"],
     ["remote", "client"],
+    ["target"],
     ["opening"],
     ["__init__"],
     ["cli"],

@@ -207,7 +207,7 @@ def find_profile(board: str | None, port: str = "") -> BoardProfile:
     Raises ProfileError.
     """
     from microrpc.boards import load_profile, profile
-    from microrpc.opening import DEFAULT_PROFILE, SIMULATOR_SCHEME
+    from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME
 
     name = board or port.partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE
     return load_profile(Path(name)) if name.endswith(".toml") else profile(name)

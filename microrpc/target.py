@@ -1,0 +1,76 @@
+"""What a connection is made to: which port, which board is behind it, and the conversation to have with it.
+
+The blocking and the asyncio client have this in common; they differ in how they open the port and wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from microrpc.boards import BoardProfile, profile
+from microrpc.conversation import Conversation
+from microrpc.errors import PortError
+from microrpc.session import Timeouts
+
+log = logging.getLogger("microrpc.board")
+
+DEFAULT_PROFILE = "loopback"
+SIMULATOR_SCHEME = "sim://"
+STREAM_SCHEME = "tcp://"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A port with what is known about the board behind it; `baud` in bits a second."""
+
+    port: str
+    profile: BoardProfile
+    baud: int
+    timeouts: Timeouts
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the board is to be simulated."""
+        return self.port.startswith(SIMULATOR_SCHEME)
+
+    @property
+    def stream_address(self) -> tuple[str, int] | None:
+        """Host and port of an RPC server without frames (tcp://), None for every other port. Raises PortError."""
+        if not self.port.startswith(STREAM_SCHEME):
+            return None
+        host, _, number = self.port.removeprefix(STREAM_SCHEME).rpartition(":")
+        if not host or not (number.isascii() and number.isdigit()):
+            raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
+        return host, int(number)
+
+
+def find_target(port: str, *, board: str | BoardProfile | None, baud: int | None, timeouts: Timeouts | None) -> Target:
+    """Put together what `connect` was told, and what the board's profile says where it was told nothing.
+
+    Raises ProfileError.
+    """
+    name = port.removeprefix(SIMULATOR_SCHEME) if port.startswith(SIMULATOR_SCHEME) else ""
+    chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)
+    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts)
+
+
+def framed_conversation(
+    name: str, timeouts: Timeouts, on_log: Callable[[str], None] | None, *, seed: int | None = None
+) -> Conversation:
+    """Make a conversation with the board on the port `name`, whose log goes to `on_log` and to "microrpc.board".
+
+    seed: of the session's nonces; drawn from the system where it is None.
+    """
+
+    def pass_log(text: str) -> None:
+        log.info("%s: %s", name, text)
+        if on_log is not None:
+            try:
+                on_log(text)
+            except Exception:  # the caller's function must not break the conversation that it listens to
+                log.exception("on_log raised")
+
+    return Conversation(seed=secrets.randbits(64) if seed is None else seed, timeouts=timeouts, on_log=pass_log)
