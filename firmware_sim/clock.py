@@ -42,7 +42,15 @@ class VirtualClock:
 
     def sleep(self, seconds: float) -> None:
         """Move the time on. Raises ValueError for a sleep that would never end."""
-        if seconds == math.inf:
-            raise ValueError("a sleep without an end: the deadline must be finite")
         if seconds > 0:
-            self._now += seconds
+            self.move_to(self._now + seconds)
+
+    def move_to(self, time: float) -> None:
+        """Let the time be `time`, unless it is later already. Raises ValueError where that would never be."""
+        if time == math.inf:
+            raise ValueError("a sleep without an end: the deadline must be finite")
+        self._now = max(self._now, time)
+
+    def set_to(self, time: float) -> None:
+        """Let the time be `time` even if it is later already: what was foreseen until then does not come about."""
+        self._now = time

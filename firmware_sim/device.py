@@ -21,7 +21,7 @@ from typing import Literal, overload
 import numpy as np
 
 from firmware_sim.clock import Clock, RealClock, VirtualClock
-from firmware_sim.port import Port, Stats
+from firmware_sim.port import Monitor, Port, Stats
 from firmware_sim.robust import RobustPort
 from firmware_sim.runtime import RuntimeSession, register_runtime
 from firmware_sim.stock import StockMemory, StockPort
@@ -46,8 +46,9 @@ class Device:
     """A board with microTVM's C runtime on it.
 
     functions: the global registry, with what the runtime registers itself; system_library: where user functions
-    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of its
-    nonces and of random_fill. clock: the time that its functions live in, virtual where none is given.
+    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of
+    random_fill, and of robust firmware's nonces (stock firmware takes them from the clock). clock: the time that its
+    functions live in, virtual where none is given.
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
     """
@@ -67,19 +68,25 @@ class Device:
         self.functions = Module()
         self.system_library = Module()
         self.stats = Stats()
+        self.monitor: Monitor | None = None
         self._seed = seed
+        self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()
         self._port, self._session = self._build(heap_bytes)
         rng = np.random.default_rng(seed)
-        register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes)
+        register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes, self._session.invoke)
         self._port.boot(seed)
 
     def _build(self, heap_bytes: int) -> tuple[Port, RuntimeSession]:
         is_stock = self.firmware is Firmware.STOCK
-        session = RuntimeSession(self.functions, StockMemory(heap_bytes) if is_stock else Memory(heap_bytes))
-        make_port = StockPort if is_stock else RobustPort
-        return make_port(session, self._send, self.stats, packet_size_bytes=self.packet_size_bytes), session
+        memory = StockMemory(heap_bytes) if is_stock else Memory(heap_bytes)
+        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor)
+        size_bytes = self.packet_size_bytes
+        if is_stock:
+            port = StockPort(session, self._send, self.stats, packet_size_bytes=size_bytes, clock=self.clock)
+            return port, session
+        return RobustPort(session, self._send, self.stats, packet_size_bytes=size_bytes), session
 
     @property
     def memory(self) -> Memory:
@@ -89,7 +96,7 @@ class Device:
     @property
     def is_dead(self) -> bool:
         """Whether the board is silent until it is reset, as stock firmware can be."""
-        return self._port.is_dead
+        return self._is_wedged or self._port.is_dead
 
     @overload
     def function(
@@ -110,7 +117,8 @@ class Device:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line and do what they ask for; the answers wait in the output."""
-        self._port.receive(data)
+        if not self._is_wedged:
+            self._port.receive(data)
 
     def take_output(self) -> bytes:
         """Give the bytes that wait to be sent."""
@@ -120,15 +128,31 @@ class Device:
 
     def log(self, text: str) -> None:
         """Send a LOG; allowed at any time, also from within a function, before its reply."""
-        if not self._port.is_dead:
+        if not self.is_dead:
             self._send(encode_log(text))
+
+    def wedge(self) -> None:
+        """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""
+        self._is_wedged = True
 
     def reset(self) -> None:
         """Press the reset button: memory, handles and session are lost, and the board boots."""
         self.stats.resets += 1
+        self._is_wedged = False
+        if self.monitor is not None:
+            self.monitor.on_reset()
         self._session.reset()
         self._encoder.reset()
         self._port.boot(self._seed + self.stats.resets)
 
     def _send(self, payload: bytes) -> None:
-        self._output += self._encoder.encode(payload)
+        if self._is_wedged:
+            return
+        frame = self._encoder.encode(payload)
+        if self.monitor is not None:
+            self.monitor.send(payload, frame)
+        else:
+            self._output += frame
+
+    def _monitor(self) -> Monitor | None:
+        return self.monitor

@@ -1,4 +1,4 @@
-"""What the receive sides of a simulated board have in common: `robust.py` and `stock.py` implement `Port`."""
+"""What the parts of a simulated board know of each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stats:
 
 
 class Port(Protocol):
-    """Takes the bytes from the line, and sends frame payloads through the function it was made with."""
+    """A receive side, `robust.py` or `stock.py`: takes bytes, and sends payloads by the function it was made with."""
 
     @property
     def is_dead(self) -> bool:
@@ -28,3 +28,19 @@ class Port(Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""
+
+
+class Monitor(Protocol):
+    """Learns what a device does while it does it; may make it take longer, by its clock, or reset it."""
+
+    def before_packet(self) -> None:
+        """A packet has arrived, and is about to be served."""
+
+    def before_call(self, name: str) -> None:
+        """A function is about to run. Raises FunctionError where it must not."""
+
+    def send(self, payload: bytes, frame: bytes) -> None:
+        """Take what the device sends, as `payload` and as the `frame` that carries it."""
+
+    def on_reset(self) -> None:
+        """The device is about to boot."""

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from firmware_sim.clock import Clock
+from firmware_sim.port import Monitor
+from microrpc.codec import Reply, Request
 from microrpc.datatypes import Device as BoardDevice
 from microrpc.datatypes import Value
-from microrpc.serving import FunctionError, LocalSession, Module
+from microrpc.memory import Memory
+from microrpc.serving import FunctionError, LocalSession, Module, RemoteCallable
 
 MESSAGE_OVERHEAD_BYTES = 11  # packet_nbytes and the session header (docs/protocol.md 4)
 
@@ -20,6 +23,29 @@ Array = np.ndarray[Any, Any]
 
 class RuntimeSession(LocalSession):
     """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
+
+    def __init__(
+        self, functions: Module, system_library: Module, memory: Memory, monitor: Callable[[], Monitor | None]
+    ) -> None:
+        super().__init__(functions, memory)
+        self._modules = (functions, system_library)
+        self._monitor = monitor
+
+    def serve(self, request: Request) -> Reply:
+        """Execute `request` and give the reply."""
+        if (monitor := self._monitor()) is not None:
+            monitor.before_packet()
+        return super().serve(request)
+
+    def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
+        """Run a function."""
+        if (monitor := self._monitor()) is not None:
+            monitor.before_call(self._name_of(function))
+        return function(*arguments)
+
+    def _name_of(self, function: RemoteCallable) -> str:
+        registered = (name for module in self._modules for name, known in module.items() if known is function)
+        return next(registered, getattr(function, "__name__", ""))
 
     def set_device(self, device: BoardDevice) -> None:
         """Refuse DevSetDevice."""
@@ -31,9 +57,14 @@ class RuntimeSession(LocalSession):
 
 
 def register_runtime(
-    functions: Module, system_library: Module, clock: Clock, rng: np.random.Generator, packet_size_bytes: int
+    functions: Module,
+    system_library: Module,
+    clock: Clock,
+    rng: np.random.Generator,
+    packet_size_bytes: int,
+    invoke: Callable[[RemoteCallable, list[object]], Any],
 ) -> None:
-    """Put the functions of the C runtime into the global registry `functions`."""
+    """Put the functions of the C runtime into the global registry `functions`; `invoke` runs what is timed."""
 
     @functions.function(name="runtime.SystemLib")
     def system_lib() -> Module:
@@ -86,7 +117,7 @@ def register_runtime(
             while True:
                 start = clock.now()
                 for _ in range(number):
-                    timed(*arguments)
+                    invoke(timed, list(arguments))
                 taken_s = clock.now() - start
                 total_s += taken_s
                 calls += number

@@ -1,92 +1,95 @@
-"""A simulated board on a pty, which any program can open as a serial port.
+"""Simulated boards on ports of this computer, in real time.
 
     with PtyServer(simulate(profile("loopback")), link="/tmp/board") as server:
         board = microrpc.connect(server.path)
 
-The device should live in real time (`RealClock`), as `firmware_sim.simulate` makes it.
+One `Server` holds any number of boards in one thread. A plain device answers as fast as it can; one behind a `UartLine`
+at the speed of that line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import threading
-import tty
-from pathlib import Path
+import time
+from collections import deque
+from collections.abc import Callable
 from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 from firmware_sim.device import Device
-from microrpc.errors import PortError
+from firmware_sim.host_ports import HostPort, PtyPort, TcpPort
+from firmware_sim.uart import UartLine
 
-_READ_BYTES = 65536
-_CLOSE, _RESET = b"c", b"r"
+__all__ = ["PtyServer", "Server", "TcpServer"]
+
+# poll() counts in milliseconds, a byte at 921600 baud takes 11 us: the last millisecond is slept in slices.
+_SLICE_S = 100e-6
+
+P = TypeVar("P", bound=HostPort)
 
 
 class _ClosedError(Exception):
     """The server was closed."""
 
 
-class PtyServer:
-    """Serves `device` on a pty until it is closed; hosts may come and go.
-
-    link: a symbolic link to make to the pty, so that its path is the same each time; it replaces an older link, and
-    is removed at the end. Raises PortError where something that is no link is in its place.
+class Server:
+    """Serves `ports` until it is closed; hosts may come and go.
 
     Use it as a context manager or with `start` and `close` to serve from a thread, or call `run` to serve from
-    this one. While it serves, the device belongs to it: everything but `reset` and `close` is for its own thread.
-    What the host does not read holds the device up, and no bytes are lost.
+    this one. While it serves, ports and devices belong to it: from elsewhere use `do`.
     """
 
-    def __init__(self, device: Device, *, link: str | os.PathLike[str] | None = None) -> None:
-        self.device = device
-        self.link = Path(link) if link is not None else None
+    def __init__(self, *ports: HostPort) -> None:
+        self.ports = ports
         self._thread: threading.Thread | None = None
         self._is_open = True
         self._serving = threading.Lock()  # held while it serves
-        # The host's end stays open here too, so that the line does not hang up when a host goes.
-        self._board_fd, self._host_fd = os.openpty()
+        self._orders: deque[Callable[[float], None]] = deque()
         self._wake_fd, self._waker_fd = os.pipe()
-        tty.setraw(self._host_fd)
-        os.set_blocking(self._board_fd, False)
-        self.port = os.ttyname(self._host_fd)
-        try:
-            self._make_link()
-        except PortError:
-            self.close()
-            raise
-
-    @property
-    def path(self) -> str:
-        """What a host opens: the link where there is one, else the pty."""
-        return str(self.link or self.port)
+        self._poller = select.poll()
+        self._poller.register(self._wake_fd, select.POLLIN)
+        self._owners: dict[int, HostPort] = {}
+        self._interests: dict[HostPort, dict[int, int]] = {}
+        self._epoch = time.monotonic()
 
     # --- from any thread ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Serve from a thread."""
-        self._thread = threading.Thread(target=self.run, name=f"PtyServer {self.path}", daemon=True)
+        self._thread = threading.Thread(
+            target=self.run, name=f"{type(self).__name__} {self.ports[0].path}", daemon=True
+        )
         self._thread.start()
 
-    def reset(self) -> None:
-        """Press the device's reset button, as soon as what it is executing is done."""
+    def do(self, order: Callable[[float], None]) -> None:
+        """Have `order` called by the server, with its time, as soon as what it is executing is done."""
         if self._is_open:
-            os.write(self._waker_fd, _RESET)
+            self._orders.append(order)
+            os.write(self._waker_fd, b"o")
 
     def close(self) -> None:
-        """Stop serving, and remove the link and the pty. Closing twice is fine."""
+        """Stop serving, and release the ports. Closing twice is fine."""
         if not self._is_open:
             return
+
+        def stop(now: float) -> None:
+            raise _ClosedError
+
+        self.do(stop)
         self._is_open = False
-        os.write(self._waker_fd, _CLOSE)
         if self._thread is not None:
             self._thread.join()
         with self._serving:
-            self._remove_link()
-            for fd in (self._board_fd, self._host_fd, self._wake_fd, self._waker_fd):
+            for port in self.ports:
+                port.close()
+            for fd in (self._wake_fd, self._waker_fd):
                 os.close(fd)
 
-    def __enter__(self) -> PtyServer:
+    def __enter__(self) -> Self:
         """Serve from a thread."""
         self.start()
         return self
@@ -106,64 +109,103 @@ class PtyServer:
                 self._run()
 
     def _run(self) -> None:
-        device, board_fd, wake_fd = self.device, self._board_fd, self._wake_fd
-        poller = select.poll()
-        poller.register(board_fd, select.POLLIN)
-        poller.register(wake_fd, select.POLLIN)
-        poll, read, write = poller.poll, os.read, os.write
-        self._write_rest(device.take_output())
+        ports, owners = self.ports, self._owners
+        for port in ports:
+            self._pump(port)
+        due = min(port.due for port in ports)
         while True:
-            for fd, _ in poll():
-                if fd == wake_fd:
-                    self._obey()
-                else:
-                    device.receive(read(board_fd, _READ_BYTES))
-                if output := device.take_output():
-                    try:
-                        written = write(board_fd, output)
-                    except BlockingIOError:
-                        written = 0
-                    if written < len(output):
-                        self._write_rest(output[written:])
-
-    def _write_rest(self, output: bytes) -> None:
-        """Write all of `output`, however long the host takes. A reset loses what is left of it, as on a real board."""
-        poller = select.poll()
-        poller.register(self._board_fd, select.POLLOUT)
-        poller.register(self._wake_fd, select.POLLIN)
-        while output:
-            for fd, _ in poller.poll():
+            for fd, _ in self._wait(due):
                 if fd == self._wake_fd:
                     self._obey()
-                    output = self.device.take_output() or output
-                else:
-                    with contextlib.suppress(BlockingIOError):
-                        output = output[os.write(fd, output) :]
+                elif (owner := owners.get(fd)) is not None:  # it may have gone in this very round
+                    owner.serve(fd, time.monotonic() - self._epoch)
+                    self._register(owner)
+            now = time.monotonic() - self._epoch
+            for port in ports:
+                if port.due <= now:
+                    self._pump(port)
+            due = min([port.due for port in ports])
+
+    def _wait(self, due: float) -> list[tuple[int, int]]:
+        """Wait for one of the ports, at most until `due`."""
+        poll = self._poller.poll
+        if due == math.inf:
+            return poll()
+        while (wait_s := due - (time.monotonic() - self._epoch)) > 0:
+            ready = poll(int(wait_s * 1e3))
+            if ready:
+                return ready
+            wait_s = due - (time.monotonic() - self._epoch)
+            if 0 < wait_s < 1e-3:
+                time.sleep(min(wait_s, _SLICE_S))
+        return poll(0)
+
+    def _pump(self, port: HostPort) -> None:
+        port.pump(time.monotonic() - self._epoch)
+        self._register(port)
+
+    def _register(self, port: HostPort) -> None:
+        """Have poll wait for what the port waits for now."""
+        before, interests = self._interests.get(port, {}), port.interests
+        if interests == before:
+            return
+        self._interests[port] = interests
+        for fd in before.keys() - interests.keys():
+            del self._owners[fd]
+            self._poller.unregister(fd)
+        for fd, events in interests.items():
+            self._owners[fd] = port
+            self._poller.register(fd, events)
 
     def _obey(self) -> None:
-        """Do what another thread asked for."""
-        if os.read(self._wake_fd, 1) == _CLOSE:
-            raise _ClosedError
-        self.device.reset()
+        """Do what other threads asked for."""
+        os.read(self._wake_fd, 4096)
+        while self._orders:
+            self._orders.popleft()(time.monotonic() - self._epoch)
+        for port in self.ports:
+            self._pump(port)
 
-    # --- the link -------------------------------------------------------------------------------
 
-    def _make_link(self) -> None:
-        if self.link is None:
-            return
-        if os.path.lexists(self.link) and not self.link.is_symlink():
-            raise PortError(str(self.link), f"{self.link} exists and is no link: choose another path")
-        fresh = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+class _OnePortServer(Server, Generic[P]):
+    """Serves one board."""
+
+    def __init__(self, port: P) -> None:
+        self._port = port
         try:
-            fresh.symlink_to(self.port)
-            fresh.replace(self.link)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            raise PortError(str(self.link), f"cannot make the link {self.link}: {error.strerror}") from error
+            super().__init__(port)
+        except BaseException:
+            port.close()
+            raise
 
-    def _remove_link(self) -> None:
-        if self.link is not None:
-            with contextlib.suppress(OSError):
-                if os.readlink(self.link) == self.port:
-                    self.link.unlink()
+    @property
+    def device(self) -> Device:
+        """The board."""
+        return self._port.device
+
+    @property
+    def path(self) -> str:
+        """What a host opens."""
+        return self._port.path
+
+    def reset(self) -> None:
+        """Press the device's reset button, as soon as what it is executing is done."""
+        self.do(self._port.reset)
+
+
+class PtyServer(_OnePortServer[PtyPort]):
+    """Serves a board on a pty; `link` as `PtyPort` has it."""
+
+    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(PtyPort(board, link=link))
+
+    @property
+    def port(self) -> str:
+        """The path of the pty itself."""
+        return self._port.port
+
+
+class TcpServer(_OnePortServer[TcpPort]):
+    """Serves a board on a TCP socket; `host` and `number` as `TcpPort` has them."""
+
+    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+        super().__init__(TcpPort(board, host=host, number=number))

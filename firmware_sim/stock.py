@@ -8,17 +8,17 @@ blocked, and the next byte kills the board. Dead, it is deaf until it is reset.
 
 from __future__ import annotations
 
-import random
 import struct
 from collections.abc import Callable
 
+from firmware_sim.clock import Clock
 from firmware_sim.port import Stats
 from firmware_sim.unframer import DeadError, Unframer
-from microrpc.codec import PacketCode, Syscall, decode_packet
+from microrpc.codec import PacketCode, RemoteException, Reply, Request, Syscall, decode_packet
 from microrpc.datatypes import DataType, Device, OpaqueHandle, Tensor
 from microrpc.errors import ProtocolError
-from microrpc.memory import Memory, OutOfMemoryError
-from microrpc.server import ServerEndpoint, ServerStatus, ServingSession
+from microrpc.memory import Memory, MemoryAccessError, OutOfMemoryError
+from microrpc.server import Done, ServerEndpoint, ServerStatus, ServingSession
 from microrpc.serving import FunctionError
 from microrpc.session import HEADER_SIZE_BYTES, MessageType, encode_message, make_session_id, step_nonce
 from microrpc.values import decode_values
@@ -54,8 +54,11 @@ class StockMemory(Memory):
             super().free(address)
 
     def view(self, address: int, size_bytes: int) -> memoryview:
-        """Give `size_bytes` at `address`; no bytes are everywhere."""
-        return super().view(address, size_bytes) if size_bytes else memoryview(bytearray())
+        """Give `size_bytes` at `address`, allocated or not; an address outside the heap is refused."""
+        offset = address - self.base_address
+        if size_bytes and not 0 <= offset <= offset + size_bytes <= self.size_bytes:
+            raise MemoryAccessError(f"{size_bytes} bytes at 0x{address:x} are outside the heap")
+        return memoryview(self._storage)[offset : offset + size_bytes] if size_bytes else memoryview(bytearray())
 
     def clear(self) -> None:
         """Lose everything."""
@@ -63,15 +66,48 @@ class StockMemory(Memory):
         self._empty.clear()
 
 
+class LastError:
+    """Serves by `serving`, with the one error text that the C runtime has.
+
+    An error that brings no text repeats that of the error before it, and is empty where there was none.
+    """
+
+    is_async = False
+
+    def __init__(self, serving: ServingSession) -> None:
+        self._serving = serving
+        self._text = ""
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Execute `request`."""
+
+        def give(reply: Reply) -> None:
+            if isinstance(reply, RemoteException):
+                self._text = reply.message or self._text
+                reply = RemoteException(self._text)
+            done(reply)
+
+        self._serving.submit(request, give)
+
+
 class StockPort:
     """The C runtime's framing, session and server, with a receive buffer of `packet_size_bytes`.
 
-    Not modelled: what an address outside its heap does to a real board (it is answered with an exception here).
+    It is the plain port: the Zephyr and Arduino ports survive a packet that is restarted, this one does not. `clock`
+    is where its first nonce comes from. Not modelled: what an address outside its heap does to a real board (it is
+    answered with an exception here), and the UART's ring buffer, which belongs to the line.
     """
 
     def __init__(
-        self, serving: ServingSession, send: Callable[[bytes], None], stats: Stats, *, packet_size_bytes: int
+        self,
+        serving: ServingSession,
+        send: Callable[[bytes], None],
+        stats: Stats,
+        *,
+        packet_size_bytes: int,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._send = send
         self._stats = stats
         self._capacity = packet_size_bytes
@@ -81,34 +117,33 @@ class StockPort:
         self.is_dead = False
 
     def boot(self, seed: int) -> None:
-        """Start from nothing: no session, a nonce drawn from `seed`; say TERMINATE."""
+        """Start from nothing: no session, a nonce read off the clock (`seed` is for other ports); say TERMINATE."""
         self.is_dead = False
-        self._nonce = random.Random(seed).randrange(1, 256)
+        self._nonce = round(self._clock.now() * 1000) % 256
         self._session_id: int | None = None
         self._is_blocked = False  # the buffer holds a message that was complete and not wanted
         self._clear_buffer()
         self._unframer.reset()
-        self._server = ServerEndpoint(session=self._serving)
+        self._server = ServerEndpoint(session=LastError(self._serving))
         self._send(encode_message(0, MessageType.TERMINATE_SESSION))
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""
+        if self.is_dead:
+            return
         try:
-            for byte in data:
-                if self.is_dead:
-                    return
-                self._unframer.feed(byte)
+            self._unframer.feed(data)
         except DeadError:
             self.is_dead = True
 
     # --- the receive buffer ---------------------------------------------------------------------
 
-    def _write(self, byte: int) -> None:
+    def _write(self, data: bytes) -> None:
         if self._is_blocked:
             raise DeadError("the receive buffer is busy")
-        if len(self._buffer) == self._capacity:
+        if len(self._buffer) + len(data) > self._capacity:
             raise DeadError("the receive buffer overflows")
-        self._buffer.append(byte)
+        self._buffer += data
 
     def _read(self, size_bytes: int) -> bytes:
         data = bytes(self._buffer[self._read_at : self._read_at + size_bytes])

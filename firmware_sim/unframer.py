@@ -14,12 +14,12 @@ class DeadError(Exception):
 
 
 class Unframer:
-    """Reads frames a byte at a time; raises DeadError where the port exits.
+    """Reads frames; raises DeadError where the port exits.
 
-    `write` gets each payload byte at once, `done` the verdict on the crc when a frame ends.
+    `write` gets the bytes of a payload as they come, `done` the verdict on the crc when a frame ends.
     """
 
-    def __init__(self, write: Callable[[int], None], done: Callable[[bool], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None], done: Callable[[bool], None]) -> None:
         self._write = write
         self._done = done
         self.reset()
@@ -29,16 +29,31 @@ class Unframer:
         self._escaped = False
         self._take: Callable[[int], None] | None = None  # None while hunting
 
-    def feed(self, byte: int) -> None:
-        """Take one byte from the line."""
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the line."""
+        at = 0
+        while at < len(data):
+            end = at
+            if self._take == self._take_payload and not self._escaped:
+                end = min(at + self._missing, len(data))
+                escape_at = data.find(0xFF, at, end)
+                end = escape_at if escape_at >= 0 else end
+            if end > at:
+                self._wire += data[at:end]
+                self._take_plain(data[at:end])
+                at = end
+            else:
+                self._feed_byte(data[at])
+                at += 1
+
+    def _feed_byte(self, byte: int) -> None:
         if self._take is None:
             if self._escaped and byte == 0xFD:
-                self._crc = crc16(_START)
+                self._wire = bytearray(_START)
                 self._expect(self._take_length, 4)
             self._escaped = byte == 0xFF
             return
-        if self._take != self._take_crc:
-            self._crc = crc16(bytes([byte]), self._crc)
+        self._wire.append(byte)
         if self._escaped:
             self._escaped = False
             if byte == 0xFF:
@@ -65,13 +80,23 @@ class Unframer:
     def _take_length(self, byte: int) -> None:
         if self._gather(byte):
             size_bytes = self._value
-            self._expect(self._take_payload if size_bytes else self._take_crc, size_bytes or 2)
+            if size_bytes:
+                self._expect(self._take_payload, size_bytes)
+            else:
+                self._expect_crc()
 
     def _take_payload(self, byte: int) -> None:
-        self._write(byte)
-        self._missing -= 1
+        self._take_plain(bytes([byte]))
+
+    def _take_plain(self, data: bytes) -> None:
+        self._write(data)
+        self._missing -= len(data)
         if not self._missing:
-            self._expect(self._take_crc, 2)
+            self._expect_crc()
+
+    def _expect_crc(self) -> None:
+        self._crc = crc16(bytes(self._wire))
+        self._expect(self._take_crc, 2)
 
     def _take_crc(self, byte: int) -> None:
         if self._gather(byte):

@@ -8,6 +8,10 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from microrpc.boards import BoardProfile, load_profile, profile, profiles
 from microrpc.client import Board
 from microrpc.datatypes import CPU, DataType, Device, OpaqueHandle, UInt
@@ -38,6 +42,9 @@ from microrpc.errors import (
 from microrpc.opening import connect, open_board
 from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream, Timing
 from microrpc.session import Timeouts
+
+if TYPE_CHECKING:
+    from microrpc import aio
 
 __version__ = "0.1.0"
 
@@ -77,9 +84,17 @@ __all__ = [
     "Timing",
     "UInt",
     "UnsupportedValueError",
+    "aio",
     "connect",
     "load_profile",
     "open_board",
     "profile",
     "profiles",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `microrpc.aio` when it is first used: importing asyncio takes longer than opening a board."""
+    if name == "aio":
+        return importlib.import_module("microrpc.aio")
+    raise AttributeError(f"module 'microrpc' has no attribute {name!r}")

@@ -19,6 +19,7 @@ import os
 import select
 import socket
 import stat
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from typing import NoReturn, Protocol
 
 import serial
 
+from microrpc.boards import FlowControl
 from microrpc.errors import (
     CallTimeoutError,
     PortBusyError,
@@ -35,7 +37,7 @@ from microrpc.errors import (
     PortPermissionError,
 )
 
-__all__ = ["Channel", "FdChannel", "PyserialChannel", "monotonic", "open_serial", "open_tcp"]
+__all__ = ["Channel", "FdChannel", "PyserialChannel", "SerialChannel", "monotonic", "open_serial", "open_tcp"]
 
 monotonic = time.monotonic
 """The clock of every deadline, in seconds."""
@@ -51,6 +53,9 @@ _READS_BETWEEN_VAIN_SPINS = 32
 
 # poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
 _LONGEST_WAIT_MS = 1e9
+
+# What a port without modem lines answers when one is set: a pty, a socket, some drivers.
+_NO_SUCH_LINES = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP)
 
 _Poll = Callable[[float], list[tuple[int, int]]]
 
@@ -83,6 +88,16 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Release the port. Closing twice is fine; reading or writing afterwards raises PortLostError."""
+
+
+class SerialChannel(Channel, Protocol):
+    """A channel that may have the modem lines of a serial port."""
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """Drive DTR and RTS: True asserts a line (the low level), None leaves it as it is.
+
+        Gives False where the port has no such lines: a pty, a TCP connection. Raises PortLostError.
+        """
 
 
 # --- a file descriptor ----------------------------------------------------------------------------
@@ -167,19 +182,53 @@ class FdChannel:
         self._stuck = True
         while done < len(data):
             if monotonic() >= deadline:
-                raise _write_timeout(self.name, done, len(data))
+                raise self.write_timeout(done, len(data))
             if not self._poll_writable(_wait_ms(deadline)):
                 continue
-            try:
-                taken = os.write(self._fd, view[done:])
-            except BlockingIOError:
-                taken = 0
-            except OSError as error:
-                self._raise_lost(error)
+            taken = self.write_some(view[done:])
             if not taken:  # a tty may report room and take nothing: do not spin on it
                 time.sleep(0.001)
             done += taken
-        self._stuck = False
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """See `SerialChannel.set_modem_lines`."""
+        import fcntl
+        import termios
+
+        if self._fd < 0:
+            self._raise_lost(None)
+        lines = ((dtr, termios.TIOCM_DTR), (rts, termios.TIOCM_RTS))
+        for request, wanted in ((termios.TIOCMBIS, True), (termios.TIOCMBIC, False)):
+            bits = sum(bit for state, bit in lines if state is wanted)
+            if bits:
+                try:
+                    fcntl.ioctl(self._fd, request, struct.pack("I", bits))
+                except OSError as error:
+                    if error.errno in _NO_SUCH_LINES:
+                        return False
+                    self._raise_lost(error)
+        return True
+
+    # What an event loop needs that waits by itself (microrpc.aio).
+
+    def fileno(self) -> int:
+        """Give the descriptor, -1 once it is closed."""
+        return self._fd
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Hand over what the port takes at once, and give how many bytes that was. Raises PortLostError."""
+        try:
+            done = os.write(self._fd, data)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            self._raise_lost(error)
+        self._stuck = done < len(data)
+        return done
+
+    def write_timeout(self, done: int, size: int) -> CallTimeoutError:
+        """Give the error for a port that took only `done` of `size` bytes in time."""
+        return _write_timeout(self.name, done, size)
 
     def close(self) -> None:
         """Release the port; a read in another thread ends at its deadline at the latest."""
@@ -236,8 +285,8 @@ def _write_timeout(name: str, done: int, size: int) -> CallTimeoutError:
 class PyserialChannel:
     """A channel through pyserial's own read and write, where no file descriptor can be polled.
 
-    Reads keep their deadline to about 10 ms. Writes keep it to about 100 ms, where pyserial's driver has a
-    write timeout at all: rfc2217:// has none.
+    Reads keep their deadline to about 10 ms, writes to about 100 ms. pyserial gives rfc2217:// no write timeout: there a
+    write that the server does not take ends after the 5 s of its socket, as PortLostError.
     """
 
     # Changing a timeout of an open port reconfigures the whole port on Windows, so it is set once for reading, and for
@@ -248,6 +297,7 @@ class PyserialChannel:
     def __init__(self, name: str, port: serial.Serial) -> None:
         self.name = name
         self._port = port
+        self._times_writes = not name.startswith("rfc2217://")
         port.timeout = self._READ_STEP_S
 
     def now(self) -> float:
@@ -273,12 +323,32 @@ class PyserialChannel:
         step = self._WRITE_STEP_S
         timeout_s = max(math.ceil(min(deadline - monotonic(), 1e6) / step), 1) * step
         with self._losses():
-            if self._port.write_timeout != timeout_s:
+            if self._times_writes and self._port.write_timeout != timeout_s:
                 self._port.write_timeout = timeout_s
             try:
                 self._port.write(data)
             except serial.SerialTimeoutException:
                 raise _write_timeout(self.name, 0, len(data)) from None
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """See `SerialChannel.set_modem_lines`."""
+        with self._losses():
+            if not self._port.is_open:  # pyserial would note the state for the next time
+                raise serial.PortNotOpenError
+            if self.name.startswith("socket://"):  # pyserial would do nothing, silently
+                return False
+            try:
+                if dtr is not None:
+                    self._port.dtr = dtr
+                if rts is not None:
+                    self._port.rts = rts
+            except ValueError:  # the other end of rfc2217:// has none
+                return False
+            except OSError as error:
+                if error.errno in _NO_SUCH_LINES:
+                    return False
+                raise
+        return True
 
     def close(self) -> None:
         """Release the port."""
@@ -305,8 +375,10 @@ class _Tty(serial.Serial):
         """Do nothing; called by open()."""
 
 
-def open_serial(port: str, *, baud: int, timeout_s: float = 5.0) -> Channel:
-    """Open a serial port: 8N1, raw, no flow control, locked against a second opener, its input kept.
+def open_serial(
+    port: str, *, baud: int, timeout_s: float = 5.0, flow_control: FlowControl = FlowControl.NONE
+) -> SerialChannel:
+    """Open a serial port: 8N1, raw, locked against a second opener, its input kept.
 
     `port` is a device ("/dev/ttyACM0", "COM3") or a URL that pyserial knows ("rfc2217://host:port");
     "socket://host:port" goes to `open_tcp` with `timeout_s`, which nothing else uses. `baud` is in bits a second.
@@ -314,35 +386,50 @@ def open_serial(port: str, *, baud: int, timeout_s: float = 5.0) -> Channel:
     Raises PortNotFoundError, PortBusyError, PortPermissionError, or PortError for everything else, such as
     a file that is no serial port or a baud rate that it does not have.
     """
-    if port.startswith("socket://"):
-        host, _, number = port.removeprefix("socket://").rstrip("/").rpartition(":")
-        if not host or not number.isascii() or not number.isdigit():
-            raise PortError(port, f"{port}: write socket://HOST:PORT, for example socket://localhost:9190")
-        return open_tcp(host.strip("[]"), int(number), timeout_s)
+    if (address := socket_address(port)) is not None:
+        return open_tcp(*address, timeout_s)
     try:
         if baud <= 0:  # 0 means "hang up" to the system
             raise ValueError(f"not a baud rate: {baud}")
+        hard, soft = flow_control is FlowControl.RTS_CTS, flow_control is FlowControl.XON_XOFF
         if "://" in port:
-            return PyserialChannel(port, serial.serial_for_url(port, baudrate=baud))
+            return PyserialChannel(port, serial.serial_for_url(port, baudrate=baud, rtscts=hard, xonxoff=soft))
         if not _CAN_POLL:
-            return PyserialChannel(port, _Tty(port, baudrate=baud, exclusive=True))
+            return PyserialChannel(port, _Tty(port, baudrate=baud, exclusive=True, rtscts=hard, xonxoff=soft))
         # inter_byte_timeout=0 is how to tell pyserial VMIN 1, VTIME 0: see FdChannel.
-        tty = _Tty(port, baudrate=baud, exclusive=True, inter_byte_timeout=0)
+        tty = _Tty(port, baudrate=baud, exclusive=True, inter_byte_timeout=0, rtscts=hard, xonxoff=soft)
     except Exception as error:  # pyserial: SerialException, ValueError; termios.error derives from Exception only
         raise _open_error(port, baud, error) from error
     return FdChannel(port, tty.fileno(), tty.close)
 
 
-def open_tcp(host: str, port: int, timeout_s: float) -> Channel:
+def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
     """Connect to a plain byte stream over TCP, within `timeout_s` seconds.
 
     Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else.
     """
-    name = f"socket://{f'[{host}]' if ':' in host else host}:{port}"
-    try:
+    with tcp_errors(host, port, timeout_s) as name:
         if not _CAN_POLL:
             return PyserialChannel(name, serial.serial_for_url(name))
-        connection = socket.create_connection((host, port), timeout=timeout_s)
+        return tcp_channel(name, socket.create_connection((host, port), timeout=timeout_s))
+
+
+def socket_address(port: str) -> tuple[str, int] | None:
+    """Give host and port of "socket://HOST:PORT", None for every other port. Raises PortError where one is missing."""
+    if not port.startswith("socket://"):
+        return None
+    host, _, number = port.removeprefix("socket://").rstrip("/").rpartition(":")
+    if not host or not number.isascii() or not number.isdigit():
+        raise PortError(port, f"{port}: write socket://HOST:PORT, for example socket://localhost:9190")
+    return host.strip("[]"), int(number)
+
+
+@contextlib.contextmanager
+def tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
+    """Give the connection's name; turn what connecting raises into the one clear error that `open_tcp` documents."""
+    name = f"socket://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        yield name
     except socket.gaierror as error:
         raise PortNotFoundError(name, f"{name}: the host {host!r} is not known: check its name") from error
     except ConnectionRefusedError as error:
@@ -352,6 +439,10 @@ def open_tcp(host: str, port: int, timeout_s: float) -> Channel:
         raise PortNotFoundError(name, text) from error
     except (OSError, OverflowError, UnicodeError, serial.SerialException) as error:
         raise PortError(name, f"{name} cannot be opened: {error}") from error
+
+
+def tcp_channel(name: str, connection: socket.socket) -> FdChannel:
+    """Make a channel of a connected socket, which it closes."""
     with contextlib.suppress(OSError):  # a connection that is gone already shows in the first read
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,4 +1,4 @@
-"""The blocking client: a `Board` pumps the operations of `microrpc.host` over a channel (docs/protocol.md 4 to 6).
+"""The blocking client: a `Board` pumps the operations of `microrpc.operations` over a channel that blocks.
 
 `microrpc.connect` opens one; what it hands out is in `microrpc.remote`.
 """
@@ -6,63 +6,26 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from microrpc.channel import Channel
-from microrpc.codec import CopyAck, PacketCode, RemoteException, Reply, Request, Return
-from microrpc.conversation import Exchanger, Operation
-from microrpc.datatypes import (
-    CPU,
-    ArrayResult,
-    DataType,
-    Device,
-    FunctionHandle,
-    ModuleHandle,
-    OpaqueHandle,
-    Tensor,
-    Value,
-)
-from microrpc.errors import (
-    BoardError,
-    ClosedError,
-    FunctionNotFoundError,
-    MicroRpcError,
-    PortLostError,
-    ProtocolError,
-    RemoteError,
-    RequestError,
-)
-from microrpc.host import MODULE_GET_FUNCTION, Host, Progress
-from microrpc.remote import Owned, RemoteArray, RemoteFunction, RemoteHandle, RemoteModule, RemoteStream, Timing
+from microrpc.codec import PacketCode, Reply, Request
+from microrpc.conversation import AT_ONCE, Operation
+from microrpc.datatypes import CPU, DataType, Device, Value
+from microrpc.errors import ClosedError, MicroRpcError, PortLostError
+from microrpc.handles import Timing, describe
+from microrpc.host import Progress
+from microrpc.operations import FLUSH_S, BoardOperations, PumpedConversation
+from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
+
+__all__ = ["Board", "PumpedConversation"]
 
 T = TypeVar("T")
-TIME_EVALUATOR_FUNCTION = "runtime.RPCTimeEvaluator"
-
-
-class PumpedConversation(Exchanger, Protocol):
-    """A conversation that a Board can drive: `microrpc.conversation.Conversation` or `microrpc.stream`'s."""
-
-    @property
-    def session_id(self) -> int:
-        """The id of the session, 0 without one."""
-
-    def take_output(self) -> bytes:
-        """Give the bytes that are to be sent now."""
-
-    def open(self) -> Operation[None]:
-        """Begin."""
-
-    def close(self, shutdown: bool) -> Operation[None]:
-        """End."""
 
 
 class Board:
@@ -82,14 +45,13 @@ class Board:
         self.name = channel.name
         self._channel = channel
         self._conversation = conversation
-        self._host = Host(conversation, call_s=call_s)
+        self._operations = BoardOperations(
+            self, conversation, call_s=call_s, function=RemoteFunction, module=RemoteModule, array=RemoteArray
+        )
+        self.garbage = self._operations.garbage
+        self.live = self._operations.live
         self._on_close = on_close
         self._lock = threading.RLock()
-        self.garbage: deque[Owned] = deque()
-        self.live: weakref.WeakSet[RemoteHandle] = weakref.WeakSet()
-        self._system_library: RemoteModule | None = None
-        self._get_function: RemoteFunction | None = None
-        self._closed = ""
 
     # --- the pump ------------------------------------------------------------------------------
 
@@ -101,25 +63,25 @@ class Board:
         """Drive one operation to its end: send what it wants sent, wait for what it waits for."""
         channel, conversation = self._channel, self._conversation
         with self._lock:
-            if self._closed:
-                operation.close()
-                raise ClosedError(f"the connection to {self.name} is closed ({self._closed}); connect again")
             try:
+                if self._operations.closed:
+                    raise self._operations.closed_error()
                 deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                 while True:
                     data = channel.read(deadline)
-                    deadline = operation.send((data, channel.now()))
+                    now = channel.now()
+                    deadline = operation.send((data, now))
                     output = conversation.take_output()
                     if output:
-                        channel.write(output, deadline)
+                        channel.write(output, deadline if deadline != AT_ONCE else now + FLUSH_S)
             except StopIteration as stop:
                 output = conversation.take_output()
                 if output:
-                    channel.write(output, channel.now() + 1.0)
+                    channel.write(output, channel.now() + FLUSH_S)
                 result: T = stop.value
                 return result
             except PortLostError as error:
-                self._closed = "the port went away"
+                self._operations.closed = "the port went away"
                 raise PortLostError(error.port, str(error), may_have_run=True) from error
             finally:
                 operation.close()
@@ -131,52 +93,23 @@ class Board:
 
         Raises FunctionNotFoundError.
         """
-        with self._lock:
-            found = self.global_function(name)
-            library = None if found else self.system_library()
-            if library is not None:
-                found = library.find(name)
-        if found is None:
-            where = "neither its global registry nor its system library has it"
-            if library is None:
-                where = "its global registry does not have it, and it has no system library"
-            raise FunctionNotFoundError(f"{self.name} has no function {name!r}: {where}; check the name's spelling")
-        return found
+        return self._run(self._operations.function(name))
 
     def global_function(self, name: str) -> RemoteFunction | None:
         """Look a function up in the global registry alone; None where there is none of that name."""
-        with self._lock:
-            handle = self._run(self._host.look_up(name))
-            return RemoteFunction(self, handle, name) if handle else None
+        return self._run(self._operations.global_function(name))
 
     def system_library(self) -> RemoteModule | None:
         """Give the board's system library, None where it has none."""
-        with self._lock:
-            if self._system_library is None or not self._system_library.is_live:
-                handle = self._run(self._host.system_library())
-                self._system_library = RemoteModule(self, handle, "system library") if handle else None
-            return self._system_library
+        return self._run(self._operations.system_library())
 
     def find_in_module(self, module: RemoteModule, name: str) -> RemoteFunction | None:
         """Look a function up in a module; `RemoteModule.find` does it."""
-        with self._lock:
-            if self._get_function is None or not self._get_function.is_live:
-                self._get_function = self.global_function(MODULE_GET_FUNCTION)
-            found = self._get_function(module, name, 1) if self._get_function is not None else None
-            if not isinstance(found, RemoteFunction):
-                return None
-            found.name = name
-            return found
+        return self._run(self._operations.find_in_module(module, name))
 
     def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `RemoteFunction` does it."""
-        with self._lock:
-            self.collect()
-            values = tuple(self._to_value(arg) for arg in args)
-            operation = self._host.call(
-                function.handle, values, timeout_s=timeout_s, epoch=function.epoch, function=function.name
-            )
-            return self._from_value(self._run(operation), function.name)
+        return self._run(self._operations.call(function, args, timeout_s=timeout_s))
 
     def time_evaluator(
         self,
@@ -192,17 +125,12 @@ class Board:
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
         a figure took `min_repeat_ms`. `timeout_s` must cover all of it.
         """
-        library = self.system_library()
-        if library is None:
-            raise FunctionNotFoundError(f"{self.name} has no system library, and only its functions can be timed")
-        evaluator = self.function(TIME_EVALUATOR_FUNCTION)
-        timed = evaluator(library, name, CPU.type, CPU.id, number, repeat, min_repeat_ms, 0, 0, 1, 0, "")
+        timed = self._run(
+            self._operations.time_evaluator(name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms)
+        )
 
         def evaluate(*args: Any) -> Timing:
-            seconds = timed(*args, timeout_s=timeout_s)
-            if not isinstance(seconds, bytes) or len(seconds) != 8 * repeat:
-                raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {seconds!r}, not {repeat} doubles")
-            return Timing(struct.unpack(f"<{repeat}d", seconds))
+            return self._run(self._operations.timing(timed, args, repeat=repeat, timeout_s=timeout_s))
 
         return evaluate
 
@@ -213,10 +141,7 @@ class Board:
 
         `on_progress` is called with (bytes done, bytes in all) after each block.
         """
-        source = np.asarray(data)
-        remote = self.empty(source.shape, source.dtype)
-        remote.write(source, on_progress=on_progress)
-        return remote
+        return self._run(self._operations.array(data, on_progress=on_progress))
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -225,48 +150,33 @@ class Board:
 
         `dtype` is a numpy dtype, or a `DataType` or its name ("float32x4", "bfloat16") where numpy has none.
         """
-        tensor = _describe(0, shape, dtype)
-        with self._lock:
-            self.collect()
-            address = self._run(self._host.alloc(tensor, scope))
-            if not address:
-                raise RemoteError(
-                    "it gave address 0", function="alloc", code=PacketCode.DEV_ALLOC_DATA_WITH_SCOPE.label
-                )
-            return RemoteArray(self, Tensor(address, CPU, tensor.dtype, tensor.shape))
+        return self._run(self._operations.empty(shape, dtype, scope=scope))
 
     def array_at(self, address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str) -> RemoteArray:
         """Give access to memory of the board by its address; it is not freed."""
-        return RemoteArray(self, _describe(address, shape, dtype), owned=False)
+        return RemoteArray(self, describe(address, shape, dtype), owned=False)
 
     def copy(self, source: RemoteArray, target: RemoteArray) -> None:
         """Copy one array of the board into another, on the board."""
-        with self._lock:
-            args = (source.tensor, target.tensor, OpaqueHandle(0))
-            self.syscall(PacketCode.COPY_AMONG_REMOTE, *args, epoch=source.epoch)
+        self._run(self._operations.copy(source, target))
 
     def write_bytes(self, data: memoryview, array: RemoteArray, *, on_progress: Progress | None) -> None:
         """Copy bytes into an array; `RemoteArray.write` does it."""
-        with self._lock:
-            self.collect()
-            self._run(self._host.copy_to(data, array.tensor, epoch=array.epoch, on_progress=on_progress))
+        self._run(self._operations.write(data, array, on_progress=on_progress))
 
     def read_bytes(self, array: RemoteArray, into: memoryview, *, on_progress: Progress | None) -> None:
         """Copy bytes out of an array; `RemoteArray.numpy` does it."""
-        with self._lock:
-            self.collect()
-            self._run(self._host.copy_from(array.tensor, into, epoch=array.epoch, on_progress=on_progress))
+        self._run(self._operations.read(array, into, on_progress=on_progress))
 
     # --- the rest ------------------------------------------------------------------------------
 
     def max_packet_bytes(self) -> int:
         """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none."""
-        return self._run(self._host.max_packet_bytes())
+        return self._run(self._operations.max_packet_bytes())
 
     def create_stream(self) -> RemoteStream:
         """Create a stream on the board. Raises RemoteError where it cannot."""
-        handle = self.syscall(PacketCode.DEV_CREATE_STREAM, CPU)
-        return RemoteStream(self, OpaqueHandle(handle if isinstance(handle, int) else 0))
+        return RemoteStream(self, self._run(self._operations.create_stream()))
 
     def set_device(self, device: Device = CPU) -> None:
         """Choose the device for what follows. Raises RemoteError on a stock board."""
@@ -278,18 +188,11 @@ class Board:
 
     def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Value:
         """Send a syscall and give the value that it returns."""
-        with self._lock:
-            self.collect()
-            return self._run(self._host.syscall(code, *args, epoch=epoch))
+        return self._run(self._operations.syscall(code, *args, epoch=epoch))
 
     def request(self, request: Request) -> Reply:
         """Send any request and give the reply as it is; a proxy serves a board to others with it."""
-        with self._lock:
-            try:
-                reply: Return | CopyAck = self._run(self._host.request(request))
-            except RemoteError as error:
-                return RemoteException(error.message)
-            return reply
+        return self._run(self._operations.request(request))
 
     @property
     def session_id(self) -> int:
@@ -313,19 +216,9 @@ class Board:
 
         Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
         """
-        while self.garbage and not self._closed:
-            with self._lock:
-                if not self.garbage:
-                    return
-                owned = self.garbage.popleft()
-                if owned.epoch != self.epoch:
-                    continue
-                try:
-                    self._run(self._host.free(*owned))
-                except RemoteError:
-                    pass  # the board does not free such a thing
-                except BoardError:
-                    return
+        if self.garbage:
+            with contextlib.suppress(ClosedError):
+                self._run(self._operations.collect())
 
     def close(self, *, shutdown: bool = False) -> None:
         """Free everything on the board, leave the session and release the port; never fails, closing twice is fine.
@@ -333,16 +226,14 @@ class Board:
         `shutdown` sends Shutdown too, as TVM's host does: a stock board is deaf from then on, until it is reset.
         """
         with self._lock:
-            if not self._closed:
+            try:
                 with contextlib.suppress(MicroRpcError, OSError):
-                    for owner in list(self.live):
-                        owner.discard()
-                    self.collect()
-                    self._run(self._conversation.close(shutdown))
-                self._closed = "it was closed here"
-            self._channel.close()
-            on_close, self._on_close = self._on_close, lambda: None
-        on_close()
+                    self._run(self._operations.close(shutdown))
+            finally:
+                self._operations.closed = self._operations.closed or "it was closed here"
+                self._channel.close()
+                on_close, self._on_close = self._on_close, lambda: None
+                on_close()
 
     def __enter__(self) -> Self:
         return self
@@ -353,34 +244,4 @@ class Board:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Board {self.name}{' closed' if self._closed else ''}>"
-
-    # --- values --------------------------------------------------------------------------------
-
-    def _to_value(self, arg: Any) -> Value:
-        if isinstance(arg, RemoteHandle):
-            if arg.board is not self:
-                raise RequestError(f"{arg!r} belongs to another board")
-            return arg.as_value()
-        value: Value = arg
-        return value
-
-    def _from_value(self, value: Value | ArrayResult, function: str) -> Any:
-        if isinstance(value, FunctionHandle):
-            return RemoteFunction(self, int(value), f"{function}()")
-        if isinstance(value, ModuleHandle):
-            return RemoteModule(self, int(value), f"{function}()")
-        if isinstance(value, ArrayResult):
-            return RemoteArray(self, value.tensor, result_handle=int(value.handle))
-        return value
-
-
-def _describe(address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str) -> Tensor:
-    if isinstance(dtype, str):
-        dtype = DataType.parse(dtype)
-    elif not isinstance(dtype, DataType):
-        dtype = DataType.from_numpy(np.dtype(dtype))
-    sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
-    if any(size < 0 for size in sizes):
-        raise RequestError(f"a shape has no negative sizes: {sizes}")
-    return Tensor(address, CPU, dtype, sizes)
+        return f"<Board {self.name}{' closed' if self._operations.closed else ''}>"

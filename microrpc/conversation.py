@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
-from microrpc.codec import PacketCode, Reply, Request, Return, Shutdown, Syscall, encode_packet
+from microrpc.codec import CallFunc, PacketCode, Reply, Request, Return, Shutdown, Syscall, encode_packet
 from microrpc.datatypes import OpaqueHandle
 from microrpc.endpoint import ClientEndpoint, request_label
 from microrpc.errors import (
@@ -59,6 +59,7 @@ class Exchanger(Protocol):
 
     epoch: int
     reply_epoch: int
+    repeats: int
 
     @property
     def is_fresh(self) -> bool:
@@ -74,8 +75,9 @@ class Conversation:
     """A conversation with a board over frames and sessions (docs/protocol.md 1, 2, 5, 6).
 
     `epoch` counts the board's resets: what was obtained in one epoch is gone in the next; `reply_epoch` is the one in
-    which the last reply's request was sent. `on_log` is called with each
-    line of the board's log. `seed` seeds the nonces; `max_reply_bytes` bounds what a peer can make us hold.
+    which the last reply's request was sent; `repeats` counts the requests that were sent again after doubt. `on_log` is
+    called with each line of the board's log. `seed` seeds the nonces; `max_reply_bytes` bounds what a peer can make us
+    hold.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Conversation:
     ) -> None:
         self.epoch = 0
         self.reply_epoch = 0
+        self.repeats = 0
         self.session = Session(seed)
         self._timeouts = timeouts
         self._on_log = on_log
@@ -148,10 +151,12 @@ class Conversation:
             try:
                 return (yield from self._ask(request, packet, now + timeout_s, timeout_s))
             except OutcomeUnknownError as error:
-                handles_are_gone = isinstance(error, BoardResetError) and epoch is not None
+                has_handles = epoch is not None or isinstance(request, CallFunc)
+                handles_are_gone = isinstance(error, BoardResetError) and has_handles
                 if not repeatable or handles_are_gone or attempt == MAX_ATTEMPTS:
                     raise
             attempt += 1
+            self.repeats += 1
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
@@ -317,6 +322,7 @@ class Conversation:
 
     def _await_session(self, now: float) -> Operation[float]:
         """Wait for the session to come about or its time to end; cure a board that answers one message behind."""
+        epoch = self.epoch
         while self.session.state is SessionState.START_SENT and self.session.deadline is not None:
             behind = self._late_session_id
             deadline = min(self.session.deadline, now + self._timeouts.retry_s / 4) if behind else self.session.deadline
@@ -324,6 +330,9 @@ class Conversation:
             self._receive(data)
             if self.session.state is not SessionState.START_SENT:
                 break
+            if self.epoch != epoch:  # it has booted only now, and its REPLY comes at once or not at all
+                epoch = self.epoch
+                self.session.retry_by(now + self._timeouts.retry_s / 4)
             if now >= deadline and behind:
                 return (yield from self._cure(now, behind))
             self.session.on_time(now)

@@ -61,13 +61,12 @@ class OutcomeUnknownError(BoardError):
     """A request was sent and its answer never came or cannot be trusted.
 
     `may_have_run` is False only where it is certain that the board did not execute the request.
-    The connection itself is usable again when this is raised, unless `needs_reset` is True.
+    The next request opens a new session, and raises HandshakeTimeoutError where the board needs a reset for that.
     """
 
-    def __init__(self, message: str, *, may_have_run: bool = True, needs_reset: bool = False) -> None:
+    def __init__(self, message: str, *, may_have_run: bool = True) -> None:
         super().__init__(message)
         self.may_have_run = may_have_run
-        self.needs_reset = needs_reset
 
 
 class CallTimeoutError(OutcomeUnknownError):
@@ -145,3 +144,7 @@ class ClosedError(RequestError):
 
 class ProfileError(RequestError):
     """A board profile is missing or wrong. The message names the file, the key and the reason."""
+
+
+class FaultsError(RequestError):
+    """A description of faults for the simulator is wrong. The message names where, the key and the reason."""

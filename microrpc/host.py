@@ -1,8 +1,8 @@
 """What the host does with a board, one generator an operation: look-ups, calls, memory and chunked copies.
 
-Built on a conversation (`microrpc.conversation`, `microrpc.stream`), and like it sans I/O: the blocking client pumps
-these operations over a channel, and any other client can. Requests are checked against the board's limit before they
-are sent (docs/protocol.md 4): a stock board dies of one that is too large.
+Built on a conversation (`microrpc.conversation`, `microrpc.stream`), and like it sans I/O. `microrpc.operations` makes
+of these what users see. Requests are checked against the board's limit before they are sent (docs/protocol.md 4): a
+stock board dies of one that is too large.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from microrpc.codec import (
     decode_result,
     encode_packet,
 )
-from microrpc.conversation import Exchanger, Operation
+from microrpc.conversation import MAX_ATTEMPTS, Exchanger, Operation
 from microrpc.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.endpoint import request_label
-from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
+from microrpc.errors import DamagedReplyError, ProtocolError, RemoteError, RequestTooLargeError
 
 MAX_PACKET_SIZE_FUNCTION = "tvm.rpc.server.GetCRTMaxPacketSize"
 SYSTEM_LIBRARY_FUNCTION = "runtime.SystemLib"
@@ -124,7 +124,10 @@ class Host:
             handle = yield from self.look_up(MAX_PACKET_SIZE_FUNCTION)
             limit: Value | ArrayResult = UNLIMITED
             if handle:
-                limit = yield from self.call(handle, (), repeatable=True, function=MAX_PACKET_SIZE_FUNCTION)
+                epoch = self._conversation.reply_epoch
+                limit = yield from self.call(
+                    handle, (), repeatable=True, epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION
+                )
             if not isinstance(limit, int) or limit <= 0:
                 raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
             self._limit_bytes = limit
@@ -136,7 +139,8 @@ class Host:
         handle = yield from self.look_up(SYSTEM_LIBRARY_FUNCTION)
         if not handle:
             return 0
-        module = yield from self.call(handle, (), repeatable=True, function=SYSTEM_LIBRARY_FUNCTION)
+        epoch = self._conversation.reply_epoch
+        module = yield from self.call(handle, (), repeatable=True, epoch=epoch, function=SYSTEM_LIBRARY_FUNCTION)
         return int(module) if isinstance(module, ModuleHandle) else 0
 
     # --- memory --------------------------------------------------------------------------------
@@ -169,8 +173,23 @@ class Host:
         """Copy bytes into a tensor, in blocks that the board can take (docs/protocol.md 4).
 
         `on_progress` is called with (bytes done, bytes in all) after each block. Raises CopyRangeError. A block that
-        is in doubt is sent again.
+        is in doubt is sent again; then the whole is read back, because a stock board executes a damaged block too,
+        and may have put it over the others.
         """
+        for _ in range(MAX_ATTEMPTS):
+            repeats = self._conversation.repeats
+            yield from self._write(data, tensor, epoch, on_progress)
+            if self._conversation.repeats == repeats:
+                return
+            found = bytearray(len(data))
+            yield from self.copy_from(tensor, memoryview(found), epoch=epoch)
+            if found == data:
+                return
+        raise DamagedReplyError(f"damage on the line: what is in the array differs after {MAX_ATTEMPTS} copies")
+
+    def _write(
+        self, data: memoryview, tensor: Tensor, epoch: int | None, on_progress: Progress | None
+    ) -> Operation[None]:
         size_bytes = len(data)
         limit_bytes = (yield from self.max_packet_bytes()) if size_bytes else UNLIMITED
         done_bytes = 0

@@ -7,28 +7,33 @@ from collections.abc import Callable
 from microrpc.boards import BoardProfile
 from microrpc.channel import Channel, open_serial, open_tcp
 from microrpc.client import Board, PumpedConversation
+from microrpc.errors import PortError
+from microrpc.resets import open_reset
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
-from microrpc.target import Target, find_target, framed_conversation
+from microrpc.target import Target, board_log, find_target, framed_conversation
 
 OnLog = Callable[[str], None]
 
 
 def connect(
-    port: str,
+    port: str | None = None,
     *,
     board: str | BoardProfile | None = None,
     baud: int | None = None,
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
+    reset: bool = False,
 ) -> Board:
     """Open `port` and a session with the board behind it.
 
     port: a serial port ("/dev/ttyACM0", "COM3"); "sim://" or "sim://PROFILE", a simulated board behind a pty;
     "socket://HOST:PORT", a serial line carried over TCP; "tcp://HOST:PORT", an RPC server without frames.
-    board: a profile or its name, for baud rate and timeouts ("loopback", the generic one, where none is given).
+    board: a profile or its name, for baud rate, flow control and timeouts ("loopback", the generic one, where none is
+    given). Without a port it is looked for by its USB ids, and must be plugged in once.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
-    which goes to the logger "microrpc.board" in any case; it must not use the board.
+    which goes to the logger "microrpc.board" in any case; it must not use the board. reset: reset the board first, as
+    its profile says, and wait until it has booted; a simulated board begins anew in any case.
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError.
     """
@@ -36,9 +41,16 @@ def connect(
     if target.is_simulated:
         return _connect_simulator(target, on_log)
     if target.stream_address is not None:
+        if reset:
+            raise PortError(target.port, f"{target.port} is a server without frames, which cannot be reset from here")
         channel = open_tcp(*target.stream_address, target.timeouts.start_s)
         return _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
-    return open_board(open_serial(target.port, baud=target.baud), target.timeouts, on_log)
+    if reset:
+        port_log = board_log(target.port, on_log)
+        serial_channel, _ = open_reset(target.port, target.profile, baud=target.baud, on_log=port_log)
+    else:
+        serial_channel = open_serial(target.port, baud=target.baud, flow_control=target.profile.flow_control)
+    return open_board(serial_channel, target.timeouts, on_log)
 
 
 def open_board(

@@ -128,7 +128,11 @@ class LocalSession:
         function = self._objects.get(request.handle)
         if not callable(function):
             raise FunctionError(f"no function has the handle 0x{request.handle:x}; look it up again")
-        return self._to_value(function(*[self._from_value(value) for value in request.args]))
+        return self._to_value(self.invoke(function, [self._from_value(value) for value in request.args]))
+
+    def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
+        """Run a function that was called by its handle."""
+        return function(*arguments)
 
     def _from_value(self, value: Value) -> object:
         if isinstance(value, Tensor):

@@ -197,6 +197,11 @@ class Session:
         self._send_start(now)
         return None
 
+    def retry_by(self, at: float) -> None:
+        """Retry at the time `at` instead of later: there is reason to think that INIT was not heard."""
+        if self.deadline is not None and self._starts < _MAX_STARTS:
+            self.deadline = min(self.deadline, at)
+
     # --- what the peer says -------------------------------------------------------------------
 
     def receive(self, payload: bytes) -> Event:

@@ -25,6 +25,7 @@ class StreamConversation:
 
     epoch = 0
     reply_epoch = 0
+    repeats = 0
     is_fresh = False
     session_id = 0
 

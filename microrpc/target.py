@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from microrpc.boards import BoardProfile, profile
+from microrpc.boards import BoardKind, BoardProfile, profile
 from microrpc.conversation import Conversation
 from microrpc.errors import PortError
+from microrpc.finding import find_port
 from microrpc.session import Timeouts
 
 log = logging.getLogger("microrpc.board")
@@ -47,23 +48,34 @@ class Target:
         return host, int(number)
 
 
-def find_target(port: str, *, board: str | BoardProfile | None, baud: int | None, timeouts: Timeouts | None) -> Target:
+def find_target(
+    port: str | None, *, board: str | BoardProfile | None, baud: int | None, timeouts: Timeouts | None
+) -> Target:
     """Put together what `connect` was told, and what the board's profile says where it was told nothing.
 
-    Raises ProfileError.
+    Without a port the one that the board is plugged into is looked for; a simulated board needs none.
+    Raises ProfileError, and PortError and PortNotFoundError where the port cannot be told.
     """
-    name = port.removeprefix(SIMULATOR_SCHEME) if port.startswith(SIMULATOR_SCHEME) else ""
+    name = port.removeprefix(SIMULATOR_SCHEME) if port is not None and port.startswith(SIMULATOR_SCHEME) else ""
     chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)
+    if port is None:
+        if board is None:
+            raise PortError("", "no port and no board is given: name a port (`microrpc ports`), or the board to find")
+        port = _port_of(chosen)
     return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts)
 
 
-def framed_conversation(
-    name: str, timeouts: Timeouts, on_log: Callable[[str], None] | None, *, seed: int | None = None
-) -> Conversation:
-    """Make a conversation with the board on the port `name`, whose log goes to `on_log` and to "microrpc.board".
+def _port_of(board: BoardProfile) -> str:
+    if board.kind is BoardKind.SIMULATED:
+        return SIMULATOR_SCHEME + board.name
+    if board.kind is BoardKind.EMULATED:
+        text = f"{board.name} is emulated: start the emulator with the board's UART on a pty, and give that as the port"
+        raise PortError("", text)
+    return find_port(board)
 
-    seed: of the session's nonces; drawn from the system where it is None.
-    """
+
+def board_log(name: str, on_log: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
 
     def pass_log(text: str) -> None:
         log.info("%s: %s", name, text)
@@ -73,4 +85,15 @@ def framed_conversation(
             except Exception:  # the caller's function must not break the conversation that it listens to
                 log.exception("on_log raised")
 
-    return Conversation(seed=secrets.randbits(64) if seed is None else seed, timeouts=timeouts, on_log=pass_log)
+    return pass_log
+
+
+def framed_conversation(
+    name: str, timeouts: Timeouts, on_log: Callable[[str], None] | None, *, seed: int | None = None
+) -> Conversation:
+    """Make a conversation with the board on the port `name`, whose log goes where `board_log` says.
+
+    seed: of the session's nonces; drawn from the system where it is None.
+    """
+    nonces = secrets.randbits(64) if seed is None else seed
+    return Conversation(seed=nonces, timeouts=timeouts, on_log=board_log(name, on_log))

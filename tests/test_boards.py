@@ -6,8 +6,20 @@ import re
 
 import pytest
 
-from microrpc import boards
-from microrpc.boards import BoardProfile, load_profile, profile, profiles
+from microrpc import boards, profile_schema
+from microrpc.boards import (
+    BoardKind,
+    BoardProfile,
+    FlowControl,
+    Reset,
+    ResetStep,
+    ResetStrategy,
+    UsbId,
+    load_profile,
+    profile,
+    profiles,
+    user_directory,
+)
 from microrpc.errors import ProfileError
 from microrpc.session import Timeouts
 
@@ -19,12 +31,49 @@ packet_size_bytes = 8192
 heap_bytes = 65536
 """
 
+KIB = 1024
+
+# From data sheets and the boards' own pages, apart from the profiles.
 RAM_BYTES = {
-    "nucleo_f746zg": 320 * 1024,
-    "nrf5340dk": 512 * 1024,
-    "arduino_due": 96 * 1024,
-    "rpi_pico": 264 * 1024,
+    "arduino_due": 96 * KIB,
+    "b_u585i_iot02a": 786 * KIB,
+    "feather_s2": 320 * KIB,
+    "metro_m4": 192 * KIB,
+    "mimxrt1050_evk": 512 * KIB,
+    "nano33ble": 256 * KIB,
+    "nrf5340dk": 512 * KIB,
+    "nucleo_f746zg": 320 * KIB,
+    "nucleo_l4r5zi": 640 * KIB,
+    "portenta_h7": 512 * KIB,
+    "qemu_mps2_an385": 4096 * KIB,
+    "rpi_pico": 264 * KIB,
+    "spresense": 1536 * KIB,
+    "stm32f746g_disco": 320 * KIB,
 }
+
+# What microTVM looks for in its boards.json of Zephyr and Arduino; it has none for the Metro M4 and for QEMU.
+MICROTVM_USB = {
+    "arduino_due": "2341:003d",
+    "b_u585i_iot02a": "0483:374e",
+    "feather_s2": "303a:0002",
+    "mimxrt1050_evk": "1366:0105",
+    "nano33ble": "2341:805a",
+    "nrf5340dk": "1366:1055",
+    "nucleo_f746zg": "0483:374b",
+    "nucleo_l4r5zi": "0483:374b",
+    "portenta_h7": "2341:025b",
+    "rpi_pico": "2e8a:000a",
+    "spresense": "10c4:ea60",
+    "stm32f746g_disco": "0483:374b",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_boards(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """An empty user directory in the place of the developer's own."""
+    directory = tmp_path / "user_boards"
+    monkeypatch.setattr(boards, "user_directory", lambda: directory)
+    return directory
 
 
 def load(directory: pathlib.Path, text: str) -> BoardProfile:
@@ -43,17 +92,96 @@ def refusal(directory: pathlib.Path, text: str) -> str:
 
 def test_the_bundled_profiles() -> None:
     found = profiles()
-    assert list(found) == ["arduino_due", "loopback", "nrf5340dk", "nucleo_f746zg", "rpi_pico"]
+    assert list(found) == sorted([*RAM_BYTES, "loopback"])
     for name, board in found.items():
         assert profile(name) is board
         assert board.name == name
         assert board.baud == 115200
+        assert board.flow_control is FlowControl.NONE
         assert board.packet_size_bytes == 2048
         assert board.timeouts == Timeouts(retry_s=2.0, start_s=5.0, call_s=5.0)
         assert board.notes
-    for name, ram_bytes in RAM_BYTES.items():
-        assert 0 < found[name].heap_bytes + found[name].packet_size_bytes < ram_bytes
-        assert found[name].mcu
+
+
+@pytest.mark.parametrize("name", RAM_BYTES)
+def test_a_bundled_board_has_its_memory_and_all_that_is_its_own(name: str) -> None:
+    board = profile(name)
+    assert board.ram_bytes == RAM_BYTES[name]
+    assert board.heap_bytes + board.packet_size_bytes + board.receive_ring_bytes < RAM_BYTES[name]
+    assert board.maker
+    assert board.mcu
+    assert bool(board.usb) is (board.kind is BoardKind.HARDWARE)
+
+
+def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
+    for name, usb_id in MICROTVM_USB.items():
+        assert usb_id in [str(one) for one in profile(name).usb]
+    assert [str(one) for one in profile("metro_m4").usb] == ["239a:8020"]
+
+
+def test_the_kinds_of_the_bundled_boards() -> None:
+    kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
+    assert kinds == {"loopback": BoardKind.SIMULATED, "qemu_mps2_an385": BoardKind.EMULATED}
+
+
+def test_which_bundled_boards_can_be_reset_over_their_port() -> None:
+    resets = {name: board.reset for name, board in profiles().items() if board.reset != Reset()}
+    assert resets == {
+        "arduino_due": Reset(
+            ResetStrategy.DTR_RTS, (ResetStep(dtr=False, wait_s=0.1), ResetStep(dtr=True, wait_s=0.25))
+        ),
+        "spresense": Reset(
+            ResetStrategy.DTR_RTS,
+            (ResetStep(dtr=False, wait_s=0.1), ResetStep(dtr=True, wait_s=0.1), ResetStep(dtr=False)),
+        ),
+    }
+
+
+def test_the_ring_of_zephyr_boards_is_that_of_microtvm() -> None:
+    for name, board in profiles().items():
+        is_zephyr = "Zephyr" in board.notes or name == "loopback"
+        assert (board.receive_ring_bytes == board.packet_size_bytes + 100) is is_zephyr, name
+
+
+# --- the user's own ---------------------------------------------------------------------------
+
+
+def test_the_users_own_profiles_join_the_bundled_ones_and_come_first(own_boards: pathlib.Path) -> None:
+    own_boards.mkdir()
+    (own_boards / "mine.toml").write_text(GOOD)
+    (own_boards / "loopback.toml").write_text(GOOD.replace('"mine"', '"loopback"'))
+    assert list(profiles()) == sorted([*RAM_BYTES, "loopback", "mine"])
+    assert (
+        profile("mine").description
+        == profile("loopback").description
+        == profiles()["loopback"].description
+        == "My board"
+    )
+    assert profile("arduino_due").maker == "Arduino"
+    (own_boards / "mine.toml").write_text(GOOD.replace("921600", "9600"))
+    assert profile("mine").baud == 9600
+
+
+def test_an_invalid_profile_of_the_users_own_names_file_key_and_reason(own_boards: pathlib.Path) -> None:
+    own_boards.mkdir()
+    (own_boards / "mine.toml").write_text(GOOD.replace("921600", "0"))
+    with pytest.raises(ProfileError, match=r"user_boards.mine\.toml: baud: must be from 1 to 2147483647, not 0"):
+        profile("mine")
+    with pytest.raises(ProfileError, match=r"mine\.toml: baud:"):
+        profiles()
+    assert profile("loopback").name == "loopback", "the others can still be used by name"
+    (own_boards / "other.toml").write_text(GOOD)
+    with pytest.raises(ProfileError, match=r"name: is 'mine', but the file is called 'other\.toml'"):
+        profile("other")
+
+
+def test_the_users_directory_is_that_of_the_platform(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name, appauthor: str(tmp_path / name))
+    assert user_directory() == tmp_path / "microrpc" / "boards"
+
+
+# --- names and directories --------------------------------------------------------------------
 
 
 def test_profiles_gives_a_dictionary_of_ones_own() -> None:
@@ -69,7 +197,7 @@ def test_profiles_cannot_be_changed() -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(ProfileError, match=r"no board profile 'nucleo_f746'; did you mean 'nucleo_f746zg'\?.*loopback"):
         profile("nucleo_f746")
-    with pytest.raises(ProfileError, match=r"no board profile 'xyz'\. Known: arduino_due, loopback"):
+    with pytest.raises(ProfileError, match=r"no board profile 'xyz'\. Known: arduino_due, b_u585i_iot02a"):
         profile("xyz")
 
 
@@ -97,26 +225,92 @@ def test_a_bundled_file_is_called_after_its_board(tmp_path: pathlib.Path, monkey
 def test_the_header_of_loopback_documents_every_key() -> None:
     text = (pathlib.Path(__file__).parent.parent / "boards" / "loopback.toml").read_text()
     header = text[: text.index("\nname =")]
-    for key in (*boards._KEYS, *boards._TIMEOUT_KEYS, "[timeouts]"):
+    keys = (*profile_schema.KEYS, *profile_schema.TIMEOUT_KEYS, *profile_schema.RESET_KEYS, *profile_schema.STEP_KEYS)
+    for key in (*keys, "[timeouts]", "[reset]"):
         assert re.search(rf"(?<!\w){re.escape(key)}(?!\w)", header), key
+
+
+def test_the_guide_documents_every_key_and_has_the_bundled_boards_as_they_are() -> None:
+    guide = (pathlib.Path(__file__).parent.parent / "docs" / "boards.md").read_text(encoding="utf-8")
+    for key in (
+        *profile_schema.KEYS,
+        *profile_schema.TIMEOUT_KEYS,
+        *profile_schema.RESET_KEYS,
+        *profile_schema.STEP_KEYS,
+    ):
+        assert re.search(rf"(?<!\w){key}(?!\w)", guide), key
+    rows = {}
+    for line in guide[guide.index("## The bundled boards") :].splitlines():
+        if line.startswith("| `"):
+            name, *facts, sources = [cell.strip(" `") for cell in line.strip("|").split("|")]
+            assert sources
+            rows[name] = facts
+    assert rows == {
+        name: [
+            board.mcu or "-",
+            ", ".join(map(str, board.usb)) or "-",
+            f"{board.ram_bytes // KIB} KiB" if board.ram_bytes else "-",
+            str(board.receive_ring_bytes),
+            board.reset.strategy,
+        ]
+        for name, board in profiles().items()
+    }
 
 
 def test_a_minimal_profile(tmp_path: pathlib.Path) -> None:
     assert load(tmp_path, GOOD) == BoardProfile(
-        name="mine", description="My board", baud=921600, packet_size_bytes=8192, heap_bytes=65536
+        name="mine",
+        description="My board",
+        baud=921600,
+        packet_size_bytes=8192,
+        receive_ring_bytes=8292,
+        heap_bytes=65536,
+        timeouts=Timeouts(),
+        kind=BoardKind.HARDWARE,
+        maker=None,
+        mcu=None,
+        ram_bytes=None,
+        usb=(),
+        flow_control=FlowControl.NONE,
+        reset=Reset(ResetStrategy.NONE, ()),
+        power_up_s=1.0,
+        notes="",
     )
     assert load_profile(str(tmp_path / "mine.toml")).timeouts == Timeouts()
 
 
+FULL = """
+maker = "Me"
+mcu = "6502"
+kind = "emulated"
+ram_bytes = 65536
+usb = ["0483:374b", "1A86:55d4"]
+flow_control = "rts-cts"
+receive_ring_bytes = 64
+power_up_s = 2
+notes = '''
+two
+lines
+'''
+[timeouts]
+start_retry_s = 1
+call_s = 0.25
+[reset]
+strategy = "dtr-rts"
+sequence = [{ dtr = true, wait_s = 1 }, { dtr = false }]
+"""
+
+
 def test_a_full_profile(tmp_path: pathlib.Path) -> None:
-    text = (
-        GOOD
-        + 'maker = "Me"\nmcu = "6502"\nnotes = """\ntwo\nlines\n"""\n[timeouts]\nstart_retry_s = 1\ncall_s = 0.25\n'
-    )
-    board = load(tmp_path, text)
+    board = load(tmp_path, GOOD + FULL)
     assert (board.maker, board.mcu, board.notes) == ("Me", "6502", "two\nlines")
+    assert (board.kind, board.flow_control) == (BoardKind.EMULATED, FlowControl.RTS_CTS)
+    assert (board.ram_bytes, board.receive_ring_bytes) == (65536, 64)
+    assert board.usb == (UsbId(0x0483, 0x374B), UsbId(0x1A86, 0x55D4))
+    assert list(map(str, board.usb)) == ["0483:374b", "1a86:55d4"]
     assert board.timeouts == Timeouts(retry_s=1.0, start_s=5.0, call_s=0.25)
-    assert type(board.timeouts.retry_s) is float
+    assert type(board.timeouts.retry_s) is type(board.power_up_s) is float
+    assert board.reset == Reset(ResetStrategy.DTR_RTS, (ResetStep(dtr=True, wait_s=1.0), ResetStep(dtr=False)))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +332,34 @@ def test_a_full_profile(tmp_path: pathlib.Path) -> None:
         ('"My board"', "7", "description: must be a text, not a whole number (7)"),
         ('"My board"', '" "', "description: must not be empty"),
         ('"mine"', '"My board"', "name: must be lower case letters, digits and underscores, not 'My board'"),
+        ("baud =", 'kind = "fpga"\nbaud =', "kind: must be one of 'hardware', 'emulated', 'simulated', not 'fpga'"),
+        ("baud =", "ram_bytes = 0\nbaud =", "ram_bytes: must be from 1 to 1099511627776, not 0"),
+        ("baud =", "receive_ring_bytes = 0\nbaud =", "receive_ring_bytes: must be from 1 to 33554432, not 0"),
+        ("baud =", "power_up_s = 0\nbaud =", "power_up_s: must be more than 0 and at most 60, not 0"),
+        ("baud =", "power_up_s = 61\nbaud =", "power_up_s: must be more than 0 and at most 60, not 61"),
+        ("baud =", "usb = 1\nbaud =", "usb: must be a list, not a whole number (1)"),
+        (
+            "baud =",
+            'usb = ["0483:374b", "483:374b"]\nbaud =',
+            "usb: must hold ids like '0483:374b' (vendor and product, in hex), not '483:374b'",
+        ),
+        ("baud =", "usb = [1]\nbaud =", "usb: must hold ids like '0483:374b' (vendor and product, in hex), not 1"),
+        (
+            "baud =",
+            'flow_control = "rts"\nbaud =',
+            "flow_control: must be one of 'none', 'rts-cts', 'xon-xoff', not 'rts'",
+        ),
+        (
+            "baud =",
+            'flow_control = "xon-xoff"\nbaud =',
+            "flow_control: 'xon-xoff' would lose every 0x11 and 0x13 of the frames, which are binary: "
+            "use 'rts-cts' or 'none'",
+        ),
+        (
+            "baud =",
+            "reset = 1\nbaud =",
+            "reset: must be a table, not a whole number (1): write [reset] on a line of its own",
+        ),
         ('"mine"', '"../x"', "name: must be lower case letters, digits and underscores, not '../x'"),
     ],
 )
@@ -164,6 +386,54 @@ def test_what_is_refused(tmp_path: pathlib.Path, old: str, new: str, reason: str
 )
 def test_timeouts_that_are_refused(tmp_path: pathlib.Path, line: str, reason: str) -> None:
     assert refusal(tmp_path, f"{GOOD}[timeouts]\n{line}\n") == reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("", "reset.strategy: is missing"),
+        ('strategy = "dtr"', "reset.strategy: must be one of 'none', 'dtr-rts', 'touch-1200', not 'dtr'"),
+        ('strategy = "none"\nsteps = []', "reset.steps: unknown key"),
+        (
+            'strategy = "touch-1200"\nsequence = []',
+            "reset.sequence: belongs to the strategy 'dtr-rts', not to 'touch-1200'",
+        ),
+        (
+            'strategy = "dtr-rts"',
+            "reset.sequence: must have steps for 'dtr-rts', for example "
+            "sequence = [{ dtr = false, wait_s = 0.1 }, { dtr = true }]",
+        ),
+        (
+            'strategy = "dtr-rts"\nsequence = [1]',
+            "reset.sequence[0]: must be a table like { dtr = true, wait_s = 0.1 }, not 1",
+        ),
+        (
+            'strategy = "dtr-rts"\nsequence = [{ dtr = true }, { wait_s = 0.1 }]',
+            "reset.sequence[1]: must set dtr or rts, or both",
+        ),
+        (
+            'strategy = "dtr-rts"\nsequence = [{ dtr = 1 }]',
+            "reset.sequence[0].dtr: must be true or false, not a whole number (1)",
+        ),
+        (
+            'strategy = "dtr-rts"\nsequence = [{ rts = true, wait_s = 11 }]',
+            "reset.sequence[0].wait_s: must be more than 0 and at most 10, not 11",
+        ),
+        (
+            'strategy = "dtr-rts"\nsequence = [{ dts = true }]',
+            "reset.sequence[0].dts: unknown key; did you mean 'rts'?",
+        ),
+    ],
+)
+def test_resets_that_are_refused(tmp_path: pathlib.Path, lines: str, reason: str) -> None:
+    assert refusal(tmp_path, f"{GOOD}[reset]\n{lines}\n") == reason
+
+
+def test_a_reset_cannot_have_the_line_that_flow_control_has(tmp_path: pathlib.Path) -> None:
+    reset = '[reset]\nstrategy = "dtr-rts"\nsequence = [{ dtr = true, rts = true }]\n'
+    assert load(tmp_path, GOOD + reset).reset.sequence == (ResetStep(dtr=True, rts=True),)
+    reason = "reset.sequence[0].rts: cannot be set, the flow control 'rts-cts' has that line"
+    assert refusal(tmp_path, f'{GOOD}flow_control = "rts-cts"\n{reset}') == reason
 
 
 def test_timeouts_must_be_a_table(tmp_path: pathlib.Path) -> None:

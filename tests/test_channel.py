@@ -5,6 +5,7 @@ import os
 import pathlib
 import select
 import socket
+import struct
 import sys
 import termios
 import threading
@@ -17,6 +18,7 @@ import serial
 from serial.tools import list_ports
 
 from microrpc import channel as channel_module
+from microrpc.boards import FlowControl
 from microrpc.channel import Channel, FdChannel, PyserialChannel, monotonic, open_serial, open_tcp
 from microrpc.errors import (
     CallTimeoutError,
@@ -455,6 +457,91 @@ def test_systems_without_poll_use_pyserial(monkeypatch: pytest.MonkeyPatch) -> N
         open_serial(name, baud=115200)
     channel.close()
     os.close(master)
+
+
+def test_flow_control_is_configured() -> None:
+    master, name = open_pty()
+    for flow_control, hard, soft in (
+        (FlowControl.NONE, False, False),
+        (FlowControl.RTS_CTS, True, False),
+        (FlowControl.XON_XOFF, False, True),
+    ):
+        channel = open_serial(name, baud=115200, flow_control=flow_control)
+        iflag, _, cflag, *_ = termios.tcgetattr(master)
+        assert (bool(cflag & termios.CRTSCTS), bool(iflag & (termios.IXON | termios.IXOFF))) == (hard, soft)
+        channel.close()
+    os.close(master)
+
+
+# --- modem lines ----------------------------------------------------------------------------------
+
+
+def test_modem_lines_are_set_and_cleared_each_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    master, name = open_pty()
+    channel = open_serial(name, baud=115200)
+    monkeypatch.setattr("fcntl.ioctl", lambda fd, request, arg: calls.append((request, struct.unpack("I", arg)[0])))
+    assert channel.set_modem_lines(dtr=True, rts=True)
+    assert calls == [(termios.TIOCMBIS, termios.TIOCM_DTR | termios.TIOCM_RTS)]
+    calls.clear()
+    assert channel.set_modem_lines(dtr=False, rts=True)
+    assert calls == [(termios.TIOCMBIS, termios.TIOCM_RTS), (termios.TIOCMBIC, termios.TIOCM_DTR)]
+    calls.clear()
+    assert channel.set_modem_lines(rts=False)
+    assert calls == [(termios.TIOCMBIC, termios.TIOCM_RTS)]
+    channel.close()
+    os.close(master)
+
+
+def test_a_pty_and_a_connection_have_no_modem_lines(pair: Pair) -> None:
+    assert isinstance(pair.channel, FdChannel | PyserialChannel)
+    assert not pair.channel.set_modem_lines(dtr=True)
+    assert not pair.channel.set_modem_lines(rts=False)
+
+
+def test_modem_lines_of_a_port_that_is_closed_or_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def go_away(*_args: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    master, name = open_pty()
+    for channel in (open_serial(name, baud=115200), PyserialChannel(name, serial.Serial(name, 115200))):
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.ioctl", go_away)
+            with pytest.raises(PortLostError, match="went away"):
+                channel.set_modem_lines(dtr=True)
+        channel.close()
+        with pytest.raises(PortLostError, match="closed by this program"):
+            channel.set_modem_lines(dtr=True)
+    os.close(master)
+
+
+def test_pyserial_drives_the_modem_lines_where_it_has_the_port() -> None:
+    port = serial.serial_for_url("loop://")  # its DTR is its own DSR, its RTS its own CTS
+    channel = PyserialChannel("loop://", port)
+    assert channel.set_modem_lines(dtr=False, rts=True)
+    assert (port.dsr, port.cts) == (False, True)
+    assert channel.set_modem_lines(dtr=True)
+    assert (port.dsr, port.cts) == (True, True)
+    channel.close()
+
+
+def test_the_other_end_of_rfc2217_may_have_no_modem_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: object) -> None:
+        raise ValueError("remote rejected value for option 'control'")
+
+    channel = open_serial("loop://", baud=115200)
+    monkeypatch.setattr("serial.urlhandler.protocol_loop.Serial._update_dtr_state", refuse)
+    assert not channel.set_modem_lines(dtr=False)
+    channel.close()
+
+
+def test_pyserials_connection_has_no_modem_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "_CAN_POLL", False)
+    with socket.create_server(("localhost", 0)) as server:
+        channel = open_serial(f"socket://localhost:{server.getsockname()[1]}", baud=115200)
+        assert isinstance(channel, PyserialChannel)
+        assert not channel.set_modem_lines(dtr=True)
+        channel.close()
 
 
 # --- opening a TCP connection ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ from microrpc.boards import profile
 from microrpc.cli import app
 from microrpc.cli.common import exit_code, format_size, format_time
 
-COMMANDS = ("demo", "sim", "ports", "boards", "info", "call", "put", "get")
+COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get")
 
 
 def run(*args: object) -> SimpleNamespace:
@@ -104,11 +104,12 @@ def test_ports_lists_what_pyserial_finds(monkeypatch: pytest.MonkeyPatch) -> Non
         "description": "STLink",
         "usb_id": "0483:374b",
         "serial_number": "066F",
+        "boards": ["nucleo_f746zg", "nucleo_l4r5zi", "stm32f746g_disco"],
     }
     assert run("ports").out.splitlines() == [
-        "DEVICE        USB ID     SERIAL NUMBER  DESCRIPTION",
-        "/dev/ttyACM0  0483:374b  066F           STLink",
-        "/dev/ttyS0    -          -              -",
+        "DEVICE        USB ID     SERIAL NUMBER  DESCRIPTION  BOARD",
+        "/dev/ttyACM0  0483:374b  066F           STLink       nucleo_f746zg or nucleo_l4r5zi or stm32f746g_disco",
+        "/dev/ttyS0    -          -              -            -",
     ]
 
 
@@ -278,7 +279,7 @@ def test_every_family_of_errors_has_its_exit_code(
         (("call", "sim://", "add", str(2**80), "1"), 5, "int out of range"),
         (("call", "sim://", "add", "1", "2", "--timeout", "nan"), 2, "--timeout nan"),
         (("info", "sim://no_such_board"), 5, "no board profile 'no_such_board'"),
-        (("info", "sim://", "--board", "/no/such.toml"), 5, "cannot be read"),
+        (("info", "sim://", "--board-file", "/no/such.toml"), 5, "cannot be read"),
         (("put", "sim://", "/no/such/file"), 2, "cannot read /no/such/file"),
         (("get", "sim://", "there", "4", "x"), 2, "'there' is not an address"),
         (("get", "sim://", "0x20000000", "4", "/no/such/x"), 2, "cannot write /no/such/x"),
@@ -304,7 +305,7 @@ def test_a_port_without_a_board_ends_in_time(impatient: Path) -> None:
     board_fd, host_fd = os.openpty()
     tty.setraw(host_fd)
     try:
-        result = run("info", os.ttyname(host_fd), "--board", impatient)
+        result = run("info", os.ttyname(host_fd), "--board-file", impatient)
         assert (result.code, result.out) == (4, "")
         assert "no session with the board within 0.3 s" in result.err
     finally:

@@ -15,11 +15,11 @@ import firmware_sim.simulate
 from firmware_sim.device import Device
 from firmware_sim.loopback import LoopbackChannel
 from microrpc.boards import BoardProfile, profiles
-from microrpc.cli.wire import RecordingChannel
 from microrpc.opening import open_board
 from microrpc.remote import RemoteArray
 from microrpc.serving import FunctionError
 from microrpc.session import Timeouts
+from microrpc.trace import RecordingChannel
 
 Change = Callable[[Device], object]
 
@@ -137,7 +137,7 @@ def test_a_board_that_says_nothing_exits_with_4(monkeypatch: pytest.MonkeyPatch,
         "[timeouts]\nstart_retry_s = 0.1\nstart_s = 0.3\n"
     )
     change_board(monkeypatch, lambda device: monkeypatch.setattr(device, "receive", lambda data: None))
-    result = run("demo", "--board", path)
+    result = run("demo", "--board-file", path)
     assert result.code == 4
     assert "error: no session with the board" in result.err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 import subprocess
@@ -9,7 +10,26 @@ import sys
 
 import pytest
 
+from firmware_sim.faults import (
+    BrownOut,
+    Burst,
+    Delay,
+    Double,
+    Drop,
+    Faults,
+    Flip,
+    Garbage,
+    Insert,
+    Reset,
+    Stuck,
+    Unplug,
+    Wedge,
+    load_faults,
+)
+
+FAULT_KINDS = (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
 ROOT = pathlib.Path(__file__).parent.parent
+SIMULATOR = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -29,6 +49,31 @@ def test_the_commands_of_the_readme_run(command: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout
+
+
+def test_the_example_of_the_simulator_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", SIMULATOR, flags=re.DOTALL)
+    run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert run.stderr == ""
+    assert re.fullmatch(r"3 1\.\d s\nmay have run: True\n1 \{'drop': 1\}\n", run.stdout), run.stdout
+
+
+def test_the_file_of_faults_in_the_simulators_guide_is_one(tmp_path: pathlib.Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", SIMULATOR, flags=re.DOTALL)
+    (tmp_path / "noise.toml").write_text(text, encoding="utf-8")
+    assert load_faults(tmp_path / "noise.toml") == Faults([Flip(rate=1e-5), Reset(function="train", call=2)], seed=7)
+
+
+def test_the_simulators_guide_has_every_kind_of_fault_with_every_key() -> None:
+    table = dict(re.findall(r"^\| (`[a-z`, -]+`) \| (.*?) \|", SIMULATOR, flags=re.MULTILINE))
+    documented = {
+        kind: set(re.findall(r"`(\w+)`", keys))
+        for kinds, keys in table.items()
+        for kind in re.findall(r"`(.*?)`", kinds)
+    }
+    for kind in FAULT_KINDS:
+        keys = {field.name for field in dataclasses.fields(kind)} - {"direction"}
+        assert documented[kind.kind()] - {"direction"} == keys, kind
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:

@@ -653,3 +653,37 @@ def test_wrap_without_a_session_is_refused_and_says_why() -> None:
     session.receive(TERMINATE)
     with pytest.raises(RequestError, match="no session"):
         session.wrap(b"x")
+
+
+# --- a retry that is brought forward ---------------------------------------------------------
+
+
+def test_a_retry_may_be_brought_forward_and_never_back() -> None:
+    session, nonce = starting()
+    session.retry_by(3.0)
+    assert session.deadline == 1.0
+    session.retry_by(0.25)
+    assert session.deadline == 0.25
+    assert session.on_time(0.25) is None
+    again = take(session)
+    assert again[0] == TERMINATE
+    assert again[1][0] != nonce
+    assert session.deadline == 1.25
+
+
+def test_retries_that_are_brought_forward_are_not_more_than_the_others() -> None:
+    session, _ = starting(total_s=100.0)
+    now, starts = 0.0, 1
+    while session.deadline is not None:
+        session.retry_by(now + 0.01)
+        now = session.deadline
+        session.on_time(now)
+        starts += bool(take(session))
+    assert now == 100.0
+    assert starts == 16
+
+
+def test_without_a_start_there_is_no_retry_to_bring_forward() -> None:
+    session, _ = established()
+    session.retry_by(0.5)
+    assert session.deadline is None

@@ -13,6 +13,7 @@ from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples
 from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.ports import ports
+from microrpc.cli.reset import reset
 from microrpc.cli.sim import sim
 
 __all__ = ["app", "main"]
@@ -52,9 +53,19 @@ def _microrpc(
 app.command(epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --json"))(demo)
 app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
 app.command(epilog=examples("microrpc ports", "microrpc ports --json"))(ports)
-app.command(epilog=examples("microrpc boards", "microrpc boards --json"))(boards)
 app.command(
-    epilog=examples("microrpc info sim://", "microrpc info sim://nucleo_f746zg", "microrpc info /dev/ttyACM0 --json")
+    epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")
+)(boards)
+app.command(
+    epilog=examples("microrpc reset --board arduino_due", "microrpc reset /dev/ttyACM0 --board-file mine.toml")
+)(reset)
+app.command(
+    epilog=examples(
+        "microrpc info sim://",
+        "microrpc info sim://nucleo_f746zg",
+        "microrpc info /dev/ttyACM0 --json",
+        "microrpc info --board nucleo_f746zg",
+    )
 )(info)
 app.command(
     context_settings=_RAW,

@@ -12,11 +12,13 @@ import typer
 
 from microrpc.cli.common import (
     BaudOption,
+    BoardFileOption,
     BoardOption,
     JsonOption,
+    OptionalPortArgument,
     PortArgument,
     TimeoutOption,
-    find_profile,
+    find_board_port,
     format_time,
     open_board,
     print_json,
@@ -39,8 +41,9 @@ _OPTIONAL_FUNCTIONS = {
 
 
 def info(
-    port: PortArgument,
+    port: OptionalPortArgument = None,
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -49,8 +52,8 @@ def info(
     from microrpc.chunking import UNLIMITED
 
     with reporting(as_json=as_json):
-        profile = find_profile(board, port)
-        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+        port, profile = find_board_port(port, board, board_file)
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             packet_bytes = opened.max_packet_bytes()
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
@@ -115,6 +118,7 @@ def call(
         Path | None, typer.Option("--save", metavar="DIR", help="Save every array as DIR/argN.npy and DIR/result.npy.")
     ] = None,
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -142,7 +146,7 @@ def call(
 
         literals = [parse_literal(arg) for arg in args or ()]
         files = _files_to_write(literals, out or (), save)
-        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
             result = function(*values)

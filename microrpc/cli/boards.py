@@ -1,20 +1,55 @@
-"""`microrpc boards`: the board profiles there are."""
+"""`microrpc boards`: the board profiles there are, and one of them in full."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
 
-from microrpc.cli.common import JsonOption, print_json, reporting, say_columns
+import typer
+
+from microrpc.cli.common import (
+    BoardFileOption,
+    JsonOption,
+    find_profile,
+    is_terminal,
+    note,
+    print_json,
+    reporting,
+    say,
+    say_columns,
+    say_pairs,
+)
+
+if TYPE_CHECKING:
+    from microrpc.boards import BoardProfile, Reset
 
 
-def boards(as_json: JsonOption = False) -> None:
-    """List the board profiles that --board takes."""
+def boards(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="The one to show in full.")
+    ] = None,
+    board_file: BoardFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the board profiles that --board takes, or show one in full.
+
+    With --board-file a profile of your own is checked and shown.
+    """
     with reporting(as_json=as_json):
-        from microrpc.boards import profiles
+        from microrpc.boards import profiles, user_directory
 
+        if name is not None or board_file is not None:
+            board = find_profile(name, board_file=board_file)
+            if as_json:
+                print_json(_to_json(board))
+            else:
+                _show(board)
+            return
         found = list(profiles().values())
         if as_json:
-            print_json({"boards": [dataclasses.asdict(board) for board in found]})
+            print_json({"boards": [_to_json(board) for board in found], "user_directory": str(user_directory())})
             return
         say_columns(
             ("PROFILE", "BAUD", "BUFFER", "HEAP", "DESCRIPTION"),
@@ -23,3 +58,47 @@ def boards(as_json: JsonOption = False) -> None:
                 for board in found
             ],
         )
+        if is_terminal(sys.stdout):
+            note(f"Profiles of your own go into {user_directory()}")
+
+
+def _to_json(board: BoardProfile) -> dict[str, Any]:
+    return {**dataclasses.asdict(board), "usb": [str(usb_id) for usb_id in board.usb]}
+
+
+def _show(board: BoardProfile) -> None:
+    times = board.timeouts
+    say_pairs(
+        [
+            ("name", board.name),
+            ("description", board.description),
+            ("kind", board.kind),
+            ("maker", board.maker or "-"),
+            ("microcontroller", board.mcu or "-"),
+            ("RAM", f"{board.ram_bytes} bytes" if board.ram_bytes else "-"),
+            ("USB ids", ", ".join(map(str, board.usb)) or "-"),
+            ("baud", str(board.baud)),
+            ("flow control", board.flow_control),
+            ("receive buffer", f"{board.packet_size_bytes} bytes"),
+            ("receive ring", f"{board.receive_ring_bytes} bytes"),
+            ("simulated heap", f"{board.heap_bytes} bytes"),
+            (
+                "timeouts",
+                f"start retry {times.retry_s:g} s, start {times.start_s:g} s, call {times.call_s:g} s",
+            ),
+            ("reset", _describe_reset(board.reset)),
+            ("power-up", f"{board.power_up_s:g} s at most"),
+        ]
+    )
+    if board.notes:
+        say()
+        say(textwrap.indent(board.notes, "  "))
+
+
+def _describe_reset(reset: Reset) -> str:
+    steps = []
+    for step in reset.sequence:
+        lines = (("DTR", step.dtr), ("RTS", step.rts))
+        states = [f"{name} {'on' if state else 'off'}" for name, state in lines if state is not None]
+        steps.append(" ".join(states) + (f" for {step.wait_s:g} s" if step.wait_s else ""))
+    return f"{reset.strategy}: {', '.join(steps)}" if steps else reset.strategy

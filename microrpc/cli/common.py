@@ -63,9 +63,21 @@ PortArgument = Annotated[
     str,
     typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, socket://HOST:PORT, ..."),
 ]
+OptionalPortArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PORT",
+        show_default=False,
+        help="/dev/ttyACM0, COM3, ...; without it, the one that --board is plugged into.",
+    ),
+]
 BoardOption = Annotated[
     str | None,
-    typer.Option("--board", metavar="PROFILE", help="Board profile: a name, or a .toml file. [default: loopback]"),
+    typer.Option("--board", metavar="NAME", help="Board profile (`microrpc boards` lists them). [default: loopback]"),
+]
+BoardFileOption = Annotated[
+    Path | None,
+    typer.Option("--board-file", metavar="FILE", help="Board profile of your own, a .toml file."),
 ]
 BaudOption = Annotated[
     int | None,
@@ -201,28 +213,51 @@ def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progr
 # --- boards ---------------------------------------------------------------------------------------
 
 
-def find_profile(board: str | None, port: str = "") -> BoardProfile:
-    """Give the profile called `board`, or in that .toml file; else the one that a sim:// URL names.
+def find_profile(board: str | None, port: str | None = None, board_file: Path | None = None) -> BoardProfile:
+    """Give the profile called `board`, or the one in `board_file`; else the one that a sim:// URL names.
 
     Raises ProfileError.
     """
     from microrpc.boards import load_profile, profile
     from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME
 
-    name = board or port.partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE
-    return load_profile(Path(name)) if name.endswith(".toml") else profile(name)
+    if board_file is not None:
+        if board is not None:
+            raise typer.BadParameter("--board and --board-file: give one of them")
+        return load_profile(board_file)
+    if board is not None and board.endswith(".toml"):
+        raise typer.BadParameter(f"--board {board}: takes a name; a file is given with --board-file")
+    return profile(board or (port or "").partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE)
+
+
+def find_board_port(port: str | None, board: str | None, board_file: Path | None) -> tuple[str, BoardProfile]:
+    """Give the port and the profile; where no port is named, the one that the board is plugged into.
+
+    Raises ProfileError, and PortError where the port cannot be told.
+    """
+    from microrpc.target import find_target
+
+    if port is None and board is None and board_file is None:
+        raise typer.BadParameter("name a PORT (`microrpc ports` lists them), or the --board to look for")
+    chosen = find_profile(board, port, board_file)
+    return find_target(port, board=chosen, baud=None, timeouts=None).port, chosen
 
 
 @contextlib.contextmanager
 def open_board(
-    port: str, board: str | None = None, *, baud: int | None = None, timeout_s: float | None = None
+    port: str,
+    board: str | None = None,
+    board_file: Path | None = None,
+    *,
+    baud: int | None = None,
+    timeout_s: float | None = None,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr."""
     from microrpc.opening import connect
 
     if timeout_s is not None and not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
         raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")
-    chosen = find_profile(board, port)
+    chosen = find_profile(board, port, board_file)
     timeouts = dataclasses.replace(chosen.timeouts, call_s=timeout_s) if timeout_s else chosen.timeouts
     with connect(
         port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")

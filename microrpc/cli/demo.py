@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.cli.common import (
+    BoardFileOption,
     BoardOption,
     ExitCode,
     JsonOption,
@@ -25,12 +27,14 @@ from microrpc.errors import RemoteError, RequestError
 
 if TYPE_CHECKING:
     from firmware_sim.device import Device
+    from firmware_sim.uart import UartLine
     from microrpc.boards import BoardProfile
-    from microrpc.cli.wire import Frame, RecordingChannel
     from microrpc.client import Board
+    from microrpc.trace import Frame, RecordingChannel
 
 _COPY_BYTES = 65536
 _TERMINAL_BAUD = 921600
+_PACKET_S, _FUNCTION_S = 100e-6, 20e-6  # what a board on a UART takes: of the order of a Cortex-M at 100 MHz
 _LOG_TEXT = "hello from the board"
 _SHOWN_FRAMES = (  # kind, whether it goes to the board, what it says, and how many frames follow it: the first of each
     ("TERMINATE", True, "", 0),
@@ -47,16 +51,20 @@ _SHOWN_FRAMES = (  # kind, whether it goes to the board, what it says, and how m
 
 def demo(
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     baud: Annotated[
         int | None,
         typer.Option(
             "--baud",
             metavar="N",
             min=0,
-            help="Make the line as slow as a UART of N bits a second; 0: as fast as it goes. "
+            help="Put the board on a UART of N bits a second; 0: on a line without length. "
             f"[default: {_TERMINAL_BAUD} on a terminal, else 0]",
         ),
     ] = None,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="Put the board on the UART that it really has, as its profile says.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show it all on a simulated board, in a few seconds.
@@ -64,9 +72,13 @@ def demo(
     Everything that is shown is checked: it exits with 1, and names what differs, unless all is as it should be.
     """
     with reporting(as_json=as_json):
-        profile = find_profile(board)
+        profile = find_profile(board, board_file=board_file)
         screen = Screen(is_silent=as_json)
-        if baud is None:
+        if real_time:
+            if baud is not None:
+                raise typer.BadParameter("--baud and --real-time: give one of them")
+            baud = profile.baud
+        elif baud is None:
             baud = _TERMINAL_BAUD if screen.is_live else 0
         figures = _run(profile, baud, screen)
         failed = [check for check in screen.checks if not check.holds]
@@ -87,21 +99,19 @@ def demo(
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
     from firmware_sim.serve import PtyServer
-    from firmware_sim.simulate import simulate
     from microrpc.channel import open_serial
-    from microrpc.cli.wire import RecordingChannel
     from microrpc.opening import open_board
+    from microrpc.trace import RecordingChannel
 
     start = time.perf_counter()
-    device = simulate(profile)
     logs: list[str] = []
-    with PtyServer(device) as server:
+    with PtyServer(_simulate(profile, baud)) as server:
         screen.title("microrpc demo", f"a simulated board, {profile.name}, on {server.path}")
-        channel = RecordingChannel(open_serial(server.path, baud=profile.baud), baud=baud)
+        channel = RecordingChannel(open_serial(server.path, baud=baud or profile.baud))
         opening = time.perf_counter()
         with open_board(channel, profile.timeouts, logs.append) as board:
             opened_s = time.perf_counter() - opening
-            show = _Demo(profile, device, board, channel, logs, screen)
+            show = _Demo(profile, server.device, board, channel, logs, screen)
             show.handshake(opened_s)
             show.functions()
             show.copies(baud)
@@ -117,11 +127,28 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
         "session_id": session_id,
         "frames_sent": sent,
         "frames_received": received,
-        "bytes_sent": channel.bytes_sent,
-        "bytes_received": channel.bytes_received,
+        "bytes_sent": channel.trace.bytes_to_board,
+        "bytes_received": channel.trace.bytes_to_host,
         **show.figures,
         "seconds": taken_s,
     }
+
+
+def _simulate(profile: BoardProfile, baud: int) -> Device | UartLine:
+    from firmware_sim.clock import VirtualClock
+    from firmware_sim.simulate import simulate, uart_of
+    from firmware_sim.uart import FirmwareTime, Rate, UartLine
+
+    if not baud:
+        return simulate(profile)
+    uart = dataclasses.replace(
+        uart_of(profile),
+        to_board=Rate(baud),
+        to_host=Rate(baud),
+        power_up_s=0.0,
+        firmware=FirmwareTime(packet_s=_PACKET_S, function_s=_FUNCTION_S),
+    )
+    return UartLine(simulate(profile, clock=VirtualClock()), uart)
 
 
 @dataclass
@@ -197,7 +224,7 @@ class _Demo:
 
         size_bytes = min(_COPY_BYTES, self.profile.heap_bytes // 2)
         sent = np.random.default_rng().integers(0, 256, size_bytes, np.uint8)
-        slowed = f", the line slowed to {baud} baud" if baud else ""
+        slowed = f", over a UART of {baud} baud" if baud else ""
         with self._part(f"A tensor of {size_bytes} random bytes, there and back{slowed}"):
             chunk_bytes = self.board.max_packet_bytes() - copy_overhead_bytes(1)
             count = -(-size_bytes // chunk_bytes)

@@ -11,6 +11,7 @@ import typer
 
 from microrpc.cli.common import (
     BaudOption,
+    BoardFileOption,
     BoardOption,
     JsonOption,
     PortArgument,
@@ -41,6 +42,7 @@ def put(
     dtype: DtypeOption = None,
     shape: ShapeOption = None,
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -55,7 +57,7 @@ def put(
 
         parsed_dtype = parse_dtype(dtype) if dtype is not None else None
         source = read_array(file, parsed_dtype, parse_shape(shape) if shape is not None else None)
-        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             start = time.perf_counter()
             array = opened.empty(source.shape[: source.ndim - _lane_dims(parsed_dtype)], parsed_dtype or source.dtype)
             with progress_bar(f"put {file.name}") as on_progress:
@@ -86,6 +88,7 @@ def get(
     dtype: DtypeOption = None,
     shape: ShapeOption = None,
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -104,7 +107,7 @@ def get(
         as_array(bytes(size), kind, form, f"SIZE {size}")
         if not file.parent.is_dir() or file.is_dir():
             raise typer.BadParameter(f"cannot write {file}: it is a directory, or its directory is not there")
-        with open_board(port, board, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
                 contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress)

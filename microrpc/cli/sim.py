@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microrpc.cli.common import BoardOption, find_profile, is_terminal, reporting, say
+from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, note, reporting, say
+from microrpc.errors import FaultsError
+
+if TYPE_CHECKING:
+    from firmware_sim.device import Device
+    from firmware_sim.faults import Faults
+    from firmware_sim.serve import PtyServer, TcpServer
+    from firmware_sim.uart import UartLine
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_FIRMWARES = ("robust", "stock")
 
 
 class _StoppedError(Exception):
@@ -23,35 +32,121 @@ class _StoppedError(Exception):
 
 def sim(
     board: BoardOption = None,
+    board_file: BoardFileOption = None,
     link: Annotated[
         Path | None,
         typer.Option("--link", metavar="PATH", help="Make this symbolic link to it, for a path that stays the same."),
+    ] = None,
+    tcp: Annotated[
+        str | None,
+        typer.Option("--tcp", metavar="[HOST:]PORT", help="Serve on a TCP port, not on a pty. [HOST: 127.0.0.1]"),
+    ] = None,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="As slow as the board's line, and as forgetful as its receive ring.")
+    ] = False,
+    firmware: Annotated[
+        str, typer.Option("--firmware", metavar="KIND", help="robust, or stock: with the failings of the C runtime.")
+    ] = "robust",
+    faults: Annotated[
+        Path | None,
+        typer.Option("--faults", metavar="FILE", help="What goes wrong, a .toml file; implies --real-time."),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="FAULT", help="One thing that goes wrong; may be given again."),
+    ] = None,
+    fault_seed: Annotated[
+        int | None, typer.Option("--fault-seed", metavar="N", help="Where faults with a rate strike. [default: 0]")
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Seed of the board's nonces and of random_fill.")
     ] = 0,
 ) -> None:
-    """Serve a simulated board on a pty until Ctrl-C.
+    """Serve a simulated board until Ctrl-C, on a pty or a TCP port.
 
-    The first line on stdout is the path to open; where stdout is no terminal it is nothing but the path.
+    The first line on stdout is what to open; where stdout is no terminal it is nothing else.
     The board has demonstration functions: add, fadd, echo_str, reverse, relu_f32, matmul_f32, sleep_ms, log, fail, ...
     """
     with reporting(), contextlib.suppress(_StoppedError), _until_signal():
-        from firmware_sim.serve import PtyServer
-        from firmware_sim.simulate import simulate
+        if tcp is not None and link is not None:
+            raise typer.BadParameter("--tcp and --link: a link is made to a pty; give one of them")
+        if firmware not in _FIRMWARES:
+            raise typer.BadParameter(f"--firmware {firmware}: must be {' or '.join(_FIRMWARES)}")
+        from firmware_sim.clock import VirtualClock
+        from firmware_sim.device import Firmware
+        from firmware_sim.simulate import simulate, uart_of
+        from firmware_sim.uart import UartLine
 
-        profile = find_profile(board)
-        server = PtyServer(simulate(profile, seed=seed), link=link)
+        profile = find_profile(board, board_file=board_file)
+        wrong = _read_faults(faults, fault or [], fault_seed)
+        kind, line = Firmware(firmware), None
+        if real_time or wrong.faults:
+            device = simulate(profile, seed=seed, firmware=kind, clock=VirtualClock())
+            line = UartLine(device, uart_of(profile), wrong)
+        else:
+            device = simulate(profile, seed=seed, firmware=kind)
+        server = _serve(line or device, link, tcp)
         try:
-            on_terminal = is_terminal(sys.stdout)
-            say(f"A simulated {profile.name} is on {server.path} until Ctrl-C." if on_terminal else server.path)
-            say(f"Try: microrpc info {server.path}")
-            sys.stdout.flush()
+            _announce(server, profile.name, wrong)
             server.run()
         finally:
             server.close()
             if is_terminal(sys.stdout):
-                say(f"\nIt received {server.device.stats.frames_received} frames.")
+                say(f"\nIt received {server.device.stats.frames_received} frames.{_losses(line)}")
+
+
+def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Faults:
+    from firmware_sim.faults import Faults, load_faults, parse_fault
+
+    given = load_faults(path, seed=seed) if path is not None else Faults(seed=seed or 0)
+    all_faults = Faults([*given.faults, *map(parse_fault, lines)], given.seed)
+    if seed is not None and not all_faults.faults:
+        raise FaultsError("--fault-seed: there are no faults to seed; give --fault or --faults")
+    return all_faults
+
+
+def _serve(board: Device | UartLine, link: Path | None, tcp: str | None) -> PtyServer | TcpServer:
+    from firmware_sim.serve import PtyServer, TcpServer
+
+    if tcp is None:
+        return PtyServer(board, link=link)
+    host, _, number = tcp.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not (number.isascii() and number.isdigit()):
+        raise typer.BadParameter(f"--tcp {tcp}: write HOST:PORT, or PORT alone, for example 127.0.0.1:5000")
+    if not _is_loopback(host):
+        note(f"warning: whoever reaches {host}:{number} over the network can use this board; nothing is encrypted")
+    return TcpServer(board, host=host, number=int(number))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _announce(server: PtyServer | TcpServer, name: str, wrong: Faults) -> None:
+    on_terminal = is_terminal(sys.stdout)
+    say(f"A simulated {name} is on {server.path} until Ctrl-C." if on_terminal else server.path)
+    if on_terminal:
+        say(f"Try: microrpc info {server.path}")
+    if wrong.faults:
+        note(
+            "\n".join([f"What goes wrong, with --fault-seed {wrong.seed}:", *(f"  {fault}" for fault in wrong.faults)])
+        )
+    sys.stdout.flush()
+
+
+def _losses(line: UartLine | None) -> str:
+    if line is None:
+        return ""
+    state = line.state
+    damage = "".join(f", {kind} {count} times" for kind, count in state.damaged.items())
+    return (
+        f" On the line: {state.bytes_to_board} bytes to the board, {state.bytes_to_host} back; "
+        f"{state.bytes_overrun} lost because its ring was full{damage}."
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,116 @@
+"""Opening a connection: from a port's name to an `AsyncBoard` with a session. See `microrpc.opening`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any
+
+from microrpc.aio.channel import AsyncChannel, open_port, open_tcp
+from microrpc.aio.client import AsyncBoard
+from microrpc.boards import BoardProfile
+from microrpc.operations import PumpedConversation
+from microrpc.session import Timeouts
+from microrpc.stream import StreamConversation
+from microrpc.target import Target, find_target, framed_conversation
+
+OnLog = Callable[[str], None]
+
+
+class Opening:
+    """A board that is yet to be opened: await it, or use it in `async with`, which closes the board too."""
+
+    def __init__(self, open_: Callable[[], Coroutine[Any, Any, AsyncBoard]]) -> None:
+        self._open = open_
+        self._board: AsyncBoard | None = None
+
+    def __await__(self) -> Generator[Any, Any, AsyncBoard]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncBoard:
+        self._board = await self._open()
+        return self._board
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            await self._board.close()
+
+
+def connect(
+    port: str | None = None,
+    *,
+    board: str | BoardProfile | None = None,
+    baud: int | None = None,
+    timeouts: Timeouts | None = None,
+    on_log: OnLog | None = None,
+) -> Opening:
+    """Open `port` and a session with the board behind it; see `microrpc.connect`, which takes `reset` too.
+
+        async with microrpc.aio.connect("/dev/ttyACM0") as board: ...
+        board = await microrpc.aio.connect("/dev/ttyACM0")
+
+    Raises PortError for "rfc2217://" too, which cannot be awaited.
+    """
+
+    async def open_target() -> AsyncBoard:
+        target = find_target(port, board=board, baud=baud, timeouts=timeouts)
+        if target.is_simulated:
+            return await _open_simulated(target, on_log)
+        if target.stream_address is not None:
+            channel = await open_tcp(*target.stream_address, target.timeouts.start_s)
+            return await _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
+        flow_control = target.profile.flow_control
+        channel = await open_port(
+            target.port, baud=target.baud, timeout_s=target.timeouts.start_s, flow_control=flow_control
+        )
+        return await open_board(channel, target.timeouts, on_log)
+
+    return Opening(open_target)
+
+
+def open_board(
+    channel: AsyncChannel,
+    timeouts: Timeouts,
+    on_log: OnLog | None = None,
+    *,
+    seed: int | None = None,
+    on_close: Callable[[], None] = lambda: None,
+) -> Opening:
+    """Open a session over a channel that is open already; see `microrpc.open_board`."""
+
+    async def open_channel() -> AsyncBoard:
+        conversation = framed_conversation(channel.name, timeouts, on_log, seed=seed)
+        return await _open(channel, conversation, timeouts, on_close)
+
+    return Opening(open_channel)
+
+
+async def _open(
+    channel: AsyncChannel,
+    conversation: PumpedConversation,
+    timeouts: Timeouts,
+    on_close: Callable[[], None] = lambda: None,
+) -> AsyncBoard:
+    board = AsyncBoard(channel, conversation, call_s=timeouts.call_s, on_close=on_close)
+    try:
+        await board.open()
+    except BaseException:
+        await board.close()
+        raise
+    return board
+
+
+async def _open_simulated(target: Target, on_log: OnLog | None) -> AsyncBoard:
+    from firmware_sim.serve import PtyServer  # as in microrpc.opening, nothing else here knows the simulator
+    from firmware_sim.simulate import simulate
+
+    server = PtyServer(simulate(target.profile))
+    server.start()
+    try:
+        channel = await open_port(server.path, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
+        return await open_board(channel, target.timeouts, on_log, on_close=server.close)
+    except BaseException:
+        server.close()
+        raise

@@ -1,0 +1,54 @@
+"""`microrpc reset`: reset a board over its port."""
+
+from __future__ import annotations
+
+import typer
+
+from microrpc.cli.common import (
+    BaudOption,
+    BoardFileOption,
+    BoardOption,
+    JsonOption,
+    OptionalPortArgument,
+    find_board_port,
+    find_profile,
+    format_time,
+    note,
+    print_json,
+    reporting,
+    say,
+)
+
+
+def reset(
+    port: OptionalPortArgument = None,
+    board: BoardOption = None,
+    board_file: BoardFileOption = None,
+    baud: BaudOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reset a board, as its profile says, and wait until it has booted.
+
+    What it says after that is not waited for longer than the profile's power-up time.
+    """
+    with reporting(as_json=as_json):
+        from microrpc.resets import check_can_be_reset, open_reset
+        from microrpc.target import SIMULATOR_SCHEME
+
+        if port is not None and port.startswith(SIMULATOR_SCHEME):
+            raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")
+        if board is None and board_file is None:
+            raise typer.BadParameter(
+                "say which board it is with --board or --board-file: its profile says how to reset it"
+            )
+        check_can_be_reset(find_profile(board, port, board_file))
+        port, profile = find_board_port(port, board, board_file)
+        channel, boot_s = open_reset(port, profile, baud=baud, on_log=lambda text: note(f"board: {text}"))
+        channel.close()
+        if as_json:
+            print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})
+        elif boot_s is None:
+            waited = f"within {profile.power_up_s:g} s"
+            say(f"{profile.name} on {port} was reset, but did not say {waited} that it has booted")
+        else:
+            say(f"{profile.name} on {port} was reset, and had booted after {format_time(boot_s)}")

@@ -1,0 +1,93 @@
+"""The real board: connected to once, and again where a test left it closed or broken."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from microrpc.channel import monotonic, open_serial
+from microrpc.client import Board
+from microrpc.errors import FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError
+from microrpc.opening import connect, open_board
+from microrpc.resets import open_reset
+from microrpc.target import board_log, find_target
+from microrpc.trace import RecordingChannel, Trace
+from pytest_microrpc.setups import Setup
+from pytest_microrpc.story import KEEP_FRAMES, Story
+
+
+class Desk:
+    """The board that `setup` names. A test takes it, and tidies up."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._trace = Trace(keep_frames=KEEP_FRAMES)
+        self._board: Board | None = None
+        self._silence = ""
+
+    def begin(self) -> Story:
+        """Begin the story of a test."""
+        self._trace.clear()
+        return Story(self._setup.name, self._trace, monotonic())
+
+    def take(self, *, reset: bool) -> Board:
+        """Give the board, connected and answering; `reset` it first where that is asked for.
+
+        A board that did not answer is not waited for again in each test, unless it is to be reset.
+        """
+        if self._board is not None and not reset and self._answers(self._board):
+            self._trace.clear()
+            return self._board
+        if self._silence and not reset:
+            pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
+        self.close()
+        try:
+            self._board = self._open(reset=reset)
+        except HandshakeTimeoutError as error:
+            self._silence = str(error)
+            raise
+        self._silence = ""
+        return self._board
+
+    def has_function(self, name: str) -> bool:
+        """Tell whether the board that was taken has a function."""
+        assert self._board is not None
+        try:
+            self._board.function(name)
+        except FunctionNotFoundError:
+            return False
+        return True
+
+    def tidy(self) -> None:
+        """Free what the test made on the board and still holds."""
+        if self._board is not None:
+            for handle in list(self._board.live):
+                handle.discard()
+            with contextlib.suppress(MicroRpcError, OSError):  # the next test notices, and connects again
+                self._board.collect()
+
+    def close(self) -> None:
+        """Leave the board."""
+        board, self._board = self._board, None
+        if board is not None:
+            board.close()
+
+    def _answers(self, board: Board) -> bool:
+        """Tell whether it answers a question; what the answer is does not matter."""
+        try:
+            board.global_function("microrpc.is_anybody_there")
+        except (MicroRpcError, OSError):
+            return False
+        return True
+
+    def _open(self, *, reset: bool) -> Board:
+        """Connect as `microrpc.connect` does, but listen from the first byte on."""
+        target = find_target(self._setup.port, board=self._setup.board, baud=None, timeouts=None)
+        if target.stream_address is not None:  # no frames to listen to
+            return connect(target.port, board=target.profile, reset=reset)
+        if reset:
+            channel, _ = open_reset(target.port, target.profile, on_log=board_log(target.port, None))
+        else:
+            channel = open_serial(target.port, baud=target.baud, flow_control=target.profile.flow_control)
+        return open_board(RecordingChannel(channel, self._trace), target.timeouts)

@@ -1,0 +1,165 @@
+"""Options, markers, fixtures and the report. Nothing of microrpc is imported before a test needs a board."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from firmware_sim.simulate import SimBoard
+    from microrpc.client import Board
+    from pytest_microrpc.desk import Desk
+    from pytest_microrpc.setups import Setup, Wishes
+    from pytest_microrpc.story import Story
+
+MARK = "microrpc_board"
+_MARKERS = (
+    f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
+    "hardware: the test needs a real board; without --port or --board it is skipped",
+)
+_NEEDS_HARDWARE = "needs hardware: give --port or --board"
+
+_setup_key: pytest.StashKey[Setup] = pytest.StashKey()
+_wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
+_story_key: pytest.StashKey[Story] = pytest.StashKey()
+
+
+# --- options and markers ------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("microrpc", "microrpc: boards, real or simulated")
+    group.addoption("--board", metavar="NAME", help="The profile of the board (`microrpc boards` lists them).")
+    group.addoption("--board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
+    group.addoption(
+        "--port",
+        metavar="PATH",
+        help="Run on the board on this port; without it the one that --board is plugged into is looked for. "
+        "sim://NAME: simulate this board.",
+    )
+    group.addoption(
+        "--fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
+    )
+    group.addoption(
+        "--firmware",
+        choices=("robust", "stock"),
+        help="What simulated boards run where the test does not say. [default: robust]",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and check the options."""
+    for line in _MARKERS:
+        config.addinivalue_line("markers", line)
+    names = ("board", "board_file", "port", "fault_seed", "firmware")
+    if any(config.getoption(name) is not None for name in names):
+        _setup(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which board it runs on, where it was told one."""
+    setup = config.stash.get(_setup_key, None)
+    return f"microrpc: {setup}" if setup is not None else None
+
+
+def _setup(config: pytest.Config) -> Setup:
+    if _setup_key not in config.stash:
+        from pytest_microrpc.setups import read_setup
+
+        config.stash[_setup_key] = read_setup(config)
+    return config.stash[_setup_key]
+
+
+def _wishes(item: pytest.Item) -> Wishes:
+    if _wishes_key not in item.stash:
+        from pytest_microrpc.setups import read_wishes
+
+        item.stash[_wishes_key] = read_wishes(item, MARK)
+    return item.stash[_wishes_key]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check all marks, and let be skipped what cannot run here."""
+    for item in items:
+        reason = None
+        if item.get_closest_marker(MARK) is not None:
+            reason = _setup(config).lacks(_wishes(item))
+        setup = config.stash.get(_setup_key, None)
+        is_on_hardware = setup is not None and setup.is_hardware
+        if item.get_closest_marker("hardware") is not None and not is_on_hardware:
+            reason = _NEEDS_HARDWARE
+        if is_on_hardware and "sim_board" in getattr(item, "fixturenames", ()):
+            reason = "needs the simulator: sim_board"
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+# --- fixtures -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sim_board(request: pytest.FixtureRequest) -> SimBoard:
+    """A simulated board of this test's own, in virtual time: to add functions to, to break, to look inside.
+
+    `board` is connected to it where a test uses both. Skips on hardware.
+    """
+    setup = _setup(request.config)
+    if setup.is_hardware:  # asked for while the test runs: otherwise it was seen before
+        pytest.skip("needs the simulator: sim_board")
+    from pytest_microrpc.simulated import make_sim_board
+
+    sim, request.node.stash[_story_key] = make_sim_board(setup, _wishes(request.node))
+    return sim
+
+
+@pytest.fixture
+def board(request: pytest.FixtureRequest) -> Iterator[Board]:
+    """A `microrpc.Board`: a new simulated one for each test, or with --port or --board the real one on the desk."""
+    setup, wishes = _setup(request.config), _wishes(request.node)
+    if not setup.is_hardware:
+        from pytest_microrpc.simulated import open_sim_board
+
+        with open_sim_board(request.getfixturevalue("sim_board"), wishes) as simulated:
+            yield simulated
+        return
+    desk: Desk = request.getfixturevalue("_microrpc_desk")
+    request.node.stash[_story_key] = desk.begin()
+    real = desk.take(reset=wishes.reset)
+    for name in wishes.functions:
+        if not desk.has_function(name):
+            pytest.skip(f"needs function {name!r}, which {setup.name} does not have")
+    yield real
+    desk.tidy()
+
+
+@pytest.fixture(scope="session")
+def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
+    """The real board: connected to once."""
+    from pytest_microrpc.desk import Desk
+
+    desk = Desk(_setup(pytestconfig))
+    yield desk
+    desk.close()
+
+
+# --- the report ---------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what was said to the report of a test that failed."""
+    report = yield
+    story = item.stash.get(_story_key, None)
+    if story is not None and report.failed:
+        from pytest_microrpc.story import replay_line
+
+        lines = story.lines()
+        if story.fault_seed is not None:
+            lines.append(f"replay: {replay_line(item, story.fault_seed)}")
+        report.sections.append(("microrpc conversation", "\n".join(lines)))
+    return report

@@ -1,0 +1,74 @@
+"""The simulated board of one test, whose line is listened to."""
+
+from __future__ import annotations
+
+from firmware_sim.faults import Fault, Faults
+from firmware_sim.loopback import LineChannel
+from firmware_sim.simulate import SimBoard
+from microrpc.boards import profile
+from microrpc.client import Board
+from microrpc.opening import open_board
+from microrpc.target import DEFAULT_PROFILE
+from microrpc.trace import Trace
+from pytest_microrpc.setups import Setup, Wishes
+from pytest_microrpc.story import KEEP_FRAMES, SimStory
+
+
+class _ListenedChannel(LineChannel):
+    """A host's end that notes what passes; that is all it adds."""
+
+    trace: Trace
+
+    def read(self, deadline: float) -> bytes:
+        """See `Channel.read`."""
+        data = super().read(deadline)
+        if data:
+            self.trace.note(self.now(), data, to_board=False)
+        return data
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """See `Channel.write`."""
+        self.trace.note(self.now(), data, to_board=True)
+        super().write(data, deadline)
+
+
+class _ListenedBoard(SimBoard):
+    """A simulated board that notes what passes through any of its ports, and which faults a test injects."""
+
+    trace: Trace
+    injected: list[Fault]
+
+    def open_channel(self) -> LineChannel:
+        """See `SimBoard.open_channel`."""
+        super().open_channel()
+        channel = _ListenedChannel(self.line, self._clock, name=self.name)
+        channel.trace = self.trace
+        return channel
+
+    def inject(self, *faults: Fault) -> None:
+        """See `SimBoard.inject`."""
+        super().inject(*faults)
+        self.injected += faults
+
+
+def make_sim_board(setup: Setup, wishes: Wishes) -> tuple[SimBoard, SimStory]:
+    """Make the board that a test wishes, and its story, which begins now."""
+    chosen = wishes.board or setup.board or profile(DEFAULT_PROFILE)
+    fault_seed = wishes.fault_seed or 0 if setup.fault_seed is None else setup.fault_seed
+    sim = _ListenedBoard(
+        chosen,
+        firmware=wishes.firmware or setup.firmware,
+        uart=wishes.uart,
+        faults=Faults(wishes.faults, fault_seed),
+        seed=wishes.seed or 0,
+    )
+    sim.trace = Trace(keep_frames=KEEP_FRAMES)
+    sim.injected = list(wishes.faults)
+    for name, function in wishes.functions.items():
+        sim.function(function, name=name)
+    return sim, SimStory(sim.name, sim.trace, sim.now(), sim, sim.injected, fault_seed)
+
+
+def open_sim_board(sim: SimBoard, wishes: Wishes) -> Board:
+    """Connect to it as `microrpc.connect` would, but with nonces that are the same each time."""
+    return open_board(sim.open_channel(), sim.profile.timeouts, seed=wishes.seed or 0)
