@@ -40,17 +40,15 @@ def measure(*, quick: bool) -> list[Row]:
 async def _copy_on_all(paths: list[str], lines: list[UartLine], size_bytes: int) -> list[float]:
     boards = [await aio.connect(path) for path in paths]
     try:
-        return await asyncio.gather(
-            *(_copy(board, line, size_bytes, seed) for seed, (board, line) in enumerate(zip(boards, lines, strict=True)))
-        )
+        return await asyncio.gather(*(_copy(*pair, size_bytes) for pair in zip(boards, lines, strict=True)))
     finally:
         for board in boards:
             await board.close()
 
 
-async def _copy(board: aio.AsyncBoard, line: UartLine, size_bytes: int, seed: int) -> float:
+async def _copy(board: aio.AsyncBoard, line: UartLine, size_bytes: int) -> float:
     """Copy there and back; give the share of the time, in per cent, in which the line carried bytes."""
-    data = np.random.default_rng(seed).integers(0, 256, size_bytes, dtype=np.uint8)
+    data = np.random.default_rng().integers(0, 256, size_bytes, dtype=np.uint8)
     array = await board.empty(data.shape, data.dtype)
     await board.max_packet_bytes()
     start, busy_s = time.monotonic(), _busy_s(line)

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-_SHORTEST_EVERY_S = 0.001  # a board that resets for ever must leave time to go on
+_SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
 
 
 class Direction(enum.StrEnum):

@@ -285,8 +285,8 @@ def _write_timeout(name: str, done: int, size: int) -> CallTimeoutError:
 class PyserialChannel:
     """A channel through pyserial's own read and write, where no file descriptor can be polled.
 
-    Reads keep their deadline to about 10 ms, writes to about 100 ms. pyserial gives rfc2217:// no write timeout: there a
-    write that the server does not take ends after the 5 s of its socket, as PortLostError.
+    Reads keep their deadline to about 10 ms, writes to about 100 ms. pyserial gives rfc2217:// no write timeout:
+    there a write that the server does not take ends after the 5 s of its socket, as PortLostError.
     """
 
     # Changing a timeout of an open port reconfigures the whole port on Windows, so it is set once for reading, and for

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from microrpc.boards import BoardProfile
 from microrpc.channel import Channel, open_serial, open_tcp
 from microrpc.client import Board, PumpedConversation
-from microrpc.errors import PortError
 from microrpc.resets import open_reset
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
-from microrpc.target import Target, board_log, find_target, framed_conversation
+from microrpc.target import Target, board_log, find_target, framed_conversation, no_reset
 
 OnLog = Callable[[str], None]
 
@@ -42,7 +41,7 @@ def connect(
         return _connect_simulator(target, on_log)
     if target.stream_address is not None:
         if reset:
-            raise PortError(target.port, f"{target.port} is a server without frames, which cannot be reset from here")
+            raise no_reset(target)
         channel = open_tcp(*target.stream_address, target.timeouts.start_s)
         return _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
     if reset:

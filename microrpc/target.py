@@ -88,6 +88,11 @@ def board_log(name: str, on_log: Callable[[str], None] | None) -> Callable[[str]
     return pass_log
 
 
+def no_reset(target: Target) -> PortError:
+    """Give the error for a reset that is asked of a server without frames."""
+    return PortError(target.port, f"{target.port} is a server without frames, which cannot be reset from here")
+
+
 def framed_conversation(
     name: str, timeouts: Timeouts, on_log: Callable[[str], None] | None, *, seed: int | None = None
 ) -> Conversation:

@@ -162,4 +162,6 @@ def pytest_runtest_makereport(
         if story.fault_seed is not None:
             lines.append(f"replay: {replay_line(item, story.fault_seed)}")
         report.sections.append(("microrpc conversation", "\n".join(lines)))
+    if story is not None and call.when == "teardown":  # items live on, a simulated board need not
+        del item.stash[_story_key]
     return report

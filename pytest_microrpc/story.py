@@ -37,9 +37,9 @@ class Story:
         """Tell it."""
         frames, count = self.trace.frames, self.trace.frame_count
         if not frames:
-            return [f"{self.board}: nothing was said", *self._more()]
-        shown = f"the last {len(frames)} of {count} frames" if count > len(frames) else f"{count} frames"
-        lines = [f"{self.board}: {shown}, times in ms since the test began"]
+            return [f"{self.board}: no frames were seen", *self._more()]
+        shown = f"the last {len(frames)} of {count}" if count > len(frames) else str(count)
+        lines = [f"{self.board}, frames: {shown}; times since the test began"]
         lines += [frame.line(self.start_s) for frame in frames]
         lines += [f"a frame {direction} was begun and did not end" for direction in self.trace.unfinished]
         logged = self.trace.log_lines
@@ -68,9 +68,9 @@ class SimStory(Story):
     def _more(self) -> Iterator[str]:
         state, stats, device = self.sim.state, self.sim.device.stats, self.sim.device
         events = (
-            (state.bytes_overrun, f"{state.bytes_overrun} bytes lost, its receive ring was full"),
-            (state.bytes_unheard, f"{state.bytes_unheard} bytes lost while it was off or booting"),
-            (stats.frames_damaged, f"{stats.frames_damaged} frames arrived damaged"),
+            (state.bytes_overrun, f"bytes lost, its receive ring was full: {state.bytes_overrun}"),
+            (state.bytes_unheard, f"bytes lost, it was off or booting: {state.bytes_unheard}"),
+            (stats.frames_damaged, f"frames that reached it damaged: {stats.frames_damaged}"),
             (stats.resets, f"resets: {stats.resets}"),
             (not state.is_plugged, "its cable is pulled"),
             (state.is_plugged and device.is_dead, "it is silent until it is reset"),

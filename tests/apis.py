@@ -1,6 +1,6 @@
 """The blocking and the asyncio client behind one face, so that a test is written once and run with both.
 
-The asyncio client is driven from outside: whatever it gives to await is
+The fixture `api` is the one, then the other. The asyncio client is driven from outside: whatever it gives to await is
 awaited at once, on a private event loop.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -124,6 +125,18 @@ def test_a_board_is_reset_before_the_session(monkeypatch: pytest.MonkeyPatch, se
         assert states == [False, True]
         assert board.function("add")(2, 3) == 5
         assert board.empty((4,), "float32").detach() == left_there, "its memory is as after power-up"
+
+
+def test_asyncio_resets_a_board_before_the_session_too(monkeypatch: pytest.MonkeyPatch, server: PtyServer) -> None:
+    states = wire_dtr_to_reset(monkeypatch, server)
+
+    async def use() -> object:
+        async with microrpc.aio.connect(server.path, board=DUE, reset=True) as board:
+            return await (await board.function("add"))(2, 3)
+
+    assert asyncio.run(use()) == 5
+    assert states
+    assert server.device.stats.resets == 1
 
 
 def test_what_cannot_be_reset_says_so(server: PtyServer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +22,12 @@ from firmware_sim.serve import PtyServer
 from firmware_sim.simulate import simulate
 from microrpc.boards import profile
 from microrpc.channel import SerialChannel, open_serial
+from microrpc.server import ServerEndpoint
+from microrpc.serving import LocalSession
 from pytest_microrpc import simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
 
 ROOT = Path(__file__).parent.parent
-GUIDE = ROOT / "docs" / "testing.md"
+GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 SHORT_PROFILE = """
 name = "short"
 description = "gives up early"
@@ -102,10 +106,12 @@ def test_waiting_takes_no_time(run: Run) -> None:
     start = time.monotonic()
     result = run("""
 def test(board, sim_board):
-    assert board.call(board.function("sleep_ms"), [100_000], timeout_s=200) == 100_000
+    sleep_ms = board.function("sleep_ms")
+    assert sleep_ms(100_000, timeout_s=200) == 100_000
+    add = board.function("add")
     sim_board.device.wedge()
     with pytest.raises(microrpc.CallTimeoutError):
-        board.function("add")(1, 2)
+        add(1, 2)
 """)
     result.assert_outcomes(passed=1)
     assert time.monotonic() - start < 20
@@ -122,6 +128,18 @@ def test_gone(board, sim_board):
 def test_closed(board):
     board.close()
 """).assert_outcomes(passed=3)
+
+
+def test_a_board_does_not_outlive_its_test(run: Run) -> None:
+    run("""
+import gc, weakref
+BOARDS = []
+def test_1(board, sim_board):
+    BOARDS.extend([weakref.ref(board), weakref.ref(sim_board)])
+def test_2():
+    gc.collect()
+    assert [ref() for ref in BOARDS] == [None, None]
+""").assert_outcomes(passed=2)
 
 
 # --- the mark ---------------------------------------------------------------------------------
@@ -301,7 +319,7 @@ def test_a_project_without_boards_does_not_pay(pytester: pytest.Pytester) -> Non
 
 NOISY = """
 @pytest.mark.microrpc_board(faults=[Flip(rate=1e-3), Drop(at=(500,), direction=Direction.TO_HOST)], seed=3)
-@pytest.mark.parametrize("text", ["a b", "c"])
+@pytest.mark.parametrize("text", ["a-b c", "c"])
 def test_noisy(board, text):
     board.function("log")("a line of the log")
     for number in range(1000):
@@ -321,7 +339,7 @@ def test(board, sim_board):
 """)
     )
     lines = told.splitlines()
-    assert re.fullmatch(r"sim://loopback: \d+ frames, times in ms since the test began", lines[0])
+    assert re.fullmatch(r"sim://loopback, frames: \d+; times since the test began", lines[0])
     assert re.fullmatch(r" +0\.0 ms  -> board     3 B  TERMINATE       any session there was is over", lines[1])
     for part in (
         r" <- board +4 B  REPLY +session 0x",
@@ -342,13 +360,13 @@ def test_only_the_last_frames_are_told(run: Run) -> None:
     )
     assert len(told.splitlines()) < 50
     long = conversation(run("def test(board):\n    for i in range(99): board.function('add')(i, 0)\n    assert 0"))
-    assert re.match(r"sim://loopback: the last 30 of \d{3} frames", long)
+    assert re.match(r"sim://loopback, frames: the last 30 of \d{3};", long)
     assert "add(98, 0)" in long
 
 
-def test_nothing_said_lost_bytes_and_a_dead_board_are_told(run: Run) -> None:
+def test_no_frames_lost_bytes_and_a_dead_board_are_told(run: Run) -> None:
     told = conversation(run("def test(sim_board):\n    sim_board.unplug()\n    assert 0"))
-    assert told == "sim://loopback: nothing was said\nthe board: its cable is pulled\n"
+    assert told == "sim://loopback: no frames were seen\nthe board: its cable is pulled\n"
     told = conversation(
         run("""
 def test(sim_board):
@@ -361,24 +379,35 @@ def test(sim_board):
 """)
     )
     assert "-> board    10 B  noise           outside of any frame" in told
-    assert "the board: 10 bytes lost while it was off or booting; resets: 1; it is silent until it is reset" in told
+    assert "the board: bytes lost, it was off or booting: 10; resets: 1; it is silent until it is reset" in told
+
+
+def test_a_frame_that_broke_off_is_told(run: Run) -> None:
+    told = conversation(
+        run("""
+def test(board, sim_board):
+    sim_board.inject(Drop(at=tuple(range(20, 1000)), direction=Direction.TO_HOST))
+    board.function("add")
+""")
+    )
+    assert "a frame from the board was begun and did not end" in told
 
 
 def test_faults_are_told_with_the_line_that_replays_them(run: Run, pytester: pytest.Pytester) -> None:
-    result = run(NOISY, "--firmware=robust", "--port=sim://arduino_due", "-k", "a")
+    result = run(NOISY, "--firmware=robust", "--port=sim://arduino_due", "-k", "a-b")
     told = conversation(result)
     assert "damaged" in told
     assert 'faults: kind = "flip", rate = 0.001; kind = "drop", at = [500], direction = "to-host"; seed 3;' in told
     assert re.search(r"struck: flip \d", told)
     (line,) = re.findall("^replay: (.*)$", told, re.MULTILINE)
     words = shlex.split(line)
-    assert words[:2] == ["pytest", "test_it.py::test_noisy[a b]"]
+    assert words[:2] == ["pytest", "test_it.py::test_noisy[a-b c]"]
     assert words[-2:] == ["--fault-seed", "3"]
     assert "-k" not in words
     again = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=pytester.path)
     assert again.returncode == 1
     assert told in again.stdout
-    other = run(NOISY, "--port=sim://arduino_due", "-k", "a", "--fault-seed", "4")
+    other = run(NOISY, "--port=sim://arduino_due", "-k", "a-b", "--fault-seed", "4")
     assert "seed 4" in conversation(other)
     assert conversation(other).replace("seed 4", "seed 3") != told
 
@@ -597,31 +626,50 @@ def test_a_port_that_is_not_there_is_one_clear_error(run: Run) -> None:
 
 
 def test_a_server_without_frames_serves_as_well(run: Run) -> None:
-    result = run("def test(board): pass", "--port=tcp://127.0.0.1:1")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["E*PortNotFoundError: *nothing listens there*"])
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(4096):
+                endpoint.feed(data)
+                connection.sendall(endpoint.take_output())
+
+    endpoint = ServerEndpoint(session=LocalSession({"add": lambda a, b: a + b}))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        source = "def test(board): assert board.function('add')(1, 2) == 4"
+        result = run(source, f"--port=tcp://127.0.0.1:{listener.getsockname()[1]}")
+    result.stdout.fnmatch_lines(["E*assert 3 == 4", "tcp://127.0.0.1:*: no frames were seen"])
 
 
 # --- the guide --------------------------------------------------------------------------------
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    guide = GUIDE.read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
-    (noise,) = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
+    example, failing = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
-    result = pytester.runpytest_inprocess("-W", "error", "--strict-markers")
-    result.assert_outcomes(passed=4, failed=0, skipped=1)
-    on_hardware = pytester.runpytest_inprocess("-W", "error", "-rs", f"--port={server.path}")
+    strict = ("-W", "error", "--strict-markers", "-rs")
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=4, skipped=1)
+    on_hardware = pytester.runpytest_inprocess(*strict, f"--port={server.path}")
     on_hardware.assert_outcomes(passed=1, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
+
+    pytester.makepyfile(test_relu=f"{example}\n{failing}")
+    shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)
+    told = conversation(pytester.runpytest_inprocess(*strict))
+    assert [_without_times(told)] == [_without_times(text) for text in shown]
+    command = shlex.split(told.rpartition("replay: ")[2])
+    assert conversation(pytester.run(sys.executable, "-m", *command)) == told
+
+
+def _without_times(text: str) -> str:
+    return re.sub(r"^ *\d+\.\d ms", "T", text, flags=re.MULTILINE)
 
 
 def test_the_guide_has_every_option_argument_and_fixture() -> None:
     from pytest_microrpc.setups import _READERS
 
-    guide = GUIDE.read_text(encoding="utf-8")
     words = ("--board NAME", "--board-file PATH", "--port PATH", "--fault-seed N", "--firmware", "board", "sim_board")
     for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _READERS)):
-        assert f"`{name}" in guide, name
+        assert f"`{name}" in GUIDE, name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import select
 import socket
 from typing import Any, Protocol
@@ -13,17 +12,17 @@ from microrpc.channel import (
     READ_BYTES,
     Channel,
     FdChannel,
+    SerialChannel,
     open_serial,
     socket_address,
     tcp_channel,
     tcp_errors,
 )
+from microrpc.conversation import AT_ONCE
 from microrpc.errors import PortError, PortLostError
 
 # What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
 _MOST_KEPT_BYTES = 256 * 1024
-
-_AT_ONCE = -math.inf
 
 
 class AsyncChannel(Protocol):
@@ -82,7 +81,7 @@ class AsyncFdChannel:
             if self._lost is not None:
                 raise self._lost
             if self._fd < 0 or self._loop.time() >= deadline:
-                return self._port.read(_AT_ONCE)  # it raises what is to be raised
+                return self._port.read(AT_ONCE)  # it raises what is to be raised
             self._watch()
             self._reader = self._loop.create_future()
             try:
@@ -106,7 +105,7 @@ class AsyncFdChannel:
 
     def _on_readable(self) -> None:
         try:
-            self._kept += self._port.read(_AT_ONCE)
+            self._kept += self._port.read(AT_ONCE)
         except PortLostError as error:
             self._lost = error
         if self._lost is not None or len(self._kept) >= _MOST_KEPT_BYTES:
@@ -205,11 +204,15 @@ async def open_port(
         return await open_tcp(*address, timeout_s)
     if "://" in port:
         raise _unsupported(port, "what pyserial opens by URL waits in threads")
-    channel = open_serial(port, baud=baud, flow_control=flow_control)
+    return adopt(open_serial(port, baud=baud, flow_control=flow_control))
+
+
+def adopt(channel: SerialChannel) -> AsyncFdChannel:
+    """Take over a serial port that is open. Raises PortError, and closes it, where it cannot be watched."""
     if isinstance(channel, FdChannel):
         return AsyncFdChannel(channel)
     channel.close()
-    raise _unsupported(port, "this system cannot poll serial ports")
+    raise _unsupported(channel.name, "pyserial alone waits for it, in threads")
 
 
 async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any
 
-from microrpc.aio.channel import AsyncChannel, open_port, open_tcp
+from microrpc.aio.channel import AsyncChannel, adopt, open_port, open_tcp
 from microrpc.aio.client import AsyncBoard
 from microrpc.boards import BoardProfile
 from microrpc.operations import PumpedConversation
+from microrpc.resets import open_reset
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
-from microrpc.target import Target, find_target, framed_conversation
+from microrpc.target import Target, board_log, find_target, framed_conversation, no_reset
 
 OnLog = Callable[[str], None]
 
@@ -45,8 +47,9 @@ def connect(
     baud: int | None = None,
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
+    reset: bool = False,
 ) -> Opening:
-    """Open `port` and a session with the board behind it; see `microrpc.connect`, which takes `reset` too.
+    """Open `port` and a session with the board behind it; see `microrpc.connect`.
 
         async with microrpc.aio.connect("/dev/ttyACM0") as board: ...
         board = await microrpc.aio.connect("/dev/ttyACM0")
@@ -59,8 +62,12 @@ def connect(
         if target.is_simulated:
             return await _open_simulated(target, on_log)
         if target.stream_address is not None:
+            if reset:
+                raise no_reset(target)
             channel = await open_tcp(*target.stream_address, target.timeouts.start_s)
             return await _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
+        if reset:
+            return await open_board(await _reset(target, on_log), target.timeouts, on_log)
         flow_control = target.profile.flow_control
         channel = await open_port(
             target.port, baud=target.baud, timeout_s=target.timeouts.start_s, flow_control=flow_control
@@ -100,6 +107,20 @@ async def _open(
         await board.close()
         raise
     return board
+
+
+async def _reset(target: Target, on_log: OnLog | None) -> AsyncChannel:
+    """Open the port and reset the board, in a thread: it takes a second or two, once."""
+    port_log = board_log(target.port, on_log)
+    opening = asyncio.ensure_future(
+        asyncio.to_thread(open_reset, target.port, target.profile, baud=target.baud, on_log=port_log)
+    )
+    try:
+        channel, _ = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda done: None if done.exception() else done.result()[0].close())
+        raise
+    return adopt(channel)
 
 
 async def _open_simulated(target: Target, on_log: OnLog | None) -> AsyncBoard:
