@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from benchmarks.codec import Row
+from benchmarks.rows import Row
 from firmware_sim.clock import VirtualClock
 from firmware_sim.host_ports import PtyPort
 from firmware_sim.serve import Server

@@ -1,80 +1,54 @@
-"""An empty call over a pty, beside the least that any round trip over a pty costs; the peers are other processes.
-
-`python -m benchmarks.calls echo` and `python -m benchmarks.calls board PACKET_BYTES` are those processes. They print
-the path of their pty, and end with their standard input.
-"""
+"""An empty call over a pty, beside the least that any round trip over a pty costs; the peers are other processes."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import select
 import statistics
-import subprocess
-import sys
-import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
 
-from benchmarks.codec import Row, quantile
-from firmware_sim.serve import PtyServer
-from firmware_sim.simulate import simulate
-from microrpc.boards import profile
+from benchmarks.modes import MODES, PROFILE
+from benchmarks.processes import child
+from benchmarks.rows import Row, quantile
 from microrpc.opening import connect
 
-PROFILE = "loopback"
-_HEAP_BYTES = 1 << 20
+_PACKET_BYTES = 2048
 _BLOCK = 100  # round trips of one kind before those of the next kind
+_SLEEPS, _SPINS = "ping-pong, 1 B, reader sleeps", "ping-pong, 1 B, reader spins"
+_QUANTILES = 201  # of a distribution, for the plot
 
-
-@contextlib.contextmanager
-def child(*args: str) -> Iterator[str]:
-    """Run a process of this module; give the path of its pty."""
-    command = [sys.executable, "-m", "benchmarks.calls", *args]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            path = process.stdout.readline().strip()
-            if not path:
-                raise RuntimeError(f"the process {args[0]!r} did not start")
-            yield path
-        finally:
-            process.stdin.close()
+Blocks = list[list[float]]
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Time ping-pong and call in turn, in blocks."""
+    """Time ping-pong and calls in turn, in blocks."""
     blocks = 5 if quick else 100
-    with (
-        child("echo") as echo_path,
-        child("board", "2048") as board_path,
-        connect(board_path, board=PROFILE) as board,
-    ):
+    with contextlib.ExitStack() as stack:
+        echo_path = stack.enter_context(child("benchmarks.echo"))
         fd = os.open(echo_path, os.O_RDWR | os.O_NOCTTY)
-        try:
-            tty.setraw(fd)
-            noop = board.function("noop")
-            trips: dict[str, Callable[[], object]] = {
-                "sleeping": _ping_pong(fd),
-                "spinning": _spinning_ping_pong(fd),
-                "call": noop,
-            }
-            times: dict[str, list[list[float]]] = {name: [] for name in trips}
-            for trip in trips.values():
-                _block(trip)
-            for _ in range(blocks):
-                for name, trip in trips.items():
-                    times[name].append(_block(trip))
-        finally:
-            os.close(fd)
-    yield _time_row("ping-pong, 1 B, reader sleeps", times["sleeping"], "plain os.write, os.read")
-    yield _time_row("ping-pong, 1 B, reader spins", times["spinning"], "polls, never sleeps")
-    yield _time_row("empty call", times["call"], "noop()")
-    yield _ratio_row("call / ping-pong, reader sleeps", times["call"], times["sleeping"])
-    yield _ratio_row("call / ping-pong, reader spins", times["call"], times["spinning"])
+        stack.callback(os.close, fd)
+        tty.setraw(fd)
+        trips: dict[str, Callable[[], object]] = {_SLEEPS: _ping_pong(fd), _SPINS: _spinning_ping_pong(fd)}
+        for mode in MODES.values():
+            path = stack.enter_context(child("benchmarks.board", mode.name, str(_PACKET_BYTES)))
+            board = stack.enter_context(connect(path, board=PROFILE, **mode.connecting))
+            trips[f"empty call, {mode.name}"] = board.function("noop")
+        times: dict[str, Blocks] = {name: [] for name in trips}
+        for trip in trips.values():
+            _block(trip)
+        for _ in range(blocks):
+            for name, trip in trips.items():
+                times[name].append(_block(trip))
+    yield _time_row(_SLEEPS, times[_SLEEPS], "plain os.write, os.read")
+    yield _time_row(_SPINS, times[_SPINS], "polls, never sleeps")
+    for mode in MODES.values():
+        call = times[f"empty call, {mode.name}"]
+        yield _time_row(f"empty call, {mode.name}", call, "noop()")
+        yield _ratio_row(f"call / ping-pong, {mode.name}, reader sleeps", call, times[_SLEEPS])
+        yield _ratio_row(f"call / ping-pong, {mode.name}, reader spins", call, times[_SPINS])
 
 
 def _ping_pong(fd: int) -> Callable[[], object]:
@@ -110,14 +84,19 @@ def _block(trip: Callable[[], object]) -> list[float]:
     return times
 
 
-def _time_row(name: str, blocks: list[list[float]], remark: str) -> Row:
+def _time_row(name: str, blocks: Blocks, remark: str) -> Row:
     times = sorted(time_us for block in blocks for time_us in block)
     spread = f"min {times[0]:.1f}, p90 {quantile(times, 0.9):.1f}"
-    return Row(name, f"{statistics.median(times):.1f}", "us", spread, f"{remark}; {len(times):,} times")
+    raw = {
+        "kind": "latency",
+        "series": name,
+        "quantiles_us": [round(quantile(times, index / (_QUANTILES - 1)), 1) for index in range(_QUANTILES)],
+    }
+    return Row(name, f"{statistics.median(times):.1f}", "us", spread, f"{remark}; {len(times):,} times", raw)
 
 
-def _ratio_row(name: str, calls: list[list[float]], ping_pongs: list[list[float]]) -> Row:
-    def median(blocks: list[list[float]]) -> float:
+def _ratio_row(name: str, calls: Blocks, ping_pongs: Blocks) -> Row:
+    def median(blocks: Blocks) -> float:
         return statistics.median(time_us for block in blocks for time_us in block)
 
     by_block = sorted(
@@ -125,38 +104,3 @@ def _ratio_row(name: str, calls: list[list[float]], ping_pongs: list[list[float]
     )
     spread = f"p10 {quantile(by_block, 0.1):.2f}, p90 {quantile(by_block, 0.9):.2f}"
     return Row(name, f"{median(calls) / median(ping_pongs):.2f}", "times", spread, "of medians; spread: block by block")
-
-
-# --- the other processes --------------------------------------------------------------------------
-
-
-def _at_end_of_input(end: Callable[[], None]) -> None:
-    def wait() -> None:
-        sys.stdin.read()
-        end()
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _echo() -> None:
-    board_fd, host_fd = os.openpty()
-    tty.setraw(host_fd)
-    _at_end_of_input(lambda: os._exit(0))
-    print(os.ttyname(host_fd), flush=True)
-    while True:
-        os.write(board_fd, os.read(board_fd, 1))
-
-
-def _serve_board(packet_size_bytes: int) -> None:
-    chosen = dataclasses.replace(profile(PROFILE), packet_size_bytes=packet_size_bytes, heap_bytes=_HEAP_BYTES)
-    server = PtyServer(simulate(chosen))
-    _at_end_of_input(server.close)
-    print(server.path, flush=True)
-    server.run()
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "echo":
-        _echo()
-    else:
-        _serve_board(int(sys.argv[2]))

@@ -6,8 +6,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from benchmarks.rows import Row, quantile
 from microrpc.framing import FrameDecoder, encode_frame
 
 SIZES_BYTES = (16, 64, 256, 2048, 8192)
@@ -17,20 +17,6 @@ CONTENTS: dict[str, Callable[[random.Random, int], bytes]] = {
     "zeros": lambda _, size: bytes(size),
 }
 _SMALL_BYTES = 64  # up to here a frame costs more than its bytes do, and fewer of them are enough
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    name: str
-    value: str
-    unit: str
-    spread: str
-    remark: str
-
-
-def quantile(sorted_values: list[float], share: float) -> float:
-    return sorted_values[round(share * (len(sorted_values) - 1))]
 
 
 class _Case:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.calls import PROFILE, child
-from benchmarks.codec import Row, quantile
+from benchmarks.modes import PROFILE
+from benchmarks.processes import child
+from benchmarks.rows import Row, quantile
 from microrpc.opening import connect
 
 SIZE_BYTES = 256 * 1024
@@ -26,7 +27,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
         arrays = {}
         for packet_bytes in PACKETS_BYTES:
-            path = stack.enter_context(child("board", str(packet_bytes)))
+            path = stack.enter_context(child("benchmarks.board", "robust", str(packet_bytes)))
             board = stack.enter_context(connect(path, board=PROFILE))
             array = board.array(data)
             if not np.array_equal(array.numpy(), data):

@@ -285,17 +285,8 @@ class TcpPort(HostPort):
             self._accept(now)
         elif self._unread:
             self._send_unread()
-        elif self._client is not None:
-            try:
-                data = self._client.recv(_READ_BYTES)
-            except BlockingIOError:  # as on a pty
-                return
-            except OSError:
-                data = b""
-            if data:
-                self._take(data, now)
-            else:
-                self._hang_up()
+        else:
+            self._receive(now)
 
     def pump(self, now: float) -> None:
         """See `HostPort`."""
@@ -308,7 +299,25 @@ class TcpPort(HostPort):
         self._hang_up()
         self._listener.close()
 
+    def _receive(self, now: float) -> bool:
+        """Take what the client has sent; tell whether there was something, or its end."""
+        if self._client is None or self._unread or self._untaken:
+            return False
+        try:
+            data = self._client.recv(_READ_BYTES)
+        except BlockingIOError:  # as on a pty
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._take(data, now)
+        else:
+            self._hang_up()
+        return True
+
     def _accept(self, now: float) -> None:
+        while self._receive(now):  # it may have gone already, and this be its successor
+            pass
         with contextlib.suppress(OSError):  # it may be gone again
             client, _ = self._listener.accept()
             if self._client is not None or not self.line.is_plugged:

@@ -260,7 +260,7 @@ class _Striker:
         out, done = bytearray(), 0
         while done < len(data):
             if not self._burst_left:
-                clean = int(min(self._site // self._scale - start, len(data)))
+                clean = int(min(self._site, self._position * self._scale)) // self._scale - start
                 out += data[done:clean]
                 done = clean
                 if done == len(data):

@@ -91,7 +91,7 @@ class LineChannel:
             self._check_cable()
             if done == len(data):
                 return
-            if not self._wait(deadline):
+            if not self._wait(deadline, reads=False):
                 text = f"{self.name} took only {done} of {len(data)} bytes before the deadline: the board stops it"
                 raise CallTimeoutError(text, may_have_run=False)
 
@@ -103,12 +103,12 @@ class LineChannel:
         """Let go of the line, which stays as it is."""
         self._is_open = False
 
-    def _wait(self, deadline: float) -> bool:
+    def _wait(self, deadline: float, *, reads: bool = True) -> bool:
         """Let the time go on to what happens next, at most to the deadline; tell whether that is still to come."""
         now = self._clock.now()
         if now >= deadline:
             return False
-        event = self.line.next_event()
+        event = self.line.next_event(reads=reads)
         self._clock.move_to(deadline if event is None else min(deadline, event))
         return True
 

@@ -1,4 +1,4 @@
-"""What a simulated line is made of: rates, buffers, flow control, and how fast the firmware is."""
+"""What a simulated line is made of (rates, buffers, flow control, how fast the firmware is), and what it tells."""
 
 from __future__ import annotations
 
@@ -81,3 +81,21 @@ class Uart:
             raise ValueError(f"transmit_ring_bytes must be 0 or more, not {self.transmit_ring_bytes}")
         if not 0 <= self.power_up_s < math.inf:
             raise ValueError(f"power_up_s must be 0 or more, and finite, not {self.power_up_s:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """What happened on a line until now. `damaged` counts by kind of fault how often it struck."""
+
+    bytes_to_board: int
+    bytes_to_host: int
+    to_board_busy_s: float
+    to_host_busy_s: float
+    bytes_overrun: int
+    """Lost because the receive ring was full."""
+    bytes_unheard: int
+    """Lost because the board was booting, or was reset before it had read them."""
+    ring_bytes: int
+    ring_high_water_bytes: int
+    is_plugged: bool
+    damaged: Mapping[str, int]

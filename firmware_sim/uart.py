@@ -14,8 +14,7 @@ its time, and is lost where something happens to the board before that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from firmware_sim.adapter import AdapterBuffer, HostAdapter
 from firmware_sim.clock import VirtualClock
@@ -23,7 +22,7 @@ from firmware_sim.device import Device
 from firmware_sim.faults import Action, Direction, Fault, Faults
 from firmware_sim.injector import Injector
 from firmware_sim.lane import Crossing, Lane
-from firmware_sim.settings import FirmwareTime, Rate, Uart
+from firmware_sim.settings import FirmwareTime, LineState, Rate, Uart
 from microrpc.boards import FlowControl
 from microrpc.serving import FunctionError
 from microrpc.session import HEADER_SIZE_BYTES, MessageType
@@ -34,24 +33,6 @@ _FRAME_START = b"\xff\xfd"
 _XON, _XOFF = 0x11, 0x13
 _RING_STOP_FRACTION = 0.75  # how full the ring is when flow control stops the host,
 _RING_GO_ON_FRACTION = 0.25  # and when it lets the host go on
-
-
-@dataclass(frozen=True, slots=True)
-class LineState:
-    """What happened on a line until now. `damaged` counts by kind of fault how often it struck."""
-
-    bytes_to_board: int
-    bytes_to_host: int
-    to_board_busy_s: float
-    to_host_busy_s: float
-    bytes_overrun: int
-    """Lost because the receive ring was full."""
-    bytes_unheard: int
-    """Lost because the board was booting, or was reset before it had read them."""
-    ring_bytes: int
-    ring_high_water_bytes: int
-    is_plugged: bool
-    damaged: Mapping[str, int]
 
 
 class UartLine:
@@ -108,9 +89,12 @@ class UartLine:
         self.advance(now)
         return self._adapter.take(now)
 
-    def next_event(self) -> float | None:
-        """When something happens next that may concern the host, None where nothing will unless it writes."""
-        at = min(self._next(), self._adapter.next_delivery())
+    def next_event(self, *, reads: bool = True) -> float | None:
+        """When something happens next that may concern the host, None where nothing will unless it writes.
+
+        What it could read already counts too, unless it does not read.
+        """
+        at = min(self._next(), self._adapter.next_delivery() if reads else math.inf)
         return at if at < math.inf else None
 
     # --- the hands at the board ------------------------------------------------------------------

@@ -23,7 +23,13 @@ CALLS = {
     "call / ping-pong, reader spins": "times",
 }
 COPIES = [f"copy 256 KiB {way} the board, {size} KiB packets" for way in ("to", "from") for size in (2, 8)]
-UNITS = {**dict.fromkeys(CODEC, "MB/s"), **CALLS, **dict.fromkeys(COPIES, "MB/s")}
+VIRTUAL_TIME = [f"a minute of line{case}" for case in ("", ", FTDI adapter", ", stock firmware")]
+UNITS = {
+    **dict.fromkeys(CODEC, "MB/s"),
+    **CALLS,
+    **dict.fromkeys(COPIES, "MB/s"),
+    **dict.fromkeys(VIRTUAL_TIME, "times"),
+}
 
 
 @pytest.fixture(scope="module")

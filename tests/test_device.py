@@ -48,6 +48,7 @@ from microrpc.datatypes import (
 from microrpc.datatypes import Device as BoardDevice
 from microrpc.errors import PortLostError
 from microrpc.framing import FrameDecoder, FrameEncoder, encode_frame
+from microrpc.serving import FunctionError
 from microrpc.session import MessageType, encode_message, step_nonce
 
 BOOT = bytes.fromhex("fefffd030000000000026677")
@@ -789,3 +790,91 @@ def test_a_device_of_another_type_is_not_there(host: Host) -> None:
     assert host.syscall(PacketCode.DEV_STREAM_SYNC, BoardDevice(2, 0), OpaqueHandle(0)) == (
         "there is no device (2, 0) here, only the CPU (1, 0)"
     )
+
+
+# --- a monitor, and a board that hangs ----------------------------------------------------------
+
+
+class Watcher:
+    """A monitor that writes down what it learns; `refuse` names a function that must not run."""
+
+    def __init__(self, refuse: str = "") -> None:
+        self.seen: list[str] = []
+        self.frames = b""
+        self.refuse = refuse
+
+    def before_packet(self) -> None:
+        self.seen.append("packet")
+
+    def before_call(self, name: str) -> None:
+        self.seen.append(f"call {name}")
+        if name == self.refuse:
+            raise FunctionError("not now")
+
+    def send(self, payload: bytes, frame: bytes) -> None:
+        assert encode_frame(payload) in (frame, frame.removeprefix(b"\xfe"))
+        self.seen.append("send")
+        self.frames += frame
+
+    def on_reset(self) -> None:
+        self.seen.append("reset")
+
+
+def test_a_monitor_learns_of_packets_calls_and_answers_and_takes_what_is_sent(host: Host, device: Device) -> None:
+    add = host.look_up("add")
+    device.monitor = watcher = Watcher()
+    host.send_normal(encode_packet(CallFunc(add, (2, 3))))
+    host.send_normal(encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, ("add",))))
+    assert watcher.seen == ["packet", "call add", "send", "packet", "send"]
+    assert device.take_output() == b""
+    assert len(FrameDecoder().feed(watcher.frames)) == 2
+
+
+def test_a_monitor_knows_functions_by_the_names_they_are_registered_under(host: Host, device: Device) -> None:
+    device.function(lambda: 1, name="one", registry="global")
+    one = host.look_up("one")
+    device.monitor = watcher = Watcher()
+    host.send_normal(encode_packet(CallFunc(one, ())))
+    assert watcher.seen == ["packet", "call one", "send"]
+
+
+def test_a_call_that_the_monitor_refuses_does_not_run(host: Host, device: Device) -> None:
+    ran = []
+    device.function(lambda: ran.append(1), name="once", registry="global")
+    once = host.look_up("once")
+    device.monitor = watcher = Watcher(refuse="once")
+    host.send_normal(encode_packet(CallFunc(once, ())))
+    [reply] = FrameDecoder().feed(watcher.frames)
+    assert isinstance(reply, bytes)
+    assert decode_packet(reply[11:]) == RemoteException("not now")
+    assert ran == []
+
+
+def test_a_monitor_learns_of_a_reset_before_the_boot_message(device: Device) -> None:
+    device.monitor = watcher = Watcher()
+    device.reset()
+    assert watcher.seen == ["reset", "send"]
+    assert watcher.frames == BOOT
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_a_wedged_board_takes_and_says_nothing_until_it_is_reset(firmware: str) -> None:
+    device = Device(firmware=firmware)  # type: ignore[arg-type]
+    assert not device.is_dead
+    device.take_output()
+    device.wedge()
+    assert device.is_dead
+    device.receive(encode_frame(encode_message(HOST_NONCE, MessageType.START_SESSION_INIT, b"\x01")))
+    device.log("help")
+    assert device.take_output() == b""
+    assert device.stats.frames_received == 0
+    device.reset()
+    assert not device.is_dead
+    assert device.take_output() == BOOT
+
+
+def test_a_board_that_hangs_in_a_function_does_not_answer_it(host: Host, device: Device) -> None:
+    device.function(device.wedge, name="hang", registry="global")
+    hang = host.look_up("hang")
+    host.send_normal(encode_packet(CallFunc(hang, ())))
+    assert device.take_output() == b""

@@ -33,7 +33,7 @@ from firmware_sim.uart import FirmwareTime, HostAdapter, LineState, Rate, Uart, 
 from microrpc.boards import FlowControl
 from microrpc.codec import CallFunc, PacketCode, Request, Syscall, encode_packet
 from microrpc.framing import FrameDecoder, encode_frame
-from microrpc.session import MessageType, encode_message, step_nonce
+from microrpc.session import MessageType, encode_message
 
 BOOT = bytes.fromhex("fefffd030000000000026677")
 BYTE_S = 10 / 115200
@@ -88,11 +88,6 @@ class Talk:
     def wait(self, seconds: float = LONG_S) -> bytes:
         self.now += seconds
         return self.line.read(self.now)
-
-
-def encode_boot(talk: Talk) -> bytes:
-    """What a board sends when it has been reset: the encoder begins anew."""
-    return BOOT
 
 
 def answer_time(line: UartLine, now: float) -> float:
@@ -402,7 +397,7 @@ def test_a_reset_strikes_in_mid_function_and_its_answer_never_comes() -> None:
     talk.line.reset(talk.now + 1.0)
     [(at, data)] = read_all(talk.line, talk.now + 1.0, math.inf)
     assert at == pytest.approx(talk.now + 1.2 + 12 * BYTE_S)
-    assert data == encode_boot(talk)
+    assert data == BOOT
 
 
 def test_what_the_board_said_before_a_reset_in_a_function_still_comes() -> None:
@@ -455,7 +450,7 @@ def test_a_wedged_board_keeps_what_fits_its_ring_and_says_nothing_until_it_is_re
     assert talk.line.next_event() is None
     assert (talk.line.state.ring_bytes, talk.line.state.bytes_overrun) == (20, 25)
     talk.line.reset(talk.now)
-    assert talk.wait() == encode_boot(talk)
+    assert talk.wait() == BOOT
     assert talk.line.state.bytes_unheard == 20
 
 
@@ -504,7 +499,7 @@ def test_a_board_without_a_cable_is_off_and_boots_when_it_is_back() -> None:
     talk.line.plug(talk.now + 5)
     [(at, data)] = read_all(talk.line, talk.now + 5, math.inf)
     assert at == pytest.approx(talk.now + 5.2 + 12 * BYTE_S)
-    assert data == encode_boot(talk)
+    assert data == BOOT
     assert (talk.line.plugs, talk.device.stats.resets) == (1, 1)
 
 
@@ -610,7 +605,13 @@ class Tapped:
         self.device = make_device(firmware)
         session_id = session_id_of(self.device)
         call = frame(session_id, CallFunc(HANDLE, ()))
-        self.writes = [INIT, frame(session_id, Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",))), call, call + call, call[:9]]
+        self.writes = [
+            INIT,
+            frame(session_id, Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",))),
+            call,
+            call + call,
+            call[:9],
+        ]
         self.heard = 0
         self._receive = self.device.receive
         self.device.receive = self.receive  # type: ignore[method-assign]
@@ -632,7 +633,7 @@ class Tapped:
                 data = self.writes[index]
                 self.untaken_bytes += len(data) - self.line.write(data, now)
             steps = 0
-            while (event := self.line.next_event()) is not None and event <= now + 0.25:
+            while (event := self.line.next_event()) is not None and event <= index * 0.5 + 0.25:
                 if looks and looks[0] < event:
                     event = looks.pop(0)
                 now = max(now, event)
@@ -653,7 +654,7 @@ def same(one: LineState, other: LineState) -> bool:
     ) and dict(one.damaged) == dict(other.damaged)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     uart=UARTS,
     faults=st.builds(Faults, st.lists(st.one_of(BYTE_FAULTS, OTHER_FAULTS), max_size=3), st.integers(0, 99)),
@@ -671,7 +672,7 @@ def test_nobody_can_tell_how_often_anybody_looks(uart: Uart, faults: Faults, fir
     assert blind.device.stats == watched.device.stats
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     uart=UARTS.filter(lambda uart: uart.flow_control is not FlowControl.XON_XOFF),
     faults=st.lists(

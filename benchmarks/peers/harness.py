@@ -1,0 +1,154 @@
+"""The command line that all peers have. Each command prints one line of JSON, `serve` the path of its pty.
+
+SCRIPT serve                      the device's side, until the standard input ends
+SCRIPT call PATH COUNT SECONDS    round trips of add(2, 3), or of an echo; after SECONDS no more are begun
+SCRIPT copy PATH VARIANT BYTES    random bytes to the device
+SCRIPT codec                      frames of random payload to bytes and back
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import sys
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.processes import exit_with_stdin
+
+CODEC_BYTES = (64, 256, 2048)
+_CODEC_TOTAL_BYTES = 128 * 1024
+_CODEC_REPEATS = 7
+_WARM_UP = 20
+
+Call = Callable[[], object]
+Copy = Callable[[bytes], object]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a peer makes a frame of a payload, and payloads of a stream of frames."""
+
+    encode: Callable[[bytes], bytes]
+    decode: Callable[[bytes], list[bytes]]
+    largest_bytes: int = max(CODEC_BYTES)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a peer can do. `serve` has the device's end of a pty; `call` and the `copies` open the host's end."""
+
+    serve: Callable[[int], None] | None = None
+    call: Callable[[str], AbstractContextManager[Call]] | None = None
+    copies: dict[str, Callable[[str], AbstractContextManager[Copy]]] = field(default_factory=dict)
+    codec: Codec | None = None
+
+
+def main(peer: Peer) -> None:
+    """Obey the command line."""
+    match sys.argv[1:]:
+        case ["serve"] if peer.serve:
+            _serve(peer.serve)
+        case ["call", path, count, seconds] if peer.call:
+            _print(_time_calls(peer.call, path, int(count), float(seconds)))
+        case ["copy", path, variant, size_bytes]:
+            _print(_time_copy(peer.copies[variant], path, int(size_bytes)))
+        case ["codec"] if peer.codec:
+            _print(_time_codec(peer.codec))
+        case _:
+            raise SystemExit(__doc__)
+
+
+def read_exactly(fd: int, size_bytes: int) -> bytes:
+    """Read that many bytes."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes:
+        data += os.read(fd, size_bytes - len(data))
+    return data
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a pty as it is."""
+    fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    try:
+        tty.setraw(fd)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(json.dumps(result), flush=True)
+
+
+def _serve(serve: Callable[[int], None]) -> None:
+    board_fd, host_fd = os.openpty()
+    tty.setraw(host_fd)
+    exit_with_stdin()
+    print(os.ttyname(host_fd), flush=True)
+    serve(board_fd)
+
+
+def _time_calls(
+    connect: Callable[[str], AbstractContextManager[Call]], path: str, count: int, seconds: float
+) -> dict[str, Any]:
+    clock = time.perf_counter_ns
+    times = []
+    with connect(path) as call:
+        for _ in range(min(_WARM_UP, count)):
+            call()
+        end = clock() + seconds * 1e9
+        while len(times) < count and clock() < end:
+            start = clock()
+            call()
+            times.append((clock() - start) / 1000)
+    return {"times_us": times}
+
+
+def _time_copy(
+    connect: Callable[[str], AbstractContextManager[Copy]], path: str, size_bytes: int
+) -> dict[str, Any]:
+    data = random.Random(4).randbytes(size_bytes)
+    with connect(path) as copy:
+        start = time.perf_counter()
+        copy(data)
+        return {"seconds": time.perf_counter() - start}
+
+
+def _time_codec(codec: Codec) -> dict[str, Any]:
+    """Give MB/s by the size of the payload: [encode, decode]."""
+    rng = random.Random(5)
+    rates = {}
+    for size_bytes in CODEC_BYTES:
+        if size_bytes > codec.largest_bytes:
+            continue
+        payloads = [rng.randbytes(size_bytes) for _ in range(_CODEC_TOTAL_BYTES // size_bytes)]
+        stream = b"".join(map(codec.encode, payloads))
+        if codec.decode(stream) != payloads:
+            raise AssertionError("what was encoded is not what is decoded")
+        encode_s, decode_s = [], []
+        for _ in range(_CODEC_REPEATS):
+            start = time.perf_counter()
+            for payload in payloads:
+                codec.encode(payload)
+            middle = time.perf_counter()
+            codec.decode(stream)
+            end = time.perf_counter()
+            encode_s.append(middle - start)
+            decode_s.append(end - middle)
+        total_mb = len(payloads) * size_bytes / 1e6
+        rates[str(size_bytes)] = [total_mb / statistics.median(encode_s), total_mb / statistics.median(decode_s)]
+    return {"rates": rates}
