@@ -46,7 +46,7 @@ from microrpc.session import Timeouts
 if TYPE_CHECKING:
     from microrpc import aio
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CPU",

@@ -77,7 +77,7 @@ def test_the_help_of_every_command_has_examples(command: str) -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    assert run("--version").out == "microrpc 0.1.0\n"
+    assert run("--version").out == f"microrpc {microrpc.__version__}\n"
 
 
 # --- info, ports, boards ------------------------------------------------------------------------
