@@ -26,11 +26,15 @@ from firmware_sim.robust import RobustPort
 from firmware_sim.runtime import RuntimeSession, register_runtime
 from firmware_sim.stock import StockMemory, StockPort
 from microrpc.framing import FrameEncoder
+from microrpc.link import LinkParameters
 from microrpc.memory import Memory
 from microrpc.serving import FunctionT, Module, RemoteCallable
 from microrpc.session import encode_log
 
 __all__ = ["Clock", "Device", "Firmware", "RealClock", "Stats", "VirtualClock"]
+
+_WINDOW_REQUESTS = 8
+_RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
 
 RegistryName = Literal["system", "global"]
 
@@ -48,7 +52,9 @@ class Device:
     functions: the global registry, with what the runtime registers itself; system_library: where user functions
     live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of
     random_fill, and of robust firmware's nonces (stock firmware takes them from the clock). clock: the time that its
-    functions live in, virtual where none is given.
+    functions live in, virtual where none is given. link: whether robust firmware knows the link extension
+    (docs/link.md); stock firmware does not. receive_ring_bytes: what it tells the host there that it can keep while
+    it is busy.
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
     """
@@ -61,6 +67,8 @@ class Device:
         seed: int = 0,
         firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
         clock: Clock | None = None,
+        link: bool = True,
+        receive_ring_bytes: int | None = None,
     ) -> None:
         self.packet_size_bytes = packet_size_bytes
         self.firmware = Firmware(firmware)
@@ -73,6 +81,9 @@ class Device:
         self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()
+        ring_bytes = packet_size_bytes + _RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
+        has_link = link and self.firmware is Firmware.ROBUST
+        self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
         self._port, self._session = self._build(heap_bytes)
         rng = np.random.default_rng(seed)
         register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes, self._session.invoke)
@@ -81,12 +92,13 @@ class Device:
     def _build(self, heap_bytes: int) -> tuple[Port, RuntimeSession]:
         is_stock = self.firmware is Firmware.STOCK
         memory = StockMemory(heap_bytes) if is_stock else Memory(heap_bytes)
-        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor)
+        link_handle = self._link.handle if self._link is not None else 0
+        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor, link_handle)
         size_bytes = self.packet_size_bytes
         if is_stock:
             port = StockPort(session, self._send, self.stats, packet_size_bytes=size_bytes, clock=self.clock)
             return port, session
-        return RobustPort(session, self._send, self.stats, packet_size_bytes=size_bytes), session
+        return RobustPort(session, self._send, self.stats, packet_size_bytes=size_bytes, link=self._link), session
 
     @property
     def memory(self) -> Memory:

@@ -10,9 +10,10 @@ import numpy as np
 
 from firmware_sim.clock import Clock
 from firmware_sim.port import Monitor
-from microrpc.codec import Reply, Request
+from microrpc.codec import PacketCode, Reply, Request, Return, Syscall
 from microrpc.datatypes import Device as BoardDevice
-from microrpc.datatypes import Value
+from microrpc.datatypes import OpaqueHandle, Value
+from microrpc.link import LINK_FUNCTION
 from microrpc.memory import Memory
 from microrpc.serving import FunctionError, LocalSession, Module, RemoteCallable
 
@@ -25,9 +26,16 @@ class RuntimeSession(LocalSession):
     """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
 
     def __init__(
-        self, functions: Module, system_library: Module, memory: Memory, monitor: Callable[[], Monitor | None]
+        self,
+        functions: Module,
+        system_library: Module,
+        memory: Memory,
+        monitor: Callable[[], Monitor | None],
+        link_handle: int = 0,
     ) -> None:
         super().__init__(functions, memory)
+        self._link_look_up = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
+        self._link_handle = link_handle
         self._modules = (functions, system_library)
         self._monitor = monitor
 
@@ -35,6 +43,8 @@ class RuntimeSession(LocalSession):
         """Execute `request` and give the reply."""
         if (monitor := self._monitor()) is not None:
             monitor.before_packet()
+        if self._link_handle and request == self._link_look_up:
+            return Return((OpaqueHandle(self._link_handle),))
         return super().serve(request)
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:

@@ -369,7 +369,7 @@ class UartLine:
 
     def send(self, payload: bytes, frame: bytes) -> None:
         """See `Monitor`."""
-        if payload[HEADER_SIZE_BYTES - 1 : HEADER_SIZE_BYTES] == bytes([MessageType.NORMAL]):
+        if payload[HEADER_SIZE_BYTES - 1] in (MessageType.NORMAL, MessageType.LINK_REPLY):
             self._clock.sleep(self._injector.on_reply())
         self._transmit(frame)
 

@@ -45,13 +45,18 @@ def plan_copy(tensor: Tensor, size_bytes: int, limit_bytes: int) -> Iterator[Blo
             f"Invalid block size {block_bytes}: the board takes packets of {limit_bytes} bytes, and a copy of a tensor "
             f"of {len(tensor.shape)} dimensions has {overhead} bytes of overhead"
         )
-    if size_bytes < 0 or tensor.byte_offset + size_bytes > tensor.size_bytes:
-        raise CopyRangeError(
-            f"overflow in tensor size: (byte_offset={tensor.byte_offset}, nbytes={size_bytes}, "
-            f"tensor_total_size={tensor.size_bytes})"
-        )
+    check_range(tensor, size_bytes)
     # range() and not a loop here: the checks above must run at the call.
     return (
         Block(tensor.byte_offset + start, min(block_bytes, size_bytes - start))
         for start in range(0, size_bytes, block_bytes)
     )
+
+
+def check_range(tensor: Tensor, size_bytes: int) -> None:
+    """Raise CopyRangeError where a copy of `size_bytes` would reach past the end of the tensor."""
+    if size_bytes < 0 or tensor.byte_offset + size_bytes > tensor.size_bytes:
+        raise CopyRangeError(
+            f"overflow in tensor size: (byte_offset={tensor.byte_offset}, nbytes={size_bytes}, "
+            f"tensor_total_size={tensor.size_bytes})"
+        )

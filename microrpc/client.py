@@ -20,7 +20,8 @@ from microrpc.datatypes import CPU, DataType, Device, Value
 from microrpc.errors import ClosedError, MicroRpcError, PortLostError
 from microrpc.handles import Timing, describe
 from microrpc.host import Progress
-from microrpc.operations import FLUSH_S, BoardOperations, PumpedConversation
+from microrpc.link import LinkParameters
+from microrpc.operations import BoardOperations, PumpedConversation
 from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 
 __all__ = ["Board", "PumpedConversation"]
@@ -73,11 +74,11 @@ class Board:
                     deadline = operation.send((data, now))
                     output = conversation.take_output()
                     if output:
-                        channel.write(output, deadline if deadline != AT_ONCE else now + FLUSH_S)
+                        channel.write(output, conversation.write_by(deadline, now))
             except StopIteration as stop:
                 output = conversation.take_output()
                 if output:
-                    channel.write(output, channel.now() + FLUSH_S)
+                    channel.write(output, conversation.write_by(AT_ONCE, channel.now()))
                 result: T = stop.value
                 return result
             except PortLostError as error:
@@ -198,6 +199,12 @@ class Board:
     def session_id(self) -> int:
         """The id of the session, both nonces in it; 0 where there is none, as over TCP."""
         return self._conversation.session_id
+
+    @property
+    def link(self) -> LinkParameters | None:
+        """What the board told of its reliable link (docs/link.md); None without one, and before the first request."""
+        linked = self._conversation.linked
+        return linked.parameters if linked is not None else None
 
     @property
     def epoch(self) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from microrpc.codec import CallFunc, PacketCode, Reply, Request, Return, Shutdown, Syscall, encode_packet
 from microrpc.datatypes import OpaqueHandle
@@ -33,6 +33,7 @@ from microrpc.framing import FrameDecoder, FrameEncoder
 from microrpc.session import (
     Established,
     LateReply,
+    LinkMessage,
     Log,
     Message,
     MessageType,
@@ -45,30 +46,22 @@ from microrpc.session import (
     step_nonce,
 )
 
+if TYPE_CHECKING:
+    from microrpc.linked import LinkedConversation
+
 T = TypeVar("T")
 Arrival = tuple[bytes, float]
 Operation = Generator[float, Arrival, T]
 
 AT_ONCE = -math.inf  # a deadline: give what is there and do not wait
 MAX_ATTEMPTS = 3
+_FLUSH_S = 1.0  # how long the port may take for what is sent without waiting for an answer
 _LOST_FRAME_BYTES = 9  # so much outside any frame is a frame whose start was damaged; a boot sends one stray byte
 
 
-class Exchanger(Protocol):
-    """What `microrpc.host` needs of a conversation."""
-
-    epoch: int
-    reply_epoch: int
-    repeats: int
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether no request was answered in this session yet."""
-
-    def exchange(
-        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
-    ) -> Operation[Reply]:
-        """Send a request and give its reply."""
+def write_by(deadline: float, now: float) -> float:
+    """Until when a port may take what is sent before a wait until `deadline`."""
+    return deadline if deadline != AT_ONCE else now + _FLUSH_S
 
 
 class Conversation:
@@ -117,18 +110,25 @@ class Conversation:
         """Whether no request was answered in this session yet: then stale bytes may narrow the board's buffer."""
         return not self._answered
 
+    linked: LinkedConversation | None = None
+    """This, where requests go over a link now (docs/link.md)."""
+
     def take_output(self) -> bytes:
         """Give the bytes that are to be sent now."""
         output = b"".join(self._output)
         self._output.clear()
         return output
 
+    def write_by(self, deadline: float, now: float) -> float:
+        """Until when the port may take the output, where the operation waits until `deadline`."""
+        return write_by(deadline, now)
+
     # --- operations ----------------------------------------------------------------------------
 
     def open(self) -> Operation[None]:
         """Open a session. Raises HandshakeTimeoutError."""
         data, now = yield AT_ONCE
-        self._receive(data)
+        self._receive(data, now)
         yield from self._start_session(now)
 
     def exchange(
@@ -142,14 +142,9 @@ class Conversation:
         """
         attempt = 1
         while True:
-            data, now = yield AT_ONCE
-            self._receive(data)
-            if not self._is_calm():
-                now = yield from self._settle(now)
-            if epoch is not None and epoch != self.epoch:
-                raise BoardResetError(_RESET_BEFORE, may_have_run=False)
+            now = yield from self.begin(epoch)
             try:
-                return (yield from self._ask(request, packet, now + timeout_s, timeout_s))
+                return (yield from self._request(request, packet, now + timeout_s, timeout_s))
             except OutcomeUnknownError as error:
                 has_handles = epoch is not None or isinstance(request, CallFunc)
                 handles_are_gone = isinstance(error, BoardResetError) and has_handles
@@ -157,6 +152,13 @@ class Conversation:
                     raise
             attempt += 1
             self.repeats += 1
+
+    def begin(self, epoch: int | None) -> Operation[float]:
+        """Come to where a request may be sent; give the time. Raises BoardResetError, HandshakeTimeoutError."""
+        now = yield from self._prepare()
+        if epoch is not None and epoch != self.epoch:
+            raise BoardResetError(_RESET_BEFORE, may_have_run=False)
+        return now
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
@@ -170,6 +172,16 @@ class Conversation:
 
     # --- one request ---------------------------------------------------------------------------
 
+    def _prepare(self) -> Operation[float]:
+        data, now = yield AT_ONCE
+        self._receive(data, now)
+        if not self._is_calm():
+            now = yield from self._settle(now)
+        return now
+
+    def _request(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
+        return self._ask(request, packet, deadline, timeout_s)
+
     def _ask(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
         self._client.expect(request)
         self._output.append(self._encoder.encode(self.session.wrap(packet)))
@@ -177,35 +189,39 @@ class Conversation:
         epoch = self.reply_epoch = self.epoch
         while True:
             data, now = yield deadline
-            reply = self._receive(data)
+            reply = self._receive(data, now)
             if reply is not None:
                 self._doubt = self._damage
                 self._answered = True
                 return reply
-            if self.epoch != epoch:
-                self._doubt = "the board was reset"
-                raise BoardResetError(f"{_RESET_DURING} {request_label(request)}; {_RESET_NEXT}")
-            if self._damage:
-                self._doubt = self._damage
-                raise DamagedReplyError(
-                    f"{self._damage} while the reply of {request_label(request)} was awaited; it may have run. "
-                    f"The next request starts a new session"
-                )
-            if now >= deadline:
-                self._doubt = f"{request_label(request)} was not answered"
-                raise CallTimeoutError(
-                    f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run, or still be "
-                    f"running. Give it a longer timeout_s, or check the board; the next request starts a new session"
-                )
+            self._give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
 
-    def _receive(self, data: bytes) -> Reply | None:
+    def _give_up_if_due(self, label: str, epoch: int, is_late: bool, timeout_s: float) -> None:
+        """Raise where the request `label`, sent in `epoch`, cannot be answered any more."""
+        if self.epoch != epoch:
+            self._doubt = "the board was reset"
+            raise BoardResetError(f"{_RESET_DURING} {label}; {_RESET_NEXT}")
+        if self._damage:
+            self._doubt = self._damage
+            raise DamagedReplyError(
+                f"{self._damage} while the reply of {label} was awaited; it may have run. "
+                f"The next request starts a new session"
+            )
+        if is_late:
+            self._doubt = f"{label} was not answered"
+            raise CallTimeoutError(
+                f"no reply of {label} within {timeout_s:g} s; it may have run, or still be running. "
+                f"Give it a longer timeout_s, or check the board; the next request starts a new session"
+            )
+
+    def _receive(self, data: bytes, now: float) -> Reply | None:
         """Take what arrived; give the reply of the request in flight, and note everything else where it belongs."""
         if not data:
             return None
         reply: Reply | None = None
         for frame in self._decoder.feed(data):
             if not isinstance(frame, bytes):
-                self._damage = f"damage on the line ({frame})"
+                self._note_damage(f"damage on the line ({frame})", now)
                 continue
             event = self.session.receive(frame)
             if isinstance(event, Message):
@@ -218,19 +234,27 @@ class Conversation:
                 self._late_session_id = event.session_id
             elif isinstance(event, Established):
                 self._on_established()
+            elif isinstance(event, LinkMessage):
+                self._on_link_message(event.payload, now)
         if self.session.outgoing:
             self._flush_session()
         if self._decoder.bytes_skipped != self._skipped_bytes:
-            self._note_skipped(lost_frame=reply is None)
+            self._note_skipped(now, lost_frame=reply is None)
         return reply
 
-    def _note_skipped(self, *, lost_frame: bool) -> None:
+    def _note_damage(self, what: str, now: float) -> None:
+        self._damage = what
+
+    def _note_skipped(self, now: float, *, lost_frame: bool) -> None:
         skipped_bytes = self._decoder.bytes_skipped - self._skipped_bytes
         if not lost_frame:
             self._skipped_bytes += skipped_bytes
         elif skipped_bytes >= _LOST_FRAME_BYTES:
             self._skipped_bytes += skipped_bytes
-            self._damage = f"damage on the line ({skipped_bytes} bytes outside any frame)"
+            self._note_damage(f"damage on the line ({skipped_bytes} bytes outside any frame)", now)
+
+    def _on_link_message(self, payload: bytes, now: float) -> None:
+        """Drop it: nobody here asked for a link (`microrpc.linked` does)."""
 
     def _on_message(self, body: bytes) -> Reply | None:
         if self._damage:
@@ -285,7 +309,7 @@ class Conversation:
         for _ in range(MAX_ATTEMPTS):
             yield from self._start_session(now)
             data, now = yield AT_ONCE
-            self._receive(data)
+            self._receive(data, now)
             if self._is_calm():
                 return now
         raise HandshakeTimeoutError(
@@ -327,7 +351,7 @@ class Conversation:
             behind = self._late_session_id
             deadline = min(self.session.deadline, now + self._timeouts.retry_s / 4) if behind else self.session.deadline
             data, now = yield deadline
-            self._receive(data)
+            self._receive(data, now)
             if self.session.state is not SessionState.START_SENT:
                 break
             if self.epoch != epoch:  # it has booted only now, and its REPLY comes at once or not at all
@@ -353,7 +377,7 @@ class Conversation:
             deadline = now + self._timeouts.retry_s / 4
             while now < deadline:
                 data, now = yield deadline
-                self._receive(data)
+                self._receive(data, now)
             if self.session.session_id != session_id:
                 break  # it chose another id: a second request under the wrong one would kill it
         self.session.terminate()
@@ -371,7 +395,7 @@ class Conversation:
         except OutcomeUnknownError:
             reply = None
         data, now = yield AT_ONCE
-        self._receive(data)
+        self._receive(data, now)
         return now, reply == Return((OpaqueHandle(0),))
 
     def _proof(self) -> Syscall:

@@ -1,4 +1,4 @@
-"""What the host does with a board, one generator an operation: look-ups, calls, memory and chunked copies.
+"""What the host does with a board, one generator an operation: look-ups, calls, memory. `copying.py` has the copies.
 
 Built on a conversation (`microrpc.conversation`, `microrpc.stream`), and like it sans I/O. `microrpc.operations` makes
 of these what users see. Requests are checked against the board's limit before they are sent (docs/protocol.md 4): a
@@ -8,25 +8,28 @@ stock board dies of one that is too large.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from microrpc.chunking import UNLIMITED, plan_copy
+from microrpc.chunking import UNLIMITED
 from microrpc.codec import (
     CallFunc,
     CopyAck,
-    CopyFromRemote,
-    CopyToRemote,
     PacketCode,
     RemoteException,
+    Reply,
     Request,
     Return,
     Syscall,
     decode_result,
     encode_packet,
 )
-from microrpc.conversation import MAX_ATTEMPTS, Exchanger, Operation
+from microrpc.conversation import Operation
 from microrpc.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.endpoint import request_label
-from microrpc.errors import DamagedReplyError, ProtocolError, RemoteError, RequestTooLargeError
+from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
+
+if TYPE_CHECKING:
+    from microrpc.linked import LinkedConversation
 
 MAX_PACKET_SIZE_FUNCTION = "tvm.rpc.server.GetCRTMaxPacketSize"
 SYSTEM_LIBRARY_FUNCTION = "runtime.SystemLib"
@@ -41,12 +44,36 @@ _FIRST_PACKET_BYTES = 64
 Progress = Callable[[int, int], None]
 
 
+class Exchanger(Protocol):
+    """What the operations need of a conversation: `microrpc.conversation`'s, `linked`'s or `stream`'s."""
+
+    epoch: int
+    reply_epoch: int
+    repeats: int
+
+    @property
+    def linked(self) -> LinkedConversation | None:
+        """The conversation, where requests go over a link now (docs/link.md)."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no request was answered in this session yet."""
+
+    def begin(self, epoch: int | None) -> Operation[float]:
+        """Come to where a request may be sent; give the time."""
+
+    def exchange(
+        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+    ) -> Operation[Reply]:
+        """Send a request and give its reply."""
+
+
 class Host:
     """The operations of one conversation. `call_s` is how long a reply is waited for where nothing else is said."""
 
     def __init__(self, conversation: Exchanger, *, call_s: float) -> None:
-        self._conversation = conversation
-        self._call_s = call_s
+        self.conversation = conversation
+        self.call_s = call_s
         self._limit_bytes = 0
         self._limit_epoch = -1
 
@@ -65,7 +92,7 @@ class Host:
         and what the conversation raises. `function` names what is called, for messages.
         """
         packet = encode_packet(request)
-        small = _FIRST_PACKET_BYTES if self._conversation.is_fresh else _SMALL_PACKET_BYTES
+        small = _FIRST_PACKET_BYTES if self.conversation.is_fresh else _SMALL_PACKET_BYTES
         if len(packet) > small:
             limit_bytes = yield from self.max_packet_bytes()
             size_bytes = len(packet) - _PACKET_NBYTES
@@ -76,10 +103,10 @@ class Host:
                     size_bytes=size_bytes,
                     limit_bytes=limit_bytes,
                 )
-        reply = yield from self._conversation.exchange(
+        reply = yield from self.conversation.exchange(
             request,
             packet,
-            timeout_s=self._call_s if timeout_s is None else timeout_s,
+            timeout_s=self.call_s if timeout_s is None else timeout_s,
             repeatable=repeatable,
             epoch=epoch,
         )
@@ -119,19 +146,22 @@ class Host:
         return decode_result(reply.values)
 
     def max_packet_bytes(self) -> Operation[int]:
-        """Give the largest packet that the board takes, asked once per boot (docs/protocol.md 4)."""
-        if self._limit_epoch != self._conversation.epoch or not self._limit_bytes:
+        """Give the largest packet that the board takes, asked once per boot (docs/protocol.md 4); a link tells it."""
+        yield from self.conversation.begin(None)
+        if self.conversation.linked is not None:
+            return self.conversation.linked.limit_bytes
+        if self._limit_epoch != self.conversation.epoch or not self._limit_bytes:
             handle = yield from self.look_up(MAX_PACKET_SIZE_FUNCTION)
             limit: Value | ArrayResult = UNLIMITED
             if handle:
-                epoch = self._conversation.reply_epoch
+                epoch = self.conversation.reply_epoch
                 limit = yield from self.call(
                     handle, (), repeatable=True, epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION
                 )
             if not isinstance(limit, int) or limit <= 0:
                 raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
             self._limit_bytes = limit
-            self._limit_epoch = self._conversation.epoch
+            self._limit_epoch = self.conversation.epoch
         return self._limit_bytes
 
     def system_library(self) -> Operation[int]:
@@ -139,7 +169,7 @@ class Host:
         handle = yield from self.look_up(SYSTEM_LIBRARY_FUNCTION)
         if not handle:
             return 0
-        epoch = self._conversation.reply_epoch
+        epoch = self.conversation.reply_epoch
         module = yield from self.call(handle, (), repeatable=True, epoch=epoch, function=SYSTEM_LIBRARY_FUNCTION)
         return int(module) if isinstance(module, ModuleHandle) else 0
 
@@ -166,58 +196,3 @@ class Host:
         if not isinstance(value, int):
             raise ProtocolError("3", f"{code.label} returned {value!r}, not a handle")
         return int(value)
-
-    def copy_to(
-        self, data: memoryview, tensor: Tensor, *, epoch: int | None = None, on_progress: Progress | None = None
-    ) -> Operation[None]:
-        """Copy bytes into a tensor, in blocks that the board can take (docs/protocol.md 4).
-
-        `on_progress` is called with (bytes done, bytes in all) after each block. Raises CopyRangeError. A block that
-        is in doubt is sent again; then the whole is read back, because a stock board executes a damaged block too,
-        and may have put it over the others.
-        """
-        for _ in range(MAX_ATTEMPTS):
-            repeats = self._conversation.repeats
-            yield from self._write(data, tensor, epoch, on_progress)
-            if self._conversation.repeats == repeats:
-                return
-            found = bytearray(len(data))
-            yield from self.copy_from(tensor, memoryview(found), epoch=epoch)
-            if found == data:
-                return
-        raise DamagedReplyError(f"damage on the line: what is in the array differs after {MAX_ATTEMPTS} copies")
-
-    def _write(
-        self, data: memoryview, tensor: Tensor, epoch: int | None, on_progress: Progress | None
-    ) -> Operation[None]:
-        size_bytes = len(data)
-        limit_bytes = (yield from self.max_packet_bytes()) if size_bytes else UNLIMITED
-        done_bytes = 0
-        for block in plan_copy(tensor, size_bytes, limit_bytes):
-            chunk = data[done_bytes : done_bytes + block.size_bytes]
-            request = CopyToRemote(_at(tensor, block.byte_offset), chunk)
-            yield from self.request(request, repeatable=True, epoch=epoch)
-            done_bytes += block.size_bytes
-            if on_progress is not None:
-                on_progress(done_bytes, size_bytes)
-
-    def copy_from(
-        self, tensor: Tensor, into: memoryview, *, epoch: int | None = None, on_progress: Progress | None = None
-    ) -> Operation[None]:
-        """Copy bytes out of a tensor; otherwise as `copy_to`."""
-        size_bytes = len(into)
-        limit_bytes = (yield from self.max_packet_bytes()) if size_bytes else UNLIMITED
-        done_bytes = 0
-        for block in plan_copy(tensor, size_bytes, limit_bytes):
-            request = CopyFromRemote(_at(tensor, block.byte_offset), block.size_bytes)
-            reply = yield from self.request(request, repeatable=True, epoch=epoch)
-            if not isinstance(reply, CopyAck):
-                raise ProtocolError("3", f"CopyFromRemote was answered by {type(reply).__name__}")
-            into[done_bytes : done_bytes + block.size_bytes] = reply.data
-            done_bytes += block.size_bytes
-            if on_progress is not None:
-                on_progress(done_bytes, size_bytes)
-
-
-def _at(tensor: Tensor, byte_offset: int) -> Tensor:
-    return Tensor(tensor.data, tensor.device, tensor.dtype, tensor.shape, byte_offset)

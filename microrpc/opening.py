@@ -23,6 +23,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    link: bool = True,
 ) -> Board:
     """Open `port` and a session with the board behind it.
 
@@ -32,13 +33,14 @@ def connect(
     given). Without a port it is looked for by its USB ids, and must be plugged in once.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
     which goes to the logger "microrpc.board" in any case; it must not use the board. reset: reset the board first, as
-    its profile says, and wait until it has booted; a simulated board begins anew in any case.
+    its profile says, and wait until it has booted; a simulated board begins anew in any case. link: use the reliable
+    link where the board knows it (docs/link.md).
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError.
     """
     target = find_target(port, board=board, baud=baud, timeouts=timeouts)
     if target.is_simulated:
-        return _connect_simulator(target, on_log)
+        return _connect_simulator(target, on_log, link)
     if target.stream_address is not None:
         if reset:
             raise no_reset(target)
@@ -49,7 +51,7 @@ def connect(
         serial_channel, _ = open_reset(target.port, target.profile, baud=target.baud, on_log=port_log)
     else:
         serial_channel = open_serial(target.port, baud=target.baud, flow_control=target.profile.flow_control)
-    return open_board(serial_channel, target.timeouts, on_log)
+    return open_board(serial_channel, target.timeouts, on_log, link=link, baud=target.baud)
 
 
 def open_board(
@@ -58,13 +60,21 @@ def open_board(
     on_log: OnLog | None = None,
     *,
     seed: int | None = None,
+    link: bool = True,
+    baud: int | None = None,
     on_close: Callable[[], None] = lambda: None,
 ) -> Board:
     """Open a session over a channel that is open already, for instance a simulated board's in memory.
 
-    seed: of the session's nonces, for a run that can be repeated. on_close: called last, when the board is closed.
+    seed: of the session's nonces, for a run that can be repeated. link: as `connect` has it. baud: of the line, in bits
+    a second, where there is one. on_close: called last, when the board is closed.
     """
-    return _open(channel, framed_conversation(channel.name, timeouts, on_log, seed=seed), timeouts, on_close)
+    return _open(
+        channel,
+        framed_conversation(channel.name, timeouts, on_log, seed=seed, link=link, baud=baud),
+        timeouts,
+        on_close,
+    )
 
 
 def _open(
@@ -82,7 +92,7 @@ def _open(
     return board
 
 
-def _connect_simulator(target: Target, on_log: OnLog | None) -> Board:
+def _connect_simulator(target: Target, on_log: OnLog | None, link: bool) -> Board:
     from firmware_sim.serve import PtyServer  # the one place where the host knows the simulator
     from firmware_sim.simulate import simulate
 
@@ -90,7 +100,7 @@ def _connect_simulator(target: Target, on_log: OnLog | None) -> Board:
     server.start()
     try:
         channel = open_serial(server.path, baud=target.profile.baud)
-        return open_board(channel, target.timeouts, on_log, on_close=server.close)
+        return open_board(channel, target.timeouts, on_log, link=link, on_close=server.close)
     except BaseException:
         server.close()
         raise

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.codec import CopyAck, PacketCode, RemoteException, Reply, Request, Return
-from microrpc.conversation import Exchanger, Operation
+from microrpc.conversation import Operation
+from microrpc.copying import copy_from, copy_to
 from microrpc.datatypes import (
     CPU,
     ArrayResult,
@@ -37,12 +38,9 @@ from microrpc.errors import (
     RequestError,
 )
 from microrpc.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Owned, Timing, describe
-from microrpc.host import MODULE_GET_FUNCTION, Host, Progress
+from microrpc.host import MODULE_GET_FUNCTION, Exchanger, Host, Progress
 
 TIME_EVALUATOR_FUNCTION = "runtime.RPCTimeEvaluator"
-
-FLUSH_S = 1.0
-"""How long, in seconds, the port may take for what an operation leaves to be sent when it waits for no answer."""
 
 
 class PumpedConversation(Exchanger, Protocol):
@@ -54,6 +52,9 @@ class PumpedConversation(Exchanger, Protocol):
 
     def take_output(self) -> bytes:
         """Give the bytes that are to be sent now."""
+
+    def write_by(self, deadline: float, now: float) -> float:
+        """Until when the port may take them, where the operation waits until `deadline`."""
 
     def open(self) -> Operation[None]:
         """Begin."""
@@ -208,12 +209,12 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def write(self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None) -> Operation[None]:
         """Copy bytes into an array."""
         yield from self.collect()
-        yield from self._host.copy_to(data, array.tensor, epoch=array.epoch, on_progress=on_progress)
+        yield from copy_to(self._host, data, array.tensor, epoch=array.epoch, on_progress=on_progress)
 
     def read(self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None) -> Operation[None]:
         """Copy bytes out of an array."""
         yield from self.collect()
-        yield from self._host.copy_from(array.tensor, into, epoch=array.epoch, on_progress=on_progress)
+        yield from copy_from(self._host, array.tensor, into, epoch=array.epoch, on_progress=on_progress)
 
     # --- the rest ------------------------------------------------------------------------------
 

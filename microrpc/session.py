@@ -37,6 +37,10 @@ class MessageType(enum.IntEnum):
     TERMINATE_SESSION = 0x02
     LOG = 0x03
     NORMAL = 0x10
+    # Of the link extension (docs/link.md 2); stock firmware knows none of them.
+    LINK_REQUEST = 0x20
+    LINK_REPLY = 0x21
+    LINK_NAK = 0x22
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,13 @@ class Message:
 
 
 @dataclass(slots=True, frozen=True)
+class LinkMessage:
+    """A message of the link extension, of the current session; `payload` is all of it (docs/link.md 2)."""
+
+    payload: bytes
+
+
+@dataclass(slots=True, frozen=True)
 class LateReply:
     """A START_SESSION_REPLY to an earlier INIT of ours: the peer is slow, or answers one message behind."""
 
@@ -108,7 +119,9 @@ class StartExpired:
     attempts: int
 
 
-Event = Established | Terminated | Log | Message | LateReply | Dropped | StartExpired
+Event = Established | Terminated | Log | Message | LinkMessage | LateReply | Dropped | StartExpired
+
+_LINK_TYPES = (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK)
 
 
 def step_nonce(nonce: int) -> int:
@@ -222,6 +235,8 @@ class Session:
             return self._on_init(session_id, body)
         if message_type == MessageType.START_SESSION_REPLY:
             return self._on_reply(session_id, body)
+        if message_type in _LINK_TYPES and self._normal_header and session_id == self.session_id:
+            return LinkMessage(payload)
         return Dropped(f"a message of type 0x{message_type:02x} and session 0x{session_id:04x}; {self._describe()}")
 
     def _on_terminate(self) -> Event:

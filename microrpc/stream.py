@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from microrpc.codec import PROTOCOL_VERSION, InitServer, RemoteException, Reply, Request, Shutdown, encode_packet
-from microrpc.conversation import AT_ONCE, Operation
+from microrpc.conversation import AT_ONCE, Operation, write_by
 from microrpc.datatypes import Value
 from microrpc.endpoint import ClientEndpoint, request_label
 from microrpc.errors import CallTimeoutError, ClosedError, ProtocolError, RemoteError
@@ -26,6 +26,7 @@ class StreamConversation:
     epoch = 0
     reply_epoch = 0
     repeats = 0
+    linked = None
     is_fresh = False
     session_id = 0
 
@@ -44,6 +45,10 @@ class StreamConversation:
         output = b"".join(self._output)
         self._output.clear()
         return output
+
+    def write_by(self, deadline: float, now: float) -> float:
+        """Until when the port may take them, where the operation waits until `deadline`."""
+        return write_by(deadline, now)
 
     def open(self) -> Operation[None]:
         """Initialise the server: protocol version and the session constructor's arguments. Raises RemoteError."""
@@ -75,6 +80,11 @@ class StreamConversation:
             if now >= deadline:
                 self._closed = f"{request_label(request)} was not answered"
                 raise CallTimeoutError(f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run")
+
+    def begin(self, epoch: int | None) -> Operation[float]:
+        """Give the time: there is nothing to be brought in order."""
+        _, now = yield AT_ONCE
+        return now
 
     def _take(self, data: bytes, request: Request) -> Reply | None:
         try:

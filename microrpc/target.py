@@ -14,6 +14,7 @@ from microrpc.boards import BoardKind, BoardProfile, profile
 from microrpc.conversation import Conversation
 from microrpc.errors import PortError
 from microrpc.finding import find_port
+from microrpc.linked import LinkedConversation
 from microrpc.session import Timeouts
 
 log = logging.getLogger("microrpc.board")
@@ -21,6 +22,7 @@ log = logging.getLogger("microrpc.board")
 DEFAULT_PROFILE = "loopback"
 SIMULATOR_SCHEME = "sim://"
 STREAM_SCHEME = "tcp://"
+_BITS_PER_BYTE = 10  # 8N1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,22 @@ def no_reset(target: Target) -> PortError:
 
 
 def framed_conversation(
-    name: str, timeouts: Timeouts, on_log: Callable[[str], None] | None, *, seed: int | None = None
+    name: str,
+    timeouts: Timeouts,
+    on_log: Callable[[str], None] | None,
+    *,
+    seed: int | None = None,
+    link: bool = True,
+    baud: int | None = None,
 ) -> Conversation:
     """Make a conversation with the board on the port `name`, whose log goes where `board_log` says.
 
-    seed: of the session's nonces; drawn from the system where it is None.
+    seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
+    knows it (docs/link.md). baud: of the line, in bits a second, None where it has none that one could wait for.
     """
     nonces = secrets.randbits(64) if seed is None else seed
-    return Conversation(seed=nonces, timeouts=timeouts, on_log=board_log(name, on_log))
+    pass_log = board_log(name, on_log)
+    if not link:
+        return Conversation(seed=nonces, timeouts=timeouts, on_log=pass_log)
+    byte_s = _BITS_PER_BYTE / baud if baud else 0.0
+    return LinkedConversation(seed=nonces, timeouts=timeouts, on_log=pass_log, byte_s=byte_s)

@@ -1,4 +1,6 @@
-"""What crossed a line, for people to read: frames of both directions in words, with times (docs/protocol.md 1 to 3).
+"""What crossed a line, for people to read: frames of both directions in words, with times.
+
+docs/protocol.md 1 to 3 and docs/link.md 2 have what they are made of.
 
 `Trace` takes bytes and times and gives frames; `RecordingChannel` puts one on a channel.
 """
@@ -25,6 +27,7 @@ from microrpc.codec import (
 from microrpc.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
 from microrpc.errors import ProtocolError
 from microrpc.framing import Damage, FrameDecoder
+from microrpc.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
 from microrpc.session import HEADER_SIZE_BYTES, MessageType
 
 _PACKET_NBYTES = 8
@@ -215,12 +218,38 @@ class FrameReader:
             case MessageType.LOG:
                 return "LOG", _quoted(_log_text(payload))
             case MessageType.NORMAL:
-                return self._explain_packet(body)
+                return self._explain_packet(body[_PACKET_NBYTES:])
+            case MessageType.LINK_REQUEST | MessageType.LINK_REPLY | MessageType.LINK_NAK:
+                return self._explain_link(payload)
         return f"type 0x{code:02x}", f"{len(body)} bytes"
+
+    def _explain_link(self, payload: bytes) -> tuple[str, str]:
+        """Explain a message of the link, by its seq and what it carries (docs/link.md 2)."""
+        message = decode_link_message(payload)
+        if message is None:
+            return DAMAGED, "crc32"
+        if message.type is MessageType.LINK_NAK or not message.content:
+            return "NAK", f"something was damaged; I wait for #{message.seq}"
+        code, body = message.content[0], message.content[1:]
+        if code == 0:
+            kind, meaning = self._explain_packet(body)
+        elif message.type is MessageType.LINK_REPLY:
+            kind, meaning = (
+                ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
+            )
+        elif code == RequestKind.WRITE:
+            address, data = unpack_write(body)
+            kind, meaning = "WRITE", f"{len(data)} bytes to 0x{address:x}"
+        elif code == RequestKind.READ:
+            address, size_bytes = unpack_read(body)
+            kind, meaning = "READ", f"{size_bytes} bytes at 0x{address:x}"
+        else:
+            kind, meaning = _name_of(RequestKind, code), ""
+        return kind, f"{meaning} #{message.seq}".lstrip()
 
     def _explain_packet(self, body: bytes) -> tuple[str, str]:
         try:
-            packet = decode_packet(body[_PACKET_NBYTES:])
+            packet = decode_packet(body)
             match packet:
                 case CallFunc(handle, args):
                     self._asked = packet
@@ -260,6 +289,10 @@ class FrameReader:
 
     def _name(self, handle: int) -> str:
         return self._names.get(handle, f"0x{handle:x}")
+
+
+def _name_of(kinds: type[RequestKind | ReplyKind], code: int) -> str:
+    return kinds(code).name if code in list(kinds) else f"kind {code}"
 
 
 def _value(value: Value | ArrayResult) -> str:

@@ -58,7 +58,7 @@ class Line:
         return self.damage_host(data)
 
     def open(self) -> Board:
-        return open_board(self.channel, TIMEOUTS, seed=1)
+        return open_board(self.channel, TIMEOUTS, seed=1, link=False)
 
     def sent(self) -> list[tuple[int, int, bytes]]:
         """What the host sent: session id, message type, body."""

@@ -55,7 +55,7 @@ def test_the_example_of_the_simulator_runs() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", SIMULATOR, flags=re.DOTALL)
     run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.stderr == ""
-    assert re.fullmatch(r"3 1\.\d s\nmay have run: True\n1 \{'drop': 1\}\n", run.stdout), run.stdout
+    assert re.fullmatch(r"3 1\.\d s\n1 \{'drop': 1\}\nmay have run: True\n", run.stdout), run.stdout
 
 
 def test_the_file_of_faults_in_the_simulators_guide_is_one(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -210,13 +212,24 @@ def make_script() -> Script:
     expected = [exchange for exchange in program if not is_syscall(exchange.request, PacketCode.DEV_STREAM_SYNC)]
     first_copy = next(at for at, exchange in enumerate(expected) if isinstance(exchange.request, CopyToRemote))
     expected[first_copy:first_copy] = limit
-    return Script(program, expected)
+    return Script(program, [with_flat_tensor(exchange) for exchange in expected])
+
+
+def with_flat_tensor(exchange: Exchange) -> Exchange:
+    """Describe the tensor of a copy with one dimension, as our host does it to have the smallest header."""
+    request = exchange.request
+    if not isinstance(request, CopyToRemote | CopyFromRemote) or len(request.tensor.shape) < 2:
+        return exchange
+    flat = dataclasses.replace(request.tensor, shape=(math.prod(request.tensor.shape),))
+    request = dataclasses.replace(request, tensor=flat)
+    return dataclasses.replace(exchange, request=request, request_wire=encode_packet(request))
 
 
 class RecordedDevice:
     """A channel with the device of the recording behind it, in virtual time.
 
-    What our host sends must be what the C++ host sent, byte by byte but for the session id; it gets the answers that
+    What our host sends must be what the C++ host sent, byte by byte but for the session id and the shape of what is
+    copied; it gets the answers that
     the C++ host got, in pieces of `piece_bytes`.
     """
 
@@ -418,7 +431,7 @@ def play(piece_bytes: int) -> Played:
     script = make_script()
     device = RecordedDevice(script.expected, piece_bytes)
     logs: list[str] = []
-    board = open_board(device, Timeouts(), logs.append)
+    board = open_board(device, Timeouts(), logs.append, link=False)
     program = Program(board, script.program)
     program.run()
     return Played(device, program, logs)

@@ -18,8 +18,8 @@ LAYERS = [
     ["errors"],
     ["datatypes", "memory"],
     ["framing", "session", "values", "codec"],
-    ["chunking", "endpoint", "server", "serving", "boards", "profile_schema"],
-    ["conversation", "stream", "host", "channel", "handles"],
+    ["chunking", "endpoint", "server", "serving", "boards", "profile_schema", "link"],
+    ["conversation", "linked", "stream", "host", "copying", "channel", "handles"],
     ["operations", "trace"],
     ["remote", "client"],
     ["finding", "resets"],
@@ -47,6 +47,9 @@ CORE = [
     "host",
     "handles",
     "operations",
+    "link",
+    "linked",
+    "copying",
 ]
 NOT_IN_THE_CORE = {
     *("time", "datetime", "os", "pathlib", "subprocess", "signal"),

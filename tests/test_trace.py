@@ -13,10 +13,11 @@ from firmware_sim.demo import install
 from firmware_sim.device import Device
 from firmware_sim.loopback import LoopbackChannel
 from microrpc.errors import PortLostError, RemoteError
-from microrpc.framing import FrameEncoder
+from microrpc.framing import FrameEncoder, encode_frame
+from microrpc.link import encode_link_message
 from microrpc.opening import open_board
 from microrpc.session import MessageType, Timeouts, encode_log
-from microrpc.trace import DAMAGED, NOISE, Frame, RecordingChannel, Trace, printable
+from microrpc.trace import DAMAGED, NOISE, Frame, FrameReader, RecordingChannel, Trace, printable
 
 LOG = FrameEncoder().encode(encode_log("hello"))
 
@@ -33,7 +34,7 @@ def channel() -> RecordingChannel:
 
 
 def test_a_conversation_in_words(channel: RecordingChannel) -> None:
-    with open_board(channel, Timeouts(), seed=1) as board:
+    with open_board(channel, Timeouts(), seed=1, link=False) as board:
         assert board.function("fadd")(0.5, 1) == 1.5
         with board.array(np.zeros((2, 3), "int16")) as array:
             array.numpy()
@@ -49,8 +50,8 @@ def test_a_conversation_in_words(channel: RecordingChannel) -> None:
         '> GetGlobalFunc "fadd"',
         "> CallFunc fadd(0.5, 1)",
         "< Return 1.5",
-        "> CopyToRemote 12 bytes to int16[2,3] at 0x20000000 +0",
-        "> CopyFromRemote 12 bytes of int16[2,3] at 0x20000000 +0",
+        "> CopyToRemote 12 bytes to int16[6] at 0x20000000 +0",
+        "> CopyFromRemote 12 bytes of int16[6] at 0x20000000 +0",
         "< CopyAck 12 bytes",
         "> CallFunc reverse(bytes:0102)",
         "> CallFunc reverse(300 bytes)",
@@ -65,7 +66,7 @@ def test_a_conversation_in_words(channel: RecordingChannel) -> None:
 
 
 def test_names_of_functions_are_forgotten_when_the_board_boots(channel: RecordingChannel) -> None:
-    with open_board(channel, Timeouts(), seed=1) as board:
+    with open_board(channel, Timeouts(), seed=1, link=False) as board:
         add = board.function("add")
         channel.trace.note(0, FrameEncoder().encode(bytes([0, 0, MessageType.TERMINATE_SESSION])), to_board=False)
         add(1, 2)
@@ -135,7 +136,7 @@ def test_only_the_last_frames_are_kept_and_memory_is_bounded() -> None:
 
 def test_the_names_that_are_kept_are_bounded(channel: RecordingChannel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microrpc.trace._MOST_NAMES", 2)
-    with open_board(channel, Timeouts(), seed=1) as board:
+    with open_board(channel, Timeouts(), seed=1, link=False) as board:
         kept = [board.global_function(name) for name in ("add", "runtime.SystemLib", "tvm.testing.nop")]
         assert board.function("add")(1, 2) == 3
         assert kept
@@ -164,3 +165,39 @@ def test_what_could_not_be_sent_is_recorded_too(channel: RecordingChannel) -> No
     with pytest.raises(PortLostError):
         channel.write(LOG, 1.0)
     assert told(channel.trace) == ['> LOG "hello"']
+
+
+def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: RecordingChannel) -> None:
+    with open_board(channel, Timeouts(), seed=1) as board:
+        add = board.function("add")
+        add(2, 3)
+        with board.array(np.arange(6, dtype=np.uint8)) as array:
+            array.numpy()
+    said = told(channel.trace)
+    assert said[4] == '> GetGlobalFunc "microrpc.link"'
+    assert said[6:] == [
+        '> GetGlobalFunc "add" #0',
+        "< Return 0x80000000 #0",
+        "> CallFunc add(2, 3) #1",
+        "< Return 5 #1",
+        "> DevAllocDataWithScope uint8[6], nothing #2",
+        "< Return 0x20000000 #2",
+        "> WRITE 6 bytes to 0x20000000 #3",
+        "< DONE #3",
+        "> READ 6 bytes at 0x20000000 #4",
+        "< DATA 6 bytes #4",
+        "> DevFreeData Device(type=1, id=0), 0x20000000 #5",
+        "< Return nothing #5",
+        "> FreeHandle 0x80000000, 10 #6",
+        "< Return nothing #6",
+        "> TERMINATE any session there was is over",
+    ]
+
+
+def test_a_complaint_over_a_link_is_told() -> None:
+    reader = FrameReader()
+    nak = encode_link_message(0x2766, MessageType.LINK_NAK, 7)
+    (frame,) = reader.read(0.0, False, encode_frame(nak))
+    assert (frame.kind, frame.meaning) == ("NAK", "something was damaged; I wait for #7")
+    (damaged,) = reader.read(0.0, False, encode_frame(nak[:-1] + b"x"))
+    assert (damaged.kind, damaged.meaning) == ("damaged", "crc32")

@@ -18,7 +18,8 @@ from microrpc.datatypes import CPU, DataType, Device, Value
 from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
 from microrpc.handles import Timing, describe
 from microrpc.host import Progress
-from microrpc.operations import FLUSH_S, BoardOperations, PumpedConversation
+from microrpc.link import LinkParameters
+from microrpc.operations import BoardOperations, PumpedConversation
 
 T = TypeVar("T")
 
@@ -77,11 +78,11 @@ class AsyncBoard:
                     deadline = operation.send((data, now))
                     output = conversation.take_output()
                     if output:
-                        await channel.write(output, deadline if deadline != AT_ONCE else now + FLUSH_S)
+                        await channel.write(output, conversation.write_by(deadline, now))
             except StopIteration as stop:
                 output = conversation.take_output()
                 if output:
-                    await channel.write(output, channel.now() + FLUSH_S)
+                    await channel.write(output, conversation.write_by(AT_ONCE, channel.now()))
                 result: T = stop.value
                 return result
             except PortLostError as error:
@@ -195,6 +196,12 @@ class AsyncBoard:
     def session_id(self) -> int:
         """See `microrpc.Board.session_id`."""
         return self._conversation.session_id
+
+    @property
+    def link(self) -> LinkParameters | None:
+        """See `microrpc.Board.link`."""
+        linked = self._conversation.linked
+        return linked.parameters if linked is not None else None
 
     @property
     def epoch(self) -> int:

@@ -48,6 +48,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    link: bool = True,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
 
@@ -60,19 +61,19 @@ def connect(
     async def open_target() -> AsyncBoard:
         target = find_target(port, board=board, baud=baud, timeouts=timeouts)
         if target.is_simulated:
-            return await _open_simulated(target, on_log)
+            return await _open_simulated(target, on_log, link)
         if target.stream_address is not None:
             if reset:
                 raise no_reset(target)
             channel = await open_tcp(*target.stream_address, target.timeouts.start_s)
             return await _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
         if reset:
-            return await open_board(await _reset(target, on_log), target.timeouts, on_log)
+            return await open_board(await _reset(target, on_log), target.timeouts, on_log, link=link, baud=target.baud)
         flow_control = target.profile.flow_control
         channel = await open_port(
             target.port, baud=target.baud, timeout_s=target.timeouts.start_s, flow_control=flow_control
         )
-        return await open_board(channel, target.timeouts, on_log)
+        return await open_board(channel, target.timeouts, on_log, link=link, baud=target.baud)
 
     return Opening(open_target)
 
@@ -83,12 +84,14 @@ def open_board(
     on_log: OnLog | None = None,
     *,
     seed: int | None = None,
+    link: bool = True,
+    baud: int | None = None,
     on_close: Callable[[], None] = lambda: None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
 
     async def open_channel() -> AsyncBoard:
-        conversation = framed_conversation(channel.name, timeouts, on_log, seed=seed)
+        conversation = framed_conversation(channel.name, timeouts, on_log, seed=seed, link=link, baud=baud)
         return await _open(channel, conversation, timeouts, on_close)
 
     return Opening(open_channel)
@@ -123,7 +126,7 @@ async def _reset(target: Target, on_log: OnLog | None) -> AsyncChannel:
     return adopt(channel)
 
 
-async def _open_simulated(target: Target, on_log: OnLog | None) -> AsyncBoard:
+async def _open_simulated(target: Target, on_log: OnLog | None, link: bool) -> AsyncBoard:
     from firmware_sim.serve import PtyServer  # as in microrpc.opening, nothing else here knows the simulator
     from firmware_sim.simulate import simulate
 
@@ -131,7 +134,7 @@ async def _open_simulated(target: Target, on_log: OnLog | None) -> AsyncBoard:
     server.start()
     try:
         channel = await open_port(server.path, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
-        return await open_board(channel, target.timeouts, on_log, on_close=server.close)
+        return await open_board(channel, target.timeouts, on_log, link=link, on_close=server.close)
     except BaseException:
         server.close()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import statistics
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from microrpc.cli.common import (
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
     from microrpc.client import Board
+    from microrpc.link import LinkParameters
 
 _ROUND_TRIPS = 25
 _MESSAGE_OVERHEAD_BYTES = 11  # docs/protocol.md 4
@@ -58,7 +60,7 @@ def info(
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
             round_trip_s = _measure_round_trip(opened)
-            session_id = opened.session_id
+            session_id, link = opened.session_id, opened.link
         is_limited = packet_bytes != UNLIMITED
         if as_json:
             print_json(
@@ -69,6 +71,7 @@ def info(
                     "session_id": session_id,
                     "max_packet_bytes": packet_bytes if is_limited else None,
                     "receive_buffer_bytes": packet_bytes + _MESSAGE_OVERHEAD_BYTES if is_limited else None,
+                    "link": dataclasses.asdict(link) if link is not None else None,
                     "round_trip_s": round_trip_s,
                     "system_library": has_library,
                     **has,
@@ -83,12 +86,19 @@ def info(
                 ("profile", f"{profile.name}: {profile.description}, {baud or profile.baud} baud"),
                 ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
                 ("largest packet", limit + buffer),
+                ("reliable link", _describe(link)),
                 ("round trip", f"{format_time(round_trip_s)} (an empty look-up, median of {_ROUND_TRIPS})"),
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
                 ("random_fill", _yes(has["random_fill"])),
             ]
         )
+
+
+def _describe(link: LinkParameters | None) -> str:
+    if link is None:
+        return "no, the board does not know it"
+    return f"yes, {link.window_requests} requests and {link.window_bytes} bytes at once"
 
 
 def _yes(present: bool) -> str:

@@ -42,8 +42,8 @@ _SHOWN_FRAMES = (  # kind, whether it goes to the board, what it says, and how m
     ("REPLY", False, "", 0),
     ("GetGlobalFunc", True, '"add"', 1),
     ("CallFunc", True, "add(2, 3)", 1),
-    ("CopyToRemote", True, "", 1),
-    ("CopyFromRemote", True, "", 1),
+    ("WRITE", True, "", 2),
+    ("READ", True, "", 2),
     ("CallFunc", True, "log(", 2),
     ("CallFunc", True, "fail(", 1),
 )
@@ -183,6 +183,9 @@ class _Demo:
             limit = self.board.max_packet_bytes()
             buffer = f"{limit} bytes, so its receive buffer has {limit + 11}"
             self.screen.check("largest packet", buffer, limit + 11 == self.profile.packet_size_bytes)
+            link = self.board.link
+            window = f"{link.window_requests} requests, {link.window_bytes} bytes" if link else "none"
+            self.screen.check("window of the link", window, link is not None)
 
     def functions(self) -> None:
         """Look functions up and call them."""
@@ -220,20 +223,22 @@ class _Demo:
         """Copy random bytes there and back, in the chunks that the board can take."""
         import numpy as np
 
-        from microrpc.chunking import copy_overhead_bytes
+        from microrpc.link import WRITE_OVERHEAD_BYTES
 
         size_bytes = min(_COPY_BYTES, self.profile.heap_bytes // 2)
         sent = np.random.default_rng().integers(0, 256, size_bytes, np.uint8)
         slowed = f", over a UART of {baud} baud" if baud else ""
         with self._part(f"A tensor of {size_bytes} random bytes, there and back{slowed}"):
-            chunk_bytes = self.board.max_packet_bytes() - copy_overhead_bytes(1)
+            link = self.board.link
+            assert link is not None
+            chunk_bytes = link.packet_bytes - WRITE_OVERHEAD_BYTES
             count = -(-size_bytes // chunk_bytes)
             with self.board.empty(sent.shape, sent.dtype) as array:
                 there_s = self._time("to the board", lambda on_progress: array.write(sent, on_progress=on_progress))
-                self._show_copy("to the board", "CopyToRemote", size_bytes, chunk_bytes, count, there_s)
+                self._show_copy("to the board", "WRITE", size_bytes, chunk_bytes, count, there_s)
                 back: list[Any] = []
                 back_s = self._time("and back", lambda on_progress: back.append(array.numpy(on_progress=on_progress)))
-                self._show_copy("and back", "CopyFromRemote", size_bytes, chunk_bytes, count, back_s)
+                self._show_copy("and back", "READ", size_bytes, chunk_bytes, count, back_s)
                 used_bytes = self.device.memory.used_bytes
                 self.figures["heap_used_bytes"] = used_bytes
             wrong = np.flatnonzero(back[0] != sent)
@@ -253,7 +258,8 @@ class _Demo:
         shown = (
             f"{seen} chunks of up to {chunk_bytes} bytes, {format_time(taken_s)}, {format_size(size_bytes / taken_s)}/s"
         )
-        self.screen.check(label, shown if seen == count else f"{shown}; expected {count}", seen == count)
+        # A late answer makes the link repeat a block, which does no harm; fewer than these cannot be.
+        self.screen.check(label, shown if seen >= count else f"{shown}; expected {count}", seen >= count)
 
     def tensors(self) -> None:
         """Compute on the board, and compare with numpy."""
