@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Made when everything is installed; older than pyproject.toml means: install again.
 INSTALLED := .venv/.installed
+INSTALLED_BENCH := .venv/.installed-bench
+RESULTS := build/benchmarks.json
 
-.PHONY: help demo test lint bench venv clean
+.PHONY: help demo test lint bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,13 +24,16 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## measure what BENCHMARKS.md quotes
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
+	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)
+
+plots: $(INSTALLED_BENCH) ## draw docs/plots from the last `make bench`
+	$(BIN)/python -m benchmarks.plots $(RESULTS)
 
 venv: $(INSTALLED) ## only install into .venv
 
 clean: ## remove everything that was made
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml
@@ -37,4 +42,8 @@ $(INSTALLED): pyproject.toml
 			"Name another: make PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast,bench]'
 	@touch $@

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import os
+import pathlib
 import platform
+import sys
 import time
+from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import calls, codec, copies, virtual_time
-from benchmarks.codec import Row
+from benchmarks import boards, calls, codec, copies, line_rate, noise, pacing, virtual_time
+from benchmarks.peers import compare
+from benchmarks.peers.environment import DEFAULT_VENV
+from benchmarks.rows import Row
 from microrpc.framing import CRC_ENGINE
+
+Measure = Callable[..., Iterable[Row]]
+
+
+def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[str, tuple[Measure, ...]]:
+    """Give what can be measured, by name, in the order of the table."""
+    return {
+        "codec": (codec.measure,),
+        "calls": (calls.measure,),
+        "copies": (copies.measure,),
+        "boards": (boards.measure,),
+        "virtual-time": (virtual_time.measure,),
+        "line-rate": (pacing.measure, line_rate.measure),
+        "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
+        "peers": (functools.partial(compare.measure, venv=peers_venv),),
+    }
 
 
 def table(rows: list[Row]) -> str:
     """Align the columns; values to the right, text to the left."""
-    lines = [row[:5] for row in (Row("measured", "median", "unit", "spread", "remark"), *rows)]
+    lines = [("measured", "median", "unit", "spread", "remark"), *(row[:5] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
         "  ".join(
@@ -26,15 +49,40 @@ def table(rows: list[Row]) -> str:
     return "\n".join([aligned[0], "  ".join("-" * width for width in widths), *aligned[1:]])
 
 
+def save(path: pathlib.Path, machine: str, rows: Mapping[str, list[Row]]) -> None:
+    """Write all rows with their raw figures, for `benchmarks.plots` and for comparing runs."""
+    everything = [{"section": name, **row._asdict(), "raw": dict(row.raw)} for name in rows for row in rows[name]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "rows": everything}, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
+    names = list(sections(0, False, DEFAULT_VENV))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"which of {', '.join(names)}; else all")
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it runs, not how fast")
-    quick: bool = parser.parse_args().quick
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows and their raw figures too")
+    parser.add_argument("--seeds", type=int, default=noise.SEEDS, help="of each noise (%(default)s)")
+    parser.add_argument(
+        "--full-noise", action="store_true", help="1 MiB and 10,000 calls with each seed, where the link repeats losses"
+    )
+    parser.add_argument("--peers-venv", type=pathlib.Path, default=DEFAULT_VENV, help="made where there is none")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(names):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     start = time.monotonic()
-    rows = [row for part in (codec, calls, copies, virtual_time) for row in part.measure(quick=quick)]
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores; crc: {CRC_ENGINE}")
-    print(table(rows))
-    print(f"MB are of payload, 10**6 bytes. Took {time.monotonic() - start:.1f} s{', --quick' if quick else ''}.")
+    rows: dict[str, list[Row]] = {}
+    for name, measures in sections(options.seeds, options.full_noise, options.peers_venv).items():
+        if not options.sections or name in options.sections:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            rows[name] = [row for measure in measures for row in measure(quick=options.quick)]
+    machine = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
+    print(f"{machine}; crc: {CRC_ENGINE}")
+    print(table([row for name in rows for row in rows[name]]))
+    taken = f"Took {time.monotonic() - start:.1f} s{', --quick' if options.quick else ''}."
+    print(f"MB are of payload, 10**6 bytes. {taken}")
+    if options.json:
+        save(options.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The least that a round trip over a pty costs: a process that sends back what it reads. `python -m benchmarks.echo`."""
+"""The least that a round trip over a pty costs: `python -m benchmarks.echo` sends back what it reads."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _copy(mode: Mode, packet_bytes: int, data: npt.NDArray[np.uint8]) -> tuple[f
     with (
         child("benchmarks.board", mode.name, str(packet_bytes)) as path,
         paced(path) as paced_path,
-        connect(paced_path, board=PROFILE, **mode.connecting) as board,
+        connect(paced_path, board=PROFILE, baud=BAUD, **mode.connecting) as board,
     ):
         array = board.empty(data.shape, data.dtype)
         board.max_packet_bytes()  # asked once for a session, and not part of the copy

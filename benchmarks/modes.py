@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from benchmarks.ceilings import Ceiling, Direction, stop_and_wait
+from benchmarks.ceilings import Ceiling, Direction, over_the_link, stop_and_wait
 from microrpc.boards import BoardProfile, profile
 
 PROFILE = "loopback"
@@ -31,7 +31,8 @@ MODES = {
     mode.name: mode
     for mode in (
         Mode("stock", "stock"),
-        Mode("robust", "robust"),
+        Mode("robust", "robust", {"link": False}),
+        Mode("link", "robust", ceiling=over_the_link, repeats_losses=True),
     )
 }
 

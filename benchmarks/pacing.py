@@ -102,10 +102,12 @@ class _Direction:
             return None
         return self._begun_at + min(len(self._queue), self._batch_bytes) * self._byte_s
 
-    def take(self, now: float) -> None:
+    def take(self) -> None:
+        """Let what has come get onto the line; not before now, so that it is never faster than the line."""
+        data = os.read(self.source, _FIFO_BYTES - len(self._queue))
         if not self._queue:
-            self._begun_at = max(self._begun_at, now)
-        self._queue += os.read(self.source, _FIFO_BYTES - len(self._queue))
+            self._begun_at = max(self._begun_at, time.monotonic())
+        self._queue += data
 
     def deliver(self, now: float) -> None:
         """Hand over what has crossed by `now`."""
@@ -133,13 +135,13 @@ def _carry(one_fd: int, other_fd: int, byte_s: float) -> None:
         )
         now = time.monotonic()
         for direction in directions:
-            if direction.source in readable:
-                direction.take(now)
             if direction.sink in writable:
                 direction.is_blocked = False
             due = direction.due
             if due is not None and due <= now:
                 direction.deliver(now)
+            if direction.source in readable:
+                direction.take()
 
 
 def main(baud: int, path: str) -> None:

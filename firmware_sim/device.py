@@ -23,7 +23,7 @@ import numpy as np
 from firmware_sim.clock import Clock, RealClock, VirtualClock
 from firmware_sim.port import Monitor, Port, Stats
 from firmware_sim.robust import RobustPort
-from firmware_sim.runtime import RuntimeSession, register_runtime
+from firmware_sim.runtime import RuntimeSession, register_extensions, register_runtime
 from firmware_sim.stock import StockMemory, StockPort
 from microrpc.framing import FrameEncoder
 from microrpc.link import LinkParameters
@@ -87,6 +87,8 @@ class Device:
         self._port, self._session = self._build(heap_bytes)
         rng = np.random.default_rng(seed)
         register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes, self._session.invoke)
+        if self.firmware is Firmware.ROBUST:
+            register_extensions(self.functions)
         self._port.boot(seed)
 
     def _build(self, heap_bytes: int) -> tuple[Port, RuntimeSession]:

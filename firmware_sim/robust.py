@@ -109,13 +109,13 @@ class RobustPort:
             self._server = self._link = None
         else:
             self._stats.messages_dropped += 1
-            is_request = payload[HEADER_SIZE_BYTES - 1 : HEADER_SIZE_BYTES] == bytes([MessageType.LINK_REQUEST])
-            if is_request and self._session.state is SessionState.NO_SESSION and self._link_parameters is not None:
+            has_none = self._link_parameters is not None and self._session.state is SessionState.NO_SESSION
+            if has_none and _is_link_request(payload):
                 self._send(encode_message(0, MessageType.TERMINATE_SESSION))
 
     def _serve_link(self, payload: bytes) -> None:
         link = self._link
-        if link is None or payload[HEADER_SIZE_BYTES - 1] != MessageType.LINK_REQUEST:
+        if link is None or not _is_link_request(payload):
             self._stats.messages_dropped += 1
             return
         answer = link.receive(payload)
@@ -143,7 +143,10 @@ class RobustPort:
     def _execute_packet(self, body: bytes) -> bytes:
         server = ServerEndpoint(session=self._serving)
         server.feed(_NBYTES.pack(len(body)) + body)
-        return server.take_output()[_NBYTES.size :]
+        output = server.take_output()
+        if not output:
+            raise ProtocolError("3", "a PACKET that holds no request")  # nothing, or Shutdown
+        return output[_NBYTES.size :]
 
     def _ask(self, request: Request) -> Reply:
         replies: list[Reply] = []
@@ -179,6 +182,10 @@ class RobustPort:
         for payload in self._session.outgoing:
             self._send(payload)
         self._session.outgoing.clear()
+
+
+def _is_link_request(payload: bytes) -> bool:
+    return payload[HEADER_SIZE_BYTES - 1 : HEADER_SIZE_BYTES] == bytes((MessageType.LINK_REQUEST,))
 
 
 def _without_nbytes(reply: Reply) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from microrpc.link import LINK_FUNCTION
 from microrpc.memory import Memory
 from microrpc.serving import FunctionError, LocalSession, Module, RemoteCallable
 
+CRC32_FUNCTION = "microrpc.crc32"  # docs/copies.md
 MESSAGE_OVERHEAD_BYTES = 11  # packet_nbytes and the session header (docs/protocol.md 4)
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +66,14 @@ class RuntimeSession(LocalSession):
     def get_attr(self, device: BoardDevice, kind: int) -> Value:
         """Refuse DevGetAttr."""
         raise FunctionError("GetAttr not supported")
+
+
+def register_extensions(functions: Module) -> None:
+    """Put into the global registry `functions` what the C runtime does not have, and good firmware should."""
+
+    @functions.function(name=CRC32_FUNCTION)
+    def crc32(array: Array) -> int:
+        return zlib.crc32(array.tobytes())
 
 
 def register_runtime(

@@ -38,10 +38,12 @@ from microrpc.errors import (
     RequestTooLargeError,
     StaleHandleError,
     UnsupportedValueError,
+    VerifyError,
 )
 from microrpc.opening import connect, open_board
 from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream, Timing
 from microrpc.session import Timeouts
+from microrpc.stats import CopyStats, Stats
 
 if TYPE_CHECKING:
     from microrpc import aio
@@ -57,6 +59,7 @@ __all__ = [
     "CallTimeoutError",
     "ClosedError",
     "CopyRangeError",
+    "CopyStats",
     "DamagedReplyError",
     "DataType",
     "Device",
@@ -80,10 +83,12 @@ __all__ = [
     "RequestError",
     "RequestTooLargeError",
     "StaleHandleError",
+    "Stats",
     "Timeouts",
     "Timing",
     "UInt",
     "UnsupportedValueError",
+    "VerifyError",
     "aio",
     "connect",
     "load_profile",

@@ -414,6 +414,37 @@ def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
         return tcp_channel(name, socket.create_connection((host, port), timeout=timeout_s))
 
 
+def open_unix(path: str, timeout_s: float) -> FdChannel:
+    """Connect to the Unix socket `path`, on which a board is shared (docs/sharing.md), within `timeout_s` seconds.
+
+    Raises PortNotFoundError when nothing listens there, PortPermissionError, PortError for everything else.
+    """
+    name = f"unix://{path}"
+    if not hasattr(socket, "AF_UNIX"):
+        raise PortError(name, f"{name}: this system has no Unix sockets, so no board can be shared")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        connection.close()
+        text = f"{name}: no board is shared there: start `microrpc share PORT --socket {path}`, or check the path"
+        raise PortNotFoundError(name, text) from error
+    except PermissionError as error:
+        connection.close()
+        text = f"{name} may not be opened by this user: only the one who shares the board may use it"
+        raise PortPermissionError(name, text) from error
+    except OSError as error:
+        connection.close()
+        raise PortError(name, f"{name} cannot be opened: {error}") from error
+    return socket_channel(name, connection)
+
+
+def open_stream(address: tuple[str, int] | str, timeout_s: float) -> SerialChannel:
+    """Connect to host and port over TCP as `open_tcp` does, or to a path as `open_unix` does."""
+    return open_unix(address, timeout_s) if isinstance(address, str) else open_tcp(*address, timeout_s)
+
+
 def socket_address(port: str) -> tuple[str, int] | None:
     """Give host and port of "socket://HOST:PORT", None for every other port. Raises PortError where one is missing."""
     if not port.startswith("socket://"):
@@ -445,6 +476,11 @@ def tcp_channel(name: str, connection: socket.socket) -> FdChannel:
     """Make a channel of a connected socket, which it closes."""
     with contextlib.suppress(OSError):  # a connection that is gone already shows in the first read
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return socket_channel(name, connection)
+
+
+def socket_channel(name: str, connection: socket.socket) -> FdChannel:
+    """Make a channel of a connected socket of any kind, which it closes."""
 
     def close() -> None:
         with contextlib.suppress(OSError):

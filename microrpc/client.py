@@ -23,6 +23,7 @@ from microrpc.host import Progress
 from microrpc.link import LinkParameters
 from microrpc.operations import BoardOperations, PumpedConversation
 from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
+from microrpc.stats import Stats
 
 __all__ = ["Board", "PumpedConversation"]
 
@@ -32,7 +33,9 @@ T = TypeVar("T")
 class Board:
     """A connection to one board. All methods wait, and all waits end; any thread may call them, one runs at a time.
 
-    `on_close` is called last, when the board is closed.
+    `on_close` is called last, when the board is closed. `reopen` waits for a port that went away and opens it, raising
+    PortError where it does not come back; without it a lost port is the end. `on_reconnect` is told then whether the
+    board lost its memory; it must not use the board.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Board:
         *,
         call_s: float,
         on_close: Callable[[], None] = lambda: None,
+        reopen: Callable[[], Channel] | None = None,
+        on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self.name = channel.name
         self._channel = channel
@@ -52,6 +57,8 @@ class Board:
         self.garbage = self._operations.garbage
         self.live = self._operations.live
         self._on_close = on_close
+        self._reopen = reopen
+        self._on_reconnect = on_reconnect
         self._lock = threading.RLock()
 
     # --- the pump ------------------------------------------------------------------------------
@@ -62,11 +69,12 @@ class Board:
 
     def _run(self, operation: Operation[T]) -> T:
         """Drive one operation to its end: send what it wants sent, wait for what it waits for."""
-        channel, conversation = self._channel, self._conversation
+        conversation = self._conversation
         with self._lock:
             try:
                 if self._operations.closed:
-                    raise self._operations.closed_error()
+                    operation = self._reconnect(operation)
+                channel = self._channel
                 deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                 while True:
                     data = channel.read(deadline)
@@ -83,9 +91,21 @@ class Board:
                 return result
             except PortLostError as error:
                 self._operations.closed = "the port went away"
-                raise PortLostError(error.port, str(error), may_have_run=True) from error
+                text = str(error)
+                if self._reopen is not None:
+                    self._channel.close()  # held open, its name would not be free for the port that comes back
+                    text += " (the next request looks for it)"
+                raise PortLostError(error.port, text, may_have_run=True) from error
             finally:
                 operation.close()
+
+    def _reconnect(self, operation: Operation[T]) -> Operation[T]:
+        """Open the port that went away, and give `operation` with a new session before it."""
+        if self._reopen is None:
+            raise self._operations.closed_error()
+        self._channel = self._reopen()
+        self.name = self._channel.name
+        return self._operations.resume(operation, self._on_reconnect)
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -137,12 +157,13 @@ class Board:
 
     # --- memory --------------------------------------------------------------------------------
 
-    def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None) -> RemoteArray:
+    def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> RemoteArray:
         """Allocate an array on the board and copy `data` into it, of any shape and any dtype that a board can have.
 
-        `on_progress` is called with (bytes done, bytes in all) after each block.
+        `on_progress` is called with (bytes done, bytes in all) after each block. `verify` compares what is in the array
+        then with what was sent (docs/copies.md), and raises VerifyError.
         """
-        return self._run(self._operations.array(data, on_progress=on_progress))
+        return self._run(self._operations.array(data, on_progress=on_progress, verify=verify))
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -161,13 +182,17 @@ class Board:
         """Copy one array of the board into another, on the board."""
         self._run(self._operations.copy(source, target))
 
-    def write_bytes(self, data: memoryview, array: RemoteArray, *, on_progress: Progress | None) -> None:
+    def write_bytes(
+        self, data: memoryview, array: RemoteArray, *, on_progress: Progress | None, verify: bool = False
+    ) -> None:
         """Copy bytes into an array; `RemoteArray.write` does it."""
-        self._run(self._operations.write(data, array, on_progress=on_progress))
+        self._run(self._operations.write(data, array, on_progress=on_progress, verify=verify))
 
-    def read_bytes(self, array: RemoteArray, into: memoryview, *, on_progress: Progress | None) -> None:
+    def read_bytes(
+        self, array: RemoteArray, into: memoryview, *, on_progress: Progress | None, verify: bool = False
+    ) -> None:
         """Copy bytes out of an array; `RemoteArray.numpy` does it."""
-        self._run(self._operations.read(array, into, on_progress=on_progress))
+        self._run(self._operations.read(array, into, on_progress=on_progress, verify=verify))
 
     # --- the rest ------------------------------------------------------------------------------
 
@@ -207,6 +232,11 @@ class Board:
         return linked.parameters if linked is not None else None
 
     @property
+    def stats(self) -> Stats:
+        """What crossed the line since the connection was opened, and how fast (docs/copies.md). It asks nothing."""
+        return self._conversation.stats
+
+    @property
     def epoch(self) -> int:
         """How often the board was seen to reset; what it handed out belongs to one epoch."""
         return self._conversation.epoch
@@ -223,7 +253,7 @@ class Board:
 
         Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
         """
-        if self.garbage:
+        if self.garbage and not self._operations.closed:  # nothing is worth freeing that a port must come back for
             with contextlib.suppress(ClosedError):
                 self._run(self._operations.collect())
 
@@ -233,6 +263,7 @@ class Board:
         `shutdown` sends Shutdown too, as TVM's host does: a stock board is deaf from then on, until it is reset.
         """
         with self._lock:
+            self._reopen = None
             try:
                 with contextlib.suppress(MicroRpcError, OSError):
                     self._run(self._operations.close(shutdown))

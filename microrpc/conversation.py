@@ -45,6 +45,7 @@ from microrpc.session import (
     make_session_id,
     step_nonce,
 )
+from microrpc.stats import Counters, Stats
 
 if TYPE_CHECKING:
     from microrpc.linked import LinkedConversation
@@ -68,9 +69,9 @@ class Conversation:
     """A conversation with a board over frames and sessions (docs/protocol.md 1, 2, 5, 6).
 
     `epoch` counts the board's resets: what was obtained in one epoch is gone in the next; `reply_epoch` is the one in
-    which the last reply's request was sent; `repeats` counts the requests that were sent again after doubt. `on_log` is
-    called with each line of the board's log. `seed` seeds the nonces; `max_reply_bytes` bounds what a peer can make us
-    hold.
+    which the last reply's request was sent; `repeats` counts the requests that were sent again after doubt;
+    `counters` have all else that is counted. `on_log` is called with each line of the board's log. `seed` seeds the
+    nonces; `max_reply_bytes` bounds what a peer can make us hold.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Conversation:
         self.epoch = 0
         self.reply_epoch = 0
         self.repeats = 0
+        self.counters = Counters()
         self.session = Session(seed)
         self._timeouts = timeouts
         self._on_log = on_log
@@ -99,6 +101,8 @@ class Conversation:
         self._inits_since = 0
         self._late_session_id = 0
         self._proofs = 0
+        self._reopened_epoch = 0
+        self._on_reopened: Callable[[bool], None] | None = None
 
     @property
     def session_id(self) -> int:
@@ -115,13 +119,27 @@ class Conversation:
 
     def take_output(self) -> bytes:
         """Give the bytes that are to be sent now."""
+        if not self._output:
+            return b""
         output = b"".join(self._output)
+        self.counters.frames_sent += len(self._output)  # each piece is a frame
+        self.counters.bytes_sent += len(output)
         self._output.clear()
         return output
 
     def write_by(self, deadline: float, now: float) -> float:
         """Until when the port may take the output, where the operation waits until `deadline`."""
         return write_by(deadline, now)
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far."""
+        linked = self.linked
+        return self.counters.snapshot(
+            bytes_skipped=self._decoder.bytes_skipped,
+            retransmissions=linked.link.retransmissions if linked is not None else 0,
+            repeats=self.repeats,
+        )
 
     # --- operations ----------------------------------------------------------------------------
 
@@ -170,6 +188,24 @@ class Conversation:
                 self.session.terminate()
                 self._flush_session()
 
+    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+        """Begin anew: the port went away and is open again. What was under way is void, and the session over.
+
+        The next operation opens a session. `on_session` is called once it is open, with whether the board lost its
+        memory meanwhile: it has then said that it booted, or chosen a nonce that is not one of the next.
+        """
+        self._output.clear()
+        self._encoder.reset()
+        self._decoder.reset()
+        self._client.reset()
+        self.session.terminate()
+        self.session.outgoing.clear()
+        self._damage = ""
+        self._doubt = "the port went away"
+        if self._on_reopened is None:  # else it went away again before any session, and nothing was told yet
+            self._reopened_epoch = self.epoch
+        self._on_reopened = on_session
+
     # --- one request ---------------------------------------------------------------------------
 
     def _prepare(self) -> Operation[float]:
@@ -193,6 +229,7 @@ class Conversation:
             if reply is not None:
                 self._doubt = self._damage
                 self._answered = True
+                self.counters.note_answer(deadline - timeout_s)
                 return reply
             self._give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
 
@@ -218,11 +255,16 @@ class Conversation:
         """Take what arrived; give the reply of the request in flight, and note everything else where it belongs."""
         if not data:
             return None
+        counters = self.counters
+        counters.now = now
+        counters.bytes_received += len(data)
         reply: Reply | None = None
         for frame in self._decoder.feed(data):
             if not isinstance(frame, bytes):
+                counters.frames_damaged += 1
                 self._note_damage(f"damage on the line ({frame})", now)
                 continue
+            counters.frames_received += 1
             event = self.session.receive(frame)
             if isinstance(event, Message):
                 reply = self._on_message(event.body) or reply
@@ -271,6 +313,7 @@ class Conversation:
         return reply
 
     def _note_reset(self) -> None:
+        self.counters.resets += self.counters.sessions > 0  # before the first session it has only booted
         self.epoch += 1
         self._responder_nonce = 0
 
@@ -278,6 +321,7 @@ class Conversation:
         """Tell a board that went on from one that was reset unseen: its nonces step on with every INIT (2)."""
         self._client.reset()
         self._answered = False
+        self.counters.sessions += 1
         if not self._inits_since:
             self._damage = "the board opened a session of its own"
         nonce = self._responder_nonce
@@ -290,6 +334,9 @@ class Conversation:
                 self._note_reset()
         self._responder_nonce = self.session.responder_nonce
         self._inits_since = 0
+        if self._on_reopened is not None:
+            on_session, self._on_reopened = self._on_reopened, None
+            on_session(self.epoch != self._reopened_epoch)
 
     def _flush_session(self) -> None:
         for payload in self.session.outgoing:
@@ -404,8 +451,8 @@ class Conversation:
 
 
 _RESET_BEFORE = (
-    "the board was reset: its memory is gone, and this request uses a function or array from before; nothing was sent. "
-    "Look the function up again, and allocate the array again"
+    "the board was reset or without power: its memory is gone, and this request uses a function or array from before; "
+    "nothing was sent. Look the function up again, and allocate the array again"
 )
 _RESET_DURING = "the board was reset during"
 _RESET_NEXT = "its memory and all handles are gone. The next request starts a new session"

@@ -5,17 +5,22 @@ docs/link.md 4 and docs/protocol.md 4. Operations, as in `microrpc.host`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from microrpc.chunking import UNLIMITED, check_range, plan_copy
+from microrpc.chunking import UNLIMITED, Block, check_range, copy_overhead_bytes, plan_copy
 from microrpc.codec import CopyAck, CopyFromRemote, CopyToRemote, RemoteException, decode_packet
 from microrpc.conversation import MAX_ATTEMPTS, Operation
 from microrpc.datatypes import Tensor
 from microrpc.errors import BoardResetError, DamagedReplyError, OutcomeUnknownError, ProtocolError, RemoteError
 from microrpc.link import LinkHost, LinkReply, LinkRequest, ReplyKind
+
+_BATCH_BLOCKS = 16
+_MESSAGE_BYTES = 19  # of a frame, a session message and packet_nbytes (docs/protocol.md 4)
+_ESCAPES = 1.005  # what random bytes grow by in a frame; the real length is looked at when it is sent
 
 if TYPE_CHECKING:
     from microrpc.host import Host, Progress
@@ -95,6 +100,9 @@ def _copy_linked(
                 raise
             todo.extendleft(blocks.values())
             attempt += 1
+        except ProtocolError as error:
+            linked.distrust(error)
+            raise
 
 
 def _copy_blocks(
@@ -135,16 +143,16 @@ def _copy_blocks(
             if reply.kind is ReplyKind.PACKET:
                 failure = _exception(reply)
                 continue
+            if not 0 < reply.size_bytes <= end - offset:
+                raise ProtocolError("3", f"{label} of {end - offset} bytes was answered with {reply.size_bytes}")
             accept(offset, reply)
             if offset + reply.size_bytes < end:
                 todo.append((offset + reply.size_bytes, end))
-                prepared = None
             done_bytes += reply.size_bytes
             deadline = now + timeout_s
             if on_progress is not None:
                 on_progress(done_bytes, size_bytes)
     if failure is not None:
-        todo.clear()
         raise RemoteError(failure.message, code=label)
 
 
@@ -187,10 +195,13 @@ def _write_blocks(
     size_bytes = len(data)
     limit_bytes = (yield from host.max_packet_bytes()) if size_bytes else UNLIMITED
     done_bytes = 0
-    for block in plan_copy(tensor, size_bytes, limit_bytes):
-        chunk = data[done_bytes : done_bytes + block.size_bytes]
-        yield from host.request(CopyToRemote(_at(tensor, block.byte_offset), chunk), repeatable=True, epoch=epoch)
-        done_bytes += block.size_bytes
+    for blocks in _batches(host, plan_copy(tensor, size_bytes, limit_bytes), limit_bytes + _MESSAGE_BYTES):
+        requests = []
+        for block in blocks:
+            chunk = data[done_bytes : done_bytes + block.size_bytes]
+            requests.append(CopyToRemote(_at(tensor, block.byte_offset), chunk))
+            done_bytes += block.size_bytes
+        yield from host.request_batch(requests, epoch=epoch)
         if on_progress is not None:
             on_progress(done_bytes, size_bytes)
 
@@ -201,15 +212,26 @@ def _copy_from_stock(
     size_bytes = len(into)
     limit_bytes = (yield from host.max_packet_bytes()) if size_bytes else UNLIMITED
     done_bytes = 0
-    for block in plan_copy(tensor, size_bytes, limit_bytes):
-        request = CopyFromRemote(_at(tensor, block.byte_offset), block.size_bytes)
-        reply = yield from host.request(request, repeatable=True, epoch=epoch)
-        if not isinstance(reply, CopyAck):
-            raise ProtocolError("3", f"CopyFromRemote was answered by {type(reply).__name__}")
-        into[done_bytes : done_bytes + block.size_bytes] = reply.data
-        done_bytes += block.size_bytes
+    for blocks in _batches(host, plan_copy(tensor, size_bytes, limit_bytes), copy_overhead_bytes(1) + _MESSAGE_BYTES):
+        requests = [CopyFromRemote(_at(tensor, block.byte_offset), block.size_bytes) for block in blocks]
+        replies = yield from host.request_batch(requests, epoch=epoch)
+        for block, reply in zip(blocks, replies, strict=True):
+            if not isinstance(reply, CopyAck):
+                raise ProtocolError("3", f"CopyFromRemote was answered by {type(reply).__name__}")
+            into[done_bytes : done_bytes + block.size_bytes] = reply.data
+            done_bytes += block.size_bytes
         if on_progress is not None:
             on_progress(done_bytes, size_bytes)
+
+
+def _batches(host: Host, blocks: Iterator[Block], frame_bytes: int) -> Iterator[list[Block]]:
+    """Cut a plan into what is exchanged together: one block, or several where the ring takes a frame besides another.
+
+    After damage a batch is exchanged anew as a whole, so it must not be long.
+    """
+    size = _BATCH_BLOCKS if host.conversation.ring_bytes >= frame_bytes * _ESCAPES else 1
+    while batch := list(itertools.islice(blocks, size)):
+        yield batch
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -97,6 +97,10 @@ class RemoteError(BoardError):
         self.code = code
 
 
+class VerifyError(BoardError):
+    """A copy that was to be verified is not what it should be: it and the board's memory differ (docs/copies.md)."""
+
+
 class ProtocolError(BoardError):
     """The peer sent something that the protocol does not allow. `section` is that of docs/protocol.md."""
 

@@ -7,7 +7,7 @@ stock board dies of one that is too large.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from microrpc.chunking import UNLIMITED
@@ -27,6 +27,7 @@ from microrpc.conversation import Operation
 from microrpc.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.endpoint import request_label
 from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
+from microrpc.stats import Counters
 
 if TYPE_CHECKING:
     from microrpc.linked import LinkedConversation
@@ -50,6 +51,7 @@ class Exchanger(Protocol):
     epoch: int
     reply_epoch: int
     repeats: int
+    counters: Counters
 
     @property
     def linked(self) -> LinkedConversation | None:
@@ -66,6 +68,14 @@ class Exchanger(Protocol):
         self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
     ) -> Operation[Reply]:
         """Send a request and give its reply."""
+
+    ring_bytes: int
+    """What the board's ring takes besides the request that is being read; 0 where nobody knows."""
+
+    def exchange_batch(
+        self, requests: Sequence[Request], *, timeout_s: float, epoch: int | None
+    ) -> Operation[list[Reply]]:
+        """Send requests that may be repeated, several at once where the ring takes them; give their replies."""
 
 
 class Host:
@@ -113,6 +123,14 @@ class Host:
         if isinstance(reply, RemoteException):
             raise RemoteError(reply.message, function=function, code=request_label(request))
         return reply
+
+    def request_batch(self, requests: Sequence[Request], *, epoch: int | None) -> Operation[list[Reply]]:
+        """Send requests that may be repeated and that the board can take; give their replies. Raises as `request`."""
+        replies = yield from self.conversation.exchange_batch(requests, timeout_s=self.call_s, epoch=epoch)
+        for request, reply in zip(requests, replies, strict=True):
+            if isinstance(reply, RemoteException):
+                raise RemoteError(reply.message, code=request_label(request))
+        return replies
 
     def syscall(
         self, code: PacketCode, *args: Value, repeatable: bool = False, epoch: int | None = None

@@ -53,7 +53,7 @@ _FEW_LOSSES = 0.1  # one, long ago
 
 _FIRST_ROUND_TRIP_S = 0.05  # before anything was measured
 _LEAST_PATIENCE_S = 0.02
-_MOST_PATIENCE_S = 2.0
+_MOST_PATIENCE_S = 1.0
 _MOST_BACK_OFFS = 8
 
 
@@ -172,11 +172,14 @@ class LinkDevice:
         if not self.is_active or self.has_complained:
             return None
         self.has_complained = True
+        return self._nak()
+
+    def _nak(self) -> bytes:
         return encode_link_message(self.session_id, MessageType.LINK_NAK, self.base)
 
-    def _execute_packet(self, seq: int, ahead: int, body: bytes) -> bytes | None:
+    def _execute_packet(self, seq: int, ahead: int, body: bytes) -> bytes:
         if ahead:
-            return self.on_damage()
+            return self._nak()
         # Noted before it runs: whatever happens meanwhile, it must not run twice.
         self._mark(0)
         self.last_seq, self.last_reply = seq, b""
@@ -201,7 +204,7 @@ class LinkDevice:
 
 
 _REQUEST_KINDS = frozenset(RequestKind)
-_REPLY_KINDS = frozenset(ReplyKind)
+_REPLY_KINDS = frozenset(bytes((kind,)) for kind in ReplyKind)
 
 
 def unpack_write(body: bytes) -> tuple[int, memoryview]:
@@ -241,6 +244,8 @@ class LinkRequest:
     data: memoryview | None = None
     size_bytes: int = 0
     expected_at: float = 0.0
+    first_expected_at: float = 0.0
+    was_late: bool = False
     first_order: int = 0
     order: int = 0
     transmissions: int = 0
@@ -355,13 +360,16 @@ class LinkHost:
         self._sent_by = max(self._sent_by, now) + len(request.frame) * self._byte_s
         self._answered_by = max(self._answered_by, self._sent_by) + request.reply_bytes * self._byte_s
         request.expected_at = self._answered_by
+        request.first_expected_at = request.first_expected_at or self._answered_by
         self.frames.append(request.frame)
 
     def _start_timer(self, now: float) -> None:
         """Wait for the one that was sent longest ago; whatever arrives starts this anew."""
         if self._unanswered:
             oldest = self._oldest()
-            self._timeout_at = max(now, oldest.expected_at) + self._round_trip(oldest).patience_s
+            # Where the line carried more than was expected, it may be on its way only from now on.
+            latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
+            self._timeout_at = latest + self._round_trip(oldest).patience_s
 
     def _oldest(self) -> LinkRequest:
         return min(self._unanswered.values(), key=lambda request: request.order)
@@ -386,15 +394,16 @@ class LinkHost:
             self._repeat_oldest(now)
             return None
         request = self._unanswered.get(message.seq)
-        if request is None or not message.content or message.content[0] not in _REPLY_KINDS:
+        is_reply = message.type is MessageType.LINK_REPLY and message.content[:1] in _REPLY_KINDS
+        if request is None or not is_reply:
             return None
         del self._unanswered[message.seq]
         if not self._unanswered:
             self._sent_by = self._answered_by = -math.inf
         self.noise.note_success(len(request.frame) + request.reply_bytes)
-        if request.transmissions == 1:  # else nobody knows which of them was answered
+        if request.transmissions == 1 or request.was_late:  # else it was lost, and this is the time of another
             round_trip = self._packets if request.kind is RequestKind.PACKET else self._copies
-            round_trip.measure(max(now - request.expected_at, 0.0))
+            round_trip.measure(max(now - request.first_expected_at, 0.0))
         # The line keeps the order: what was sent before this request and is unanswered is lost.
         # Where it was sent more than once, it may be the first one that was answered.
         for lost in [other for other in self._unanswered.values() if other.order < request.first_order]:
@@ -406,9 +415,9 @@ class LinkHost:
     def on_damage(self, now: float) -> None:
         """Take note of a damaged frame, or of bytes outside of one, from the device: it was a reply, most likely.
 
-        Until a good frame comes, what follows is taken for the rest of it.
+        Until a good message comes, what follows is taken for the rest of it.
         """
-        if not self._is_damaged:
+        if self._unanswered and not self._is_damaged:
             self._is_damaged = True
             self._repeat_oldest(now)
 
@@ -417,6 +426,7 @@ class LinkHost:
         if self.deadline <= now:
             oldest = self._oldest()
             self._round_trip(oldest).back_off()
+            oldest.was_late = True
             self._retransmit(oldest, now)
             self._start_timer(now)
 
@@ -426,6 +436,8 @@ class LinkHost:
             self._start_timer(now)
 
     def _repeat_lost(self, request: LinkRequest, now: float) -> None:
+        if any(frame is request.frame for frame in self.frames):
+            return  # it was not lost: it still waits to be sent
         self.noise.note_loss(len(request.frame) + request.reply_bytes)
         self._retransmit(request, now)
 
@@ -447,10 +459,10 @@ class RoundTrip:
     def patience_s(self) -> float:
         """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
         patience_s = self.smoothed_s + max(4 * self.deviation_s, _LEAST_PATIENCE_S)
-        return max(min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S), patience_s)
+        return min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S)
 
     def measure(self, sample_s: float) -> None:
-        """Take note of a request that was sent once and answered."""
+        """Take note of how long an answer took."""
         self.back_offs = 0
         if self.is_measured:
             self.deviation_s += (abs(self.smoothed_s - sample_s) - self.deviation_s) / 4
@@ -460,7 +472,7 @@ class RoundTrip:
             self.smoothed_s, self.deviation_s = sample_s, sample_s / 2
 
     def back_off(self) -> None:
-        """Wait for twice as long, until another request is answered at once."""
+        """Wait for twice as long, until something is measured."""
         self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
 
 

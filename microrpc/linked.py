@@ -9,25 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microrpc.codec import PacketCode, Reply, Request, Return, Shutdown, Syscall, decode_packet, encode_packet
-from microrpc.conversation import AT_ONCE, MAX_ATTEMPTS, Conversation, Operation
+from microrpc.conversation import AT_ONCE, MAX_ATTEMPTS, Operation
 from microrpc.endpoint import request_label
 from microrpc.errors import DamagedReplyError, HandshakeTimeoutError, OutcomeUnknownError, ProtocolError
 from microrpc.link import LINK_FUNCTION, LinkHost, LinkParameters, LinkReply, Noise, ReplyKind
+from microrpc.pipelining import PipelinedConversation
 from microrpc.session import Timeouts
 
 _PACKET_NBYTES = 8
+_LIMIT_OVERHEAD_BYTES = 11  # packet_nbytes and the session header; a LINK_REQUEST has one byte less
+_FRAME_START = b"\xff\xfd"
 
 
-class LinkedConversation(Conversation):
-    """A `Conversation` that asks the board once per boot whether it knows the link, and uses it if it does.
+class LinkedConversation(PipelinedConversation):
+    """A conversation that asks the board once per boot whether it knows the link, and uses it if it does.
 
     byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows.
     """
 
     def __init__(
-        self, *, seed: int, timeouts: Timeouts, on_log: Callable[[str], None] = lambda text: None, byte_s: float = 0.0
+        self,
+        *,
+        seed: int,
+        timeouts: Timeouts,
+        on_log: Callable[[str], None] = lambda text: None,
+        ring_bytes: int = 0,
+        byte_s: float = 0.0,
     ) -> None:
-        super().__init__(seed=seed, timeouts=timeouts, on_log=on_log)
+        super().__init__(seed=seed, timeouts=timeouts, on_log=on_log, ring_bytes=ring_bytes)
         self._byte_s = byte_s
         self._link: LinkHost | None = None
         self._noise = Noise()
@@ -61,7 +70,7 @@ class LinkedConversation(Conversation):
 
     def write_by(self, deadline: float, now: float) -> float:
         """Until when the port may take the output: what the link waits for is only a repetition."""
-        return super().write_by(deadline if self._link is None else max(deadline, self._give_up_at), now)
+        return super().write_by(self._give_up_at if self._give_up_at > max(deadline, now) else deadline, now)
 
     # --- coming to a link ------------------------------------------------------------------------
 
@@ -95,6 +104,15 @@ class LinkedConversation(Conversation):
             self._link = LinkHost(self.session_id, self._parameters, byte_s=self._byte_s, noise=self._noise)
         self.linked = self if self._link is not None else None
 
+    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+        """See `Conversation`; the link ends with its session."""
+        super().on_port_reopened(on_session)
+        self._drop_link()
+
+    def _start_session(self, now: float) -> Operation[None]:
+        self._drop_link()
+        return super()._start_session(now)
+
     def _on_established(self) -> None:
         super()._on_established()
         self._drop_link()
@@ -104,6 +122,8 @@ class LinkedConversation(Conversation):
         self._drop_link()
 
     def _drop_link(self) -> None:
+        if self._link is not None:
+            self.counters.retransmissions += self._link.retransmissions
         self._link = self.linked = None
         self._replies.clear()
 
@@ -119,6 +139,7 @@ class LinkedConversation(Conversation):
             replies, _ = yield from self.await_link(label, deadline, timeout_s, epoch)
             for reply in replies:
                 if reply.seq == seq:
+                    self.counters.note_answer(deadline - timeout_s)
                     return self._decode(reply, label)
 
     def await_link(
@@ -138,8 +159,12 @@ class LinkedConversation(Conversation):
         self.link.on_time(now)
         if not self.link.unanswered:
             self._doubt = self._damage
-        self._answered = True
+        self._answered = self._answered or bool(replies)
         return replies, now
+
+    def distrust(self, error: ProtocolError) -> None:
+        """Begin the next request with a new session: the board answered what it must not."""
+        self._doubt = f"an answer that is none ({error})"
 
     def _decode(self, reply: LinkReply, label: str) -> Reply:
         if reply.kind is ReplyKind.FORGOTTEN:
@@ -153,11 +178,24 @@ class LinkedConversation(Conversation):
             if isinstance(packet, Request | Shutdown):
                 raise ProtocolError("3", f"{label} was answered with a request")
         except ProtocolError as error:
-            self._doubt = f"an answer that is none ({error})"
+            self.distrust(error)
             raise
         return packet
 
     # --- what comes ----------------------------------------------------------------------------
+
+    def _receive(self, data: bytes, now: float) -> Reply | None:
+        if self._link is None or not data:
+            return super()._receive(data, now)
+        # Frame by frame, so that the link learns of bytes outside of any in their place among the others.
+        reply: Reply | None = None
+        start = 0
+        while start < len(data):
+            end = data.find(_FRAME_START, start + 1)
+            end = end if end >= 0 else len(data)
+            reply = super()._receive(data[start:end], now) or reply
+            start = end
+        return reply
 
     def _on_link_message(self, payload: bytes, now: float) -> None:
         if self._link is not None:
@@ -177,6 +215,3 @@ class LinkedConversation(Conversation):
         else:
             self._skipped_bytes = self._decoder.bytes_skipped
             self._link.on_damage(now)
-
-
-_LIMIT_OVERHEAD_BYTES = 11

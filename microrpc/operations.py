@@ -39,6 +39,8 @@ from microrpc.errors import (
 )
 from microrpc.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Owned, Timing, describe
 from microrpc.host import MODULE_GET_FUNCTION, Exchanger, Host, Progress
+from microrpc.stats import Stats
+from microrpc.verifying import Verifier
 
 TIME_EVALUATOR_FUNCTION = "runtime.RPCTimeEvaluator"
 
@@ -49,6 +51,10 @@ class PumpedConversation(Exchanger, Protocol):
     @property
     def session_id(self) -> int:
         """The id of the session, 0 without one."""
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far."""
 
     def take_output(self) -> bytes:
         """Give the bytes that are to be sent now."""
@@ -62,6 +68,9 @@ class PumpedConversation(Exchanger, Protocol):
     def close(self, shutdown: bool) -> Operation[None]:
         """End."""
 
+    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+        """Begin anew over a port that was opened again; `on_session` is told whether the board lost its memory."""
+
 
 class Client(Keeper, Protocol):
     """What the operations need of the client that hands their results out."""
@@ -69,6 +78,7 @@ class Client(Keeper, Protocol):
     name: str
 
 
+T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=AnyFunction[Any])
 ModuleT = TypeVar("ModuleT", bound=AnyModule[Any])
 ArrayT = TypeVar("ArrayT", bound=AnyArray[Any])
@@ -98,6 +108,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Why nothing can be asked any more; empty while it can."""
         self._client = client
         self._host = Host(conversation, call_s=call_s)
+        self._verifier = Verifier(self._host)
         self._make_function, self._make_module, self._make_array = function, module, array
         self._system_library: ModuleT | None = None
         self._get_function: FunctionT | None = None
@@ -105,6 +116,19 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def closed_error(self) -> ClosedError:
         """Give the error for a request after the end."""
         return ClosedError(f"the connection to {self._client.name} is closed ({self.closed}); connect again")
+
+    def resume(self, operation: Operation[T], on_session: Callable[[bool], None]) -> Operation[T]:
+        """Give `operation` with a new session before it, for a port that went away and is open again.
+
+        So the operation knows from its first step whether the handles that it uses are gone.
+        """
+        self.closed = ""
+        self.conversation.on_port_reopened(on_session)
+        return self._after_session(operation)
+
+    def _after_session(self, operation: Operation[T]) -> Operation[T]:
+        yield from self.conversation.begin(None)
+        return (yield from operation)
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -183,11 +207,13 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     # --- memory --------------------------------------------------------------------------------
 
-    def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None) -> Operation[ArrayT]:
+    def array(
+        self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False
+    ) -> Operation[ArrayT]:
         """Allocate an array on the board and copy `data` into it."""
         source = np.asarray(data)
         array = yield from self.empty(source.shape, source.dtype)
-        yield from self.write(array.pack(source), array, on_progress=on_progress)
+        yield from self.write(array.pack(source), array, on_progress=on_progress, verify=verify)
         return array
 
     def empty(
@@ -206,15 +232,31 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         args = (self._to_value(source), self._to_value(target), OpaqueHandle(0))
         yield from self.syscall(PacketCode.COPY_AMONG_REMOTE, *args, epoch=source.epoch)
 
-    def write(self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None) -> Operation[None]:
-        """Copy bytes into an array."""
+    def write(
+        self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None, verify: bool
+    ) -> Operation[None]:
+        """Copy bytes into an array, and where `verify` is set compare what is in it then."""
         yield from self.collect()
-        yield from copy_to(self._host, data, array.tensor, epoch=array.epoch, on_progress=on_progress)
+        tensor = array.tensor
+        begun_at = yield from self.conversation.begin(array.epoch)
+        yield from copy_to(self._host, data, tensor, epoch=array.epoch, on_progress=on_progress)
+        if data:
+            self.conversation.counters.note_copy_to(len(data), begun_at)
+        if verify:
+            yield from self._verifier.check_written(data, tensor, array.epoch)
 
-    def read(self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None) -> Operation[None]:
-        """Copy bytes out of an array."""
+    def read(
+        self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None, verify: bool
+    ) -> Operation[None]:
+        """Copy bytes out of an array, and where `verify` is set compare what is in it."""
         yield from self.collect()
-        yield from copy_from(self._host, array.tensor, into, epoch=array.epoch, on_progress=on_progress)
+        tensor = array.tensor
+        begun_at = yield from self.conversation.begin(array.epoch)
+        yield from copy_from(self._host, tensor, into, epoch=array.epoch, on_progress=on_progress)
+        if into:
+            self.conversation.counters.note_copy_from(len(into), begun_at)
+        if verify:
+            yield from self._verifier.check_read(into, tensor, array.epoch)
 
     # --- the rest ------------------------------------------------------------------------------
 

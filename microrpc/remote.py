@@ -59,22 +59,24 @@ class RemoteArray(RemoteHandle, AnyArray["Board"]):
     `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
     """
 
-    def numpy(self, *, on_progress: Progress | None = None) -> npt.NDArray[Any]:
+    def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
         """Copy it back: an array of the same shape, with one more dimension where `dtype` has lanes.
 
-        bfloat16 comes as its raw bits, uint16. `on_progress` is called with (bytes done, bytes in all). Raises as a
-        call does.
+        bfloat16 comes as its raw bits, uint16. `on_progress` is called with (bytes done, bytes in all).
+        `verify` compares what came with what is in the array, and raises VerifyError (docs/copies.md). Raises else as
+        a call does.
         """
         result = self.make_room()
-        self.board.read_bytes(self, as_bytes(result), on_progress=on_progress)
+        self.board.read_bytes(self, as_bytes(result), on_progress=on_progress, verify=verify)
         return result
 
-    def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None) -> None:
+    def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
         """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
 
-        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        `verify` compares what is in it then with `data`, and raises VerifyError (docs/copies.md). Raises CopyRangeError
+        where shape or dtype differ, else as a call does.
         """
-        self.board.write_bytes(self.pack(data), self, on_progress=on_progress)
+        self.board.write_bytes(self.pack(data), self, on_progress=on_progress, verify=verify)
 
     def copy_to(self, target: RemoteArray) -> None:
         """Copy it into another array of this board, on the board."""

@@ -11,28 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from microrpc.boards import BoardKind, BoardProfile, profile
-from microrpc.conversation import Conversation
 from microrpc.errors import PortError
 from microrpc.finding import find_port
 from microrpc.linked import LinkedConversation
+from microrpc.pipelining import PipelinedConversation
 from microrpc.session import Timeouts
+from microrpc.stats import BITS_PER_BYTE
 
 log = logging.getLogger("microrpc.board")
 
 DEFAULT_PROFILE = "loopback"
 SIMULATOR_SCHEME = "sim://"
 STREAM_SCHEME = "tcp://"
-_BITS_PER_BYTE = 10  # 8N1
+SHARED_SCHEME = "unix://"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A port with what is known about the board behind it; `baud` in bits a second."""
+    """A port with what is known about the board behind it; `baud` in bits a second.
+
+    `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named.
+    """
 
     port: str
     profile: BoardProfile
     baud: int
     timeouts: Timeouts
+    ring_bytes: int = 0
 
     @property
     def is_simulated(self) -> bool:
@@ -40,8 +45,13 @@ class Target:
         return self.port.startswith(SIMULATOR_SCHEME)
 
     @property
-    def stream_address(self) -> tuple[str, int] | None:
-        """Host and port of an RPC server without frames (tcp://), None for every other port. Raises PortError."""
+    def stream_address(self) -> tuple[str, int] | str | None:
+        """Where an RPC server without frames is, None for every other port. Raises PortError.
+
+        Host and port (tcp://), or the path of the Unix socket of a board that is shared (unix://).
+        """
+        if self.port.startswith(SHARED_SCHEME):
+            return self.port.removeprefix(SHARED_SCHEME)
         if not self.port.startswith(STREAM_SCHEME):
             return None
         host, _, number = self.port.removeprefix(STREAM_SCHEME).rpartition(":")
@@ -64,7 +74,9 @@ def find_target(
         if board is None:
             raise PortError("", "no port and no board is given: name a port (`microrpc ports`), or the board to find")
         port = _port_of(chosen)
-    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts)
+    is_known = bool(board or name)  # the generic profile tells nothing of a real board's ring
+    ring_bytes = chosen.receive_ring_bytes if is_known else 0
+    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
 
 
 def _port_of(board: BoardProfile) -> str:
@@ -103,15 +115,22 @@ def framed_conversation(
     seed: int | None = None,
     link: bool = True,
     baud: int | None = None,
-) -> Conversation:
+    ring_bytes: int = 0,
+) -> PipelinedConversation:
     """Make a conversation with the board on the port `name`, whose log goes where `board_log` says.
 
     seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
     knows it (docs/link.md). baud: of the line, in bits a second, None where it has none that one could wait for.
+    ring_bytes: of the ring in front of a stock board's receive buffer, where that is known.
     """
     nonces = secrets.randbits(64) if seed is None else seed
     pass_log = board_log(name, on_log)
-    if not link:
-        return Conversation(seed=nonces, timeouts=timeouts, on_log=pass_log)
-    byte_s = _BITS_PER_BYTE / baud if baud else 0.0
-    return LinkedConversation(seed=nonces, timeouts=timeouts, on_log=pass_log, byte_s=byte_s)
+    if link:
+        byte_s = BITS_PER_BYTE / baud if baud else 0.0
+        conversation: PipelinedConversation = LinkedConversation(
+            seed=nonces, timeouts=timeouts, on_log=pass_log, ring_bytes=ring_bytes, byte_s=byte_s
+        )
+    else:
+        conversation = PipelinedConversation(seed=nonces, timeouts=timeouts, on_log=pass_log, ring_bytes=ring_bytes)
+    conversation.counters.baud = baud
+    return conversation

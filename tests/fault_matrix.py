@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from firmware_sim.device import Device
+from firmware_sim.device import Device, Firmware
 from microrpc.client import Board
 from microrpc.errors import (
     BoardResetError,
@@ -42,7 +42,7 @@ HOST_SEED, DEVICE_SEED = 11, 7
 DATA = np.frombuffer((b"\xff\xfd\xff\xfe\xff\xff\xfd\xfe" + bytes(range(0, 256, 5))) * 5, np.uint8)[:230]
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "fault_matrix.md"
 BEGIN, END = "<!-- the table: python tests/fault_matrix.py --write -->", "<!-- end of the table -->"
-FIRMWARES = ("robust", "stock")
+FIRMWARES = ("robust", "stock", "linked")
 DIRECTIONS = ("to-board", "to-host")
 
 REPORTS = (CallTimeoutError, DamagedReplyError, BoardResetError, StaleHandleError)
@@ -111,7 +111,8 @@ class Line:
     def __init__(self, firmware: str, fault: Fault | None = None) -> None:
         self.fault = fault
         self.device = Device(
-            firmware=firmware,  # type: ignore[arg-type]
+            firmware=Firmware.STOCK if firmware == "stock" else Firmware.ROBUST,
+            link=firmware == "linked",
             packet_size_bytes=PACKET_SIZE_BYTES,
             heap_bytes=HEAP_BYTES,
             seed=DEVICE_SEED,
@@ -239,11 +240,14 @@ def _run(fault: Fault, is_traced: bool) -> Outcome:
     if error is None:
         absorbed = line.passed["to-board"] == said["to-board"]
         outcome = Outcome.ABSORBED if absorbed else Outcome.RECOVERED
-        if line.device.memory.used_bytes and fault.position < free_begins[fault.direction]:
+        is_free_in_doubt = fault.position >= free_begins[fault.direction] and not is_repaired(fault)
+        if line.device.memory.used_bytes and not is_free_in_doubt:
             raise MatrixError(fault, f"{line.device.memory.used_bytes} bytes stay allocated")
         error = _attempt(program.count)
     else:
         outcome = Outcome.REPORTED
+        if is_repaired(fault):
+            raise MatrixError(fault, f"the link let {error!r} reach the program")
         if isinstance(error, REPORTS):
             error = _attempt(program.converse)
         elif not isinstance(error, HandshakeTimeoutError):
@@ -259,6 +263,11 @@ def _run(fault: Fault, is_traced: bool) -> Outcome:
     if is_traced:
         print(f"{fault}: {outcome}")
     return outcome
+
+
+def is_repaired(fault: Fault) -> bool:
+    """Tell whether the program must see nothing of a fault: over the link, of damage (docs/link.md 5)."""
+    return fault.firmware == "linked" and fault.kind is not Kind.CUT
 
 
 def _attempt(step: Callable[[], None]) -> MicroRpcError | None:

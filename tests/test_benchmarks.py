@@ -1,11 +1,23 @@
 """`python -m benchmarks` runs and prints every row; how fast anything is, is not asserted."""
 
+import contextlib
+import json
 import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
+
+from benchmarks import noise
+from benchmarks.ceilings import over_the_link, stop_and_wait
+from benchmarks.modes import MODES
+from benchmarks.noise import QUICK, Outcome, Size
+from benchmarks.peers import compare
+from benchmarks.peers.environment import PACKAGES, MissingError, Package, prepare
+from microrpc.remote import RemoteArray
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZES = (16, 64, 256, 2048, 8192)
@@ -15,47 +27,237 @@ CODEC = [
     for content in ("random", "all 0xFF", "zeros")
     for size in SIZES
 ]
-CALLS = {
-    "ping-pong, 1 B, reader sleeps": "us",
-    "ping-pong, 1 B, reader spins": "us",
-    "empty call": "us",
-    "call / ping-pong, reader sleeps": "times",
-    "call / ping-pong, reader spins": "times",
-}
+CALLS = {"ping-pong, 1 B, reader sleeps": "us", "ping-pong, 1 B, reader spins": "us"}
+for mode in MODES:
+    CALLS |= {f"empty call, {mode}": "us"}
+    CALLS |= {f"call / ping-pong, {mode}, reader {does}": "times" for does in ("sleeps", "spins")}
 COPIES = [f"copy 256 KiB {way} the board, {size} KiB packets" for way in ("to", "from") for size in (2, 8)]
-VIRTUAL_TIME = [f"a minute of line{case}" for case in ("", ", FTDI adapter", ", stock firmware")]
-UNITS = {
+VIRTUAL = [f"a minute of line{what}" for what in ("", ", FTDI adapter", ", stock firmware")]
+TIMED = {
     **dict.fromkeys(CODEC, "MB/s"),
     **CALLS,
     **dict.fromkeys(COPIES, "MB/s"),
-    **dict.fromkeys(VIRTUAL_TIME, "times"),
+    **dict.fromkeys(VIRTUAL, "times"),
+    "call: 16 B echo, no protocol": "us",
+    **{f"call: microrpc, {mode}": "us" for mode in MODES},
 }
+RANGED = {
+    "8 boards at 115200 baud": "% of line",
+    "raw write": "% of line",
+    **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in MODES for way in ("to", "from")},
+    **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},
+}
+PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
+MISSING = [package.title for package in PACKAGES]
+COUNT = len(TIMED) + len(RANGED) + len(PEER_CODEC) + len(MISSING)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
 
 
 @pytest.fixture(scope="module")
-def output() -> str:
-    command = [sys.executable, "-m", "benchmarks", "--quick"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def results(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Run everything once; give a directory with what was printed and the JSON."""
+    directory = tmp_path_factory.mktemp("benchmarks")
+    paths = ["--json", str(directory / "rows.json"), "--peers-venv", str(directory / "no-peers")]
+    result = run("benchmarks", "--quick", *paths)
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    (directory / "output").write_text(result.stdout)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def output(results: pathlib.Path) -> str:
+    return (results / "output").read_text()
+
+
+@pytest.fixture(scope="module")
+def rows(results: pathlib.Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((results / "rows.json").read_text())["rows"]
+    return found
 
 
 def test_it_says_what_ran_and_prints_one_table(output: str) -> None:
     lines = output.splitlines()
     assert re.search(r"cores; crc: (fastcrc|crcmod)$", lines[0])
     assert lines[1].split() == ["measured", "median", "unit", "spread", "remark"]
-    assert len(lines) == 3 + len(UNITS) + 1
+    assert len(lines) == 3 + COUNT + 1
 
 
-@pytest.mark.parametrize(("name", "unit"), UNITS.items())
-def test_every_row_is_there_with_a_number_and_its_unit(output: str, name: str, unit: str) -> None:
+@pytest.mark.parametrize(("name", "unit"), TIMED.items())
+def test_every_timed_row_is_there_with_a_number_and_its_unit(output: str, name: str, unit: str) -> None:
     rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
     assert len(rows) == 1
     assert re.match(rf"{re.escape(name)} +[\d,]+\.\d+ +{unit} ", rows[0])
     assert re.search(r"(min|p10) [\d,.]+, p90 [\d,.]+", rows[0])
 
 
+@pytest.mark.parametrize(("name", "unit"), RANGED.items())
+def test_every_share_is_there_with_its_range(output: str, name: str, unit: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[\d.]+ +{unit} +least [\d.]+, most [\d.]+ ", rows[0])
+
+
 @pytest.mark.parametrize("name", CODEC)
 def test_codec_rows_give_frames_a_second(output: str, name: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
     assert re.search(r"[\d,]+ frames/s$", row)
+
+
+@pytest.mark.parametrize("title", MISSING)
+def test_a_peer_that_is_not_installed_is_said_to_be_missing(output: str, title: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{title}  "))
+    assert re.search(r" missing +not installed, and --quick installs nothing$", row)
+
+
+def test_the_json_has_every_row_with_what_the_plots_need(rows: list[dict[str, Any]]) -> None:
+    assert len(rows) == COUNT
+    kinds = {row["raw"].get("kind") for row in rows}
+    assert kinds >= {"line-rate", "noise", "peer-call", "latency", "raw"}
+
+
+def test_nothing_is_beyond_its_ceiling(rows: list[dict[str, Any]]) -> None:
+    raws = [row["raw"] for row in rows if row["raw"].get("kind") == "line-rate"]
+    assert raws
+    for raw in raws:
+        assert 0 < max(raw["efficiencies"]) <= raw["ceiling"] + 0.5  # random bytes may have fewer escapes than most
+
+
+def test_the_plots_are_drawn_and_are_the_same_again(results: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the extra bench")
+    program = (
+        "import json, pathlib, sys; from benchmarks.plots import draw;"
+        "draw(json.loads(pathlib.Path(sys.argv[1]).read_text())['rows'], pathlib.Path(sys.argv[2]))"
+    )
+    for directory in ("one", "another"):
+        command = [sys.executable, "-c", program, str(results / "rows.json"), str(tmp_path / directory)]
+        subprocess.run(command, cwd=ROOT, timeout=60, check=True)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["efficiency.svg", "goodput.svg", "latency.svg"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "another" / name).read_bytes()
+
+
+def test_one_section_can_be_chosen() -> None:
+    result = run("benchmarks", "--quick", "virtual-time")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3 + len(VIRTUAL) + 1
+
+
+def test_an_unknown_section_is_refused_with_those_that_there_are() -> None:
+    result = run("benchmarks", "--quick", "codecs")
+    assert result.returncode == 2
+    assert "there is no section codecs; there are codec, calls," in result.stderr
+
+
+# --- the arithmetic ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "direction", "data_bytes", "line_bytes"),
+    [
+        (stop_and_wait, "to", 1985, (1985 + 8 + 3 + 8 + 52 + 1987 / 256, 31)),
+        (stop_and_wait, "from", 1985, (71, 1985 + 8 + 3 + 8 + 4 + 1987 / 256)),
+        (over_the_link, "to", 2030, (2030 + 8 + 18 + 2036 / 256,)),
+        (over_the_link, "from", 2030, (2030 + 8 + 10 + 2036 / 256,)),
+    ],
+)
+def test_a_ceiling_is_what_the_bytes_of_a_block_take(
+    ceiling: Any, direction: str, data_bytes: int, line_bytes: tuple[float, ...]
+) -> None:
+    found = ceiling(2048, direction)
+    assert found.data_bytes == data_bytes
+    assert found.line_bytes == pytest.approx(line_bytes)
+    assert found.percent == pytest.approx(100 * data_bytes / sum(line_bytes))
+
+
+# --- the judge of the noise is judged ---------------------------------------------------------------
+
+SHORT = Size(copy_bytes=32768, calls=20, limit_s=100)
+
+
+def test_a_clean_line_loses_nothing() -> None:
+    outcome = noise.replay("robust", "clean line", 1, SHORT)
+    assert (outcome.pieces, outcome.calls, outcome.copied_bytes) == (2, 20, 32768)
+    assert (outcome.lost, outcome.duplicated, outcome.wrong, outcome.resets, outcome.struck) == (0, 0, 0, 0, 0)
+    assert outcome.goodput > 0.8 * 921600 / 10 / 2
+
+
+def test_the_same_seed_gives_the_same_outcome() -> None:
+    outcome = noise.replay("robust", "bit errors 1e-5", 3, QUICK)
+    assert outcome.struck > 0
+    assert outcome == noise.replay("robust", "bit errors 1e-5", 3, QUICK)
+
+
+@pytest.mark.parametrize("name", noise.NOISES)
+def test_the_link_loses_nothing(name: str) -> None:
+    outcome = noise.replay("link", name, 0, QUICK)
+    assert (outcome.pieces, outcome.calls) == (2, 50)
+    assert (outcome.lost, outcome.duplicated, outcome.wrong, outcome.resets) == (0, 0, 0, 0)
+
+
+def test_noise_loses_requests_and_the_program_hears_of_it() -> None:
+    outcome = noise.replay("stock", "bit errors 1e-4", 0, QUICK)
+    assert outcome.lost > 0
+    assert outcome.resets > 0
+    assert (outcome.duplicated, outcome.wrong) == (0, 0)
+
+
+def test_wrong_data_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RemoteArray, "numpy", lambda array: np.zeros(array.shape, np.uint8))
+    assert noise.replay("robust", "clean line", 0, SHORT).wrong == 2
+
+
+def test_a_wrong_value_and_a_second_execution_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(program: Any) -> int:
+        program._executions += 2
+        return int(program._executions)
+
+    monkeypatch.setattr(noise._Program, "count", count)
+    outcome = noise.replay("robust", "clean line", 0, SHORT)
+    assert (outcome.duplicated, outcome.wrong) == (20, 20)
+
+
+def test_outcomes_add_up() -> None:
+    assert Outcome(lost=1, copied_bytes=10, copying_s=2.0) + Outcome(lost=2, copied_bytes=20, copying_s=4.0) == Outcome(
+        lost=3, copied_bytes=30, copying_s=6.0
+    )
+
+
+# --- peers that do not behave ------------------------------------------------------------------------
+
+
+def contender(program: str) -> compare._Contender:
+    command = (sys.executable, "-c", program)
+    return compare._Contender("a peer", "a", command, lambda: contextlib.nullcontext("/dev/null"))
+
+
+def test_a_peer_that_hangs_is_ended_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_CALLS_S", 0.3)
+    monkeypatch.setattr(compare, "_DEADLINE_S", 0.3)
+    hangs = contender("import time; time.sleep(60)")
+    (row,) = compare._call_rows([hangs], rounds=1, blocks=1)
+    assert row[:2] == ("call: a peer", "failed")
+    assert row.remark.startswith("hangs: ended after")
+    with pytest.raises(compare._FailedError, match="hangs"):
+        hangs.run("codec")
+
+
+def test_a_peer_that_fails_is_reported_with_its_last_words() -> None:
+    fails = contender("raise ValueError('no such port')")
+    (row,) = compare._call_rows([fails], rounds=1, blocks=1)
+    assert (row.value, row.remark) == ("failed", "failed: ValueError: no such port")
+    with pytest.raises(compare._FailedError, match=r"^failed: ValueError: no such port$"):
+        fails.run("codec")
+
+
+def test_a_peer_that_cannot_be_installed_is_missing_with_the_reason(tmp_path: pathlib.Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho 'ERROR: no such package' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(MissingError, match=r"^cannot be installed: no such package$"):
+        prepare(Package("none", "None", "none", ("none",)), tmp_path, may_install=True)

@@ -16,15 +16,16 @@ SIMULATOR = ROOT / "firmware_sim"
 # A module may import those on its own line and on the lines above. A new module fails a test until it is placed here.
 LAYERS = [
     ["errors"],
-    ["datatypes", "memory"],
+    ["datatypes", "memory", "stats"],
     ["framing", "session", "values", "codec"],
     ["chunking", "endpoint", "server", "serving", "boards", "profile_schema", "link"],
-    ["conversation", "linked", "stream", "host", "copying", "channel", "handles"],
+    ["conversation", "pipelining", "linked", "stream", "host", "copying", "verifying", "channel", "handles"],
     ["operations", "trace"],
     ["remote", "client"],
-    ["finding", "resets"],
+    ["finding", "resets", "reconnecting"],
     ["target"],
     ["opening", "aio"],
+    ["share_memory", "share_session", "share"],
     ["__init__"],
     ["cli"],
 ]
@@ -49,7 +50,10 @@ CORE = [
     "operations",
     "link",
     "linked",
+    "pipelining",
     "copying",
+    "verifying",
+    "stats",
 ]
 NOT_IN_THE_CORE = {
     *("time", "datetime", "os", "pathlib", "subprocess", "signal"),

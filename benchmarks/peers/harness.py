@@ -1,7 +1,7 @@
 """The command line that all peers have. Each command prints one line of JSON, `serve` the path of its pty.
 
 SCRIPT serve                      the device's side, until the standard input ends
-SCRIPT call PATH COUNT SECONDS    round trips of add(2, 3), or of an echo; after SECONDS no more are begun
+SCRIPT call PATH                  round trips of add(2, 3), or of an echo: a block for each line of its input
 SCRIPT copy PATH VARIANT BYTES    random bytes to the device
 SCRIPT codec                      frames of random payload to bytes and back
 """
@@ -18,14 +18,13 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.processes import exit_with_stdin
 
 CODEC_BYTES = (64, 256, 2048)
 _CODEC_TOTAL_BYTES = 128 * 1024
 _CODEC_REPEATS = 7
-_WARM_UP = 20
+_LONGEST_BLOCK_NS = 100_000_000
 
 Call = Callable[[], object]
 Copy = Callable[[bytes], object]
@@ -55,12 +54,12 @@ def main(peer: Peer) -> None:
     match sys.argv[1:]:
         case ["serve"] if peer.serve:
             _serve(peer.serve)
-        case ["call", path, count, seconds] if peer.call:
-            _print(_time_calls(peer.call, path, int(count), float(seconds)))
+        case ["call", path] if peer.call:
+            _time_calls(peer.call, path)
         case ["copy", path, variant, size_bytes]:
-            _print(_time_copy(peer.copies[variant], path, int(size_bytes)))
+            _print({"seconds": _time_copy(peer.copies[variant], path, int(size_bytes))})
         case ["codec"] if peer.codec:
-            _print(_time_codec(peer.codec))
+            _print({"rates": _time_codec(peer.codec)})
         case _:
             raise SystemExit(__doc__)
 
@@ -90,7 +89,7 @@ def opened(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: object) -> None:
     print(json.dumps(result), flush=True)
 
 
@@ -102,33 +101,33 @@ def _serve(serve: Callable[[int], None]) -> None:
     serve(board_fd)
 
 
-def _time_calls(
-    connect: Callable[[str], AbstractContextManager[Call]], path: str, count: int, seconds: float
-) -> dict[str, Any]:
-    clock = time.perf_counter_ns
-    times = []
+def _time_calls(connect: Callable[[str], AbstractContextManager[Call]], path: str) -> None:
     with connect(path) as call:
-        for _ in range(min(_WARM_UP, count)):
-            call()
-        end = clock() + seconds * 1e9
-        while len(times) < count and clock() < end:
-            start = clock()
-            call()
-            times.append((clock() - start) / 1000)
-    return {"times_us": times}
+        for line in sys.stdin:
+            _print(_time_block(call, int(line)))
 
 
-def _time_copy(
-    connect: Callable[[str], AbstractContextManager[Copy]], path: str, size_bytes: int
-) -> dict[str, Any]:
+def _time_block(call: Call, count: int) -> list[float]:
+    """Give the times in us; slow calls are fewer than `count`."""
+    clock = time.perf_counter_ns
+    times: list[float] = []
+    end = clock() + _LONGEST_BLOCK_NS
+    while len(times) < count and clock() < end:
+        start = clock()
+        call()
+        times.append((clock() - start) / 1000)
+    return times
+
+
+def _time_copy(connect: Callable[[str], AbstractContextManager[Copy]], path: str, size_bytes: int) -> float:
     data = random.Random(4).randbytes(size_bytes)
     with connect(path) as copy:
         start = time.perf_counter()
         copy(data)
-        return {"seconds": time.perf_counter() - start}
+        return time.perf_counter() - start
 
 
-def _time_codec(codec: Codec) -> dict[str, Any]:
+def _time_codec(codec: Codec) -> dict[str, list[float]]:
     """Give MB/s by the size of the payload: [encode, decode]."""
     rng = random.Random(5)
     rates = {}
@@ -151,4 +150,4 @@ def _time_codec(codec: Codec) -> dict[str, Any]:
             decode_s.append(end - middle)
         total_mb = len(payloads) * size_bytes / 1e6
         rates[str(size_bytes)] = [total_mb / statistics.median(encode_s), total_mb / statistics.median(decode_s)]
-    return {"rates": rates}
+    return rates

@@ -67,9 +67,7 @@ def _answer(request: bytes) -> bytes:
             )
         case _:
             upload = image_management.ImageUploadWriteRequest.loads(request)
-            made = image_management.ImageUploadWriteResponse(
-                off=upload.off + len(upload.data), sequence=head.sequence
-            )
+            made = image_management.ImageUploadWriteResponse(off=upload.off + len(upload.data), sequence=head.sequence)
     return bytes(made)
 
 

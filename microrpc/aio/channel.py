@@ -14,6 +14,7 @@ from microrpc.channel import (
     FdChannel,
     SerialChannel,
     open_serial,
+    open_unix,
     socket_address,
     tcp_channel,
     tcp_errors,
@@ -223,6 +224,12 @@ async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:
         async with asyncio.timeout(timeout_s):
             connection = await _connect(host, port)
         return AsyncFdChannel(tcp_channel(name, connection))
+
+
+async def open_stream(address: tuple[str, int] | str, timeout_s: float) -> AsyncFdChannel:
+    """Connect to host and port over TCP, or to the Unix socket with that path."""
+    # A Unix socket is connected at once, or not: where its queue is full, this says so and does not hold up the loop.
+    return AsyncFdChannel(open_unix(address, 0)) if isinstance(address, str) else await open_tcp(*address, timeout_s)
 
 
 async def _connect(host: str, port: int) -> socket.socket:

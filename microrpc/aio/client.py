@@ -20,6 +20,7 @@ from microrpc.handles import Timing, describe
 from microrpc.host import Progress
 from microrpc.link import LinkParameters
 from microrpc.operations import BoardOperations, PumpedConversation
+from microrpc.stats import Stats
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class AsyncBoard:
 
     It belongs to the event loop that it was made in, and raises RequestError in any other. Tasks take turns, in the
     order in which they asked. Each may be cancelled: what it asked the board for may have been done, and the next
-    request begins with a new session.
+    request begins with a new session. `reopen` and `on_reconnect` are those of `microrpc.Board`, `reopen` awaited.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class AsyncBoard:
         *,
         call_s: float,
         on_close: Callable[[], None] = lambda: None,
+        reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+        on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self.name = channel.name
         self._channel = channel
@@ -54,6 +57,8 @@ class AsyncBoard:
         self.garbage = self._operations.garbage
         self.live = self._operations.live
         self._on_close = on_close
+        self._reopen = reopen
+        self._on_reconnect = on_reconnect
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
 
@@ -66,11 +71,12 @@ class AsyncBoard:
     async def _run(self, operation: Operation[T]) -> T:
         """Drive one operation to its end: send what it wants sent, wait for what it waits for."""
         self._check_loop()
-        channel, conversation = self._channel, self._conversation
+        conversation = self._conversation
         async with self._lock:
             try:
                 if self._operations.closed:
-                    raise self._operations.closed_error()
+                    operation = await self._reconnect(operation)
+                channel = self._channel
                 deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                 while True:
                     data = await channel.read(deadline)
@@ -87,9 +93,24 @@ class AsyncBoard:
                 return result
             except PortLostError as error:
                 self._operations.closed = self._operations.closed or "the port went away"
-                raise PortLostError(error.port, str(error), may_have_run=True) from error
+                text = str(error)
+                if self._reopen is not None:
+                    self._channel.close()  # held open, its name would not be free for the port that comes back
+                    text += " (the next request looks for it)"
+                raise PortLostError(error.port, text, may_have_run=True) from error
             finally:
                 operation.close()
+
+    async def _reconnect(self, operation: Operation[T]) -> Operation[T]:
+        """Open the port that went away, and give `operation` with a new session before it."""
+        if self._reopen is None:
+            raise self._operations.closed_error()
+        channel = await self._reopen()
+        if self._reopen is None:  # closed meanwhile, by a task that did not wait for this one
+            channel.close()
+            raise self._operations.closed_error()
+        self._channel, self.name = channel, channel.name
+        return self._operations.resume(operation, self._on_reconnect)
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
@@ -138,9 +159,11 @@ class AsyncBoard:
 
     # --- memory --------------------------------------------------------------------------------
 
-    async def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None) -> AsyncRemoteArray:
+    async def array(
+        self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False
+    ) -> AsyncRemoteArray:
         """See `microrpc.Board.array`."""
-        return await self._run(self._operations.array(data, on_progress=on_progress))
+        return await self._run(self._operations.array(data, on_progress=on_progress, verify=verify))
 
     async def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -158,13 +181,17 @@ class AsyncBoard:
         """See `microrpc.Board.copy`."""
         await self._run(self._operations.copy(source, target))
 
-    async def write_bytes(self, data: memoryview, array: AsyncRemoteArray, *, on_progress: Progress | None) -> None:
+    async def write_bytes(
+        self, data: memoryview, array: AsyncRemoteArray, *, on_progress: Progress | None, verify: bool = False
+    ) -> None:
         """See `microrpc.Board.write_bytes`."""
-        await self._run(self._operations.write(data, array, on_progress=on_progress))
+        await self._run(self._operations.write(data, array, on_progress=on_progress, verify=verify))
 
-    async def read_bytes(self, array: AsyncRemoteArray, into: memoryview, *, on_progress: Progress | None) -> None:
+    async def read_bytes(
+        self, array: AsyncRemoteArray, into: memoryview, *, on_progress: Progress | None, verify: bool = False
+    ) -> None:
         """See `microrpc.Board.read_bytes`."""
-        await self._run(self._operations.read(array, into, on_progress=on_progress))
+        await self._run(self._operations.read(array, into, on_progress=on_progress, verify=verify))
 
     # --- the rest ------------------------------------------------------------------------------
 
@@ -204,6 +231,11 @@ class AsyncBoard:
         return linked.parameters if linked is not None else None
 
     @property
+    def stats(self) -> Stats:
+        """See `microrpc.Board.stats`."""
+        return self._conversation.stats
+
+    @property
     def epoch(self) -> int:
         """See `microrpc.Board.epoch`."""
         return self._conversation.epoch
@@ -217,7 +249,7 @@ class AsyncBoard:
 
     async def collect(self) -> None:
         """See `microrpc.Board.collect`."""
-        if self.garbage:
+        if self.garbage and not self._operations.closed:
             with contextlib.suppress(ClosedError):
                 await self._run(self._operations.collect())
 
@@ -226,6 +258,7 @@ class AsyncBoard:
         is_reachable = not self._loop.is_closed()
         if is_reachable:
             self._check_loop()
+        self._reopen = None
         try:
             with contextlib.suppress(MicroRpcError, OSError):
                 if is_reachable:

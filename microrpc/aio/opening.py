@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from microrpc.aio.channel import AsyncChannel, adopt, open_port, open_tcp
+from microrpc.aio.channel import AsyncChannel, adopt, open_port, open_stream
 from microrpc.aio.client import AsyncBoard
 from microrpc.boards import BoardProfile
+from microrpc.errors import PortError
 from microrpc.operations import PumpedConversation
+from microrpc.reconnecting import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
 from microrpc.resets import open_reset
 from microrpc.session import Timeouts
 from microrpc.stream import StreamConversation
@@ -49,6 +52,9 @@ def connect(
     on_log: OnLog | None = None,
     reset: bool = False,
     link: bool = True,
+    reconnect: bool = False,
+    reconnect_s: float = RECONNECT_S,
+    on_reconnect: OnReconnect | None = None,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
 
@@ -62,18 +68,33 @@ def connect(
         target = find_target(port, board=board, baud=baud, timeouts=timeouts)
         if target.is_simulated:
             return await _open_simulated(target, on_log, link)
+        lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
         if target.stream_address is not None:
             if reset:
                 raise no_reset(target)
-            channel = await open_tcp(*target.stream_address, target.timeouts.start_s)
-            return await _open(channel, StreamConversation(timeouts=target.timeouts), target.timeouts)
+            address = target.stream_address
+            return await _open(
+                await open_stream(address, target.timeouts.start_s),
+                StreamConversation(timeouts=target.timeouts),
+                target.timeouts,
+                reopen=_reopen(lost, lambda _, timeout_s: open_stream(address, timeout_s)),
+                on_reconnect=on_reconnect,
+            )
+        open_named = partial(open_port, baud=target.baud, flow_control=target.profile.flow_control)
         if reset:
-            return await open_board(await _reset(target, on_log), target.timeouts, on_log, link=link, baud=target.baud)
-        flow_control = target.profile.flow_control
-        channel = await open_port(
-            target.port, baud=target.baud, timeout_s=target.timeouts.start_s, flow_control=flow_control
+            channel = await _reset(target, on_log)
+        else:
+            channel = await open_named(target.port, timeout_s=target.timeouts.start_s)
+        return await open_board(
+            channel,
+            target.timeouts,
+            on_log,
+            link=link,
+            baud=target.baud,
+            ring_bytes=target.ring_bytes,
+            reopen=_reopen(lost, lambda name, timeout_s: open_named(name, timeout_s=timeout_s)),
+            on_reconnect=on_reconnect,
         )
-        return await open_board(channel, target.timeouts, on_log, link=link, baud=target.baud)
 
     return Opening(open_target)
 
@@ -86,13 +107,18 @@ def open_board(
     seed: int | None = None,
     link: bool = True,
     baud: int | None = None,
+    ring_bytes: int = 0,
     on_close: Callable[[], None] = lambda: None,
+    reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+    on_reconnect: OnReconnect | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
 
     async def open_channel() -> AsyncBoard:
-        conversation = framed_conversation(channel.name, timeouts, on_log, seed=seed, link=link, baud=baud)
-        return await _open(channel, conversation, timeouts, on_close)
+        conversation = framed_conversation(
+            channel.name, timeouts, on_log, seed=seed, link=link, baud=baud, ring_bytes=ring_bytes
+        )
+        return await _open(channel, conversation, timeouts, on_close, reopen, on_reconnect)
 
     return Opening(open_channel)
 
@@ -102,14 +128,45 @@ async def _open(
     conversation: PumpedConversation,
     timeouts: Timeouts,
     on_close: Callable[[], None] = lambda: None,
+    reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+    on_reconnect: OnReconnect | None = None,
 ) -> AsyncBoard:
-    board = AsyncBoard(channel, conversation, call_s=timeouts.call_s, on_close=on_close)
+    board = AsyncBoard(
+        channel,
+        conversation,
+        call_s=timeouts.call_s,
+        on_close=on_close,
+        reopen=reopen,
+        on_reconnect=reconnect_log(channel.name, on_reconnect),
+    )
     try:
         await board.open()
     except BaseException:
         await board.close()
         raise
     return board
+
+
+async def reopen_port(lost: LostPort, open_named: Callable[[str, float], Awaitable[AsyncChannel]]) -> AsyncChannel:
+    """See `microrpc.reconnecting.reopen_port`; it waits by the event loop."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + lost.wait_s
+    while True:
+        error = None
+        if (name := lost.find()) is not None:
+            try:
+                return await open_named(name, max(deadline - now(), POLL_S))
+            except PortError as failure:
+                error = failure
+        if now() >= deadline:
+            raise lost.not_back(error) from error
+        await asyncio.sleep(POLL_S)
+
+
+def _reopen(
+    lost: LostPort | None, open_named: Callable[[str, float], Awaitable[AsyncChannel]]
+) -> Callable[[], Awaitable[AsyncChannel]] | None:
+    return partial(reopen_port, lost, open_named) if lost is not None else None
 
 
 async def _reset(target: Target, on_log: OnLog | None) -> AsyncChannel:

@@ -45,15 +45,15 @@ class AsyncRemoteModule(AsyncRemoteHandle, AnyModule["AsyncBoard"]):
 class AsyncRemoteArray(AsyncRemoteHandle, AnyArray["AsyncBoard"]):
     """An array in the board's memory; see `microrpc.RemoteArray`."""
 
-    async def numpy(self, *, on_progress: Progress | None = None) -> npt.NDArray[Any]:
+    async def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
         """See `microrpc.RemoteArray.numpy`."""
         result = self.make_room()
-        await self.board.read_bytes(self, as_bytes(result), on_progress=on_progress)
+        await self.board.read_bytes(self, as_bytes(result), on_progress=on_progress, verify=verify)
         return result
 
-    async def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None) -> None:
+    async def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
         """See `microrpc.RemoteArray.write`. Cancelled, a part may have been written."""
-        await self.board.write_bytes(self.pack(data), self, on_progress=on_progress)
+        await self.board.write_bytes(self.pack(data), self, on_progress=on_progress, verify=verify)
 
     async def copy_to(self, target: AsyncRemoteArray) -> None:
         """Copy it into another array of this board, on the board."""

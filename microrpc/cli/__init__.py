@@ -14,6 +14,7 @@ from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
+from microrpc.cli.share import share
 from microrpc.cli.sim import sim
 
 __all__ = ["app", "main"]
@@ -52,6 +53,13 @@ def _microrpc(
 
 app.command(epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --json"))(demo)
 app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
+app.command(
+    epilog=examples(
+        "microrpc share /dev/ttyACM0",
+        "microrpc share --board nucleo_f746zg --socket /tmp/board.sock",
+        "microrpc call unix:///tmp/board.sock add 2 3",
+    )
+)(share)
 app.command(epilog=examples("microrpc ports", "microrpc ports --json"))(ports)
 app.command(
     epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")

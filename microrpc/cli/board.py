@@ -28,6 +28,7 @@ from microrpc.cli.common import (
     say,
     say_pairs,
 )
+from microrpc.cli.figures import stats_pairs
 
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
@@ -60,7 +61,7 @@ def info(
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
             round_trip_s = _measure_round_trip(opened)
-            session_id, link = opened.session_id, opened.link
+            session_id, link, stats = opened.session_id, opened.link, opened.stats
         is_limited = packet_bytes != UNLIMITED
         if as_json:
             print_json(
@@ -75,6 +76,7 @@ def info(
                     "round_trip_s": round_trip_s,
                     "system_library": has_library,
                     **has,
+                    "stats": stats.as_dict(),
                 }
             )
             return
@@ -91,6 +93,7 @@ def info(
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
                 ("random_fill", _yes(has["random_fill"])),
+                *stats_pairs(stats),
             ]
         )
 

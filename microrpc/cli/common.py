@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from microrpc.boards import BoardProfile
     from microrpc.client import Board
     from microrpc.host import Progress
+    from microrpc.session import Timeouts
 
 
 _LONGEST_TIMEOUT_S = 86400.0
@@ -55,7 +56,8 @@ What a PORT is:
   sim://               a board that is simulated while the command runs
   sim://PROFILE        the same, for example sim://nucleo_f746zg
   socket://HOST:PORT   a serial line carried over TCP
-  tcp://HOST:PORT      an RPC server that speaks without frames"""
+  tcp://HOST:PORT      an RPC server that speaks without frames
+  unix:///PATH         a board that `microrpc share` shares"""
 
 # --- options --------------------------------------------------------------------------------------
 
@@ -243,6 +245,15 @@ def find_board_port(port: str | None, board: str | None, board_file: Path | None
     return find_target(port, board=chosen, baud=None, timeouts=None).port, chosen
 
 
+def timeouts_of(profile: BoardProfile, timeout_s: float | None) -> Timeouts:
+    """Give how long is waited: what --timeout says for a call, and the profile for all else."""
+    if timeout_s is None:
+        return profile.timeouts
+    if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+        raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")
+    return dataclasses.replace(profile.timeouts, call_s=timeout_s)
+
+
 @contextlib.contextmanager
 def open_board(
     port: str,
@@ -255,10 +266,8 @@ def open_board(
     """Open a board for a command; its log goes to stderr."""
     from microrpc.opening import connect
 
-    if timeout_s is not None and not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-        raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")
     chosen = find_profile(board, port, board_file)
-    timeouts = dataclasses.replace(chosen.timeouts, call_s=timeout_s) if timeout_s else chosen.timeouts
+    timeouts = timeouts_of(chosen, timeout_s)
     with connect(
         port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")
     ) as opened:

@@ -22,6 +22,7 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
+from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
 from microrpc.errors import RemoteError, RequestError
 
@@ -109,7 +110,7 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
         screen.title("microrpc demo", f"a simulated board, {profile.name}, on {server.path}")
         channel = RecordingChannel(open_serial(server.path, baud=baud or profile.baud))
         opening = time.perf_counter()
-        with open_board(channel, profile.timeouts, logs.append) as board:
+        with open_board(channel, profile.timeouts, logs.append, baud=baud or None) as board:
             opened_s = time.perf_counter() - opening
             show = _Demo(profile, server.device, board, channel, logs, screen)
             show.handshake(opened_s)
@@ -119,7 +120,11 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
             show.logs_and_errors()
             show.memory()
             session_id = board.session_id
+    stats = board.stats
     show.frames()
+    screen.section("Statistics")
+    for name, value in stats_pairs(stats):
+        screen.row(name, value)
     taken_s = time.perf_counter() - start
     sent = sum(frame.to_board for frame in channel.frames)
     received = len(channel.frames) - sent
@@ -130,6 +135,7 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
         "bytes_sent": channel.trace.bytes_to_board,
         "bytes_received": channel.trace.bytes_to_host,
         **show.figures,
+        "stats": stats.as_dict(),
         "seconds": taken_s,
     }
 

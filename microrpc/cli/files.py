@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +16,6 @@ from microrpc.cli.common import (
     JsonOption,
     PortArgument,
     TimeoutOption,
-    format_size,
-    format_time,
     is_terminal,
     note,
     open_board,
@@ -26,6 +24,10 @@ from microrpc.cli.common import (
     reporting,
     say,
 )
+from microrpc.cli.figures import describe_copy
+
+if TYPE_CHECKING:
+    from microrpc.stats import CopyStats, Stats
 
 DtypeOption = Annotated[
     str | None,
@@ -34,6 +36,12 @@ DtypeOption = Annotated[
 ShapeOption = Annotated[
     str | None, typer.Option("--shape", metavar="N,N", help="Its shape, for example 4,4. [default: flat]")
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Compare with the board's memory: by the board's checksum, else by copying back once more."
+    ),
+]
 
 
 def put(
@@ -41,6 +49,7 @@ def put(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A .npy file, or any bytes.")],
     dtype: DtypeOption = None,
     shape: ShapeOption = None,
+    verify: VerifyOption = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
@@ -61,17 +70,19 @@ def put(
             start = time.perf_counter()
             array = opened.empty(source.shape[: source.ndim - _lane_dims(parsed_dtype)], parsed_dtype or source.dtype)
             with progress_bar(f"put {file.name}") as on_progress:
-                array.write(source, on_progress=on_progress)
+                array.write(source, on_progress=on_progress, verify=verify)
             taken_s = time.perf_counter() - start
+            stats = opened.stats
             address = array.detach()
         kind = describe_type(array.dtype, array.shape)
         if as_json:
-            described = {"dtype": str(array.dtype), "shape": list(array.shape)}
-            print_json({"address": address, "size_bytes": array.size_bytes, **described, "seconds": taken_s})
+            described = {"dtype": str(array.dtype), "shape": list(array.shape), "verified": verify}
+            figures = {"seconds": taken_s, "stats": stats.as_dict()}
+            print_json({"address": address, "size_bytes": array.size_bytes, **described, **figures})
             return
         say(f"0x{address:x} {array.size_bytes} {kind}")
+        _note_copy(stats.to_board, stats, verify)
         if is_terminal(sys.stdout):
-            _note_rate(array.size_bytes, taken_s)
             note(f"use it: microrpc call {port} NAME addr:0x{address:x}:{kind}")
         if port.startswith("sim://"):
             note("note: the board of sim:// ends with this command; `microrpc sim` serves one that stays")
@@ -87,6 +98,7 @@ def get(
     ],
     dtype: DtypeOption = None,
     shape: ShapeOption = None,
+    verify: VerifyOption = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
@@ -110,16 +122,17 @@ def get(
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
-                contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress)
+                contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress, verify=verify)
             taken_s = time.perf_counter() - start
+            stats = opened.stats
         _write(file, contents)
         if as_json:
-            described = {"dtype": str(kind), "shape": list(form)}
-            print_json({"file": str(file), "address": at, "size_bytes": size, **described, "seconds": taken_s})
+            described = {"dtype": str(kind), "shape": list(form), "verified": verify}
+            figures = {"seconds": taken_s, "stats": stats.as_dict()}
+            print_json({"file": str(file), "address": at, "size_bytes": size, **described, **figures})
             return
         say(f"{file} {size} {describe_type(kind, form)}")
-        if is_terminal(sys.stdout):
-            _note_rate(size, taken_s)
+        _note_copy(stats.from_board, stats, verify)
 
 
 def _lane_dims(dtype: object) -> int:
@@ -140,5 +153,5 @@ def _write(file: Path, contents: object) -> None:
         raise typer.BadParameter(f"cannot write {file}: {error.strerror}") from None
 
 
-def _note_rate(size_bytes: int, taken_s: float) -> None:
-    note(f"{size_bytes} bytes in {format_time(taken_s)}: {format_size(size_bytes / taken_s)}/s")
+def _note_copy(copies: CopyStats, stats: Stats, is_verified: bool) -> None:
+    note(describe_copy(copies, stats) + ("; verified" if is_verified else ""))

@@ -1,0 +1,53 @@
+"""The statistics of a connection, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from microrpc.cli.common import format_size, format_time
+
+if TYPE_CHECKING:
+    from microrpc.stats import CopyStats, Stats
+
+
+def describe_copy(copies: CopyStats, stats: Stats) -> str:
+    """Give one line on a copy: how much, how fast, and what went wrong on the line, if anything did."""
+    troubles = [
+        f"{count} {what}"
+        for count, what in (
+            (stats.frames_damaged, "frames damaged"),
+            (stats.retransmissions, "retransmitted"),
+            (stats.repeats, "repeated"),
+        )
+        if count
+    ]
+    text = f"{copies.size_bytes} bytes in {format_time(copies.seconds)}{_rate(copies)}"
+    return "; ".join([text, *([", ".join(troubles)] if troubles else [])])
+
+
+def _rate(copies: CopyStats) -> str:
+    goodput_bytes_s, efficiency = copies.goodput_bytes_s, copies.efficiency
+    text = f": {format_size(goodput_bytes_s)}/s" if copies.size_bytes and goodput_bytes_s is not None else ""
+    # What is faster than its baud rate is no UART: the rate says nothing about it.
+    return f"{text}, {efficiency:.0%} of {copies.baud} baud" if text and efficiency and efficiency <= 1 else text
+
+
+def stats_pairs(stats: Stats) -> list[tuple[str, str]]:
+    """Give names and values, for a table."""
+    pairs = []
+    if stats.frames_sent:
+        damaged = f"{stats.frames_damaged} damaged"
+        pairs = [
+            ("frames", f"{stats.frames_sent} sent, {stats.frames_received} received, {damaged}"),
+            ("sent again", f"{stats.retransmissions} by the link, {stats.repeats} after doubt"),
+        ]
+    skipped = f", {stats.bytes_skipped} of them outside of frames" if stats.bytes_skipped else ""
+    pairs.append(("bytes", f"{stats.bytes_sent} sent, {stats.bytes_received} received{skipped}"))
+    if stats.round_trip_s is not None:
+        least, most = (format_time(seconds or 0.0) for seconds in (stats.round_trip_min_s, stats.round_trip_max_s))
+        answered = f"answered in {format_time(stats.round_trip_s)} (median; {least} to {most})"
+        pairs.append(("requests", f"{stats.requests}, {answered}"))
+    for name, copies in (("copies to the board", stats.to_board), ("copies from the board", stats.from_board)):
+        if copies.size_bytes:
+            pairs.append((name, f"{copies.size_bytes} bytes in {format_time(copies.seconds)}{_rate(copies)}"))
+    return pairs

@@ -1,0 +1,102 @@
+"""`microrpc share`: one board for several programs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microrpc.cli.common import (
+    BaudOption,
+    BoardFileOption,
+    BoardOption,
+    OptionalPortArgument,
+    TimeoutOption,
+    find_board_port,
+    is_terminal,
+    note,
+    reporting,
+    say,
+    timeouts_of,
+)
+
+if TYPE_CHECKING:
+    from microrpc.boards import BoardProfile
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def share(
+    port: OptionalPortArgument = None,
+    board: BoardOption = None,
+    board_file: BoardFileOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    socket: Annotated[
+        Path | None,
+        typer.Option(
+            "--socket",
+            metavar="PATH",
+            help="Where clients find it. [default: one named after PORT in $XDG_RUNTIME_DIR/microrpc]",
+        ),
+    ] = None,
+) -> None:
+    """Share a board among several programs of this user until Ctrl-C, on a Unix socket.
+
+    The first line on stdout is what they open instead of PORT; where stdout is no terminal it is nothing else.
+    Requests take turns. What a program looked up and allocated is its own, and is freed when it goes.
+    """
+    from microrpc.share import check_system
+
+    with reporting():
+        port, profile = find_board_port(port, board, board_file)
+        check_system()
+        is_known = board is not None or board_file is not None
+        asyncio.run(_until_signal(_serve(port, profile, is_known, baud, timeout, socket)))
+
+
+async def _serve(
+    port: str, profile: BoardProfile, is_known: bool, baud: int | None, timeout_s: float | None, path: Path | None
+) -> None:
+    from microrpc.aio import connect
+    from microrpc.share import Share, default_path
+
+    path = path if path is not None else default_path(port)
+    opening = connect(
+        port,
+        board=profile if is_known else None,  # the generic profile tells nothing of the board that is there
+        baud=baud,
+        timeouts=timeouts_of(profile, timeout_s),
+        on_log=lambda text: note(f"board: {text}"),
+    )
+    async with opening as board, Share(board, path, baud=baud or profile.baud) as served:
+        on_terminal = is_terminal(sys.stdout)
+        say(f"{port} is shared on {served.url} until Ctrl-C." if on_terminal else served.url)
+        if on_terminal:
+            say(f"Try: microrpc info {served.url}")
+        sys.stdout.flush()
+        await served.wait()
+
+
+async def _until_signal(serving: Coroutine[Any, Any, None]) -> None:
+    """Await `serving`; Ctrl-C, SIGTERM and SIGHUP end it, once, so that the clean-up is not interrupted too."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(serving)
+    signals: list[int] = []
+
+    def stop(number: int) -> None:
+        if not signals:
+            task.cancel()
+        signals.append(number)
+
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, stop, each)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not signals:
+            raise
