@@ -360,7 +360,8 @@ class LinkHost:
         self._sent_by = max(self._sent_by, now) + len(request.frame) * self._byte_s
         self._answered_by = max(self._answered_by, self._sent_by) + request.reply_bytes * self._byte_s
         request.expected_at = self._answered_by
-        request.first_expected_at = request.first_expected_at or self._answered_by
+        if request.transmissions == 1:
+            request.first_expected_at = self._answered_by
         self.frames.append(request.frame)
 
     def _start_timer(self, now: float) -> None:

@@ -274,7 +274,7 @@ def test_a_call_whose_request_or_reply_is_damaged_runs_once_and_is_answered_in_t
         assert count() == n
         assert wire.executions == n
     assert board.session_id == session_id
-    assert wire.channel.now() - start < 10 * 0.5
+    assert wire.channel.now() - start <= 10 * 1.0
 
 
 @pytest.mark.parametrize("change", [flip_last, flip_start, lose_middle])
