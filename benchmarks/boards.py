@@ -47,20 +47,18 @@ async def _copy_on_all(paths: list[str], lines: list[UartLine], size_bytes: int)
 
 
 async def _copy(board: aio.AsyncBoard, line: UartLine, size_bytes: int) -> float:
-    """Copy there and back; give the share of the time, in per cent, in which the line carried bytes."""
+    """Copy there and back; give the share of the time, in per cent, in which the copy's direction carried bytes."""
     data = np.random.default_rng().integers(0, 256, size_bytes, dtype=np.uint8)
     array = await board.empty(data.shape, data.dtype)
     await board.max_packet_bytes()
-    start, busy_s = time.monotonic(), _busy_s(line)
+    start, before = time.monotonic(), line.state
     await array.write(data)
+    between = line.state
     back = await array.numpy()
-    share = (_busy_s(line) - busy_s) / (time.monotonic() - start)
+    taken_s = time.monotonic() - start
     assert np.array_equal(back, data)
-    return 100 * share
-
-
-def _busy_s(line: UartLine) -> float:
-    return line.state.to_board_busy_s + line.state.to_host_busy_s
+    busy_s = between.to_board_busy_s - before.to_board_busy_s + line.state.to_host_busy_s - between.to_host_busy_s
+    return 100 * busy_s / taken_s
 
 
 def _cpu_s() -> float:

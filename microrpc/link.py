@@ -370,7 +370,9 @@ class LinkHost:
             oldest = self._oldest()
             # Where the line carried more than was expected, it may be on its way only from now on.
             latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
-            self._timeout_at = latest + self._round_trip(oldest).patience_s
+            # Of a function that takes minutes not every second: the repetitions lie in the device's ring.
+            waited_s = now - oldest.first_expected_at
+            self._timeout_at = latest + max(self._round_trip(oldest).patience_s, waited_s / 4)
 
     def _oldest(self) -> LinkRequest:
         return min(self._unanswered.values(), key=lambda request: request.order)

@@ -17,6 +17,7 @@ from microrpc.pipelining import PipelinedConversation
 from microrpc.session import Timeouts
 
 _PACKET_NBYTES = 8
+_LEAST_LOOK_UP_S = 0.5  # for the question whether there is a link, which nothing repeats yet
 _LIMIT_OVERHEAD_BYTES = 11  # packet_nbytes and the session header; a LINK_REQUEST has one byte less
 _FRAME_START = b"\xff\xfd"
 
@@ -90,7 +91,7 @@ class LinkedConversation(PipelinedConversation):
         raise HandshakeTimeoutError(f"{MAX_ATTEMPTS} sessions were opened, and in none a look-up was answered")
 
     def _look_link_up(self, now: float) -> Operation[float]:
-        timeout_s = self._timeouts.call_s
+        timeout_s = max(self._timeouts.retry_s, _LEAST_LOOK_UP_S)
         request = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         epoch = self.epoch
         reply = yield from self._ask(request, encode_packet(request), now + timeout_s, timeout_s)

@@ -300,7 +300,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Free everything on the board and leave the session; the client releases the port then."""
-        for owner in list(self.live):
+        for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
         yield from self.collect()
         yield from self.conversation.close(shutdown)

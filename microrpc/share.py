@@ -54,6 +54,7 @@ _BITS_PER_BYTE = 10  # 8N1
 
 _WATCH_S = 0.5  # how often a board that nobody uses is listened to
 _PAUSE_S = 10.0  # and how long it is left alone where that failed
+_DESCRIPTORS_S = 1.0  # how long nobody is let in when the system has no more descriptors
 
 
 def turn_bytes(board_bytes: int, baud: int) -> int:
@@ -177,12 +178,15 @@ class Share:
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
-            except OSError:  # no descriptors are left: others may be given back
-                await asyncio.sleep(_PAUSE_S)
+            except OSError:
+                await asyncio.sleep(_DESCRIPTORS_S)
                 continue
-            channel = AsyncFdChannel(socket_channel(self.url, connection))
             is_welcome = len(self._clients) < self._max_clients
             tasks = self._clients if is_welcome else self._refused
+            if len(tasks) >= self._max_clients:
+                connection.close()
+                continue
+            channel = AsyncFdChannel(socket_channel(self.url, connection))
             task = asyncio.create_task(self._meet(channel, self._serve if is_welcome else self._refuse))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -207,7 +211,9 @@ class Share:
                     request, done = waiting
                     done(await session.execute(request))
                     self._end_if_lost()
-                    await self._send(channel, endpoint.take_output())  # before another of its requests is executed
+                    await self._send(channel, endpoint.take_output())
+                    if endpoint.state is EndpointState.WAIT_FOR_ASYNC_CALLBACK:
+                        await asyncio.sleep(0)  # it asked for more; the others' turn, even where no board was asked
                 await self._send(channel, endpoint.take_output())
         except ProtocolError as error:  # where its next packet begins is not known
             await self._send(channel, encode_packet(RemoteException(f"ProtocolError: {error}; connect again")))

@@ -74,7 +74,8 @@ def find_target(
         if board is None:
             raise PortError("", "no port and no board is given: name a port (`microrpc ports`), or the board to find")
         port = _port_of(chosen)
-    is_known = bool(board or name)  # the generic profile tells nothing of a real board's ring
+    # The generic profile tells nothing of a real board's ring.
+    is_known = chosen.kind is not BoardKind.SIMULATED or port.startswith(SIMULATOR_SCHEME)
     ring_bytes = chosen.receive_ring_bytes if is_known else 0
     return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
 

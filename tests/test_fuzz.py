@@ -559,7 +559,7 @@ def test_a_reset_that_arrives_with_the_proof_is_not_blamed_on_the_caller() -> No
         return data
 
     channel = LoopbackChannel(make_device(0, Firmware.ROBUST), to_host=damage)
-    board = open_board(channel, Timeouts())
+    board = open_board(channel, Timeouts(), link=False)
     channel.to_device = lambda data: b""
     with pytest.raises(OutcomeUnknownError):
         board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, OpaqueHandle(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 
@@ -234,9 +235,9 @@ def test_what_is_past_the_window_is_not_allowed_and_dropped() -> None:
 
 def test_sequence_numbers_wrap_around() -> None:
     board = Board()
-    for seq in range(0, 65536 - 2, 2):
-        board.take(seq + 1, WRITE)
-        board.take(seq, WRITE)
+    board.device.base = 65532
+    board.take(65533, WRITE)
+    board.take(65532, WRITE)
     assert board.device.base == 65534
     assert board.take(1, WRITE) == "DONE 1"
     assert board.take(65535, WRITE) == "DONE 65535"
@@ -326,10 +327,11 @@ def host_with(requests: int, *, now: float = 0.0, byte_s: float = 0.0) -> LinkHo
 
 def test_each_new_request_takes_the_next_seq_and_they_wrap_around() -> None:
     host = LinkHost(SESSION_ID, PARAMETERS)
-    for seq in range(65536 - 2):
+    for seq in range(300):
         assert host.send_packet(b"call", 0.0) == seq
         assert host.receive(reply(seq, "00"), 0.0) is not None
     host.frames.clear()
+    host._next_seq = 65534
     assert all(write(host) for _ in range(4))
     assert not write(host)
     assert seqs(host) == [65534, 65535, 0, 1]
@@ -490,6 +492,19 @@ def test_what_nothing_tells_of_is_sent_again_after_a_time_that_doubles() -> None
     assert host.deadline == math.inf
 
 
+def test_a_function_of_minutes_is_not_asked_for_every_second() -> None:
+    host = LinkHost(SESSION_ID, PARAMETERS)
+    host.send_packet(b"call", 0.0)
+    seqs(host)
+    times = []
+    while host.deadline < 600:
+        times.append(host.deadline)
+        host.on_time(host.deadline)
+    assert len(times) < 40
+    assert all(later - earlier <= max(1.0, earlier / 4) + 1e-9 for earlier, later in itertools.pairwise(times))
+    assert times[-1] > 450
+
+
 def test_the_time_of_what_is_on_the_wire_is_waited_for_besides() -> None:
     host = LinkHost(SESSION_ID, PARAMETERS, byte_s=0.001)
     request = host.prepare_read(0, 100)
@@ -498,6 +513,14 @@ def test_the_time_of_what_is_on_the_wire_is_waited_for_besides() -> None:
     second = host.prepare_read(0, 50)
     host.try_send(second, 0.0)  # its reply comes after that of the first
     assert second.expected_at == pytest.approx(0.001 * (len(request.frame) + 18 + 100 + 18 + 50))
+
+
+def test_nothing_is_on_the_wire_any_more_when_all_is_answered() -> None:
+    host = LinkHost(SESSION_ID, PARAMETERS, byte_s=0.001)
+    host.send_packet(bytes(1000), 0.0)
+    host.receive(reply(0, "00"), 0.1)  # the line is faster than was said
+    host.send_packet(bytes(10), 0.2)
+    assert host.deadline == pytest.approx(0.2 + 0.001 * (28 + 18) + 0.02)
 
 
 def test_a_request_that_was_lost_is_no_measure_of_the_round_trip() -> None:

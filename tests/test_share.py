@@ -357,7 +357,12 @@ def test_a_request_whose_client_went_runs_to_its_end_and_its_memory_is_freed(sha
 def test_the_requests_of_one_client_do_not_hold_up_those_of_another(path: Path) -> None:
     order: list[int] = []
     sharing = Sharing(path, baud=115200)
-    sharing.device.function(order.append, name="mark")
+
+    def mark_slowly(who: int) -> None:
+        order.append(who)
+        time.sleep(0.001)
+
+    sharing.device.function(mark_slowly, name="mark")
     with sharing, microrpc.connect(sharing.url) as ours, microrpc.connect(sharing.url) as theirs:
         mark, theirs_mark = ours.function("mark"), theirs.function("mark")
         # A client of this package waits for each reply; others may send as much as they like at once.
@@ -523,6 +528,16 @@ def test_there_are_so_many_clients_and_no_more(api: Api, path: Path) -> None:
         assert stack.enter_context(api.connect(sharing.url)).function("add")(1, 2) == 3
 
 
+def test_those_who_wait_to_be_refused_are_bounded_too(path: Path) -> None:
+    with Sharing(path, max_clients=1), contextlib.ExitStack() as stack:
+        kept, refused_, turned_away = (stack.enter_context(contextlib.closing(open_unix(str(path), 1))) for _ in "123")
+        with pytest.raises(PortLostError):
+            turned_away.read(time.monotonic() + LIMIT_S)
+        refused_.write(b"?", time.monotonic() + LIMIT_S)
+        assert b"takes no more" in refused_.read(time.monotonic() + LIMIT_S)
+        assert kept.read(time.monotonic()) == b""
+
+
 def test_a_client_that_does_not_read_its_replies_is_dropped(path: Path) -> None:
     with Sharing(path, take_s=0.05) as sharing, microrpc.connect(sharing.url) as other:
         lazy = open_unix(str(path), LIMIT_S)
@@ -584,6 +599,14 @@ def test_opening_what_is_not_shared_says_what_to_do(api: Api, path: Path) -> Non
         api.connect(f"unix://{path}", reset=True)
     path.write_text("no socket")
     with pytest.raises(PortNotFoundError):
+        api.connect(f"unix://{path}")
+
+
+def test_a_system_without_unix_sockets_says_so(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    with pytest.raises(PortError, match="this system has no Unix sockets"):
+        default_path("COM3")
+    with pytest.raises(PortError, match="this system has no Unix sockets"):
         api.connect(f"unix://{path}")
 
 
