@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from microrpc.chunking import copy_overhead_bytes
+from microrpc.copying import BATCH_BLOCKS
 from microrpc.link import DATA_OVERHEAD_BYTES, WRITE_OVERHEAD_BYTES
 from microrpc.session import HEADER_SIZE_BYTES
 
@@ -55,6 +56,17 @@ def stop_and_wait(packet_bytes: int, direction: Direction) -> Ceiling:
     else:
         request, reply = _message(overhead), _message(_CODE_BYTES + data_bytes) + escapes
     return Ceiling(data_bytes, (request, reply))
+
+
+def back_to_back(packet_bytes: int, direction: Direction) -> Ceiling:
+    """Give the ceiling of a copy to a stock board whose ring takes the next request (docs/protocol.md 6).
+
+    As stop_and_wait, but what goes the other way does so meanwhile, except once in a batch of 16 blocks.
+    """
+    alone = stop_and_wait(packet_bytes, direction)
+    request, reply = alone.line_bytes
+    copied, meanwhile = (request, reply) if direction == "to" else (reply, request)
+    return Ceiling(alone.data_bytes, (copied, meanwhile / BATCH_BLOCKS))
 
 
 def over_the_link(packet_bytes: int, direction: Direction) -> Ceiling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import statistics
@@ -12,17 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.ceilings import DIRECTIONS, Direction
-from benchmarks.modes import MODES, PROFILE, Mode
+from benchmarks.modes import LINE_MODES, Mode, board_profile
 from benchmarks.pacing import BAUD, efficiency, paced
 from benchmarks.processes import child
 from benchmarks.rows import Row
+from microrpc.boards import BoardKind, BoardProfile
 from microrpc.opening import connect
 
 SIZE_BYTES = 256 * 1024
 PACKETS_BYTES = (256, 512, 1024, 2048, 4096, 8192)
 
 
-def measure(*, quick: bool, modes: Iterable[Mode] = MODES.values()) -> Iterator[Row]:
+def measure(*, quick: bool, modes: Iterable[Mode] = LINE_MODES) -> Iterator[Row]:
     """Copy with each mode and packet size in turn."""
     size_bytes, repeats, packets = (16384, 1, (2048,)) if quick else (SIZE_BYTES, 3, PACKETS_BYTES)
     data = np.frombuffer(random.Random(3).randbytes(size_bytes), np.uint8)
@@ -39,9 +41,9 @@ def measure(*, quick: bool, modes: Iterable[Mode] = MODES.values()) -> Iterator[
 def _copy(mode: Mode, packet_bytes: int, data: npt.NDArray[np.uint8]) -> tuple[float, float]:
     """Give the seconds of a copy to the board and of one back."""
     with (
-        child("benchmarks.board", mode.name, str(packet_bytes)) as path,
+        child("benchmarks.board", mode.firmware, str(packet_bytes)) as path,
         paced(path) as paced_path,
-        connect(paced_path, board=PROFILE, baud=BAUD, **mode.connecting) as board,
+        connect(paced_path, board=_profile(mode, packet_bytes), baud=BAUD, **mode.connecting) as board,
     ):
         array = board.empty(data.shape, data.dtype)
         board.max_packet_bytes()  # asked once for a session, and not part of the copy
@@ -53,6 +55,11 @@ def _copy(mode: Mode, packet_bytes: int, data: npt.NDArray[np.uint8]) -> tuple[f
         if not np.array_equal(back, data):
             raise AssertionError("what was copied is not what came back")
         return middle - start, end - middle
+
+
+def _profile(mode: Mode, packet_bytes: int) -> BoardProfile:
+    kind = BoardKind.HARDWARE if mode.knows_ring else BoardKind.SIMULATED
+    return dataclasses.replace(board_profile(packet_bytes), kind=kind)
 
 
 def _row(mode: Mode, packet_bytes: int, direction: Direction, shares: list[float]) -> Row:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from benchmarks.ceilings import Ceiling, Direction, over_the_link, stop_and_wait
+from benchmarks.ceilings import Ceiling, Direction, back_to_back, over_the_link, stop_and_wait
 from microrpc.boards import BoardProfile, profile
 
 PROFILE = "loopback"
@@ -25,6 +25,8 @@ class Mode:
     ceiling: Callable[[int, Direction], Ceiling] = stop_and_wait
     repeats_losses: bool = False
     """Whether the link itself repeats what is lost, so that a program sees nothing of it."""
+    knows_ring: bool = False
+    """Whether the host is told how large the ring of the board is."""
 
 
 MODES = {
@@ -35,6 +37,13 @@ MODES = {
         Mode("link", "robust", ceiling=over_the_link, repeats_losses=True),
     )
 }
+
+LINE_MODES = (
+    MODES["stock"],
+    Mode("stock, ring known", "stock", ceiling=back_to_back, knows_ring=True),
+    MODES["link"],
+)
+"""Those that differ on the wire of a copy."""
 
 
 def board_profile(packet_bytes: int, *, baud: int | None = None) -> BoardProfile:

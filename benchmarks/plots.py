@@ -32,7 +32,12 @@ DIRECTORY = ROOT / "docs" / "plots"
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes say the same again.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 _BLACK, _GREY = "#000000", "#777777"
-_MODE_STYLES = {"stock": (_ORANGE, "s"), "robust": (_BLUE, "o"), "link": (_GREEN, "D")}
+_MODE_STYLES = {
+    "stock": (_ORANGE, "s"),
+    "robust": (_BLUE, "o"),
+    "stock, ring known": (_BLUE, "^"),
+    "link": (_GREEN, "D"),
+}
 _OTHER_MODE = (_PURPLE, "v")
 _PEER_STYLES = ((_BLACK, "--"), (_PURPLE, ":"), (_SKY, "-."), (_YELLOW, "--"), (_BLACK, ":"), (_GREY, "-."))
 _STYLE = {

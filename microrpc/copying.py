@@ -18,7 +18,7 @@ from microrpc.datatypes import Tensor
 from microrpc.errors import BoardResetError, DamagedReplyError, OutcomeUnknownError, ProtocolError, RemoteError
 from microrpc.link import LinkHost, LinkReply, LinkRequest, ReplyKind
 
-_BATCH_BLOCKS = 16
+BATCH_BLOCKS = 16
 _MESSAGE_BYTES = 19  # of a frame, a session message and packet_nbytes (docs/protocol.md 4)
 _ESCAPES = 1.005  # what random bytes grow by in a frame; the real length is looked at when it is sent
 
@@ -229,7 +229,7 @@ def _batches(host: Host, blocks: Iterator[Block], frame_bytes: int) -> Iterator[
 
     After damage a batch is exchanged anew as a whole, so it must not be long.
     """
-    size = _BATCH_BLOCKS if host.conversation.ring_bytes >= frame_bytes * _ESCAPES else 1
+    size = BATCH_BLOCKS if host.conversation.ring_bytes >= frame_bytes * _ESCAPES else 1
     while batch := list(itertools.islice(blocks, size)):
         yield batch
 

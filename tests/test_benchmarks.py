@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import noise
 from benchmarks.ceilings import over_the_link, stop_and_wait
-from benchmarks.modes import MODES
+from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
 from benchmarks.peers import compare
 from benchmarks.peers.environment import PACKAGES, MissingError, Package, prepare
@@ -31,6 +31,7 @@ CALLS = {"ping-pong, 1 B, reader sleeps": "us", "ping-pong, 1 B, reader spins": 
 for mode in MODES:
     CALLS |= {f"empty call, {mode}": "us"}
     CALLS |= {f"call / ping-pong, {mode}, reader {does}": "times" for does in ("sleeps", "spins")}
+LINES = [mode.name for mode in LINE_MODES]
 COPIES = [f"copy 256 KiB {way} the board, {size} KiB packets" for way in ("to", "from") for size in (2, 8)]
 VIRTUAL = [f"a minute of line{what}" for what in ("", ", FTDI adapter", ", stock firmware")]
 TIMED = {
@@ -44,7 +45,7 @@ TIMED = {
 RANGED = {
     "8 boards at 115200 baud": "% of line",
     "raw write": "% of line",
-    **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in MODES for way in ("to", "from")},
+    **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in LINES for way in ("to", "from")},
     **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},
 }
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
