@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microrpc.codec import PacketCode, Reply, Request, Return, Shutdown, Syscall, decode_packet, encode_packet
-from microrpc.conversation import AT_ONCE, MAX_ATTEMPTS, Operation
+from microrpc.conversation import AT_ONCE, Operation
 from microrpc.endpoint import request_label
 from microrpc.errors import DamagedReplyError, HandshakeTimeoutError, OutcomeUnknownError, ProtocolError
 from microrpc.link import LINK_FUNCTION, LinkHost, LinkParameters, LinkReply, Noise, ReplyKind
@@ -17,6 +17,7 @@ from microrpc.pipelining import PipelinedConversation
 from microrpc.session import Timeouts
 
 _PACKET_NBYTES = 8
+_LOOK_UP_ATTEMPTS = 6  # more than of other look-ups: all that comes after it is safe from damage
 _LEAST_LOOK_UP_S = 0.5  # for the question whether there is a link, which nothing repeats yet
 _LIMIT_OVERHEAD_BYTES = 11  # packet_nbytes and the session header; a LINK_REQUEST has one byte less
 _FRAME_START = b"\xff\xfd"
@@ -77,7 +78,7 @@ class LinkedConversation(PipelinedConversation):
 
     def _prepare(self) -> Operation[float]:
         self._give_up_at = AT_ONCE
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(_LOOK_UP_ATTEMPTS):
             now = yield from super()._prepare()
             if self._asked_epoch == self.epoch:
                 self._take_up_link()
@@ -88,7 +89,7 @@ class LinkedConversation(PipelinedConversation):
                 continue  # which is doubt enough for another session
             self._take_up_link()
             return now
-        raise HandshakeTimeoutError(f"{MAX_ATTEMPTS} sessions were opened, and in none a look-up was answered")
+        raise HandshakeTimeoutError(f"{_LOOK_UP_ATTEMPTS} sessions were opened, and in none a look-up was answered")
 
     def _look_link_up(self, now: float) -> Operation[float]:
         timeout_s = max(self._timeouts.retry_s, _LEAST_LOOK_UP_S)

@@ -388,13 +388,11 @@ def test_a_copy_goes_on_in_a_new_session_with_what_is_not_done() -> None:
     def fall_silent(piece: bytes) -> bytes:
         return b"" if next(pieces) > 3 and wire.channel.now() - start < TIMEOUTS.call_s + 0.1 else piece
 
-    wire.to_host = fall_silent
-    wire.sent_bytes.clear()
+    wire.to_device = fall_silent
     wire.board.write_bytes(memoryview(data.tobytes()), array, on_progress=lambda size, _: done.append(size))
     assert wire.board.session_id != session_id
     assert TIMEOUTS.call_s < wire.channel.now() - start < TIMEOUTS.call_s + TIMEOUTS.start_s
     assert done == sorted(set(done))
-    wire.to_host = lambda piece: piece
     assert np.array_equal(array.numpy(), data)
 
 

@@ -120,7 +120,7 @@ def test_a_board_that_is_out_of_reach_without_being_dead_is_noticed(monkeypatch:
     passed = Line._pass
 
     def drop_later(line: Line, direction: str, data: bytes, *deliver: object) -> bytes:
-        later = direction == "to-board" and len(line.passed[direction]) > 260
+        later = direction == "to-board" and len(line.passed[direction]) > 240
         return passed(line, direction, b"" if later else data, *deliver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Line, "_pass", drop_later)

