@@ -1,0 +1,221 @@
+/* microrpc: the device. A board that serves the RPC protocol of microTVM's C runtime over a serial line, and the
+ * reliable link on top (docs/protocol.md, docs/link.md; docs/firmware.md is the guide to this library).
+ *
+ *     static void add(microrpc_call_t *call) {
+ *         microrpc_return_int(call, microrpc_int(call, 0) + microrpc_int(call, 1));
+ *     }
+ *     static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};
+ *
+ *     static uint64_t memory[2048];
+ *     static const microrpc_config_t config = {
+ *         .write = uart_write, MICRORPC_FUNCTIONS(functions), .packet_bytes = 2048, .ring_bytes = 2148};
+ *
+ *     microrpc_t *device = microrpc_start(memory, sizeof memory, &config);
+ *     for (;;) microrpc_receive(device, bytes, how_many);   // whatever came over the line
+ *
+ * It allocates nothing, has no state but in the memory that it is given, and is not reentrant: call it from one place,
+ * such as the main loop, and let the interrupt fill a ring in front of it.
+ */
+#ifndef MICRORPC_H
+#define MICRORPC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* 0 leaves the link extension out: smaller, and as careful as the stock protocol permits. */
+#ifndef MICRORPC_LINK
+#define MICRORPC_LINK 1
+#endif
+
+/* A device, at the beginning of the memory that it was given. */
+typedef struct microrpc microrpc_t;
+
+/* A call in progress: its arguments and its result. It ends when the function returns. */
+typedef struct microrpc_call microrpc_call_t;
+
+/* A function that a host can call. It takes its arguments from `call`, and gives a result at most once; without one it
+ * returns nothing. An argument that is missing or of another type makes the call fail with a text that says so, and
+ * reads as 0. */
+typedef void (*microrpc_handler_t)(microrpc_call_t *call);
+
+typedef struct {
+    const char *name;
+    microrpc_handler_t handler;
+} microrpc_function_t;
+
+/* An entry of a table of functions: the C function `name` under its own name. */
+#define MICRORPC_FUNCTION(name) {#name, name}
+
+/* The table `table` as the system library of a microrpc_config_t. */
+#define MICRORPC_FUNCTIONS(table) .functions = (table), .function_count = sizeof(table) / sizeof((table)[0])
+
+/* What a device is. It is not copied: it must stay where it is, in flash for instance. */
+typedef struct {
+    /* Send bytes; return when all are taken. Never NULL. */
+    void (*write)(void *port, const uint8_t *bytes, size_t size);
+    /* The time in microseconds since some moment, for runtime.RPCTimeEvaluator. NULL: the board has no clock. */
+    uint64_t (*now_us)(void *port);
+    /* Handed to `write` and `now_us`. */
+    void *port;
+    /* The system library, where hosts look first. */
+    const microrpc_function_t *functions;
+    size_t function_count;
+    /* More functions of the global registry, which has the runtime's own. */
+    const microrpc_function_t *global_functions;
+    size_t global_function_count;
+    /* The receive buffer: the largest frame payload that is taken. At least 128, at most 16777215. */
+    uint32_t packet_bytes;
+    /* What the port can keep while a function runs, in bytes of the wire; the link's window (docs/link.md 1). */
+    uint32_t ring_bytes;
+    /* The longest reply, in bytes of frame payload, that is kept to be sent again if it was lost. 0: 64. Of a longer
+     * one the host learns only that it was executed. */
+    uint32_t reply_bytes;
+    /* Where this boot's session nonces begin. Best another one at each boot (a clock, noise, a counter in flash): a
+     * host knows a boot by it if the message that announces it is lost. */
+    uint8_t nonce;
+} microrpc_config_t;
+
+/* Begin: lay the device out in `memory` (aligned to 8), and tell the host that the board has booted.
+ *
+ * The memory holds the device, the receive buffer and the kept reply; what is left is the heap, where tensors live.
+ * Gives NULL where it is too small, or misaligned, or `config` is senseless. */
+microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_config_t *config);
+
+/* What of the memory is not heap, in bytes. */
+size_t microrpc_overhead_bytes(const microrpc_config_t *config);
+
+/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. */
+void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
+
+/* Tell the host that bytes were lost before they could be given to microrpc_receive, as from a ring that ran over:
+ * with the link, it sends again at once what would else wait for a timeout. */
+void microrpc_lost_bytes(microrpc_t *device);
+
+/* Send a line to the host's log. At any time, also from within a function. */
+void microrpc_log(microrpc_t *device, const char *text);
+
+/* --- arguments ------------------------------------------------------------------------------------------------- */
+
+/* Type codes of arguments and results (docs/protocol.md 3). */
+typedef enum {
+    MICRORPC_INT = 0,
+    MICRORPC_UINT = 1,
+    MICRORPC_FLOAT = 2,
+    MICRORPC_HANDLE = 3,
+    MICRORPC_NULL = 4,
+    MICRORPC_DATA_TYPE = 5,
+    MICRORPC_DEVICE = 6,
+    MICRORPC_TENSOR = 7,
+    MICRORPC_MODULE = 9,
+    MICRORPC_FUNCTION_HANDLE = 10,
+    MICRORPC_TEXT = 11,
+    MICRORPC_BYTES = 12,
+    MICRORPC_NDARRAY = 13
+} microrpc_type_t;
+
+/* Bytes that lie somewhere, a text too: there is no NUL at the end. */
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} microrpc_bytes_t;
+
+typedef enum {
+    MICRORPC_DTYPE_INT = 0,
+    MICRORPC_DTYPE_UINT = 1,
+    MICRORPC_DTYPE_FLOAT = 2,
+    MICRORPC_DTYPE_BFLOAT = 4
+} microrpc_dtype_code_t;
+
+/* The type of a tensor's elements, bool is uint1. */
+typedef struct {
+    uint8_t code;
+    uint8_t bits;
+    uint16_t lanes;
+} microrpc_dtype_t;
+
+/* A tensor in the heap, compact, of `count` elements. Its data are inside one allocated block, and aligned to its
+ * elements. */
+typedef struct {
+    void *data;
+    size_t size_bytes;
+    size_t count;
+    microrpc_dtype_t dtype;
+    uint32_t ndim;
+    const uint8_t *extents; /* microrpc_extent() reads them */
+} microrpc_tensor_t;
+
+/* How many arguments there are. */
+uint32_t microrpc_argument_count(const microrpc_call_t *call);
+
+/* The type code of argument `index`; MICRORPC_NULL where there is none. */
+microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, an Int. */
+int64_t microrpc_int(microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, a Float or an Int. */
+double microrpc_float(microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, a Str. It lies in the receive buffer, until the call ends. */
+microrpc_bytes_t microrpc_text(microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, Bytes. They lie in the receive buffer, until the call ends. */
+microrpc_bytes_t microrpc_bytes(microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, a tensor of any type. */
+microrpc_tensor_t microrpc_tensor(microrpc_call_t *call, uint32_t index);
+
+/* Argument `index`, a tensor of float32, one lane. */
+microrpc_tensor_t microrpc_float32(microrpc_call_t *call, uint32_t index);
+
+/* The extent of dimension `dimension` of a tensor, counted from 0; 1 past its last one. */
+size_t microrpc_extent(const microrpc_tensor_t *tensor, uint32_t dimension);
+
+/* Whether the call has failed, by an argument that was not there or by microrpc_fail(). */
+bool microrpc_has_failed(const microrpc_call_t *call);
+
+/* --- results --------------------------------------------------------------------------------------------------- */
+
+void microrpc_return_int(microrpc_call_t *call, int64_t value);
+void microrpc_return_float(microrpc_call_t *call, double value);
+
+/* Return a text or bytes. They are not copied: they must outlive the function. What microrpc_text(), microrpc_bytes()
+ * and microrpc_result_buffer() gave does, and so do constants and the heap. */
+void microrpc_return_text(microrpc_call_t *call, const void *text, size_t size);
+void microrpc_return_bytes(microrpc_call_t *call, const void *data, size_t size);
+
+/* Room for a text or bytes to return: what the request leaves free of the receive buffer, aligned to 8.
+ * NULL, and the call has failed, where that is less than `size`. */
+void *microrpc_result_buffer(microrpc_call_t *call, size_t size);
+
+/* Return a new tensor of `ndim` (at most 4) dimensions, which the host owns and frees; give its data, to be filled
+ * in. NULL, and the call has failed, where the heap has no room. */
+void *microrpc_return_tensor(microrpc_call_t *call, microrpc_dtype_t dtype, uint32_t ndim, const size_t *extents);
+
+/* Return a new function, which the host owns and frees: `handler`, which finds a copy of `state` in
+ * microrpc_state(). `state_bytes` is at most MICRORPC_STATE_BYTES. */
+void microrpc_return_function(microrpc_call_t *call, microrpc_handler_t handler, const void *state, size_t state_bytes);
+#define MICRORPC_STATE_BYTES 48
+
+/* What the function that is running was returned with; aligned to 8. NULL for one of a table. */
+const void *microrpc_state(const microrpc_call_t *call);
+
+/* Fail: the host gets an exception with `text`, which is not copied. The first failure of a call counts. */
+void microrpc_fail(microrpc_call_t *call, const char *text);
+
+/* The device that is called, for microrpc_log(). */
+microrpc_t *microrpc_device(const microrpc_call_t *call);
+
+/* The port's clock: microseconds, 0 where the board has none. */
+uint64_t microrpc_now_us(const microrpc_call_t *call);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
