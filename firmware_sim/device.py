@@ -18,8 +18,6 @@ import enum
 from collections.abc import Callable
 from typing import Literal, overload
 
-import numpy as np
-
 from firmware_sim.clock import Clock, RealClock, VirtualClock
 from firmware_sim.port import Monitor, Port, Stats
 from firmware_sim.robust import RobustPort
@@ -29,7 +27,7 @@ from microrpc.framing import FrameEncoder
 from microrpc.link import LinkParameters
 from microrpc.memory import Memory
 from microrpc.serving import FunctionT, Module, RemoteCallable
-from microrpc.session import encode_log
+from microrpc.session import MessageType, encode_message
 
 __all__ = ["Clock", "Device", "Firmware", "RealClock", "Stats", "VirtualClock"]
 
@@ -50,11 +48,11 @@ class Device:
     """A board with microTVM's C runtime on it.
 
     functions: the global registry, with what the runtime registers itself; system_library: where user functions
-    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of
-    random_fill, and of robust firmware's nonces (stock firmware takes them from the clock). clock: the time that its
-    functions live in, virtual where none is given. link: whether robust firmware knows the link extension
-    (docs/link.md); stock firmware does not. receive_ring_bytes: what it tells the host there that it can keep while
-    it is busy.
+    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of robust
+    firmware's nonces (stock firmware takes them from the clock). clock: the time that its functions live in, virtual
+    where none is given. link: whether robust firmware knows the link extension (docs/link.md); stock firmware does
+    not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
+    reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
     """
@@ -69,6 +67,7 @@ class Device:
         clock: Clock | None = None,
         link: bool = True,
         receive_ring_bytes: int | None = None,
+        reply_bytes: int | None = None,
     ) -> None:
         self.packet_size_bytes = packet_size_bytes
         self.firmware = Firmware(firmware)
@@ -84,23 +83,31 @@ class Device:
         ring_bytes = packet_size_bytes + _RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
         has_link = link and self.firmware is Firmware.ROBUST
         self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
-        self._port, self._session = self._build(heap_bytes)
-        rng = np.random.default_rng(seed)
-        register_runtime(self.functions, self.system_library, self.clock, rng, packet_size_bytes, self._session.invoke)
+        self._port, self._session = self._build(heap_bytes, reply_bytes)
+        register_runtime(self._session, self.clock, packet_size_bytes)
         if self.firmware is Firmware.ROBUST:
             register_extensions(self.functions)
         self._port.boot(seed)
 
-    def _build(self, heap_bytes: int) -> tuple[Port, RuntimeSession]:
+    def _build(self, heap_bytes: int, reply_bytes: int | None) -> tuple[Port, RuntimeSession]:
         is_stock = self.firmware is Firmware.STOCK
         memory = StockMemory(heap_bytes) if is_stock else Memory(heap_bytes)
         link_handle = self._link.handle if self._link is not None else 0
         session = RuntimeSession(self.functions, self.system_library, memory, self._monitor, link_handle)
         size_bytes = self.packet_size_bytes
+        port: Port
         if is_stock:
             port = StockPort(session, self._send, self.stats, packet_size_bytes=size_bytes, clock=self.clock)
-            return port, session
-        return RobustPort(session, self._send, self.stats, packet_size_bytes=size_bytes, link=self._link), session
+        else:
+            port = RobustPort(
+                session,
+                self._send,
+                self.stats,
+                packet_size_bytes=size_bytes,
+                link=self._link,
+                reply_bytes=reply_bytes,
+            )
+        return port, session
 
     @property
     def memory(self) -> Memory:
@@ -143,7 +150,8 @@ class Device:
     def log(self, text: str) -> None:
         """Send a LOG; allowed at any time, also from within a function, before its reply."""
         if not self.is_dead:
-            self._send(encode_log(text))
+            # What of a Str is not UTF-8 goes as it came.
+            self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))
 
     def wedge(self) -> None:
         """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""

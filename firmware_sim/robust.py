@@ -1,6 +1,7 @@
-"""The receive side of a board whose firmware does everything right (docs/protocol.md 1, 2, 3 and 5; docs/link.md).
+"""The receive side of a board whose firmware does everything right (docs/device.md, docs/link.md).
 
-Damaged frames are dropped, whatever arrives is answered or dropped, and nothing but a lost session makes it deaf.
+Damaged frames are dropped, whatever arrives is answered or dropped, and nothing but a Shutdown makes it deaf, until
+the next session.
 """
 
 from __future__ import annotations
@@ -9,12 +10,33 @@ import struct
 from collections.abc import Callable
 
 from firmware_sim.port import Stats
-from microrpc.codec import CopyAck, CopyFromRemote, CopyToRemote, RemoteException, Reply, Request, encode_packet
+from microrpc.codec import (
+    PROTOCOL_VERSION,
+    RETURN_NONE,
+    CopyAck,
+    CopyFromRemote,
+    CopyToRemote,
+    InitServer,
+    RemoteException,
+    Reply,
+    Return,
+    Shutdown,
+    decode_packet,
+)
 from microrpc.datatypes import CPU, DataType, Tensor
 from microrpc.errors import ProtocolError
 from microrpc.framing import Damage, DamageKind, FrameDecoder
-from microrpc.link import LinkDevice, LinkParameters, ReplyKind, RequestKind, unpack_read, unpack_write
-from microrpc.server import ServerEndpoint, ServerStatus, ServingSession
+from microrpc.link import (
+    LinkDevice,
+    LinkParameters,
+    ReplyKind,
+    RequestKind,
+    decode_link_message,
+    unpack_read,
+    unpack_write,
+)
+from microrpc.server import encode_reply
+from microrpc.serving import LocalSession
 from microrpc.session import (
     HEADER_SIZE_BYTES,
     Established,
@@ -30,34 +52,36 @@ from microrpc.session import (
 
 _NBYTES = struct.Struct("<Q")
 _BYTE = DataType.parse("uint8")
+_MALFORMED = RemoteException("malformed packet")
 
 
 class RobustPort:
-    """Frames, session and server endpoint of a board.
+    """Frames, session and packets of a board.
 
-    A frame may have a payload of `packet_size_bytes`; a larger one is refused with a line in the log. Packets and
-    NORMAL messages need not coincide on the way in; on the way out each packet is one message. With `link` it serves
-    the link extension too.
+    A frame may have a payload of `packet_size_bytes`; a larger one is refused with a line in the log. With `link` it
+    serves the link extension too, and keeps the last reply to be repeated if it has at most `reply_bytes`.
     """
 
     is_dead = False
 
     def __init__(
         self,
-        serving: ServingSession,
+        serving: LocalSession,
         send: Callable[[bytes], None],
         stats: Stats,
         *,
         packet_size_bytes: int,
         link: LinkParameters | None = None,
+        reply_bytes: int | None = None,
     ) -> None:
         self._serving = serving
         self._send = send
         self._stats = stats
         self._decoder = FrameDecoder(max_payload_bytes=packet_size_bytes)
         self._session = Session(0)
-        self._server: ServerEndpoint | None = None
+        self._is_shut_down = False
         self._link_parameters = link
+        self._reply_bytes = packet_size_bytes if reply_bytes is None else reply_bytes
         self._link: LinkDevice | None = None
         self._skipped_bytes = 0
 
@@ -65,7 +89,7 @@ class RobustPort:
         """Start from nothing: no session, nonces drawn from `seed`; say TERMINATE."""
         self._decoder.reset()
         self._session = Session(seed)
-        self._server = self._link = None
+        self._link = None
         self._session.boot()
         self._send_outgoing()
 
@@ -99,84 +123,94 @@ class RobustPort:
         elif isinstance(event, LinkMessage):
             self._serve_link(event.payload)
         elif isinstance(event, Established):
-            self._server = ServerEndpoint(session=self._serving)
+            self._is_shut_down = False
             if self._link_parameters is not None:
-                # Replies may be as long as requests here, so one of any length is kept.
-                kept_bytes = self._link_parameters.packet_bytes
-                self._link = LinkDevice(event.session_id, self._link_parameters, self._execute, kept_bytes)
+                self._link = LinkDevice(event.session_id, self._link_parameters, self._execute, self._reply_bytes)
             self._send_outgoing()
         elif isinstance(event, Terminated):
-            self._server = self._link = None
+            self._link = None
         else:
             self._stats.messages_dropped += 1
             has_none = self._link_parameters is not None and self._session.state is SessionState.NO_SESSION
             if has_none and _is_link_request(payload):
                 self._send(encode_message(0, MessageType.TERMINATE_SESSION))
 
+    # --- packets --------------------------------------------------------------------------------
+
+    def _serve(self, body: bytes) -> None:
+        """Answer the packets of a NORMAL message."""
+        session = self._session
+        if self._is_shut_down:
+            self._stats.messages_dropped += 1
+        at = 0
+        # What was called may reset the board, and then there is a new session, which is not this one.
+        while at < len(body) and not self._is_shut_down and self._session is session:
+            start = at + _NBYTES.size
+            at = start + _NBYTES.unpack_from(body, at)[0] if start <= len(body) else len(body) + 1
+            if at > len(body):
+                self._reply(_MALFORMED)
+            elif at > start:
+                reply = self._answer(body[start:at])
+                self._is_shut_down = reply is None
+                if reply is not None and self._session is session:
+                    self._reply(reply)
+
+    def _reply(self, reply: Reply) -> None:
+        self._send(self._session.wrap(encode_reply(reply)))
+
+    def _answer(self, body: bytes) -> Reply | None:
+        """Execute a packet and give its reply, None for Shutdown."""
+        try:
+            packet = decode_packet(body)
+        except ProtocolError:
+            return _MALFORMED
+        if isinstance(packet, Shutdown):
+            return None
+        if isinstance(packet, InitServer):
+            return _init_server(packet)
+        if isinstance(packet, Return | RemoteException | CopyAck):
+            return _MALFORMED
+        return self._serving.serve(packet)
+
+    # --- the link (docs/link.md 3) --------------------------------------------------------------
+
     def _serve_link(self, payload: bytes) -> None:
         link = self._link
-        if link is None or not _is_link_request(payload):
+        if link is None or not _is_link_request(payload) or (self._is_shut_down and self._note_packet(link, payload)):
             self._stats.messages_dropped += 1
             return
         answer = link.receive(payload)
         if answer is not None and self._link is link:  # what was called has not reset the board
             self._send(answer)
 
+    def _note_packet(self, link: LinkDevice, payload: bytes) -> bool:
+        """Tell whether this is a good PACKET, after which damage is answered again."""
+        message = decode_link_message(payload)
+        is_packet = message is not None and message.content[:1] == bytes((RequestKind.PACKET,))
+        if is_packet:
+            link.is_active, link.has_complained = True, False
+        return is_packet
+
     def _execute(self, kind: RequestKind, body: bytes, check_only: bool) -> tuple[ReplyKind, bytes]:
         """Execute a request of the link; for a WRITE with `check_only` tell what it would answer."""
+        if kind is RequestKind.PACKET:
+            return _link_reply(self._answer(body) or _MALFORMED)
         try:
-            if kind is RequestKind.PACKET:
-                return ReplyKind.PACKET, self._execute_packet(body)
             if kind is RequestKind.WRITE:
                 address, data = unpack_write(body)
-                tensor = Tensor(address, CPU, _BYTE, (len(data),))
-                reply = self._ask(CopyFromRemote(tensor, len(data)) if check_only else CopyToRemote(tensor, data))
-                done = (ReplyKind.DONE, b"")
+                size_bytes = len(data)
             else:
                 address, size_bytes = unpack_read(body)
-                reply = self._ask(CopyFromRemote(Tensor(address, CPU, _BYTE, (size_bytes,)), size_bytes))
-                done = (ReplyKind.DATA, reply.data if isinstance(reply, CopyAck) else b"")
-        except (ProtocolError, struct.error) as error:
-            reply = RemoteException(str(error))
-        return (ReplyKind.PACKET, _without_nbytes(reply)) if isinstance(reply, RemoteException) else done
-
-    def _execute_packet(self, body: bytes) -> bytes:
-        server = ServerEndpoint(session=self._serving)
-        server.feed(_NBYTES.pack(len(body)) + body)
-        output = server.take_output()
-        if not output:
-            raise ProtocolError("3", "a PACKET that holds no request")  # nothing, or Shutdown
-        return output[_NBYTES.size :]
-
-    def _ask(self, request: Request) -> Reply:
-        replies: list[Reply] = []
-        self._serving.submit(request, replies.append)
-        return replies[0]
-
-    def _serve(self, body: bytes) -> None:
-        server = self._server
-        if server is None:  # the client has shut it down, or lost the thread
-            self._stats.messages_dropped += 1
-            return
-        failure = b""
-        try:
-            is_over = server.feed(body) is ServerStatus.SHUT_DOWN
-        except ProtocolError as error:  # nobody knows where the next packet begins
-            failure = encode_packet(RemoteException(str(error)))
-            is_over = True
-        if self._server is not server:  # what was called has reset the board
-            return
-        self._reply(server.take_output() + failure)
-        if is_over:
-            self._server = None
-
-    def _reply(self, packets: bytes) -> None:
-        at = 0
-        while at < len(packets):
-            (nbytes,) = _NBYTES.unpack_from(packets, at)
-            end = at + _NBYTES.size + nbytes
-            self._send(self._session.wrap(packets[at:end]))
-            at = end
+        except struct.error:
+            return _link_reply(_MALFORMED)
+        tensor = Tensor(address, CPU, _BYTE, (size_bytes,))
+        is_write = kind is RequestKind.WRITE and not check_only
+        reply = self._serving.serve(CopyToRemote(tensor, data) if is_write else CopyFromRemote(tensor, size_bytes))
+        if isinstance(reply, RemoteException):
+            return _link_reply(reply)
+        if kind is RequestKind.WRITE:
+            return ReplyKind.DONE, b""
+        return ReplyKind.DATA, reply.data if isinstance(reply, CopyAck) else b""
 
     def _send_outgoing(self) -> None:
         for payload in self._session.outgoing:
@@ -188,5 +222,13 @@ def _is_link_request(payload: bytes) -> bool:
     return payload[HEADER_SIZE_BYTES - 1 : HEADER_SIZE_BYTES] == bytes((MessageType.LINK_REQUEST,))
 
 
-def _without_nbytes(reply: Reply) -> bytes:
-    return encode_packet(reply)[_NBYTES.size :]
+def _link_reply(reply: Reply) -> tuple[ReplyKind, bytes]:
+    return ReplyKind.PACKET, encode_reply(reply)[_NBYTES.size :]
+
+
+def _init_server(packet: InitServer) -> Reply:
+    if packet.args:
+        return RemoteException("Server has already been initialized")
+    if packet.version != PROTOCOL_VERSION:
+        return RemoteException(f"protocol version mismatch: this device speaks {PROTOCOL_VERSION}")
+    return RETURN_NONE

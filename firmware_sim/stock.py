@@ -15,11 +15,10 @@ from firmware_sim.clock import Clock
 from firmware_sim.port import Stats
 from firmware_sim.unframer import DeadError, Unframer
 from microrpc.codec import PacketCode, RemoteException, Reply, Request, Syscall, decode_packet
-from microrpc.datatypes import DataType, Device, OpaqueHandle, Tensor
 from microrpc.errors import ProtocolError
-from microrpc.memory import Memory, MemoryAccessError, OutOfMemoryError
+from microrpc.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
 from microrpc.server import Done, ServerEndpoint, ServerStatus, ServingSession
-from microrpc.serving import FunctionError
+from microrpc.serving import FunctionError, fits_signature
 from microrpc.session import HEADER_SIZE_BYTES, MessageType, encode_message, make_session_id, step_nonce
 from microrpc.values import decode_values
 
@@ -31,27 +30,33 @@ _TENSOR_AT = 4  # in a copy's body
 class StockMemory(Memory):
     """The heap of the C runtime: an empty block aliases the next one, and running out of memory has no text."""
 
+    table_entry_bytes = 0
+
     def __init__(self, size_bytes: int) -> None:
         super().__init__(size_bytes)
-        self._empty: list[int] = []
+        self._empty: list[tuple[int, BlockKind]] = []
 
-    def alloc(self, size_bytes: int, alignment_bytes: int = 8) -> int:
+    def alloc(self, size_bytes: int, alignment_bytes: int = 8, kind: BlockKind = BlockKind.DATA) -> int:
         """Allocate first fit; for 0 bytes, give the address that is free next, and leave it free."""
         try:
-            address = super().alloc(size_bytes, alignment_bytes)
+            address = super().alloc(size_bytes, alignment_bytes, kind)
         except OutOfMemoryError:
             raise FunctionError("") from None
         if size_bytes == 0:
-            super().free(address)
-            self._empty.append(address)
+            super().free(address, kind)
+            self._empty.append((address, kind))
         return address
 
-    def free(self, address: int) -> None:
+    def holds(self, address: int, kind: BlockKind) -> bool:
+        """Whether a block of this kind begins at `address`."""
+        return (address, kind) in self._empty or super().holds(address, kind)
+
+    def free(self, address: int, kind: BlockKind = BlockKind.DATA) -> None:
         """Free what `alloc` gave."""
-        if address in self._empty:
-            self._empty.remove(address)
+        if (address, kind) in self._empty:
+            self._empty.remove((address, kind))
         else:
-            super().free(address)
+            super().free(address, kind)
 
     def view(self, address: int, size_bytes: int) -> memoryview:
         """Give `size_bytes` at `address`, allocated or not; an address outside the heap is refused."""
@@ -202,23 +207,6 @@ class StockPort:
         self._clear_buffer()
 
 
-_ARGUMENTS: dict[int, tuple[tuple[type, ...], ...]] = {
-    PacketCode.GET_GLOBAL_FUNC: ((str,),),
-    PacketCode.FREE_HANDLE: ((OpaqueHandle,), (int,)),
-    PacketCode.DEV_SET_DEVICE: ((Device,),),
-    PacketCode.DEV_GET_ATTR: ((Device,), (int,)),
-    PacketCode.DEV_ALLOC_DATA: ((Device,), (int,), (int,), (DataType,)),
-    PacketCode.DEV_FREE_DATA: ((Device,), (OpaqueHandle,)),
-    PacketCode.DEV_STREAM_SYNC: ((Device,), (OpaqueHandle,)),
-    PacketCode.COPY_AMONG_REMOTE: ((Tensor,), (Tensor,), (OpaqueHandle,)),
-    PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: ((Tensor,), (str, type(None))),
-    PacketCode.DEV_CREATE_STREAM: ((Device,),),
-    PacketCode.DEV_FREE_STREAM: ((Device,), (OpaqueHandle,)),
-    PacketCode.DEV_SET_STREAM: ((Device,), (OpaqueHandle,)),
-}
-"""What each syscall wants: for each argument its types. With anything else it waits for ever for what it wants."""
-
-
 def _first_packet(body: bytes) -> bytes:
     """Give the packet that `body` begins with; DeadError where it is malformed, or breaks off."""
     try:
@@ -226,13 +214,8 @@ def _first_packet(body: bytes) -> bytes:
         decoded = decode_packet(packet)
     except (ProtocolError, struct.error):
         raise DeadError("the packet is malformed") from None
-    if isinstance(decoded, Syscall):
-        wanted = _ARGUMENTS.get(decoded.code)
-        given = [type(value) for value in decoded.args]
-        if wanted and (
-            len(given) != len(wanted) or any(kind not in kinds for kind, kinds in zip(given, wanted, strict=True))
-        ):
-            raise DeadError("a syscall with wrong arguments")
+    if isinstance(decoded, Syscall) and not fits_signature(decoded):
+        raise DeadError("a syscall with wrong arguments, which waits for ever for the right ones")
     return packet
 
 

@@ -47,9 +47,9 @@ READ_BYTES = 65536
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
-# vain (a real UART is slower), the next reads sleep at once, and so it costs a slow line 3 us a read on average.
-_SPIN_S = 100e-6
-_READS_BETWEEN_VAIN_SPINS = 32
+# vain (a real UART is slower), the next reads that wait sleep at once: it costs a slow line 3 us a read on average.
+_SPIN_S = 400e-6
+_READS_BETWEEN_VAIN_SPINS = 128
 
 # poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
 _LONGEST_WAIT_MS = 1e9
@@ -133,38 +133,45 @@ class FdChannel:
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`. The deadline is kept to about a millisecond."""
         poll = self._poll_readable
-        ready = None
-        if self._reads_to_spin:
-            self._reads_to_spin -= 1
-        else:
-            spin_end = monotonic() + _SPIN_S
-            while not (ready := poll(0)):
-                now = monotonic()
-                if now >= deadline:
-                    break
-                if now >= spin_end:
-                    self._reads_to_spin = _READS_BETWEEN_VAIN_SPINS
-                    break
+        # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
+        ready = poll(0)
+        if not ready:
+            now = monotonic()
+            if now >= deadline:
+                return b""
+            if self._reads_to_spin:
+                self._reads_to_spin -= 1
+            else:
+                ready = self._spin(now + _SPIN_S, deadline)
         while True:
-            # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
             if not ready:
                 ready = poll(_wait_ms(deadline))
             if ready:
                 try:
                     data = os.read(self._fd, READ_BYTES)
                 except BlockingIOError:  # somebody else took it
-                    data = None
+                    data, ready = None, []
                 except OSError as error:
                     self._raise_lost(error)
                 if data:
                     return data
                 if data is not None:
                     self._raise_lost(None)
-                ready = None
             if self._fd < 0:
                 self._raise_lost(None)
             if monotonic() >= deadline:
                 return b""
+
+    def _spin(self, spin_end: float, deadline: float) -> list[tuple[int, int]]:
+        poll = self._poll_readable
+        while not (ready := poll(0)):
+            now = monotonic()
+            if now >= deadline:
+                break
+            if now >= spin_end:
+                self._reads_to_spin = _READS_BETWEEN_VAIN_SPINS
+                break
+        return ready
 
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`. The deadline is kept to about a millisecond."""

@@ -75,12 +75,13 @@ class Board:
                 if self._operations.closed:
                     operation = self._reconnect(operation)
                 channel = self._channel
-                deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                send, take_output = operation.send, conversation.take_output
+                deadline = send(None)  # type: ignore[arg-type]  # a generator starts with None
                 while True:
                     data = channel.read(deadline)
                     now = channel.now()
-                    deadline = operation.send((data, now))
-                    output = conversation.take_output()
+                    deadline = send((data, now))
+                    output = take_output()
                     if output:
                         channel.write(output, conversation.write_by(deadline, now))
             except StopIteration as stop:

@@ -305,6 +305,10 @@ _RESULT_TYPES: dict[int, type] = {
     TypeCode.STR: str,
     TypeCode.BYTES: bytes,
 }
+_HANDLE_RESULTS: dict[int, type[FunctionHandle | ModuleHandle]] = {
+    TypeCode.MODULE: ModuleHandle,
+    TypeCode.FUNCTION: FunctionHandle,
+}
 
 
 def encode_result(value: Value | ArrayResult) -> Return:
@@ -329,17 +333,14 @@ def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
     """
     code = values[0] if values else None
     if type(code) is int:
-        if code == TypeCode.NDARRAY and len(values) == 3:
+        if len(values) == 3 and code == TypeCode.NDARRAY:
             tensor, handle = values[1:]
             if isinstance(tensor, Tensor) and isinstance(handle, OpaqueHandle):
                 return ArrayResult(tensor, handle)
         elif len(values) == 2 and type(values[1]) is _RESULT_TYPES.get(code):
             value = values[1]
-            if code == TypeCode.FUNCTION and isinstance(value, OpaqueHandle):
-                return FunctionHandle(value)
-            if code == TypeCode.MODULE and isinstance(value, OpaqueHandle):
-                return ModuleHandle(value)
-            return value
+            make = _HANDLE_RESULTS.get(code)
+            return value if make is None or not isinstance(value, OpaqueHandle) else make(value)
     form = [type(value).__name__ for value in values]
     if type(code) is int:
         form[0] = str(code)

@@ -160,7 +160,8 @@ class Conversation:
         """
         attempt = 1
         while True:
-            now = yield from self.begin(epoch)
+            now = yield from self._prepare()
+            self._check_epoch(epoch)
             try:
                 return (yield from self._request(request, packet, now + timeout_s, timeout_s))
             except OutcomeUnknownError as error:
@@ -174,8 +175,7 @@ class Conversation:
     def begin(self, epoch: int | None) -> Operation[float]:
         """Come to where a request may be sent; give the time. Raises BoardResetError, HandshakeTimeoutError."""
         now = yield from self._prepare()
-        if epoch is not None and epoch != self.epoch:
-            raise BoardResetError(_RESET_BEFORE, may_have_run=False)
+        self._check_epoch(epoch)
         return now
 
     def close(self, shutdown: bool) -> Operation[None]:
@@ -208,9 +208,14 @@ class Conversation:
 
     # --- one request ---------------------------------------------------------------------------
 
+    def _check_epoch(self, epoch: int | None) -> None:
+        if epoch is not None and epoch != self.epoch:
+            raise BoardResetError(_RESET_BEFORE, may_have_run=False)
+
     def _prepare(self) -> Operation[float]:
         data, now = yield AT_ONCE
-        self._receive(data, now)
+        if data:
+            self._receive(data, now)
         if not self._is_calm():
             now = yield from self._settle(now)
         return now
@@ -268,6 +273,8 @@ class Conversation:
             event = self.session.receive(frame)
             if isinstance(event, Message):
                 reply = self._on_message(event.body) or reply
+            elif isinstance(event, LinkMessage):
+                self._on_link_message(event.payload, now)
             elif isinstance(event, Log):
                 self._on_log(event.text)
             elif isinstance(event, Terminated):
@@ -276,8 +283,6 @@ class Conversation:
                 self._late_session_id = event.session_id
             elif isinstance(event, Established):
                 self._on_established()
-            elif isinstance(event, LinkMessage):
-                self._on_link_message(event.payload, now)
         if self.session.outgoing:
             self._flush_session()
         if self._decoder.bytes_skipped != self._skipped_bytes:

@@ -152,3 +152,7 @@ class ProfileError(RequestError):
 
 class FaultsError(RequestError):
     """A description of faults for the simulator is wrong. The message names where, the key and the reason."""
+
+
+class FirmwareError(RequestError):
+    """Firmware cannot be built or run. The message names file and reason, what to install, or the compiler's words."""

@@ -17,6 +17,7 @@ import enum
 import struct
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 import crcmod
@@ -82,6 +83,7 @@ def _escape(data: bytes) -> bytes:
     return (_RUN + _RUN).join([part.replace(_FF, b"\xff\xff") for part in data.split(_RUN)])
 
 
+@lru_cache(maxsize=64)  # most frames have one of a few sizes
 def _head(size_bytes: int) -> bytes:
     if not 0 <= size_bytes <= _MAX_LENGTH:
         raise RequestError(f"a frame carries 0 to {_MAX_LENGTH} bytes, not {size_bytes}")

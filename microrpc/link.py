@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from microrpc.framing import encode_frame
 from microrpc.session import MessageType
@@ -31,6 +31,8 @@ __all__ = [
     "encode_link_message",
 ]
 
+_Buffer: TypeAlias = bytes | memoryview
+
 LINK_FUNCTION = "microrpc.link"
 LINK_VERSION = 1
 MAX_WINDOW_REQUESTS = 32
@@ -41,9 +43,12 @@ DATA_OVERHEAD_BYTES = 10
 """What a DATA reply takes besides its data."""
 
 _HEAD = struct.Struct("<HBH")  # session id, message type, seq
+_HEAD_AND_KIND = struct.Struct("<HBHB")
 _CRC = struct.Struct("<I")
+_CRC_OF_GOOD = 0x2144DF1C  # the crc32 of anything with its own crc32 behind it
 _ADDRESS = struct.Struct("<Q")
 _RANGE = struct.Struct("<QI")
+_LEAST_MESSAGE_BYTES = _HEAD.size + _CRC.size
 _SEQ_MODULUS = 1 << 16
 _FRAME_BYTES = 8
 
@@ -72,6 +77,14 @@ class ReplyKind(enum.IntEnum):
     DONE = 1
     DATA = 2
     FORGOTTEN = 3
+
+
+# An enumeration costs a lot to look up in: these are used for each message.
+_MESSAGE_TYPES = {int(message_type): message_type for message_type in MessageType}
+_REQUEST_KINDS = {int(kind): kind for kind in RequestKind}
+_REPLY_KINDS = {bytes((kind,)): kind for kind in ReplyKind}
+_LINK_REQUEST, _LINK_REPLY, _LINK_NAK = MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK
+_PACKET, _WRITE, _READ = RequestKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +119,24 @@ class LinkMessage(NamedTuple):
     content: bytes
 
 
-def encode_link_message(session_id: int, message_type: MessageType, seq: int, *content: bytes | memoryview) -> bytes:
+def encode_link_message(session_id: int, message_type: MessageType, seq: int, *content: _Buffer) -> bytes:
     """Give the frame payload of a message (docs/link.md 2)."""
     body = b"".join((_HEAD.pack(session_id, message_type, seq), *content))
     return body + _CRC.pack(zlib.crc32(body))
 
 
+def _encode_with_kind(session_id: int, message_type: MessageType, seq: int, kind: int, *body: _Buffer) -> bytes:
+    """Give the frame payload of a request or reply."""
+    message = b"".join((_HEAD_AND_KIND.pack(session_id, message_type, seq, kind), *body))
+    return message + _CRC.pack(zlib.crc32(message))
+
+
 def decode_link_message(payload: bytes) -> LinkMessage | None:
     """Read a message; None where its crc32 is wrong or it is too short to have one."""
-    end = len(payload) - _CRC.size
-    if end < _HEAD.size or zlib.crc32(memoryview(payload)[:end]) != _CRC.unpack_from(payload, end)[0]:
+    if len(payload) < _LEAST_MESSAGE_BYTES or zlib.crc32(payload) != _CRC_OF_GOOD:
         return None
     _, message_type, seq = _HEAD.unpack_from(payload)
-    return LinkMessage(MessageType(message_type), seq, payload[_HEAD.size : end])
+    return LinkMessage(_MESSAGE_TYPES[message_type], seq, payload[_HEAD.size : -_CRC.size])
 
 
 def _distance(seq: int, base: int) -> int:
@@ -151,16 +169,17 @@ class LinkDevice:
     def receive(self, payload: bytes) -> bytes | None:
         """Take a LINK_REQUEST of this session; give the frame payload to answer with, None for no answer."""
         message = decode_link_message(payload)
-        if message is None or not message.content or message.content[0] not in _REQUEST_KINDS:
+        kind = _REQUEST_KINDS.get(message.content[0]) if message is not None and message.content else None
+        if message is None or kind is None:
             return self.on_damage()
         self.is_active = True
         self.has_complained = False
-        kind, body = RequestKind(message.content[0]), message.content[1:]
+        body = message.content[1:]
         ahead = _distance(message.seq, self.base)
         if ahead >= self.parameters.window_requests:
             return None
         is_old = ahead < 0 or bool(self.done >> ahead & 1)
-        if kind is RequestKind.PACKET:
+        if kind is _PACKET:
             return self._repeat(message.seq) if is_old else self._execute_packet(message.seq, ahead, body)
         reply = self._reply(message.seq, *self.execute(kind, body, is_old))
         if not is_old:
@@ -175,7 +194,7 @@ class LinkDevice:
         return self._nak()
 
     def _nak(self) -> bytes:
-        return encode_link_message(self.session_id, MessageType.LINK_NAK, self.base)
+        return encode_link_message(self.session_id, _LINK_NAK, self.base)
 
     def _execute_packet(self, seq: int, ahead: int, body: bytes) -> bytes:
         if ahead:
@@ -183,7 +202,7 @@ class LinkDevice:
         # Noted before it runs: whatever happens meanwhile, it must not run twice.
         self._mark(0)
         self.last_seq, self.last_reply = seq, b""
-        reply = self._reply(seq, *self.execute(RequestKind.PACKET, body, False))
+        reply = self._reply(seq, *self.execute(_PACKET, body, False))
         if len(reply) <= self.reply_bytes:
             self.last_reply = reply
         return reply
@@ -194,17 +213,13 @@ class LinkDevice:
         return self.last_reply or self._reply(seq, ReplyKind.FORGOTTEN, b"")
 
     def _reply(self, seq: int, kind: ReplyKind, body: bytes) -> bytes:
-        return encode_link_message(self.session_id, MessageType.LINK_REPLY, seq, bytes((kind,)), body)
+        return _encode_with_kind(self.session_id, _LINK_REPLY, seq, kind, body)
 
     def _mark(self, ahead: int) -> None:
         self.done |= 1 << ahead
         while self.done & 1:
             self.done >>= 1
             self.base = (self.base + 1) % _SEQ_MODULUS
-
-
-_REQUEST_KINDS = frozenset(RequestKind)
-_REPLY_KINDS = frozenset(bytes((kind,)) for kind in ReplyKind)
 
 
 def unpack_write(body: bytes) -> tuple[int, memoryview]:
@@ -243,6 +258,7 @@ class LinkRequest:
     address: int = 0
     data: memoryview | None = None
     size_bytes: int = 0
+    wire_bytes: int = 0  # what it and its reply take on the line
     expected_at: float = 0.0
     first_expected_at: float = 0.0
     was_late: bool = False
@@ -253,7 +269,7 @@ class LinkRequest:
     @property
     def reply_bytes(self) -> int:
         """About how long its reply is on the wire."""
-        return _FRAME_BYTES + DATA_OVERHEAD_BYTES + (self.size_bytes if self.kind is RequestKind.READ else 0)
+        return _FRAME_BYTES + DATA_OVERHEAD_BYTES + (self.size_bytes if self.kind is _READ else 0)
 
 
 class LinkHost:
@@ -269,6 +285,8 @@ class LinkHost:
         self.parameters = parameters
         self.frames: list[bytes] = []
         self.retransmissions = 0
+        self.deadline = math.inf
+        """When `on_time` wants to be called; infinity where nothing is unanswered."""
         self.noise = noise or Noise()
         self._session_id = session_id
         self._byte_s = byte_s
@@ -277,7 +295,6 @@ class LinkHost:
         self._unanswered: dict[int, LinkRequest] = {}
         self._packets = RoundTrip()  # which take as long as the functions that they call
         self._copies = RoundTrip()
-        self._timeout_at = math.inf
         self._is_damaged = False
         self._sent_by = -math.inf  # when the line will have carried all that was sent,
         self._answered_by = -math.inf  # and the replies to it
@@ -288,11 +305,6 @@ class LinkHost:
         return len(self._unanswered)
 
     @property
-    def deadline(self) -> float:
-        """When `on_time` wants to be called; infinity where nothing is unanswered."""
-        return self._timeout_at if self._unanswered else math.inf
-
-    @property
     def block_bytes(self) -> int:
         """How many bytes a copy's block should have now (docs/link.md 4)."""
         return self.noise.best_block_bytes(self.parameters.packet_bytes - WRITE_OVERHEAD_BYTES)
@@ -301,20 +313,20 @@ class LinkHost:
 
     def send_packet(self, packet: bytes, now: float) -> int:
         """Send an RPC packet, from its code on, when nothing is unanswered; give its seq."""
-        frame = self._encode(self._next_seq, RequestKind.PACKET, packet)
-        request = LinkRequest(RequestKind.PACKET, self._next_seq, frame)
+        frame = self._encode(self._next_seq, _PACKET, packet)
+        request = LinkRequest(_PACKET, self._next_seq, frame)
         self._send(request, now)
         return request.seq
 
     def prepare_write(self, address: int, data: memoryview) -> LinkRequest:
         """Encode a WRITE, to be the next request that is sent."""
-        request = LinkRequest(RequestKind.WRITE, self._next_seq, b"", address, data, len(data))
+        request = LinkRequest(_WRITE, self._next_seq, b"", address, data, len(data))
         request.frame = self._encode_copy(request)
         return request
 
     def prepare_read(self, address: int, size_bytes: int) -> LinkRequest:
         """Encode a READ, to be the next request that is sent."""
-        request = LinkRequest(RequestKind.READ, self._next_seq, b"", address, None, size_bytes)
+        request = LinkRequest(_READ, self._next_seq, b"", address, None, size_bytes)
         request.frame = self._encode_copy(request)
         return request
 
@@ -325,9 +337,8 @@ class LinkHost:
         self._send(request, now)
         return True
 
-    def _encode(self, seq: int, kind: RequestKind, *body: bytes | memoryview) -> bytes:
-        message = encode_link_message(self._session_id, MessageType.LINK_REQUEST, seq, bytes((kind,)), *body)
-        return encode_frame(message)
+    def _encode(self, seq: int, kind: RequestKind, *body: _Buffer) -> bytes:
+        return encode_frame(_encode_with_kind(self._session_id, _LINK_REQUEST, seq, kind, *body))
 
     def _encode_copy(self, request: LinkRequest) -> bytes:
         if request.data is not None:
@@ -350,36 +361,34 @@ class LinkHost:
         self._unanswered[request.seq] = request
         self._transmit(request, now)
         if len(self._unanswered) == 1:
-            self._start_timer(now)
+            self._await(request, now)
 
     def _transmit(self, request: LinkRequest, now: float) -> None:
         self._order += 1
-        request.order = self._order
-        request.first_order = request.first_order or self._order
+        request_bytes, reply_bytes = len(request.frame), request.reply_bytes
+        request.wire_bytes = request_bytes + reply_bytes
+        self._sent_by = max(self._sent_by, now) + request_bytes * self._byte_s
+        self._answered_by = max(self._answered_by, self._sent_by) + reply_bytes * self._byte_s
+        request.order, request.expected_at = self._order, self._answered_by
+        if not request.transmissions:
+            request.first_order, request.first_expected_at = self._order, self._answered_by
         request.transmissions += 1
-        self._sent_by = max(self._sent_by, now) + len(request.frame) * self._byte_s
-        self._answered_by = max(self._answered_by, self._sent_by) + request.reply_bytes * self._byte_s
-        request.expected_at = self._answered_by
-        if request.transmissions == 1:
-            request.first_expected_at = self._answered_by
         self.frames.append(request.frame)
 
-    def _start_timer(self, now: float) -> None:
-        """Wait for the one that was sent longest ago; whatever arrives starts this anew."""
-        if self._unanswered:
-            oldest = self._oldest()
-            # Where the line carried more than was expected, it may be on its way only from now on.
-            latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
-            # Of a function that takes minutes not every second: the repetitions lie in the device's ring.
-            waited_s = now - oldest.first_expected_at
-            self._timeout_at = latest + max(self._round_trip(oldest).patience_s, waited_s / 4)
+    def _await(self, oldest: LinkRequest, now: float) -> None:
+        """Start the timer for the one that was sent longest ago; whatever arrives starts it anew."""
+        # Where the line carried more than was expected, it may be on its way only from now on.
+        latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
+        # Of a function that takes minutes not every second: the repetitions lie in the device's ring.
+        waited_s = now - oldest.first_expected_at
+        self.deadline = latest + max(self._round_trip(oldest).patience_s, waited_s / 4)
 
     def _oldest(self) -> LinkRequest:
         return min(self._unanswered.values(), key=lambda request: request.order)
 
     def _retransmit(self, request: LinkRequest, now: float) -> None:
         self.retransmissions += 1
-        if request.kind is not RequestKind.PACKET and request.size_bytes > 2 * self.block_bytes:
+        if request.kind is not _PACKET and request.size_bytes > 2 * self.block_bytes:
             request.size_bytes = self.block_bytes
             request.frame = self._encode_copy(request)
         self._transmit(request, now)
@@ -393,26 +402,28 @@ class LinkHost:
             self.on_damage(now)
             return None
         self._is_damaged = False
-        if message.type is MessageType.LINK_NAK:
+        if message.type is _LINK_NAK:
             self._repeat_oldest(now)
             return None
         request = self._unanswered.get(message.seq)
-        is_reply = message.type is MessageType.LINK_REPLY and message.content[:1] in _REPLY_KINDS
-        if request is None or not is_reply:
+        kind = _REPLY_KINDS.get(message.content[:1])
+        if request is None or kind is None or message.type is not _LINK_REPLY:
             return None
         del self._unanswered[message.seq]
-        if not self._unanswered:
-            self._sent_by = self._answered_by = -math.inf
-        self.noise.note_success(len(request.frame) + request.reply_bytes)
+        self.noise.note_success(request.wire_bytes)
         if request.transmissions == 1 or request.was_late:  # else it was lost, and this is the time of another
-            round_trip = self._packets if request.kind is RequestKind.PACKET else self._copies
+            round_trip = self._packets if request.kind is _PACKET else self._copies
             round_trip.measure(max(now - request.first_expected_at, 0.0))
-        # The line keeps the order: what was sent before this request and is unanswered is lost.
-        # Where it was sent more than once, it may be the first one that was answered.
-        for lost in [other for other in self._unanswered.values() if other.order < request.first_order]:
-            self._repeat_lost(lost, now)
-        self._start_timer(now)
-        kind, body = ReplyKind(message.content[0]), message.content[1:]
+        if self._unanswered:
+            # The line keeps the order: what was sent before this request and is unanswered is lost.
+            # Where it was sent more than once, it may be the first one that was answered.
+            for lost in [other for other in self._unanswered.values() if other.order < request.first_order]:
+                self._repeat_lost(lost, now)
+            self._await(self._oldest(), now)
+        else:
+            self._sent_by = self._answered_by = -math.inf
+            self.deadline = math.inf
+        body = message.content[1:]
         return LinkReply(message.seq, kind, body, len(body) if kind is ReplyKind.DATA else request.size_bytes)
 
     def on_damage(self, now: float) -> None:
@@ -431,21 +442,21 @@ class LinkHost:
             self._round_trip(oldest).back_off()
             oldest.was_late = True
             self._retransmit(oldest, now)
-            self._start_timer(now)
+            self._await(self._oldest(), now)
 
     def _repeat_oldest(self, now: float) -> None:
         if self._unanswered:
             self._repeat_lost(self._oldest(), now)
-            self._start_timer(now)
+            self._await(self._oldest(), now)
 
     def _repeat_lost(self, request: LinkRequest, now: float) -> None:
         if any(frame is request.frame for frame in self.frames):
             return  # it was not lost: it still waits to be sent
-        self.noise.note_loss(len(request.frame) + request.reply_bytes)
+        self.noise.note_loss(request.wire_bytes)
         self._retransmit(request, now)
 
     def _round_trip(self, request: LinkRequest) -> RoundTrip:
-        is_copy = request.kind is not RequestKind.PACKET and self._copies.is_measured
+        is_copy = request.kind is not _PACKET and self._copies.is_measured
         return self._copies if is_copy else self._packets
 
 
@@ -457,12 +468,8 @@ class RoundTrip:
     deviation_s: float = _FIRST_ROUND_TRIP_S / 2
     is_measured: bool = False
     back_offs: int = 0
-
-    @property
-    def patience_s(self) -> float:
-        """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
-        patience_s = self.smoothed_s + max(4 * self.deviation_s, _LEAST_PATIENCE_S)
-        return min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S)
+    patience_s: float = 3 * _FIRST_ROUND_TRIP_S
+    """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
 
     def measure(self, sample_s: float) -> None:
         """Take note of how long an answer took."""
@@ -473,10 +480,16 @@ class RoundTrip:
         else:
             self.is_measured = True
             self.smoothed_s, self.deviation_s = sample_s, sample_s / 2
+        self._set_patience()
 
     def back_off(self) -> None:
         """Wait for twice as long, until something is measured."""
         self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
+        self._set_patience()
+
+    def _set_patience(self) -> None:
+        patience_s = self.smoothed_s + max(4 * self.deviation_s, _LEAST_PATIENCE_S)
+        self.patience_s = min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S)
 
 
 @dataclass(slots=True)
@@ -488,11 +501,15 @@ class Noise:
 
     def note_success(self, wire_bytes: int) -> None:
         """Take note of a request and its reply that have passed."""
-        self._add(wire_bytes, 0)
+        self.bytes_passed += wire_bytes
+        if self.bytes_passed > _NOISE_WINDOW_BYTES:
+            self.bytes_passed /= 2
+            self.losses /= 2
 
     def note_loss(self, wire_bytes: int) -> None:
-        """Take note of a request that was lost, or whose reply was."""
-        self._add(wire_bytes, 1)
+        """Take note of a request that was lost, or whose reply was; its bytes count all the same."""
+        self.losses += 1
+        self.note_success(wire_bytes)
 
     def best_block_bytes(self, most_bytes: int) -> int:
         """Give the size of a block that wastes least: for its header where it is small, for its losses where not."""
@@ -500,10 +517,3 @@ class Noise:
             return most_bytes
         best = math.sqrt((WRITE_OVERHEAD_BYTES + _FRAME_BYTES) * self.bytes_passed / self.losses)
         return min(max(int(best), _LEAST_BLOCK_BYTES), most_bytes)
-
-    def _add(self, wire_bytes: int, losses: int) -> None:
-        self.bytes_passed += wire_bytes
-        self.losses += losses
-        if self.bytes_passed > _NOISE_WINDOW_BYTES:
-            self.bytes_passed /= 2
-            self.losses /= 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microrpc.codec import PacketCode, Reply, Request, Return, Shutdown, Syscall, decode_packet, encode_packet
+from microrpc.codec import PacketCode, Reply, Request, Return, Syscall, decode_packet, encode_packet
 from microrpc.conversation import AT_ONCE, Operation
 from microrpc.endpoint import request_label
 from microrpc.errors import DamagedReplyError, HandshakeTimeoutError, OutcomeUnknownError, ProtocolError
@@ -63,16 +63,11 @@ class LinkedConversation(PipelinedConversation):
         """The largest packet that the board takes, without its packet_nbytes, as GetCRTMaxPacketSize counts."""
         return self.parameters.packet_bytes - _LIMIT_OVERHEAD_BYTES
 
-    def take_output(self) -> bytes:
-        """Give the bytes that are to be sent now."""
-        if self._link is not None and self._link.frames:
-            self._output += self._link.frames
-            self._link.frames.clear()
-        return super().take_output()
-
     def write_by(self, deadline: float, now: float) -> float:
         """Until when the port may take the output: what the link waits for is only a repetition."""
-        return super().write_by(self._give_up_at if self._give_up_at > max(deadline, now) else deadline, now)
+        if self._give_up_at > max(deadline, now):
+            return self._give_up_at
+        return super().write_by(deadline, now)
 
     # --- coming to a link ------------------------------------------------------------------------
 
@@ -81,7 +76,8 @@ class LinkedConversation(PipelinedConversation):
         for _ in range(_LOOK_UP_ATTEMPTS):
             now = yield from super()._prepare()
             if self._asked_epoch == self.epoch:
-                self._take_up_link()
+                if self._link is None:
+                    self._take_up_link()
                 return now
             try:
                 now = yield from self._look_link_up(now)
@@ -102,9 +98,9 @@ class LinkedConversation(PipelinedConversation):
         return now
 
     def _take_up_link(self) -> None:
-        if self._parameters is not None and self._link is None:
+        if self._parameters is not None:
             self._link = LinkHost(self.session_id, self._parameters, byte_s=self._byte_s, noise=self._noise)
-        self.linked = self if self._link is not None else None
+            self.linked = self
 
     def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
         """See `Conversation`; the link ends with its session."""
@@ -133,10 +129,14 @@ class LinkedConversation(PipelinedConversation):
 
     def _request(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
         if self._link is None:
-            return (yield from super()._request(request, packet, deadline, timeout_s))
-        label = request_label(request)
+            return super()._request(request, packet, deadline, timeout_s)
+        return self._request_over(self._link, request_label(request), packet, deadline, timeout_s)
+
+    def _request_over(
+        self, link: LinkHost, label: str, packet: bytes, deadline: float, timeout_s: float
+    ) -> Operation[Reply]:
         epoch = self.reply_epoch = self.epoch
-        seq = self._link.send_packet(packet[_PACKET_NBYTES:], deadline - timeout_s)
+        seq = link.send_packet(packet[_PACKET_NBYTES:], deadline - timeout_s)
         while True:
             replies, _ = yield from self.await_link(label, deadline, timeout_s, epoch)
             for reply in replies:
@@ -151,15 +151,20 @@ class LinkedConversation(PipelinedConversation):
 
         Raises BoardResetError and CallTimeoutError; `label` names what is waited for.
         """
+        link = self.link
         self._doubt = "a request was interrupted"  # holds if this generator is closed or thrown into
         self._give_up_at = deadline
-        data, now = yield min(deadline, self.link.deadline)
-        self._receive(data, now)
+        if link.frames:
+            self._output += link.frames
+            link.frames.clear()
+        data, now = yield min(deadline, link.deadline)
+        if data:
+            self._receive(data, now)
         replies, self._replies = self._replies, []
         if self.linked is None or not replies:
             self._give_up_if_due(label, epoch, now >= deadline, timeout_s)
-        self.link.on_time(now)
-        if not self.link.unanswered:
+        link.on_time(now)
+        if not link.unanswered:
             self._doubt = self._damage
         self._answered = self._answered or bool(replies)
         return replies, now
@@ -177,7 +182,7 @@ class LinkedConversation(PipelinedConversation):
             if reply.kind is not ReplyKind.PACKET:
                 raise ProtocolError("3", f"{label} was answered with {reply.kind.name}, not a packet")
             packet = decode_packet(reply.body)
-            if isinstance(packet, Request | Shutdown):
+            if not isinstance(packet, Reply):
                 raise ProtocolError("3", f"{label} was answered with a request")
         except ProtocolError as error:
             self.distrust(error)
@@ -187,7 +192,7 @@ class LinkedConversation(PipelinedConversation):
     # --- what comes ----------------------------------------------------------------------------
 
     def _receive(self, data: bytes, now: float) -> Reply | None:
-        if self._link is None or not data:
+        if self._link is None or data.find(_FRAME_START, 1) < 0:
             return super()._receive(data, now)
         # Frame by frame, so that the link learns of bytes outside of any in their place among the others.
         reply: Reply | None = None

@@ -33,23 +33,26 @@ def connect(
     """Open `port` and a session with the board behind it.
 
     port: a serial port ("/dev/ttyACM0", "COM3"); "sim://" or "sim://PROFILE", a simulated board behind a pty;
+    "qemu://NAME", the board qemu_NAME in an emulator that is started, and ends with the connection (docs/firmware.md);
     "socket://HOST:PORT", a serial line carried over TCP; "tcp://HOST:PORT", an RPC server without frames;
     "unix:///PATH", a board that `microrpc share` shares (docs/sharing.md).
     board: a profile or its name, for baud rate, flow control and timeouts ("loopback", the generic one, where none is
-    given). Without a port it is looked for by its USB ids, and must be plugged in once.
+    given). Without a port it is looked for by its USB ids, and must be plugged in once; an emulated one is started.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
     which goes to the logger "microrpc.board" in any case; it must not use the board. reset: reset the board first, as
-    its profile says, and wait until it has booted; a simulated board begins anew in any case. link: use the reliable
-    link where the board knows it (docs/link.md).
+    its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
+    reliable link where the board knows it (docs/link.md).
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
     to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). on_reconnect:
     called when it is back, with whether it lost its memory; it must not use the board.
 
-    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError.
+    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError.
     """
     target = find_target(port, board=board, baud=baud, timeouts=timeouts)
     if target.is_simulated:
         return _connect_simulator(target, on_log, link)
+    if target.is_emulated:
+        return _connect_emulator(target, on_log, link)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
     if target.stream_address is not None:
         if reset:
@@ -149,4 +152,17 @@ def _connect_simulator(target: Target, on_log: OnLog | None, link: bool) -> Boar
         return open_board(channel, target.timeouts, on_log, link=link, on_close=server.close)
     except BaseException:
         server.close()
+        raise
+
+
+def _connect_emulator(target: Target, on_log: OnLog | None, link: bool) -> Board:
+    from microrpc.emulator import start_emulated
+
+    emulator = start_emulated(target.board_name)
+    try:
+        channel = open_serial(emulator.port, baud=target.profile.baud)
+        ring_bytes = target.ring_bytes
+        return open_board(channel, target.timeouts, on_log, link=link, ring_bytes=ring_bytes, on_close=emulator.close)
+    except BaseException:
+        emulator.close()
         raise

@@ -24,7 +24,7 @@ class BoardKind(enum.StrEnum):
 
     HARDWARE = "hardware"
     EMULATED = "emulated"
-    """The board's own firmware, run by an emulator that was started by somebody else."""
+    """Firmware in an emulator: microrpc starts it where it has firmware of that name, else somebody else."""
     SIMULATED = "simulated"
     """The simulator that microrpc has with it."""
 
@@ -88,7 +88,7 @@ class BoardProfile:
     receive_ring_bytes: int
     """The ring that the UART's interrupt fills, in front of the receive buffer."""
     heap_bytes: int
-    """The memory that the simulated board gives to arrays."""
+    """The memory that the simulated or emulated board gives to arrays."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     kind: BoardKind = BoardKind.HARDWARE
     maker: str | None = None

@@ -52,6 +52,14 @@ class ServingSession(Protocol):
         """Execute `request` and call `done` with its reply."""
 
 
+def encode_reply(reply: Reply) -> bytes:
+    """Give the packet of `reply`, or that of an exception where it holds what cannot be sent."""
+    try:
+        return encode_packet(reply)
+    except MicroRpcError as error:
+        return encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
+
+
 class ServerStatus(enum.IntEnum):
     """What the event-driven server answers after each event."""
 
@@ -208,10 +216,7 @@ class ServerEndpoint:
         in_submit = False
 
     def _reply(self, reply: Reply) -> None:
-        try:
-            self._output += encode_packet(reply)
-        except MicroRpcError as error:
-            self._output += encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
+        self._output += encode_reply(reply)
 
     def _init_server(self, packet: InitServer) -> Reply:
         if self._fixed_session is not None and not packet.args:

@@ -6,8 +6,8 @@ request on to another endpoint, so that a host can serve a board again to other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import UnionType
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -39,14 +39,18 @@ from microrpc.datatypes import (
     Value,
 )
 from microrpc.endpoint import ClientEndpoint
-from microrpc.errors import MicroRpcError, RemoteError
-from microrpc.memory import Memory
+from microrpc.errors import MicroRpcError, RemoteError, UnsupportedValueError
+from microrpc.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
 from microrpc.server import Done
 
 RemoteCallable = Callable[..., Any]
 FunctionT = TypeVar("FunctionT", bound=RemoteCallable)
-_FIRST_HANDLE = 0x8000_0000
-_MAX_OBJECTS = 65536
+_U64_MASK = (1 << 64) - 1
+_MOST_BYTES = (1 << 32) - 1  # that a tensor has: one that would have more has these, which is too many as well
+_REGISTERED = 1 << 63  # handles of what is registered: this, the registry from bit 32 on, and the index in it
+_LIBRARY_HANDLE = _REGISTERED + (2 << 32)
+_OBJECT_BYTES = 64
+_MANY_DIMENSIONS = 32  # numpy has a bound, a tensor has none
 DEFAULT_MEMORY_BYTES = 1 << 24
 DEVICE_ATTR_EXIST = 0
 
@@ -74,23 +78,79 @@ class Module(dict[str, RemoteCallable]):
         return register if function is None else register(function)
 
 
-class LocalSession:
-    """Executes requests here: `functions` are what GetGlobalFunc finds, `memory` holds the tensors.
+class BoardArray(np.ndarray[Any, Any]):
+    """A tensor argument: an array that aliases the memory.
 
-    A function gets tensors as numpy arrays that alias the memory, functions as callables and modules as `Module`;
-    everything else as docs/protocol.md 3 decodes it. It may return any of these, and a numpy array, which is put
-    into the memory. What it raises reaches the caller as an exception.
+    Lanes are a dimension of their own, and bfloat16 comes as uint16; `data_type` is what the tensor says. What is
+    computed from the array has none.
+    """
+
+    data_type: DataType
+
+
+_ARGUMENTS: dict[int, tuple[tuple[type, ...], ...]] = {
+    PacketCode.GET_GLOBAL_FUNC: ((str,),),
+    PacketCode.FREE_HANDLE: ((OpaqueHandle,), (int,)),
+    PacketCode.DEV_SET_DEVICE: ((Device,),),
+    PacketCode.DEV_GET_ATTR: ((Device,), (int,)),
+    PacketCode.DEV_ALLOC_DATA: ((Device,), (int,), (int,), (DataType,)),
+    PacketCode.DEV_FREE_DATA: ((Device,), (OpaqueHandle,)),
+    PacketCode.DEV_STREAM_SYNC: ((Device,), (OpaqueHandle,)),
+    PacketCode.COPY_AMONG_REMOTE: ((Tensor,), (Tensor,), (OpaqueHandle,)),
+    PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: ((Tensor,), (str, type(None))),
+    PacketCode.DEV_CREATE_STREAM: ((Device,),),
+    PacketCode.DEV_FREE_STREAM: ((Device,), (OpaqueHandle,)),
+    PacketCode.DEV_SET_STREAM: ((Device,), (OpaqueHandle,)),
+}
+"""What each syscall takes: for each argument its types (docs/protocol.md 3)."""
+
+
+def fits_signature(request: Syscall) -> bool:
+    """Whether the arguments of a syscall are those that it takes; those of an unknown one are."""
+    wanted = _ARGUMENTS.get(request.code)
+    if wanted is None:
+        return True
+    given = [type(value) for value in request.args]
+    return len(given) == len(wanted) and all(kind in kinds for kind, kinds in zip(given, wanted, strict=True))
+
+
+class LocalSession:
+    """Executes requests here, as docs/device.md has it.
+
+    `functions` are what GetGlobalFunc finds, `memory` holds the tensors. `system_library` is a module whose functions
+    have fixed handles too. A function gets tensors as `BoardArray`, functions as callables and modules as `Module`;
+    everything else as docs/protocol.md 3 decodes it, also the handle of the one where the other is announced. It may
+    return any of these, and a numpy array, which is put into the memory. What it raises reaches the caller as an
+    exception.
     """
 
     is_async = False
 
-    def __init__(self, functions: Mapping[str, RemoteCallable] | None = None, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, RemoteCallable] | None = None,
+        memory: Memory | None = None,
+        system_library: Module | None = None,
+    ) -> None:
         self.functions = functions if functions is not None else {}
         self.memory = memory or Memory(DEFAULT_MEMORY_BYTES)
+        self.system_library = Module() if system_library is None else system_library
+        self._registries = (self.functions, self.system_library)
         self._objects: dict[int, object] = {}
-        self._handles: dict[int, int] = {}
-        self._uses: dict[int, int] = {}
-        self._next_handle = _FIRST_HANDLE
+        self._syscalls: dict[int, Callable[..., Value]] = {
+            PacketCode.GET_GLOBAL_FUNC: self._look_up,
+            PacketCode.FREE_HANDLE: self._free_handle,
+            PacketCode.DEV_SET_DEVICE: self.set_device,
+            PacketCode.DEV_GET_ATTR: self.get_attr,
+            PacketCode.DEV_ALLOC_DATA: self._alloc,
+            PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: self._alloc_tensor,
+            PacketCode.DEV_FREE_DATA: self._free,
+            PacketCode.COPY_AMONG_REMOTE: self._copy,
+            PacketCode.DEV_CREATE_STREAM: self._create_stream,
+            PacketCode.DEV_STREAM_SYNC: self._use_stream,
+            PacketCode.DEV_FREE_STREAM: self._use_stream,
+            PacketCode.DEV_SET_STREAM: self._use_stream,
+        }
 
     def submit(self, request: Request, done: Done) -> None:
         """Execute `request` at once."""
@@ -109,38 +169,37 @@ class LocalSession:
             if isinstance(request, Syscall):
                 return Return((self._syscall(request),))
             return RemoteException(f"{type(request).__name__} is not a request")
-        except FunctionError as error:
+        except (FunctionError, MemoryAccessError, OutOfMemoryError) as error:
             return RemoteException(str(error))
         except Exception as error:  # a served function may raise anything; the caller must learn of it
             return RemoteException(f"{type(error).__name__}: {error}")
 
     def reset(self) -> None:
-        """Lose memory and handles."""
+        """Lose memory, and the handles of what is in it."""
         self.memory.clear()
         self._objects.clear()
-        self._handles.clear()
-        self._uses.clear()
-        self._next_handle = _FIRST_HANDLE
 
     # --- calls ---------------------------------------------------------------------------------
 
     def _call(self, request: CallFunc) -> Value | ArrayResult:
-        function = self._objects.get(request.handle)
+        function = self._find(request.handle)
         if not callable(function):
-            raise FunctionError(f"no function has the handle 0x{request.handle:x}; look it up again")
-        return self._to_value(self.invoke(function, [self._from_value(value) for value in request.args]))
+            raise _unknown_handle(request.handle)
+        arguments = [self._from_value(index, value) for index, value in enumerate(request.args)]
+        return self._to_value(self.invoke(function, arguments))
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
         """Run a function that was called by its handle."""
         return function(*arguments)
 
-    def _from_value(self, value: Value) -> object:
+    def _from_value(self, index: int, value: Value) -> object:
         if isinstance(value, Tensor):
-            return self.array(value)
+            return self._array(index, value)
         if isinstance(value, ModuleHandle | FunctionHandle):
-            if int(value) not in self._objects:
-                raise FunctionError(f"no module or function has the handle 0x{int(value):x}")
-            return self._objects[int(value)]
+            thing = self._find(value)
+            if thing is None:
+                raise _unknown_handle(value)
+            return thing if isinstance(thing, Module) == isinstance(value, ModuleHandle) else value
         return value
 
     def _to_value(self, result: Any) -> Value | ArrayResult:
@@ -155,103 +214,110 @@ class LocalSession:
 
     def _array_result(self, array: np.ndarray[Any, Any]) -> ArrayResult:
         dtype = DataType.from_numpy(array.dtype)
-        address = self.memory.alloc(array.nbytes)
+        address = self.memory.alloc(array.nbytes, kind=BlockKind.ARRAY)
         self.memory.view(address, array.nbytes)[:] = np.ascontiguousarray(array).tobytes()
-        tensor = Tensor(address, CPU, dtype, array.shape)
-        return ArrayResult(tensor, OpaqueHandle(self._handle_of(tensor)))
+        return ArrayResult(Tensor(address, CPU, dtype, array.shape), OpaqueHandle(address))
+
+    # --- handles (docs/device.md 4) --------------------------------------------------------------
+
+    def _find(self, handle: int) -> object:
+        """Give the function or module that has this handle, None where there is none."""
+        if handle < _REGISTERED:
+            return self._objects.get(handle)
+        registry, index = divmod(handle - _REGISTERED, 1 << 32)
+        if registry < len(self._registries):
+            return next(islice(self._registries[registry].values(), index, None), None)
+        return self.system_library if handle == _LIBRARY_HANDLE else None
 
     def _handle_of(self, thing: object) -> int:
-        """The same object has the same handle, until it was freed as often as it was given out."""
-        handle = self._handles.get(id(thing))
-        if handle is None:
-            if len(self._objects) >= _MAX_OBJECTS:
-                raise FunctionError(f"{_MAX_OBJECTS} handles are in use; free some")
-            handle = self._next_handle
-            self._next_handle += 1
-            self._objects[handle] = thing
-            self._handles[id(thing)] = handle
-            self._uses[handle] = 0
-        self._uses[handle] += 1
-        return handle
+        """What is registered has one handle for ever; all else gets a block of memory, and its address."""
+        if thing is self.system_library:
+            return _LIBRARY_HANDLE
+        for registry in (1, 0):  # most functions are returned by ModuleGetFunction
+            for index, known in enumerate(self._registries[registry].values()):
+                if known is thing:
+                    return _REGISTERED + (registry << 32) + index
+        address = self.memory.alloc(_OBJECT_BYTES, kind=BlockKind.OBJECT)
+        self._objects[address] = thing
+        return address
+
+    def _free_handle(self, handle: OpaqueHandle, type_code: int) -> None:
+        thing = self._find(handle)
+        known: dict[int, bool] = {
+            TypeCode.FUNCTION: callable(thing),
+            TypeCode.MODULE: isinstance(thing, Module),
+            TypeCode.NDARRAY: self.memory.holds(handle, BlockKind.ARRAY),
+        }
+        if not known.get(type_code):
+            raise FunctionError(f"no object of type {type_code} has the handle 0x{handle:x}")
+        if handle < _REGISTERED:
+            self._objects.pop(handle, None)
+            self.memory.free(handle, BlockKind.ARRAY if thing is None else BlockKind.OBJECT)
 
     # --- memory --------------------------------------------------------------------------------
 
-    def array(self, tensor: Tensor) -> np.ndarray[Any, Any]:
-        """Give a numpy array that aliases the memory of `tensor`."""
-        data = self._tensor_bytes(tensor, tensor.size_bytes)
-        dtype = tensor.dtype.numpy
-        return np.frombuffer(data, dtype).reshape(tensor.shape + dtype.shape)  # lanes are a dimension of their own
+    def _array(self, index: int, tensor: Tensor) -> BoardArray:
+        """Give argument `index`, a tensor, as an array that aliases the memory."""
+        data = self._tensor_bytes(tensor, _size_bytes(tensor))
+        try:
+            dtype = tensor.dtype.numpy
+        except UnsupportedValueError:
+            raise FunctionError(f"argument {index}: the dtype is not supported") from None
+        if _address(tensor) % dtype.base.itemsize:
+            raise FunctionError(f"argument {index}: the tensor is not aligned")
+        try:
+            array = BoardArray(tensor.shape + dtype.shape, dtype.base, data)
+        except ValueError:  # more dimensions, or longer ones of an empty tensor, than numpy has
+            shape = (data.nbytes // dtype.itemsize,) + (1,) * (_MANY_DIMENSIONS - 1)
+            array = BoardArray(shape + dtype.shape, dtype.base, data)
+        array.data_type = tensor.dtype
+        return array
 
     def _tensor_bytes(self, tensor: Tensor, size_bytes: int) -> memoryview:
-        return self.memory.view(tensor.data + tensor.byte_offset, size_bytes)
-
-    def _alloc_tensor(self, tensor: Tensor, scope: object) -> OpaqueHandle:
-        if scope not in (None, "", "global"):
-            raise FunctionError(f"there is no memory scope {scope!r} here")
-        alignment = 1 << max(3, (tensor.dtype.itemsize_bytes - 1).bit_length())
-        return OpaqueHandle(self.memory.alloc(tensor.size_bytes, alignment))
+        return self.memory.view(_address(tensor), size_bytes)
 
     # --- syscalls ------------------------------------------------------------------------------
 
     def _syscall(self, request: Syscall) -> Value:
-        name = request.code.label if isinstance(request.code, PacketCode) else str(request.code)
-        arguments = iter(request.args)
-        result = self._run_syscall(request.code, name, arguments)
-        if len(list(arguments)):
-            raise FunctionError(f"{name}: too many arguments")
-        return result
+        run = self._syscalls.get(request.code)
+        if run is None:
+            raise FunctionError(f"unknown packet code {int(request.code)}")
+        if not fits_signature(request):
+            raise FunctionError(f"wrong arguments of packet code {int(request.code)}")
+        return run(*request.args)
 
-    def _run_syscall(self, code: PacketCode | int, name: str, arguments: Iterator[Value]) -> Value:
-        def take(kind: type | UnionType, what: str) -> Any:
-            try:
-                value = next(arguments)
-            except StopIteration:
-                raise FunctionError(f"{name}: {what} expected, got nothing") from None
-            if not isinstance(value, kind):
-                raise FunctionError(f"{name}: {what} expected, got {type(value).__name__}")
-            return value
+    def _look_up(self, name: str) -> OpaqueHandle:
+        index = next((index for index, known in enumerate(self.functions) if known == name), None)
+        return OpaqueHandle(0 if index is None else _REGISTERED + index)
 
-        match code:
-            case PacketCode.GET_GLOBAL_FUNC:
-                function = self.functions.get(take(str, "a name"))
-                return OpaqueHandle(self._handle_of(function) if function is not None else 0)
-            case PacketCode.FREE_HANDLE:
-                self._free_handle(take(OpaqueHandle, "a handle"), take(int, "a type code"))
-                return None
-            case PacketCode.DEV_SET_DEVICE:
-                self.set_device(take(Device, "a device"))
-                return None
-            case PacketCode.DEV_GET_ATTR:
-                return self.get_attr(take(Device, "a device"), take(int, "an attribute kind"))
-            case PacketCode.DEV_ALLOC_DATA:
-                self._check_device(take(Device, "a device"))
-                size_bytes, alignment = take(int, "a size in bytes"), take(int, "an alignment in bytes")
-                take(DataType, "a data type")
-                return OpaqueHandle(self.memory.alloc(size_bytes, alignment))
-            case PacketCode.DEV_ALLOC_DATA_WITH_SCOPE:
-                tensor = take(Tensor, "a tensor")
-                self._check_device(tensor.device)
-                return self._alloc_tensor(tensor, take(str | None, "a scope or nothing"))
-            case PacketCode.DEV_FREE_DATA:
-                self._check_device(take(Device, "a device"))
-                self.memory.free(take(OpaqueHandle, "an address"))
-                return None
-            case PacketCode.COPY_AMONG_REMOTE:
-                source, target = take(Tensor, "a tensor"), take(Tensor, "a tensor")
-                take(OpaqueHandle, "a stream")
-                if source.size_bytes != target.size_bytes:
-                    raise FunctionError(f"{name}: {source.size_bytes} bytes do not fit {target.size_bytes}")
-                data = bytes(self._tensor_bytes(source, source.size_bytes))
-                self._tensor_bytes(target, target.size_bytes)[:] = data
-                return None
-            case PacketCode.DEV_CREATE_STREAM:
-                self._check_device(take(Device, "a device"))
-                return OpaqueHandle(0)  # everything here runs in order: there is one stream, the default one
-            case PacketCode.DEV_STREAM_SYNC | PacketCode.DEV_FREE_STREAM | PacketCode.DEV_SET_STREAM:
-                self._check_device(take(Device, "a device"))
-                take(OpaqueHandle, "a stream")
-                return None
-        raise FunctionError(f"unknown packet code {name}")
+    def _alloc(self, device: Device, size_bytes: int, alignment_bytes: int, _: DataType) -> OpaqueHandle:
+        self._check_device(device)
+        return OpaqueHandle(self.memory.alloc(size_bytes, alignment_bytes))
+
+    def _alloc_tensor(self, tensor: Tensor, scope: str | None) -> OpaqueHandle:
+        self._check_device(tensor.device)
+        if scope not in (None, "", "global"):
+            raise FunctionError("there is no such memory scope here")
+        alignment = 1 << max(3, (tensor.dtype.itemsize_bytes - 1).bit_length())
+        return OpaqueHandle(self.memory.alloc(_size_bytes(tensor), alignment))
+
+    def _free(self, device: Device, address: OpaqueHandle) -> None:
+        self._check_device(device)
+        self.memory.free(address)
+
+    def _copy(self, source: Tensor, target: Tensor, _: OpaqueHandle) -> None:
+        size_bytes = _size_bytes(source)
+        if size_bytes != _size_bytes(target):
+            raise FunctionError("the tensors have different sizes")
+        data = bytes(self._tensor_bytes(source, size_bytes))
+        self._tensor_bytes(target, size_bytes)[:] = data
+
+    def _create_stream(self, device: Device) -> OpaqueHandle:
+        self._check_device(device)
+        return OpaqueHandle(0)  # everything here runs in order: there is one stream, the default one
+
+    def _use_stream(self, device: Device, _: OpaqueHandle) -> None:
+        self._check_device(device)
 
     def _check_device(self, device: Device) -> None:
         if device != CPU:
@@ -265,19 +331,17 @@ class LocalSession:
         """DevGetAttr: whether the device exists (kind 0); nothing else is known."""
         return int(device == CPU) if kind == DEVICE_ATTR_EXIST else None
 
-    def _free_handle(self, handle: int, type_code: int) -> None:
-        thing = self._objects.get(handle)
-        known = {TypeCode.FUNCTION: callable(thing), TypeCode.MODULE: isinstance(thing, Module)}
-        if not known.get(TypeCode(type_code), isinstance(thing, Tensor)):
-            raise FunctionError(f"FreeHandle: no object of type {TypeCode(type_code).name} has the handle 0x{handle:x}")
-        self._uses[handle] -= 1
-        if self._uses[handle]:
-            return
-        del self._uses[handle]
-        del self._objects[handle]
-        del self._handles[id(thing)]
-        if isinstance(thing, Tensor):
-            self.memory.free(thing.data)
+
+def _unknown_handle(handle: int) -> FunctionError:
+    return FunctionError(f"no function or module has the handle 0x{handle:x}; look it up again")
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.data + tensor.byte_offset & _U64_MASK
+
+
+def _size_bytes(tensor: Tensor) -> int:
+    return min(tensor.size_bytes, _MOST_BYTES)
 
 
 class ProxySession:

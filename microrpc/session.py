@@ -84,14 +84,14 @@ class Log:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen, which costs twice the time, for this and the next are made most
 class Message:
     """The body of a NORMAL message of the current session."""
 
     body: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class LinkMessage:
     """A message of the link extension, of the current session; `payload` is all of it (docs/link.md 2)."""
 
@@ -158,7 +158,8 @@ class Session:
         self.outgoing: list[bytes] = []
         self.deadline: float | None = None
         self._nonce = self._random.randrange(1, 256)
-        self._normal_header = b""
+        self._normal_header = b""  # empty where no session is established, as is the next
+        self._link_headers: frozenset[bytes] = frozenset()
         self._used_nonces: deque[int] = deque(maxlen=2 * _MAX_STARTS)
         self._retry_s = 0.0
         self._expiry = 0.0
@@ -194,7 +195,7 @@ class Session:
 
         Raises RequestError where no session is established.
         """
-        if self.state is not SessionState.ESTABLISHED:
+        if not self._normal_header:
             raise RequestError(f"no session is established (it is: {self.state.value}); open one first")
         return self._normal_header + body
 
@@ -221,6 +222,8 @@ class Session:
         """Take the payload of one good frame; give the one event that it means."""
         if self._normal_header and payload.startswith(self._normal_header):
             return Message(payload[HEADER_SIZE_BYTES:])
+        if payload[:HEADER_SIZE_BYTES] in self._link_headers:
+            return LinkMessage(payload)
         if len(payload) < HEADER_SIZE_BYTES:
             return Dropped(f"a message of {len(payload)} bytes is shorter than its header")
         session_id, message_type = _HEADER.unpack_from(payload)
@@ -235,8 +238,6 @@ class Session:
             return self._on_init(session_id, body)
         if message_type == MessageType.START_SESSION_REPLY:
             return self._on_reply(session_id, body)
-        if message_type in _LINK_TYPES and self._normal_header and session_id == self.session_id:
-            return LinkMessage(payload)
         return Dropped(f"a message of type 0x{message_type:02x} and session 0x{session_id:04x}; {self._describe()}")
 
     def _on_terminate(self) -> Event:
@@ -314,11 +315,13 @@ class Session:
         self.state = SessionState.ESTABLISHED
         self.session_id = session_id
         self._normal_header = _HEADER.pack(session_id, MessageType.NORMAL)
+        self._link_headers = frozenset(_HEADER.pack(session_id, message_type) for message_type in _LINK_TYPES)
         self.deadline = None
 
     def _drop_session(self, *, keep_deadline: bool = False) -> None:
         self.state = SessionState.NO_SESSION
         self.session_id = 0
         self._normal_header = b""
+        self._link_headers = frozenset()
         if not keep_deadline:
             self.deadline = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from microrpc.boards import BoardKind, BoardProfile, profile
 from microrpc.errors import PortError
 from microrpc.finding import find_port
+from microrpc.firmware.project import has_port, port_names
 from microrpc.linked import LinkedConversation
 from microrpc.pipelining import PipelinedConversation
 from microrpc.session import Timeouts
@@ -24,6 +25,9 @@ DEFAULT_PROFILE = "loopback"
 SIMULATOR_SCHEME = "sim://"
 STREAM_SCHEME = "tcp://"
 SHARED_SCHEME = "unix://"
+EMULATED_SCHEME = "emulated://"
+QEMU_SCHEME = "qemu://"
+_QEMU_PREFIX = "qemu_"  # of the names of boards that QEMU emulates
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,16 @@ class Target:
     def is_simulated(self) -> bool:
         """Whether the board is to be simulated."""
         return self.port.startswith(SIMULATOR_SCHEME)
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the board's emulator is to be started."""
+        return is_emulated(self.port)
+
+    @property
+    def board_name(self) -> str:
+        """Which board is simulated or emulated: the one that the port names, else that of the profile."""
+        return named_board(self.port) or self.profile.name
 
     @property
     def stream_address(self) -> tuple[str, int] | str | None:
@@ -65,10 +79,13 @@ def find_target(
 ) -> Target:
     """Put together what `connect` was told, and what the board's profile says where it was told nothing.
 
-    Without a port the one that the board is plugged into is looked for; a simulated board needs none.
+    Without a port the one that the board is plugged into is looked for; a simulated or emulated board needs none.
     Raises ProfileError, and PortError and PortNotFoundError where the port cannot be told.
     """
-    name = port.removeprefix(SIMULATOR_SCHEME) if port is not None and port.startswith(SIMULATOR_SCHEME) else ""
+    if port is not None and is_emulated(port) and not has_port(named_board(port)):
+        known = ", ".join(port_of_emulated(name) for name in port_names())
+        raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")
+    name = named_board(port) if port is not None else ""
     chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)
     if port is None:
         if board is None:
@@ -80,9 +97,34 @@ def find_target(
     return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
 
 
+def named_board(port: str) -> str:
+    """Give the profile that a URL names: of sim://NAME, emulated://NAME, and qemu://NAME for qemu_NAME; else ""."""
+    scheme, separator, name = port.partition("://")
+    if scheme + separator == QEMU_SCHEME:
+        return _QEMU_PREFIX + name
+    return name if scheme + separator in (SIMULATOR_SCHEME, EMULATED_SCHEME) else ""
+
+
+def is_emulated(port: str) -> bool:
+    """Whether the port is a board in an emulator that microrpc starts."""
+    return port.startswith((EMULATED_SCHEME, QEMU_SCHEME))
+
+
+def port_of_emulated(name: str) -> str:
+    """Give what `connect` takes as the port of an emulated board."""
+    return QEMU_SCHEME + name.removeprefix(_QEMU_PREFIX) if name.startswith(_QEMU_PREFIX) else EMULATED_SCHEME + name
+
+
+def is_started_here(board: BoardProfile) -> bool:
+    """Whether microrpc has firmware for this emulated board, and can start it."""
+    return board.kind is BoardKind.EMULATED and has_port(board.name)
+
+
 def _port_of(board: BoardProfile) -> str:
     if board.kind is BoardKind.SIMULATED:
         return SIMULATOR_SCHEME + board.name
+    if is_started_here(board):
+        return port_of_emulated(board.name)
     if board.kind is BoardKind.EMULATED:
         text = f"{board.name} is emulated: start the emulator with the board's UART on a pty, and give that as the port"
         raise PortError("", text)

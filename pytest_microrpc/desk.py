@@ -1,8 +1,9 @@
-"""The real board: connected to once, and again where a test left it closed or broken."""
+"""The real or emulated board: connected to once, and again where a test left it closed or broken."""
 
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from microrpc.trace import RecordingChannel, Trace
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import KEEP_FRAMES, Story
 
+if TYPE_CHECKING:
+    from microrpc.emulator import Emulator
+
 
 class Desk:
     """The board that `setup` names. A test takes it, and tidies up."""
@@ -24,6 +28,7 @@ class Desk:
         self._setup = setup
         self._trace = Trace(keep_frames=KEEP_FRAMES)
         self._board: Board | None = None
+        self._emulator: Emulator | None = None
         self._silence = ""
 
     def begin(self) -> Story:
@@ -41,7 +46,7 @@ class Desk:
             return self._board
         if self._silence and not reset:
             pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
-        self.close()
+        self._leave()
         try:
             self._board = self._open(reset=reset)
         except HandshakeTimeoutError as error:
@@ -68,10 +73,19 @@ class Desk:
                 self._board.collect()
 
     def close(self) -> None:
-        """Leave the board."""
+        """Leave the board, and end its emulator."""
+        self._leave()
+        self._end_emulator()
+
+    def _leave(self) -> None:
         board, self._board = self._board, None
         if board is not None:
             board.close()
+
+    def _end_emulator(self) -> None:
+        emulator, self._emulator = self._emulator, None
+        if emulator is not None:
+            emulator.close()
 
     def _answers(self, board: Board) -> bool:
         """Tell whether it answers a question; what the answer is does not matter."""
@@ -86,8 +100,20 @@ class Desk:
         target = find_target(self._setup.port, board=self._setup.board, baud=None, timeouts=None)
         if target.stream_address is not None:  # no frames to listen to
             return connect(target.port, board=target.profile, reset=reset)
+        if target.is_emulated:
+            channel = open_serial(self._start(target.board_name, anew=reset), baud=target.baud)
+            return open_board(RecordingChannel(channel, self._trace), target.timeouts)
         if reset:
             channel, _ = open_reset(target.port, target.profile, on_log=board_log(target.port, None))
         else:
             channel = open_serial(target.port, baud=target.baud, flow_control=target.profile.flow_control)
         return open_board(RecordingChannel(channel, self._trace), target.timeouts)
+
+    def _start(self, name: str, *, anew: bool) -> str:
+        """Give the port of the emulator: the one that runs, or `anew` and where that has ended a new one."""
+        from microrpc.emulator import start_emulated
+
+        if anew or self._emulator is None or not self._emulator.is_running:
+            self._end_emulator()
+            self._emulator = start_emulated(name)
+        return self._emulator.port

@@ -19,7 +19,7 @@ _MARKERS = (
     f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
     "hardware: the test needs a real board; without --port or --board it is skipped",
 )
-_NEEDS_HARDWARE = "needs hardware: give --port or --board"
+_NEEDS_HARDWARE = "needs hardware: give --port or --board"  # where there is no setup
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
@@ -31,14 +31,14 @@ _story_key: pytest.StashKey[Story] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    group = parser.getgroup("microrpc", "microrpc: boards, real or simulated")
+    group = parser.getgroup("microrpc", "microrpc: boards, real, emulated or simulated")
     group.addoption("--board", metavar="NAME", help="The profile of the board (`microrpc boards` lists them).")
     group.addoption("--board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
     group.addoption(
         "--port",
         metavar="PATH",
         help="Run on the board on this port; without it the one that --board is plugged into is looked for. "
-        "sim://NAME: simulate this board.",
+        "sim://NAME: simulate this board; qemu://NAME: start its emulator.",
     )
     group.addoption(
         "--fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
@@ -88,10 +88,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker(MARK) is not None:
             reason = _setup(config).lacks(_wishes(item))
         setup = config.stash.get(_setup_key, None)
-        is_on_hardware = setup is not None and setup.is_hardware
-        if item.get_closest_marker("hardware") is not None and not is_on_hardware:
-            reason = _NEEDS_HARDWARE
-        if is_on_hardware and "sim_board" in getattr(item, "fixturenames", ()):
+        if item.get_closest_marker("hardware") is not None:
+            reason = (_NEEDS_HARDWARE if setup is None else setup.is_no_hardware) or reason
+        if setup is not None and not setup.is_simulated and "sim_board" in getattr(item, "fixturenames", ()):
             reason = "needs the simulator: sim_board"
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -104,10 +103,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def sim_board(request: pytest.FixtureRequest) -> SimBoard:
     """A simulated board of this test's own, in virtual time: to add functions to, to break, to look inside.
 
-    `board` is connected to it where a test uses both. Skips on hardware.
+    `board` is connected to it where a test uses both. Skips on hardware, and on emulated boards.
     """
     setup = _setup(request.config)
-    if setup.is_hardware:  # asked for while the test runs: otherwise it was seen before
+    if not setup.is_simulated:  # asked for while the test runs: otherwise it was seen before
         pytest.skip("needs the simulator: sim_board")
     from pytest_microrpc.simulated import make_sim_board
 
@@ -117,9 +116,9 @@ def sim_board(request: pytest.FixtureRequest) -> SimBoard:
 
 @pytest.fixture
 def board(request: pytest.FixtureRequest) -> Iterator[Board]:
-    """A `microrpc.Board`: a new simulated one for each test, or with --port or --board the real one on the desk."""
+    """A `microrpc.Board`: a new simulated one for each test, or with --port or --board the real or emulated one."""
     setup, wishes = _setup(request.config), _wishes(request.node)
-    if not setup.is_hardware:
+    if setup.is_simulated:
         from pytest_microrpc.simulated import open_sim_board
 
         with open_sim_board(request.getfixturevalue("sim_board"), wishes) as simulated:
@@ -137,7 +136,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
 
 @pytest.fixture(scope="session")
 def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
-    """The real board: connected to once."""
+    """The real or emulated board: connected to once."""
     from pytest_microrpc.desk import Desk
 
     desk = Desk(_setup(pytestconfig))

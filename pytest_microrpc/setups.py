@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from microrpc.boards import BoardKind, BoardProfile, load_profile, profile
 from microrpc.errors import FaultsError, ProfileError
 from microrpc.profile_schema import did_you_mean
 from microrpc.resets import check_can_be_reset
-from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME
+from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
 
 # --- the command line ---------------------------------------------------------------------------------
 
@@ -28,7 +29,7 @@ class Setup:
 
     board: BoardProfile | None
     port: str | None
-    is_hardware: bool
+    kind: BoardKind
     fault_seed: int | None
     firmware: Firmware
 
@@ -37,9 +38,28 @@ class Setup:
         """What to call the board in messages."""
         return (self.board.name if self.board else self.port) or DEFAULT_PROFILE
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether each test has a simulated board of its own; else one connection serves all."""
+        return self.kind is BoardKind.SIMULATED
+
+    @property
+    def is_started_here(self) -> bool:
+        """Whether the board's emulator is started for these tests."""
+        if self.port is not None:
+            return is_emulated(self.port)
+        return self.board is not None and is_started_here(self.board)
+
+    @property
+    def is_no_hardware(self) -> str | None:
+        """Why a test of hardware cannot run here, None where it can."""
+        if self.kind is BoardKind.EMULATED:
+            return f"needs hardware: {self.name} is emulated"
+        return "needs hardware: give --port or --board" if self.is_simulated else None
+
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can."""
-        if not self.is_hardware:
+        if self.is_simulated:
             return None
         simulated = {"faults": wishes.faults, "uart": wishes.uart, "firmware": wishes.firmware}
         asked = [name for name, value in simulated.items() if value]
@@ -50,7 +70,7 @@ class Setup:
                 return f"needs the board {wishes.board.name}: say with --board what is on {self.port}"
             if wishes.board.name != self.board.name:
                 return f"needs the board {wishes.board.name}, and this is {self.board.name}"
-        if wishes.reset:
+        if wishes.reset and not self.is_started_here:
             try:
                 check_can_be_reset(self.board or profile(DEFAULT_PROFILE))
             except ProfileError as error:
@@ -58,7 +78,9 @@ class Setup:
         return None
 
     def __str__(self) -> str:
-        if self.is_hardware:
+        if self.is_started_here:
+            return f"emulated {self.name}"
+        if not self.is_simulated:
             return f"{self.board.name} on {self.port}" if self.board and self.port else self.name
         seed = "" if self.fault_seed is None else f", fault seed {self.fault_seed}"
         return f"simulated {self.name}, {self.firmware} firmware{seed}"
@@ -68,25 +90,30 @@ def read_setup(config: pytest.Config) -> Setup:
     """Read the options. Raises pytest.UsageError."""
     name, file, port = (config.getoption(option) for option in ("board", "board_file", "port"))
     is_sim_url = port is not None and port.startswith(SIMULATOR_SCHEME)
-    sim_name = port.removeprefix(SIMULATOR_SCHEME) if is_sim_url else ""
-    given = [text for text, value in ((f"--port {port}", sim_name), ("--board", name), ("--board-file", file)) if value]
+    url_name = named_board(port) if port is not None else ""
+    given = [text for text, value in ((f"--port {port}", url_name), ("--board", name), ("--board-file", file)) if value]
     if len(given) > 1:
         raise pytest.UsageError(f"{' and '.join(given)} each say which board it is: give one of them")
     try:
-        board = load_profile(file) if file else profile(name or sim_name) if name or sim_name else None
+        board = load_profile(file) if file else profile(name or url_name) if name or url_name else None
     except ProfileError as error:
         raise pytest.UsageError(str(error)) from error
-    is_real = board is not None and board.kind is not BoardKind.SIMULATED
-    is_hardware = is_real if port is None else not is_sim_url
+    kind = board.kind if board is not None else BoardKind.SIMULATED
+    if is_sim_url:
+        kind = BoardKind.SIMULATED
+    elif port is not None and kind is BoardKind.SIMULATED:
+        kind = BoardKind.HARDWARE
+    made = Setup(board, None if is_sim_url else port, kind, None, Firmware.ROBUST)
     fault_seed, firmware = config.getoption("fault_seed"), config.getoption("firmware")
-    if is_hardware:
+    if not made.is_simulated:
         if fault_seed is not None or firmware is not None:
             option = "--firmware" if fault_seed is None else "--fault-seed"
-            raise pytest.UsageError(f"{option} is for the simulator, and these tests run on hardware")
+            place = "an emulated board" if kind is BoardKind.EMULATED else "hardware"
+            raise pytest.UsageError(f"{option} is for the simulator, and these tests run on {place}")
         processes = config.getoption("numprocesses", None)  # of pytest-xdist
-        if isinstance(processes, int) and processes > 1:
+        if isinstance(processes, int) and processes > 1 and not made.is_started_here:
             raise pytest.UsageError(f"one board cannot be shared by {processes} processes: run without -n")
-    return Setup(board, None if is_sim_url else port, is_hardware, fault_seed, Firmware(firmware or Firmware.ROBUST))
+    return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware or Firmware.ROBUST))
 
 
 # --- the marks ----------------------------------------------------------------------------------------

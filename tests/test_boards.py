@@ -45,11 +45,15 @@ RAM_BYTES = {
     "nucleo_f746zg": 320 * KIB,
     "nucleo_l4r5zi": 640 * KIB,
     "portenta_h7": 512 * KIB,
+    "qemu_lm3s6965evb": 64 * KIB,
     "qemu_mps2_an385": 4096 * KIB,
+    "qemu_riscv32_virt": 16384 * KIB,
     "rpi_pico": 264 * KIB,
     "spresense": 1536 * KIB,
     "stm32f746g_disco": 320 * KIB,
 }
+
+NO_BOARDS = ("loopback", "posix")
 
 # What microTVM looks for in its boards.json of Zephyr and Arduino; it has none for the Metro M4 and for QEMU.
 MICROTVM_USB = {
@@ -92,7 +96,7 @@ def refusal(directory: pathlib.Path, text: str) -> str:
 
 def test_the_bundled_profiles() -> None:
     found = profiles()
-    assert list(found) == sorted([*RAM_BYTES, "loopback"])
+    assert list(found) == sorted([*RAM_BYTES, *NO_BOARDS])
     for name, board in found.items():
         assert profile(name) is board
         assert board.name == name
@@ -121,7 +125,8 @@ def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
 
 def test_the_kinds_of_the_bundled_boards() -> None:
     kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
-    assert kinds == {"loopback": BoardKind.SIMULATED, "qemu_mps2_an385": BoardKind.EMULATED}
+    emulated = ("posix", "qemu_lm3s6965evb", "qemu_mps2_an385", "qemu_riscv32_virt")
+    assert kinds == {"loopback": BoardKind.SIMULATED, **dict.fromkeys(emulated, BoardKind.EMULATED)}
 
 
 def test_which_bundled_boards_can_be_reset_over_their_port() -> None:
@@ -150,7 +155,7 @@ def test_the_users_own_profiles_join_the_bundled_ones_and_come_first(own_boards:
     own_boards.mkdir()
     (own_boards / "mine.toml").write_text(GOOD)
     (own_boards / "loopback.toml").write_text(GOOD.replace('"mine"', '"loopback"'))
-    assert list(profiles()) == sorted([*RAM_BYTES, "loopback", "mine"])
+    assert list(profiles()) == sorted([*RAM_BYTES, *NO_BOARDS, "mine"])
     assert (
         profile("mine").description
         == profile("loopback").description

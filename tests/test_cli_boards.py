@@ -123,7 +123,7 @@ def test_the_list_has_the_users_own_boards_and_says_where_they_lie(user_director
     assert listed["user_directory"] == str(user_directory)
     (own,) = [board for board in listed["boards"] if board["name"] == "own"]
     assert own["usb"] == ["1234:abcd"]
-    assert "own               921600  1024    4096     My board" in run("boards").out.splitlines()
+    assert ["own", "921600", "1024", "4096", "My", "board"] in [line.split() for line in run("boards").out.splitlines()]
 
 
 def test_a_profile_of_ones_own_is_checked_and_shown(own: Path) -> None:
@@ -186,7 +186,13 @@ def test_a_board_without_a_port_is_found(server: PtyServer, own: Path, monkeypat
         ),
         (("boards", "loopback", "--board-file", "OWN"), 2, "give one of them"),
         (("info", "--board", "arduino_due"), 3, "no arduino_due is plugged in"),
-        (("info", "--board", "qemu_mps2_an385"), 3, "start the emulator"),
+        (("info", "--board-file", "EMULATED"), 3, "start the emulator"),
+        (("info", "qemu://x"), 5, "there is no board profile 'qemu_x'"),
+        (("info", "emulated://loopback"), 3, "microrpc has no firmware of that name to emulate"),
+        (("reset", "qemu://mps2_an385"), 2, "an emulated board begins anew with every command: nothing to reset"),
+        (("reset", "--board", "qemu_mps2_an385"), 2, "an emulated board begins anew with every command"),
+        (("demo", "--board", "qemu_mps2_an385", "--baud", "9600"), 2, "qemu_mps2_an385 is emulated"),
+        (("demo", "--board", "qemu_mps2_an385", "--real-time"), 2, "qemu_mps2_an385 is emulated"),
         (("reset",), 2, "say which board it is with --board or --board-file"),
         (("reset", "/dev/ttyACM0"), 2, "say which board it is with --board or --board-file"),
         (("reset", "sim://", "--board", "arduino_due"), 2, "nothing to reset"),
@@ -199,7 +205,10 @@ def test_what_cannot_be_is_one_message(
     args: tuple[str, ...], code: int, message: str, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serial.tools.list_ports.comports", list)
-    result = run(*(str(own) if arg == "OWN" else arg for arg in args))
+    emulated = own.with_name("emulated.toml")
+    emulated.write_text(OWN.replace("baud", 'kind = "emulated"\nbaud'))
+    files = {"OWN": str(own), "EMULATED": str(emulated)}
+    result = run(*(files.get(arg, arg) for arg in args))
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1

@@ -151,9 +151,9 @@ def test_memory_scopes_and_copies_on_the_board(api: Api) -> None:
     target = board.empty(10, "int16", scope="global")
     source.copy_to(target)
     assert np.array_equal(target.numpy(), np.arange(10))
-    with pytest.raises(RemoteError, match="no memory scope 'texture'"):
+    with pytest.raises(RemoteError, match="no such memory scope"):
         board.empty(10, "int16", scope="texture")
-    with pytest.raises(RemoteError, match="do not fit"):
+    with pytest.raises(RemoteError, match="different sizes"):
         source.copy_to(board.empty(9, "int16"))
 
 
@@ -283,7 +283,7 @@ def test_any_request_can_be_sent_and_its_reply_is_given_as_it_is(api: Api) -> No
     assert board.max_packet_bytes() == 512 - 11
     found = board.request(Syscall(PacketCode.GET_GLOBAL_FUNC, ("runtime.SystemLib",)))
     assert isinstance(found, Return)
-    assert isinstance(board.request(CallFunc(found.values[0], ("one too many",))), RemoteException)
+    assert isinstance(board.request(CallFunc(1, ())), RemoteException)
     assert board.syscall(PacketCode.GET_GLOBAL_FUNC, "nothing") == OpaqueHandle(0)
     assert board.session_id != 0
     before = board.epoch

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from microrpc.memory import DEFAULT_BASE_ADDRESS, Memory, MemoryAccessError, OutOfMemoryError
+from microrpc.memory import DEFAULT_BASE_ADDRESS, BlockKind, Memory, MemoryAccessError, OutOfMemoryError
 
 SIZE = 512
 ALIGNMENTS = st.sampled_from([1, 2, 8, 16, 64, 128])
@@ -31,6 +31,9 @@ class MemoryMachine(RuleBasedStateMachine):
             assert self.largest_gap(alignment) < max(size, 1)
             return None
         assert address % alignment == 0
+        assert max(block + len(data) for block, data in [*self.contents.items(), (address, bytes(size))]) <= (
+            0x1000 + SIZE - 8 * (len(self.contents) + 1)
+        )
         self.memory.view(address, size)[:] = bytes([filler]) * size
         self.contents[address] = bytes([filler]) * size
         return address
@@ -73,7 +76,9 @@ class MemoryMachine(RuleBasedStateMachine):
     def largest_gap(self, alignment: int) -> int:
         ends = sorted((address, address + max(len(data), 1)) for address, data in self.contents.items())
         starts = [0x1000, *(end for _, end in ends)]
-        stops = [*(start for start, _ in ends), 0x1000 + SIZE]
+        stops = [*(start for start, _ in ends), 0x1000 + SIZE - 8 * (len(ends) + 1)]
+        if starts[-1] > stops[-1]:
+            return 0
         return max(stop - -(-start // alignment) * alignment for start, stop in zip(starts, stops, strict=True))
 
 
@@ -82,7 +87,7 @@ TestMemoryAgainstAModel.settings = settings(max_examples=60, stateful_step_count
 
 
 def test_memory_begins_where_sram_does_and_is_given_out_first_fit() -> None:
-    memory = Memory(100)
+    memory = Memory(150)
     first, second, third = (memory.alloc(20, 1) for _ in range(3))
     assert [first, second, third] == [DEFAULT_BASE_ADDRESS + 20 * i for i in range(3)]
     memory.free(second)
@@ -107,11 +112,70 @@ def test_empty_blocks_have_addresses_of_their_own() -> None:
 def test_running_out_of_memory_says_what_is_left() -> None:
     memory = Memory(100)
     memory.alloc(30)
-    with pytest.raises(
-        OutOfMemoryError,
-        match=r"out of memory: 80 bytes asked for, the largest free block has 68 \(30 of 100 are in use\)",
-    ):
+    with pytest.raises(OutOfMemoryError) as caught:
         memory.alloc(80)
+    assert str(caught.value) == "out of memory: 80 bytes asked for, the largest free block has 52"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "freed", "size", "alignment", "largest"),
+    [
+        ([], [], 93, 8, 92),
+        ([], [], 1, 128, 0),  # aligned in this heap there is nothing
+        ([92], [], 0, 1, 0),  # the block ends where the table begins, and a second entry needs room
+        ([84], [], 1, 8, 0),
+        ([76], [], 9, 1, 8),
+        ([76], [], 5, 8, 4),
+        ([40, 30], [0], 41, 1, 40),  # a gap before a block; behind it are 6
+        ([40, 36], [0], 41, 1, 40),  # behind it is nothing
+        ([40, 30], [1], 45, 1, 44),  # a freed block gives its entry back
+    ],
+)
+def test_the_table_of_blocks_takes_room_at_the_end(
+    sizes: list[int], freed: list[int], size: int, alignment: int, largest: int
+) -> None:
+    memory = Memory(100, base_address=0x1008)
+    addresses = [memory.alloc(size, 1) for size in sizes]
+    for index in freed:
+        memory.free(addresses[index])
+    with pytest.raises(OutOfMemoryError) as caught:
+        memory.alloc(size, alignment)
+    assert str(caught.value) == f"out of memory: {size} bytes asked for, the largest free block has {largest}"
+    if largest:
+        assert memory.alloc(largest, alignment)
+
+
+def test_a_heap_without_room_for_the_first_entry_gives_nothing() -> None:
+    for size in (0, 7, 8):
+        with pytest.raises(OutOfMemoryError, match=r"the largest free block has 0$"):
+            Memory(size).alloc(0)
+    assert Memory(9).alloc(0) == DEFAULT_BASE_ADDRESS
+
+
+def test_a_new_block_is_filled_with_zeros() -> None:
+    memory = Memory(64)
+    address = memory.alloc(20, 1)
+    memory.view(address, 20)[:] = b"x" * 20
+    memory.free(address)
+    assert bytes(memory.view(memory.alloc(0), 1)) == b"\0"
+    assert bytes(memory.view(memory.alloc(12, 1), 12)) == bytes(12)
+
+
+def test_a_block_is_freed_as_what_it_is_and_an_object_is_never_seen() -> None:
+    memory = Memory(200)
+    blocks = {kind: memory.alloc(16, kind=kind) for kind in BlockKind}
+    for kind, address in blocks.items():
+        assert [other for other in BlockKind if memory.holds(address, other)] == [kind]
+        if kind is BlockKind.OBJECT:
+            with pytest.raises(MemoryAccessError, match=f"0 bytes at 0x{address:x} are not inside an allocated block"):
+                memory.view(address, 0)
+        else:
+            assert len(memory.view(address, 16)) == 16
+        for other in set(BlockKind) - {kind}:
+            with pytest.raises(MemoryAccessError, match=f"cannot free 0x{address:x}: no block begins there"):
+                memory.free(address, other)
+        memory.free(address, kind)
+    assert memory.used_bytes == 0
 
 
 @pytest.mark.parametrize(("size", "alignment"), [(-1, 8), (8, 0), (8, -8), (8, 12)])
@@ -140,7 +204,7 @@ def test_a_view_writes_through(at: int, size: int) -> None:
 
 
 def test_clearing_loses_blocks_and_contents() -> None:
-    memory = Memory(8)
+    memory = Memory(16)
     memory.view(memory.alloc(8), 8)[:] = b"contents"
     memory.clear()
     assert (memory.blocks, memory.used_bytes) == ({}, 0)

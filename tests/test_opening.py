@@ -74,10 +74,24 @@ def test_a_simulated_board_needs_no_port() -> None:
         assert board.max_packet_bytes() == 512 - 11
 
 
-def test_an_emulated_board_must_be_started_by_somebody_else() -> None:
-    with pytest.raises(PortError, match="qemu_mps2_an385 is emulated: start the emulator"):
-        microrpc.connect(board="qemu_mps2_an385")
-    assert target("/dev/pts/7", board="qemu_mps2_an385").port == "/dev/pts/7"
+def test_an_emulated_board_needs_no_port_where_there_is_firmware_for_it() -> None:
+    found = target(board="qemu_mps2_an385")
+    assert (found.port, found.is_emulated, found.board_name) == ("qemu://mps2_an385", True, "qemu_mps2_an385")
+    found = target(board="posix")
+    assert (found.port, found.is_emulated, found.board_name) == ("emulated://posix", True, "posix")
+    for url in ("qemu://mps2_an385", "emulated://qemu_mps2_an385"):
+        assert target(url).profile is profile("qemu_mps2_an385")
+    found = target("qemu://mps2_an385", board=DUE)
+    assert (found.profile, found.board_name) == (DUE, "qemu_mps2_an385")
+
+
+def test_another_emulated_board_must_be_started_by_somebody_else() -> None:
+    own = dataclasses.replace(profile("qemu_mps2_an385"), name="own")
+    with pytest.raises(PortError, match="own is emulated: start the emulator"):
+        microrpc.connect(board=own)
+    assert target("/dev/pts/7", board=own).port == "/dev/pts/7"
+    found = target("/dev/pts/7", board="qemu_mps2_an385")
+    assert (found.port, found.is_emulated) == ("/dev/pts/7", False)
 
 
 def test_neither_port_nor_board_is_one_clear_error() -> None:

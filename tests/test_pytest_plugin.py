@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import needs
 import pytest
 
 import microrpc
@@ -296,11 +297,22 @@ def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message
     assert len(errors(result).splitlines()) == 1
 
 
+def test_an_emulated_board_is_no_simulator_either(run: Run) -> None:
+    for options in (["--board", "posix"], ["--port", "emulated://posix"], ["--board", "posix", "--port", "/dev/x"]):
+        result = run("def test(): pass", *options, "--fault-seed", "0")
+        result.stderr.fnmatch_lines(
+            ["ERROR: --fault-seed is for the simulator, and these tests run on an emulated board"]
+        )
+    result = run("def test(): pass", "--port", "qemu://x")
+    result.stderr.fnmatch_lines(["ERROR: there is no board profile 'qemu_x'*"])
+
+
 def test_hardware_is_not_shared_by_processes(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('-N', dest='numprocesses', type=int)")
     result = run("def test(): pass", "--port", "/dev/x", "-N", "2")
     result.stderr.fnmatch_lines(["ERROR: one board cannot be shared by 2 processes: run without -n"])
     run("def test(): pass", "-N", "2").assert_outcomes(passed=1)
+    run("def test(): pass", "-N", "2", "--board", "posix").assert_outcomes(passed=1)
 
 
 def test_the_marks_and_options_are_described(pytester: pytest.Pytester) -> None:
@@ -452,6 +464,91 @@ def test_a_test_that_passes_or_needs_no_board_has_no_section(run: Run) -> None:
     result = run("def test(): assert 0\ndef test_board(board): board.function('add')")
     result.assert_outcomes(failed=1, passed=1)
     assert "microrpc conversation" not in result.stdout.str()
+
+
+# --- an emulated board ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["posix", "qemu_mps2_an385"])
+def test_one_emulator_serves_all_tests(run: Run, name: str) -> None:
+    needs.emulated(name)
+    result = run(
+        """
+from firmware_sim.uart import Uart
+ask = pytest.mark.microrpc_board
+def blink(): pass
+PORTS = []
+def test_1(board):
+    assert board.function("add")(1, 2) == 3
+    board.kept = board.array(np.zeros(100))
+    PORTS.append(board.name)
+def test_2(board):
+    with pytest.raises(microrpc.StaleHandleError):
+        board.kept.numpy()
+    assert PORTS == [board.name]
+    board.close()
+@ask(functions={"add": print})
+def test_3(board):
+    assert PORTS == [board.name]
+    assert board.function("add")(1, 2) == 3
+    PORTS.append(board.empty((8,), "uint8").detach())
+@ask(reset=True)
+def test_begins_anew(board):
+    assert board.empty((8,), "uint8").detach() == PORTS[1]
+@ask(functions=[blink])
+def test_function(board): assert 0
+@ask(faults=[Flip(rate=1)], uart=Uart())
+def test_faults(board): assert 0
+@ask(profile="loopback")
+def test_other_board(board): assert 0
+def test_sim(sim_board): assert 0
+@pytest.mark.hardware
+def test_hardware(board): assert 0
+""",
+        f"--board={name}",
+    )
+    result.assert_outcomes(passed=4, skipped=5)
+    result.stdout.fnmatch_lines([f"microrpc: emulated {name}"])
+    result.stdout.fnmatch_lines_random(
+        [
+            f"*needs function 'blink', which {name} does not have",
+            "*needs the simulator: faults, uart",
+            f"*needs the board loopback, and this is {name}",
+            "*needs the simulator: sim_board",
+            f"*needs hardware: {name} is emulated",
+        ]
+    )
+
+
+def test_an_emulator_that_died_is_started_again(run: Run) -> None:
+    needs.emulated("posix")
+    result = run(
+        """
+def test_dies(request, board): request.getfixturevalue("_microrpc_desk")._emulator.close()
+def test_next(board): assert board.function("add")(1, 2) == 3
+def test_fails(board): assert board.function("add")(1, 2) == 4
+""",
+        "--port=emulated://posix",
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    assert "add(1, 2)" in conversation(result)
+
+
+def test_a_board_in_an_emulator_that_somebody_started_is_no_hardware(run: Run, server: PtyServer) -> None:
+    result = run(
+        """
+def test(board): assert board.function("add")(1, 2) == 3
+@pytest.mark.microrpc_board(reset=True)
+def test_reset(board): assert 0
+@pytest.mark.hardware
+def test_hardware(board): assert 0
+""",
+        "--board=posix",
+        f"--port={server.path}",
+    )
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines([f"microrpc: posix on {server.path}"])
+    result.stdout.fnmatch_lines_random(["*needs a board that can be reset: *", "*needs hardware: posix is emulated"])
 
 
 # --- hardware: a board on a pty ---------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_a_write_that_is_repeated_changes_nothing(host: Host) -> None:
     ("kind", "body"), [(1, b"1234567"), (2, bytes(11)), (2, bytes(13)), (0, b""), (0, b"\xff" * 9), (0, SHUTDOWN)]
 )
 def test_a_malformed_body_is_answered_with_an_exception(host: Host, kind: int, body: bytes) -> None:
-    exception(host.ask(0, kind, body))
+    assert exception(host.ask(0, kind, body)) == "malformed packet"
     assert host.packet(1, LINK_LOOK_UP).values[0] != 0
 
 
@@ -185,6 +185,52 @@ def test_a_call_runs_once_however_often_it_is_asked_for(host: Host) -> None:
     first = host.packet(1, CallFunc(handle, ()))
     assert [host.packet(1, CallFunc(handle, ())) for _ in range(3)] == [first] * 3
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize("reply_bytes", [None, 29, 30])
+def test_a_reply_that_is_longer_than_what_is_kept_is_forgotten(reply_bytes: int | None) -> None:
+    host = Host(reply_bytes=reply_bytes)
+    host.open()
+    first = host.ask(0, 0, encode_packet(LINK_LOOK_UP)[8:])
+    assert len(first[2]) == 30 - 10
+    again = host.ask(0, 0, encode_packet(LINK_LOOK_UP)[8:])
+    assert again == ((0, 3, b"") if reply_bytes == 29 else first)
+
+
+def test_after_shutdown_packets_are_dropped_and_copies_are_answered(host: Host) -> None:
+    address = host.alloc(0, 4)
+    look_up = encode_packet(LINK_LOOK_UP)[8:]
+    host.send(NORMAL, encode_packet(Shutdown()), host.session_id)
+    for seq in (0, 1, 2):  # the last one, the next one, and one that is too early
+        host.device.receive(host.frame(seq, 0, look_up))
+    assert host.answers() == []
+    assert host.device.stats.messages_dropped == 3
+    assert host.ask(1, 1, write(address, b"data")) == (1, 1, b"")
+    assert host.ask(2, 2, read(address, 4)) == (2, 2, b"data")
+    host.device.receive(b"noise")
+    assert host.answers() == [(NAK, b"\x03\x00")]
+    host.device.receive(host.frame(3, 0, look_up))  # good, although it is dropped
+    host.device.receive(b"noise")
+    assert host.answers() == [(NAK, b"\x03\x00")]
+    host.open()
+    host.packet(0, LINK_LOOK_UP)
+
+
+def test_a_shutdown_over_the_link_is_malformed_and_none(host: Host) -> None:
+    assert exception(host.ask(0, 0, SHUTDOWN)) == "malformed packet"
+    host.packet(1, LINK_LOOK_UP)
+
+
+def test_a_frame_that_is_too_long_is_answered_with_nak_before_the_log(host: Host) -> None:
+    host.packet(0, LINK_LOOK_UP)
+    for byte in b"noise"[:1] + b"\xff\xfd\x01\x08\0\0":
+        host.device.receive(bytes([byte]))
+    log = (LOG, b"a frame was refused: it announces 2049 bytes, and 2048 are accepted")
+    assert host.answers() == [(NAK, b"\x01\x00"), log]
+    host.packet(1, LINK_LOOK_UP)
+    for byte in b"\xff\xfd\x01\x08\0\0":
+        host.device.receive(bytes([byte]))
+    assert host.answers() == [(NAK, b"\x02\x00"), log]
 
 
 def test_normal_messages_stay_possible_and_are_no_part_of_the_sequence(host: Host) -> None:

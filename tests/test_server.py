@@ -31,7 +31,7 @@ from microrpc.serving import LocalSession
 
 INIT = InitServer("0.8.0", ())
 LOOK_UP = Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",))
-FOUND = Return((OpaqueHandle(0x80000000),))
+FOUND = Return((OpaqueHandle(1 << 63),))
 NOT_INITIALISED = "Need to call InitRemoteSession first before any further actions"
 
 

@@ -33,6 +33,7 @@ from microrpc.datatypes import (
     OpaqueHandle,
     Tensor,
     TypeCode,
+    UInt,
     Value,
 )
 from microrpc.endpoint import ClientEndpoint
@@ -188,7 +189,6 @@ def test_functions_and_modules_may_be_returned_and_passed_on(client: Client, fun
     assert (type(add_2), type(library)) == (FunctionHandle, ModuleHandle)
     assert client.call("apply", add_2, 40) == 42
     assert client.call("size", library) == 1
-    assert client.call("size", FunctionHandle(5)) == "no module or function has the handle 0x5"
 
 
 def test_errors_reach_the_caller_with_their_cause(client: Client, functions: Module) -> None:
@@ -204,7 +204,6 @@ def test_errors_reach_the_caller_with_their_cause(client: Client, functions: Mod
     assert client.call("fails") == "as it is"
     assert client.call("breaks") == "ZeroDivisionError: by zero"
     assert client.call("list").startswith("UnsupportedValueError")
-    assert client.call(77) == "no function has the handle 0x4d; look it up again"
 
 
 def test_what_is_no_request_is_refused(client: Client) -> None:
@@ -214,45 +213,197 @@ def test_what_is_no_request_is_refused(client: Client) -> None:
 
 # --- handles ----------------------------------------------------------------------------------
 
+LIBRARY = 2**63 + 2 * 2**32
 
-def test_a_handle_is_shared_and_counted(client: Client, functions: Module) -> None:
-    functions["f"] = lambda: 1
-    first = client.syscall(PacketCode.GET_GLOBAL_FUNC, "f")
-    assert client.syscall(PacketCode.GET_GLOBAL_FUNC, "f") == first
-    for result in (1, 1, f"no function has the handle 0x{first:x}; look it up again"):
-        assert client.call(first) == result
-        client.syscall(PacketCode.FREE_HANDLE, first, int(TypeCode.FUNCTION))
-    assert client.syscall(PacketCode.GET_GLOBAL_FUNC, "f") != first
+
+def test_what_is_registered_has_a_handle_that_does_not_change(client: Client, functions: Module) -> None:
+    library = client.session.system_library
+    functions.update(a=lambda: 1, b=lambda: 2, same=lambda: functions["b"], own=lambda: library["x"])
+    functions["library"] = lambda: library
+    library.update(w=lambda: 3, x=lambda: 4)
+    for index, name in enumerate(functions):
+        assert client.syscall(PacketCode.GET_GLOBAL_FUNC, name) == 2**63 + index
+    assert client.call("same") == FunctionHandle(2**63 + 1)
+    assert client.call("own") == FunctionHandle(2**63 + 2**32 + 1)
+    assert client.call("library") == ModuleHandle(LIBRARY)
+    for handle, code in ((2**63 + 1, 10), (2**63 + 2**32 + 1, 10), (LIBRARY, 9)):
+        assert client.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(handle), code) is None
+    assert (client.call(2**63 + 1), client.call(2**63 + 2**32 + 1)) == (2, 4)
+    client.session.reset()
+    assert client.call("library") == ModuleHandle(LIBRARY)
+    assert client.session.memory.used_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "handle", [0, 0x20000000, 2**63 - 1, 2**63 + 1, 2**63 + 2**32, LIBRARY, LIBRARY + 1, 2**63 + 3 * 2**32, 2**64 - 1]
+)
+def test_a_call_of_what_is_no_function_is_refused(client: Client, functions: Module, handle: int) -> None:
+    functions["only"] = lambda: 1
+    assert client.call(handle) == f"no function or module has the handle 0x{handle:x}; look it up again"
+
+
+def test_a_function_that_is_returned_takes_64_bytes_each_time_until_it_is_freed(
+    client: Client, functions: Module
+) -> None:
+    def same() -> int:
+        return 5
+
+    functions["f"] = lambda: same
+    first, second = client.call("f"), client.call("f")
+    assert client.session.memory.blocks == {first: 64, second: 64}
+    assert first % 8 == 0
+    assert (type(first), client.call(first), client.call(second)) == (FunctionHandle, 5, 5)
+    assert client.syscall(PacketCode.DEV_FREE_DATA, CPU, OpaqueHandle(first)) == (
+        f"cannot free 0x{first:x}: no block begins there"
+    )
+    inside = Tensor(first, CPU, U8, (1,))
+    refusal = RemoteException(f"1 bytes at 0x{first:x} are not inside an allocated block")
+    assert client.ask(CopyFromRemote(inside, 1)) == client.ask(CopyToRemote(inside, b"x")) == refusal
+    assert client.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(first), 10) is None
+    assert "look it up again" in client.call(first)
+    assert client.call(second) == 5
+
+
+def test_objects_that_are_never_freed_fill_the_heap() -> None:
+    client = Client(Module(new=lambda: lambda: 1), memory_bytes=3 * 72)
+    assert all(type(client.call("new")) is FunctionHandle for _ in range(3))
+    assert client.call("new") == "out of memory: 64 bytes asked for, the largest free block has 0"
 
 
 def test_a_handle_is_freed_only_as_what_it_is(client: Client, functions: Module) -> None:
-    functions["f"] = lambda: Module()
-    function = client.syscall(PacketCode.GET_GLOBAL_FUNC, "f")
-    module = client.call("f")
-    text = f"FreeHandle: no object of type MODULE has the handle 0x{function:x}"
-    assert client.syscall(PacketCode.FREE_HANDLE, function, int(TypeCode.MODULE)) == text
-    text = f"FreeHandle: no object of type NDARRAY has the handle 0x{function:x}"
-    assert client.syscall(PacketCode.FREE_HANDLE, function, int(TypeCode.NDARRAY)) == text
-    assert client.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(module), int(TypeCode.MODULE)) is None
-    assert "is not a valid TypeCode" in client.syscall(PacketCode.FREE_HANDLE, function, 99)
+    functions.update(module=Module, function=lambda: lambda: 1, array=lambda: np.zeros(2))
+    data = client.alloc(8)
+    things = [(10, client.call("function")), (9, client.call("module")), (13, client.call("array").handle)]
+    static = [(10, 2**63), (9, LIBRARY)]
+    for own_code, handle in [*things, *static, (None, data), (None, 77)]:
+        for code in (0, 9, 10, 13, 99, -1):
+            answer = client.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(handle), code)
+            expected = None if code == own_code else f"no object of type {code} has the handle 0x{handle:x}"
+            assert answer == expected
+    assert client.session.memory.blocks == {data: 8}
 
 
-def test_handles_that_are_never_freed_have_a_bound(
-    client: Client, functions: Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("microrpc.serving._MAX_OBJECTS", 3)
-    functions["new"] = lambda: lambda: 1
-    assert all(type(client.call("new")) is FunctionHandle for _ in range(2))
-    assert client.call("new") == "3 handles are in use; free some"
-
-
-def test_a_reset_loses_memory_and_handles(client: Client, functions: Module) -> None:
-    functions["f"] = lambda: 1
-    handle = client.syscall(PacketCode.GET_GLOBAL_FUNC, "f")
+def test_a_reset_loses_memory_and_what_was_returned(client: Client, functions: Module) -> None:
+    functions["f"] = lambda: lambda: 1
+    handle = client.call("f")
     client.alloc(10)
     client.session.reset()
     assert client.session.memory.used_bytes == 0
     assert "look it up again" in client.call(handle)
+    assert type(client.call("f")) is FunctionHandle
+
+
+# --- arguments --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "is_there"),
+    [
+        (FunctionHandle(2**63), True),
+        (ModuleHandle(LIBRARY), True),
+        (FunctionHandle(LIBRARY), True),
+        (ModuleHandle(2**63), True),
+        (FunctionHandle(5), False),
+        (ModuleHandle(0), False),
+    ],
+)
+def test_a_handle_is_an_argument_if_it_is_that_of_anything(
+    client: Client, functions: Module, value: FunctionHandle | ModuleHandle, is_there: bool
+) -> None:
+    seen: list[object] = []
+    functions["f"] = lambda *arguments: seen.append(arguments[1])
+    refusal = f"no function or module has the handle 0x{value:x}; look it up again"
+    assert client.call("f", 1, value) == (None if is_there else refusal)
+    if is_there:
+        things = {2**63: functions["f"], LIBRARY: client.session.system_library}
+        is_fitting = (value == LIBRARY) == isinstance(value, ModuleHandle)
+        assert seen == [things[value] if is_fitting else value]
+        assert type(seen[0]) is (type(things[value]) if is_fitting else type(value))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bytes_", "alignment"),
+    [
+        *((DataType(code, bits), bits // 8, bits // 8) for code in (0, 1) for bits in (8, 16, 32, 64)),
+        *((DataType(2, bits), bits // 8, bits // 8) for bits in (16, 32, 64)),
+        (DataType(1, 1), 1, 1),
+        (DataType(4, 16), 2, 2),
+        (DataType(2, 32, 3), 12, 4),
+        (DataType(0, 8, 65535), 65535, 1),
+        (DataType(0, 1), 1, 0),
+        (DataType(1, 1, 2), 1, 0),
+        (DataType(2, 8), 1, 0),
+        (DataType(0, 4), 1, 0),
+        (DataType(3, 64), 8, 0),
+        (DataType(4, 32), 4, 0),
+        (DataType(5, 8), 1, 0),
+        (DataType(0, 32, 0), 0, 0),
+        (DataType(1, 0), 0, 0),
+    ],
+)
+def test_a_tensor_has_a_type_that_is_supported_and_is_aligned_to_a_lane(
+    functions: Module, dtype: DataType, bytes_: int, alignment: int
+) -> None:
+    client = Client(functions, memory_bytes=1 << 17)
+    functions["f"] = lambda *arguments: len(arguments)
+    address = client.alloc(bytes_ + 8)
+    for offset in (0, 1, 2, 4, 8):
+        expected: object = "argument 1: the dtype is not supported"
+        if alignment:
+            expected = "argument 1: the tensor is not aligned" if offset % alignment else 2
+        assert client.call("f", 0, Tensor(address, CPU, dtype, (1,), offset)) == expected
+    outside = Tensor(address, CPU, dtype, (1,), bytes_ + 9)  # which is seen before the type
+    assert (
+        client.call("f", 0, outside)
+        == f"{bytes_} bytes at 0x{address + bytes_ + 9:x} are not inside an allocated block"
+    )
+
+
+def test_arguments_are_checked_first_to_last(client: Client, functions: Module) -> None:
+    functions["f"] = lambda *_: 1
+    address = client.alloc(8)
+    bad_type, bad_place = Tensor(address, CPU, DataType(3, 64), (1,)), Tensor(address, CPU, U8, (9,))
+    assert client.call("f", bad_type, bad_place) == "argument 0: the dtype is not supported"
+    assert client.call("f", bad_place, bad_type) == f"9 bytes at 0x{address:x} are not inside an allocated block"
+    assert client.call(77, bad_place) == "no function or module has the handle 0x4d; look it up again"
+
+
+@pytest.mark.parametrize(
+    ("data", "offset", "shape", "text"),
+    [
+        (2**64 - 8, 7, (2,), "2 bytes at 0xffffffffffffffff"),
+        (2**64 - 8, 16, (2,), "2 bytes at 0x8"),
+        (0, 0, (2**62, 4), "4294967295 bytes at 0x0"),
+        (0, 0, (2**32,), "4294967295 bytes at 0x0"),
+        (0, 0, (2**16, 2**16 - 1), "4294901760 bytes at 0x0"),
+        (0, 0, (2**63 - 1, 2**63 - 1), "4294967295 bytes at 0x0"),
+        (0, 0, (2**63 - 1, 0), "0 bytes at 0x0"),
+        (0, 0, (), "1 bytes at 0x0"),
+    ],
+)
+def test_addresses_wrap_around_and_sizes_stop_at_the_largest(
+    client: Client, functions: Module, data: int, offset: int, shape: tuple[int, ...], text: str
+) -> None:
+    functions["f"] = lambda _: 1
+    assert client.call("f", Tensor(data, CPU, U8, shape, offset)) == f"{text} are not inside an allocated block"
+
+
+def test_an_address_that_wraps_around_into_a_block_is_inside(client: Client) -> None:
+    address = client.put(np.arange(8, dtype=np.uint8)).data
+    assert client.get(Tensor(2**64 - 4, CPU, U8, (2,), address + 6)) == b"\x02\x03"
+    assert client.get(Tensor(address, CPU, U8, (0,), 8)) == b""  # no bytes, at the end of a block
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [((1,) * 70, 32), ((0, 2**62, 2**62), 32), ((4,) + (1,) * 64, 32), ((1,) * 64, 64), ((2, 0, 2), 3)],
+)
+def test_more_or_longer_dimensions_than_numpy_has_are_left_out(
+    client: Client, functions: Module, shape: tuple[int, ...], seen: int
+) -> None:
+    functions["f"] = lambda x: f"{x.ndim} {x.size}"
+    tensor = Tensor(client.alloc(8), CPU, U8, shape)
+    assert client.call("f", tensor) == f"{seen} {tensor.size_bytes}"
 
 
 # --- syscalls ---------------------------------------------------------------------------------
@@ -278,7 +429,41 @@ def test_memory_may_be_allocated_for_a_tensor(client: Client, scope: str | None)
 def test_there_are_no_other_memory_scopes(client: Client) -> None:
     tensor = Tensor(0, CPU, U8, (3,))
     refusal = client.syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, tensor, "texture")
-    assert refusal == "there is no memory scope 'texture' here"
+    assert refusal == "there is no such memory scope here"
+    on_gpu = Tensor(0, GPU, U8, (3,))
+    refusal = client.syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, on_gpu, "texture")
+    assert refusal == "there is no device (2, 0) here, only the CPU (1, 0)"
+
+
+def test_the_memory_of_a_tensor_that_is_too_large_for_anything_is_refused(client: Client) -> None:
+    for shape in ((2**62, 4), (2**63 - 1, 2**63 - 1, 7)):
+        assert client.syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, Tensor(0, CPU, U8, shape), None) == (
+            "out of memory: 4294967295 bytes asked for, the largest free block has 4088"
+        )
+
+
+@pytest.mark.parametrize(("dtype", "alignment"), [(U8, 8), (DataType(2, 32, 3), 16), (DataType(0, 8, 17), 32)])
+def test_the_memory_of_a_tensor_is_aligned_to_its_elements(client: Client, dtype: DataType, alignment: int) -> None:
+    client.alloc(1)
+    address = client.syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, Tensor(0, CPU, dtype, ()), None)
+    assert address == client.session.memory.base_address + alignment
+
+
+@pytest.mark.parametrize(
+    ("size", "alignment"),
+    [(-1, 8), (-(2**63), 1), (8, 0), (8, 2**31), (8, 2**62), (8, 3), (8, -8), (8, -(2**63)), (-1, -1)],
+)
+def test_a_senseless_alloc_is_refused(client: Client, size: int, alignment: int) -> None:
+    refusal = client.syscall(PacketCode.DEV_ALLOC_DATA, CPU, size, alignment, U8)
+    assert refusal == f"cannot allocate {size} bytes aligned to {alignment}"
+
+
+def test_two_tensors_that_are_too_large_for_anything_have_one_size(client: Client) -> None:
+    huge, larger = Tensor(0, CPU, U8, (2**33,)), Tensor(0, CPU, U8, (2**62, 4))
+    refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, huge, larger, STREAM)
+    assert refusal == "4294967295 bytes at 0x0 are not inside an allocated block"
+    refused = client.ask(CopyFromRemote(huge, 2**64 - 1))  # which is no tensor's size
+    assert refused == RemoteException("18446744073709551615 bytes at 0x0 are not inside an allocated block")
 
 
 def test_a_copy_among_tensors_may_overlap(client: Client) -> None:
@@ -292,13 +477,26 @@ def test_a_copy_among_tensors_of_different_sizes_is_refused(client: Client) -> N
     tensor = client.put(np.zeros(8, np.uint8))
     small = Tensor(tensor.data, CPU, U8, (7,))
     refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, tensor, small, STREAM)
-    assert refusal == "CopyAmongRemote: 8 bytes do not fit 7"
+    assert refusal == "the tensors have different sizes"
+    refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, small, Tensor(0, CPU, U8, (7,)), STREAM)
+    assert refusal == "7 bytes at 0x0 are not inside an allocated block"
+
+
+def test_only_data_can_be_freed_as_data_and_arrays_can_be_copied(client: Client, functions: Module) -> None:
+    functions["f"] = lambda: np.arange(3, dtype=np.uint8)
+    array = client.call("f")
+    assert array.handle == array.tensor.data
+    assert client.ask(CopyToRemote(array.tensor, b"abc")) == RETURN_NONE
+    assert client.get(array.tensor) == b"abc"
+    for address in (array.tensor.data, array.tensor.data + 1, 0):
+        refusal = client.syscall(PacketCode.DEV_FREE_DATA, CPU, OpaqueHandle(address))
+        assert refusal == f"cannot free 0x{address:x}: no block begins there"
 
 
 def test_copies_outside_a_block_are_refused(client: Client) -> None:
     tensor = client.put(np.zeros(8, np.uint8))
     outside = Tensor(tensor.data, CPU, U8, (8,), 1)
-    text = f"MemoryAccessError: 8 bytes at 0x{tensor.data + 1:x} are not inside an allocated block"
+    text = f"8 bytes at 0x{tensor.data + 1:x} are not inside an allocated block"
     assert client.ask(CopyToRemote(outside, bytes(8))) == RemoteException(text)
     assert client.ask(CopyFromRemote(outside, 8)) == RemoteException(text)
 
@@ -331,23 +529,43 @@ def test_there_is_no_device_but_the_cpu(client: Client, code: PacketCode, args: 
     assert client.syscall(code, *args) == "there is no device (2, 0) here, only the CPU (1, 0)"
 
 
-@pytest.mark.parametrize(
-    ("code", "args", "text"),
-    [
-        (PacketCode.GET_GLOBAL_FUNC, (), "GetGlobalFunc: a name expected, got nothing"),
-        (PacketCode.GET_GLOBAL_FUNC, (5,), "GetGlobalFunc: a name expected, got int"),
-        (PacketCode.GET_GLOBAL_FUNC, ("a", "b"), "GetGlobalFunc: too many arguments"),
-        (PacketCode.DEV_FREE_DATA, (CPU, 5), "DevFreeData: an address expected, got int"),
-        (PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (CPU,), "DevAllocDataWithScope: a tensor expected, got Device"),
-        (PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (Tensor(0, CPU, U8, (1,)), 1),
-         "DevAllocDataWithScope: a scope or nothing expected, got int"),
-        (99, (), "unknown packet code 99"),
-    ],
+RIGHT: dict[PacketCode, tuple[Value, ...]] = {
+    PacketCode.GET_GLOBAL_FUNC: ("f",),
+    PacketCode.FREE_HANDLE: (STREAM, 10),
+    PacketCode.DEV_SET_DEVICE: (CPU,),
+    PacketCode.DEV_GET_ATTR: (CPU, 0),
+    PacketCode.DEV_ALLOC_DATA: (CPU, 8, 8, U8),
+    PacketCode.DEV_FREE_DATA: (CPU, STREAM),
+    PacketCode.DEV_STREAM_SYNC: (CPU, STREAM),
+    PacketCode.COPY_AMONG_REMOTE: (Tensor(0, CPU, U8, (1,)), Tensor(0, CPU, U8, (1,)), STREAM),
+    PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: (Tensor(0, CPU, U8, (1,)), None),
+    PacketCode.DEV_CREATE_STREAM: (CPU,),
+    PacketCode.DEV_FREE_STREAM: (CPU, STREAM),
+    PacketCode.DEV_SET_STREAM: (CPU, STREAM),
+}
+ANY_VALUES: tuple[Value, ...] = (
+    1, UInt(1), 1.0, OpaqueHandle(1), None, U8, GPU, Tensor(0, CPU, U8, (1,)), ModuleHandle(1), FunctionHandle(1),
+    "x", b"x",
 )  # fmt: skip
-def test_wrong_arguments_are_refused(
-    client: Client, code: PacketCode | int, args: tuple[Value, ...], text: str
-) -> None:
-    assert client.syscall(code, *args) == text
+
+
+@pytest.mark.parametrize("code", list(RIGHT))
+def test_the_arguments_of_a_syscall_are_checked_whole_and_by_exact_type(client: Client, code: PacketCode) -> None:
+    right, refusal = RIGHT[code], f"wrong arguments of packet code {code.value}"
+    assert client.syscall(code, *right) != refusal
+    assert client.syscall(code, *right[:-1]) == refusal
+    assert client.syscall(code, *right, 1) == refusal
+    for index, kept in enumerate(right):
+        for value in ANY_VALUES:
+            args = (*right[:index], value, *right[index + 1 :])
+            fits = type(value) is type(kept) or (kept is None and isinstance(value, str))
+            assert (client.syscall(code, *args) == refusal) == (not fits)
+
+
+@pytest.mark.parametrize("code", [21, 99, 2**31 - 1])
+def test_an_unknown_code_is_refused_whatever_its_arguments(client: Client, code: int) -> None:
+    for args in ((), (1,), (CPU, STREAM)):
+        assert client.syscall(code, *args) == f"unknown packet code {code}"
 
 
 # --- proxies ----------------------------------------------------------------------------------

@@ -600,7 +600,7 @@ def test_an_event_driven_proxy_waits_for_its_callback_and_flushes_the_reply_itse
     assert relay.step()
     assert relay.sent == b""
     assert relay.step()  # the answer from behind: no event of the client's is needed for it to go out
-    assert relay.sent == encode_packet(Return((OpaqueHandle(0x80000000),)))
+    assert relay.sent == encode_packet(Return((OpaqueHandle(1 << 63),)))
     assert relay.server.state is EndpointState.RECV_PACKET_NUM_BYTES
     assert not relay.step()
 
@@ -612,7 +612,7 @@ def test_a_second_request_waits_in_the_event_driven_proxy_until_the_first_is_ans
     assert relay.to_behind == encode_packet(LOOK_UP)
     while relay.step():
         pass
-    assert relay.sent == encode_packet(Return((OpaqueHandle(0x80000000),))) + encode_packet(Return((OpaqueHandle(0),)))
+    assert relay.sent == encode_packet(Return((OpaqueHandle(1 << 63),))) + encode_packet(Return((OpaqueHandle(0),)))
 
 
 def test_an_endpoint_that_goes_behind_an_event_driven_proxy_is_an_exception_in_front() -> None:

@@ -58,8 +58,8 @@ typedef struct {
 typedef struct {
     /* Send bytes; return when all are taken. Never NULL. */
     void (*write)(void *port, const uint8_t *bytes, size_t size);
-    /* The time in microseconds since some moment, for runtime.RPCTimeEvaluator. NULL: the board has no clock. */
-    uint64_t (*now_us)(void *port);
+    /* The time in microseconds since some moment; after 2^32 - 1 comes 0. NULL: the board has no clock. */
+    uint32_t (*now_us)(void *port);
     /* Handed to `write` and `now_us`. */
     void *port;
     /* The system library, where hosts look first. */
@@ -211,8 +211,8 @@ void microrpc_fail(microrpc_call_t *call, const char *text);
 /* The device that is called, for microrpc_log(). */
 microrpc_t *microrpc_device(const microrpc_call_t *call);
 
-/* The port's clock: microseconds, 0 where the board has none. */
-uint64_t microrpc_now_us(const microrpc_call_t *call);
+/* The port's clock: microseconds, after 2^32 - 1 comes 0. 0 where the board has none. */
+uint32_t microrpc_now_us(const microrpc_call_t *call);
 
 #ifdef __cplusplus
 }

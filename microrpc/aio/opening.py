@@ -68,6 +68,8 @@ def connect(
         target = find_target(port, board=board, baud=baud, timeouts=timeouts)
         if target.is_simulated:
             return await _open_simulated(target, on_log, link)
+        if target.is_emulated:
+            return await _open_emulated(target, on_log, link)
         lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
         if target.stream_address is not None:
             if reset:
@@ -194,4 +196,24 @@ async def _open_simulated(target: Target, on_log: OnLog | None, link: bool) -> A
         return await open_board(channel, target.timeouts, on_log, link=link, on_close=server.close)
     except BaseException:
         server.close()
+        raise
+
+
+async def _open_emulated(target: Target, on_log: OnLog | None, link: bool) -> AsyncBoard:
+    """Build and start it in a thread: building takes seconds, once."""
+    from microrpc.emulator import start_emulated
+
+    starting = asyncio.ensure_future(asyncio.to_thread(start_emulated, target.board_name))
+    try:
+        emulator = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(lambda done: None if done.exception() else done.result().close())
+        raise
+    try:
+        channel = await open_port(emulator.port, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
+        return await open_board(
+            channel, target.timeouts, on_log, link=link, ring_bytes=target.ring_bytes, on_close=emulator.close
+        )
+    except BaseException:
+        emulator.close()
         raise

@@ -12,6 +12,7 @@ from microrpc.cli.boards import boards
 from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples
 from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
+from microrpc.cli.firmware import firmware
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -51,7 +52,9 @@ def _microrpc(
     """
 
 
-app.command(epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --json"))(demo)
+app.command(
+    epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --board qemu_mps2_an385")
+)(demo)
 app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
 app.command(
     epilog=examples(
@@ -97,6 +100,7 @@ app.command(
         "microrpc get /tmp/board 0x20000000 64 weights.npy --dtype float32 --shape 4,4",
     )
 )(get)
+app.add_typer(firmware, name="firmware")
 
 
 def main() -> None:

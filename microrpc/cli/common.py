@@ -55,6 +55,8 @@ What a PORT is:
   /dev/ttyACM0, COM3   a serial port (`microrpc ports` lists them)
   sim://               a board that is simulated while the command runs
   sim://PROFILE        the same, for example sim://nucleo_f746zg
+  qemu://NAME          a board in QEMU, qemu://mps2_an385 for example: real firmware,
+                       built and started while the command runs (docs/firmware.md)
   socket://HOST:PORT   a serial line carried over TCP
   tcp://HOST:PORT      an RPC server that speaks without frames
   unix:///PATH         a board that `microrpc share` shares"""
@@ -63,14 +65,14 @@ What a PORT is:
 
 PortArgument = Annotated[
     str,
-    typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, socket://HOST:PORT, ..."),
+    typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ..."),
 ]
 OptionalPortArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="PORT",
         show_default=False,
-        help="/dev/ttyACM0, COM3, ...; without it, the one that --board is plugged into.",
+        help="/dev/ttyACM0, COM3, ...; without it, where --board is plugged in.",
     ),
 ]
 BoardOption = Annotated[
@@ -216,12 +218,12 @@ def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progr
 
 
 def find_profile(board: str | None, port: str | None = None, board_file: Path | None = None) -> BoardProfile:
-    """Give the profile called `board`, or the one in `board_file`; else the one that a sim:// URL names.
+    """Give the profile called `board`, or the one in `board_file`; else the one that a URL such as sim://NAME names.
 
     Raises ProfileError.
     """
     from microrpc.boards import load_profile, profile
-    from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME
+    from microrpc.target import DEFAULT_PROFILE, named_board
 
     if board_file is not None:
         if board is not None:
@@ -229,7 +231,7 @@ def find_profile(board: str | None, port: str | None = None, board_file: Path | 
         return load_profile(board_file)
     if board is not None and board.endswith(".toml"):
         raise typer.BadParameter(f"--board {board}: takes a name; a file is given with --board-file")
-    return profile(board or (port or "").partition(SIMULATOR_SCHEME)[2] or DEFAULT_PROFILE)
+    return profile(board or named_board(port or "") or DEFAULT_PROFILE)
 
 
 def find_board_port(port: str | None, board: str | None, board_file: Path | None) -> tuple[str, BoardProfile]:

@@ -1,4 +1,4 @@
-"""`microrpc demo`: the whole of it on a simulated board, and everything that is shown is checked."""
+"""`microrpc demo`: the whole of it on a simulated or emulated board, and everything that is shown is checked."""
 
 from __future__ import annotations
 
@@ -68,17 +68,25 @@ def demo(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show it all on a simulated board, in a few seconds.
+    """Show it all on a simulated board, in a few seconds; or on an emulated one, whose firmware is built first.
 
     Everything that is shown is checked: it exits with 1, and names what differs, unless all is as it should be.
     """
     with reporting(as_json=as_json):
+        from microrpc.target import is_started_here
+
         profile = find_profile(board, board_file=board_file)
+        if is_started_here(profile) and (baud or real_time):
+            raise typer.BadParameter(
+                f"{profile.name} is emulated, on no UART that could be slow: no --baud, --real-time"
+            )
         screen = Screen(is_silent=as_json)
         if real_time:
             if baud is not None:
                 raise typer.BadParameter("--baud and --real-time: give one of them")
             baud = profile.baud
+        elif is_started_here(profile):
+            baud = baud or 0
         elif baud is None:
             baud = _TERMINAL_BAUD if screen.is_live else 0
         figures = _run(profile, baud, screen)
@@ -99,20 +107,19 @@ def demo(
 
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
-    from firmware_sim.serve import PtyServer
     from microrpc.channel import open_serial
     from microrpc.opening import open_board
     from microrpc.trace import RecordingChannel
 
     start = time.perf_counter()
     logs: list[str] = []
-    with PtyServer(_simulate(profile, baud)) as server:
-        screen.title("microrpc demo", f"a simulated board, {profile.name}, on {server.path}")
-        channel = RecordingChannel(open_serial(server.path, baud=baud or profile.baud))
+    with _start(profile, baud) as (kind, port, device):
+        screen.title("microrpc demo", f"{kind}, {profile.name}, on {port}")
+        channel = RecordingChannel(open_serial(port, baud=baud or profile.baud))
         opening = time.perf_counter()
         with open_board(channel, profile.timeouts, logs.append, baud=baud or None) as board:
             opened_s = time.perf_counter() - opening
-            show = _Demo(profile, server.device, board, channel, logs, screen)
+            show = _Demo(profile, device, board, channel, logs, screen)
             show.handshake(opened_s)
             show.functions()
             show.copies(baud)
@@ -140,6 +147,23 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _start(profile: BoardProfile, baud: int) -> Iterator[tuple[str, str, Device | None]]:
+    """Give what it is, where it is, and for a simulated board its inside."""
+    from microrpc.target import is_started_here
+
+    if is_started_here(profile):
+        from microrpc.emulator import start_emulated
+
+        with start_emulated(profile.name) as emulator:
+            yield "an emulated board", emulator.port, None
+        return
+    from firmware_sim.serve import PtyServer
+
+    with PtyServer(_simulate(profile, baud)) as server:
+        yield "a simulated board", server.path, server.device
+
+
 def _simulate(profile: BoardProfile, baud: int) -> Device | UartLine:
     from firmware_sim.clock import VirtualClock
     from firmware_sim.simulate import simulate, uart_of
@@ -162,7 +186,7 @@ class _Demo:
     """The parts of the demonstration, in the order in which they are shown."""
 
     profile: BoardProfile
-    device: Device
+    device: Device | None
     board: Board
     channel: RecordingChannel
     logs: list[str]
@@ -239,14 +263,16 @@ class _Demo:
             assert link is not None
             chunk_bytes = link.packet_bytes - WRITE_OVERHEAD_BYTES
             count = -(-size_bytes // chunk_bytes)
+            if self.device is None:
+                self.figures["heap_free_bytes"] = self._largest_block()
             with self.board.empty(sent.shape, sent.dtype) as array:
                 there_s = self._time("to the board", lambda on_progress: array.write(sent, on_progress=on_progress))
                 self._show_copy("to the board", "WRITE", size_bytes, chunk_bytes, count, there_s)
                 back: list[Any] = []
                 back_s = self._time("and back", lambda on_progress: back.append(array.numpy(on_progress=on_progress)))
                 self._show_copy("and back", "READ", size_bytes, chunk_bytes, count, back_s)
-                used_bytes = self.device.memory.used_bytes
-                self.figures["heap_used_bytes"] = used_bytes
+                if self.device is not None:
+                    self.figures["heap_used_bytes"] = self.device.memory.used_bytes
             wrong = np.flatnonzero(back[0] != sent)
             shown = "every byte as it was sent" if not wrong.size else f"{wrong.size} differ, the first is {wrong[0]}"
             self.screen.check("bytes back", shown, not wrong.size)
@@ -272,12 +298,13 @@ class _Demo:
         import numpy as np
 
         rng = np.random.default_rng(1)
-        x = rng.standard_normal(1024).astype(np.float32)
+        count = min(1024, self.profile.heap_bytes // 8)  # floats, in half of the heap
+        x = rng.standard_normal(count).astype(np.float32)
         a, b = (rng.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
         with self._part("Tensors, computed on the board and by numpy"):
             with self.board.array(x) as on_board:
                 self._call("relu_f32", on_board)
-                self._compare_arrays("relu_f32(float32[1024])", on_board.numpy(), np.maximum(x, 0), 0.0)
+                self._compare_arrays(f"relu_f32(float32[{count}])", on_board.numpy(), np.maximum(x, 0), 0.0)
                 self._time_relu(on_board)
             with (
                 self.board.array(a) as left,
@@ -316,10 +343,28 @@ class _Demo:
     def memory(self) -> None:
         """Show that nothing is left on the board."""
         with self._part("Memory of the board"):
+            if self.device is None:
+                before, now = self.figures["heap_free_bytes"], self._largest_block()
+                self.screen.row("before the copy", f"{before} bytes free in one piece")
+                self.screen.check("now", f"{now} bytes free in one piece", now == before)
+                return
             used_before = self.figures.get("heap_used_bytes", 0)
             used, heap = self.device.memory.used_bytes, self.profile.heap_bytes
             self.screen.row("during the copy", f"{used_before} of {heap} bytes in use")
             self.screen.check("now", f"{used} bytes in use", used == 0)
+
+    def _largest_block(self) -> int:
+        """Find out how much the board can allocate in one piece: whatever is left there makes it less."""
+        self.board.collect()
+        low, high = 0, (self.profile.ram_bytes or 2**31) + 1  # `low` fits, `high` does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                self.board.empty((middle,), "uint8").free()
+                low = middle
+            except RemoteError:
+                high = middle
+        return low
 
     def frames(self) -> None:
         """Show a few of the frames, each with its reply."""

@@ -33,15 +33,20 @@ def reset(
     """
     with reporting(as_json=as_json):
         from microrpc.resets import check_can_be_reset, open_reset
-        from microrpc.target import SIMULATOR_SCHEME
+        from microrpc.target import SIMULATOR_SCHEME, is_emulated, is_started_here
 
         if port is not None and port.startswith(SIMULATOR_SCHEME):
             raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")
+        if port is not None and is_emulated(port):
+            raise typer.BadParameter(f"{port}: an emulated board begins anew with every command: nothing to reset")
         if board is None and board_file is None:
             raise typer.BadParameter(
                 "say which board it is with --board or --board-file: its profile says how to reset it"
             )
-        check_can_be_reset(find_profile(board, port, board_file))
+        chosen = find_profile(board, port, board_file)
+        if port is None and is_started_here(chosen):
+            raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
+        check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
         channel, boot_s = open_reset(port, profile, baud=baud, on_log=lambda text: note(f"board: {text}"))
         channel.close()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, note, reporting, say
+from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.errors import FaultsError
 
 if TYPE_CHECKING:
@@ -22,12 +20,7 @@ if TYPE_CHECKING:
     from firmware_sim.serve import PtyServer, TcpServer
     from firmware_sim.uart import UartLine
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _FIRMWARES = ("robust", "stock")
-
-
-class _StoppedError(Exception):
-    """A signal asked for the end."""
 
 
 def sim(
@@ -67,7 +60,7 @@ def sim(
     The first line on stdout is what to open; where stdout is no terminal it is nothing else.
     The board has demonstration functions: add, fadd, echo_str, reverse, relu_f32, matmul_f32, sleep_ms, log, fail, ...
     """
-    with reporting(), contextlib.suppress(_StoppedError), _until_signal():
+    with reporting(), contextlib.suppress(StoppedError), until_signal():
         if tcp is not None and link is not None:
             raise typer.BadParameter("--tcp and --link: a link is made to a pty; give one of them")
         if firmware not in _FIRMWARES:
@@ -147,20 +140,3 @@ def _losses(line: UartLine | None) -> str:
         f" On the line: {state.bytes_to_board} bytes to the board, {state.bytes_to_host} back; "
         f"{state.bytes_overrun} lost because its ring was full{damage}."
     )
-
-
-@contextlib.contextmanager
-def _until_signal() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise _StoppedError, once, so that the clean-up is not interrupted too."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise _StoppedError
-
-    before = {each: signal.signal(each, stop) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

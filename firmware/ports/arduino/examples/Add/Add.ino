@@ -1,0 +1,23 @@
+// A function that a computer calls:
+//
+//     import microrpc
+//     board = microrpc.connect("/dev/ttyACM0")
+//     print(board.function("add")(2, 3))
+#include <MicroRPCDevice.h>
+
+static void add(microrpc_call_t *call) {
+    microrpc_return_int(call, microrpc_int(call, 0) + microrpc_int(call, 1));
+}
+
+static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};
+static MicroRPCDevice<8192> device(Serial, functions);
+
+void setup() {
+    Serial.begin(115200);
+    // The noise of an open pin tells the host one boot from another.
+    device.begin(static_cast<uint8_t>(analogRead(A0)));
+}
+
+void loop() {
+    device.poll();
+}

@@ -1,0 +1,84 @@
+// The device on a Stream: see examples/Add. microrpc.h says what the functions that are called can do.
+#ifndef MICRORPC_DEVICE_H
+#define MICRORPC_DEVICE_H
+
+#include <Arduino.h>
+
+#include "microrpc.h"
+
+// What the serial port keeps while a function runs: without it the host could send more than that.
+#ifndef MICRORPC_RING_BYTES
+#ifdef SERIAL_RX_BUFFER_SIZE
+#define MICRORPC_RING_BYTES (SERIAL_RX_BUFFER_SIZE - 1)
+#else
+#define MICRORPC_RING_BYTES 63
+#endif
+#endif
+
+// MemoryBytes is for everything, PacketBytes for the largest message of it; what is left is the heap of arrays.
+template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
+  public:
+    template <size_t Count>
+    MicroRPCDevice(Stream &stream, const microrpc_function_t (&functions)[Count])
+        : stream(stream), config(), device(nullptr) {
+        config.write = write;
+        config.now_us = nowUs;
+        config.port = this;
+        config.functions = functions;
+        config.function_count = Count;
+        config.packet_bytes = PacketBytes;
+    }
+
+    MicroRPCDevice(const MicroRPCDevice &) = delete;
+    MicroRPCDevice &operator=(const MicroRPCDevice &) = delete;
+
+    // In setup(), after the port's begin(). `nonce` should differ from boot to boot. Gives false where MemoryBytes is
+    // too little.
+    bool begin(uint8_t nonce, uint32_t ringBytes = MICRORPC_RING_BYTES) {
+        config.nonce = nonce;
+        config.ring_bytes = ringBytes;
+        device = microrpc_start(memory, sizeof memory, &config);
+        return device != nullptr;
+    }
+
+    // In loop(), often: do what came over the port.
+    void poll() {
+        while (device != nullptr && stream.available() > 0) {
+            uint8_t bytes[64];
+            size_t count = 0;
+            while (count < sizeof bytes && stream.available() > 0) {
+                bytes[count++] = static_cast<uint8_t>(stream.read());
+            }
+            microrpc_receive(device, bytes, count);
+        }
+    }
+
+    // A line for the host's log.
+    void log(const char *text) {
+        if (device != nullptr) {
+            microrpc_log(device, text);
+        }
+    }
+
+  private:
+    static void write(void *port, const uint8_t *bytes, size_t size) {
+        Stream &stream = static_cast<MicroRPCDevice *>(port)->stream;
+        while (size > 0) {
+            size_t count = stream.write(bytes, size);
+            if (count == 0) {
+                return; // a USB port that nobody has opened takes nothing
+            }
+            bytes += count;
+            size -= count;
+        }
+    }
+
+    static uint32_t nowUs(void *) { return static_cast<uint32_t>(micros()); }
+
+    Stream &stream;
+    microrpc_config_t config;
+    microrpc_t *device;
+    alignas(8) uint8_t memory[MemoryBytes];
+};
+
+#endif

@@ -1,0 +1,48 @@
+/* The program of all bare-metal boards: serve the functions of firmware/demo over the UART. */
+#include "demo.h"
+#include "microrpc.h"
+#include "port.h"
+#include "start.h"
+
+#define PACKET_BYTES 2048
+
+ring_t port_ring;
+
+/* Neither zeroed nor loaded: it goes on counting over a reset, and begins with whatever the RAM has at power-up. */
+static uint32_t boots __attribute__((section(".noinit")));
+
+int main(void) {
+    static microrpc_config_t config;
+
+    port_start();
+    boots++;
+    uint32_t noise = port_noise();
+    noise ^= noise >> 16;
+    config = (microrpc_config_t){
+        .write = port_write,
+        .now_us = port_now_us,
+        .functions = microrpc_demo_functions,
+        .function_count = microrpc_demo_function_count,
+        .global_functions = microrpc_demo_global_functions,
+        .global_function_count = microrpc_demo_global_function_count,
+        .packet_bytes = PACKET_BYTES,
+        .ring_bytes = RING_WINDOW_BYTES,
+        .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),
+    };
+    microrpc_t *device =
+        microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);
+    if (device == NULL) {
+        start_again();
+    }
+    for (;;) {
+        uint8_t bytes[64];
+        size_t count = ring_take(&port_ring, bytes, sizeof bytes);
+        if (count > 0) {
+            microrpc_receive(device, bytes, count);
+        }
+        if (ring_take_loss(&port_ring)) {
+            microrpc_lost_bytes(device);
+        }
+        port_sleep();
+    }
+}

@@ -1,0 +1,177 @@
+/* A board that is a process, on a pseudo terminal: serves the functions of firmware/demo. */
+#define _DEFAULT_SOURCE /* cfmakeraw */
+#define _XOPEN_SOURCE 700
+
+#include "demo.h"
+#include "microrpc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What the device says while it handles one piece of input goes out in one write. */
+typedef struct {
+    int terminal;
+    size_t waiting;
+    uint8_t bytes[65536];
+} port_t;
+
+typedef struct {
+    const char *name;
+    unsigned long value, least, most;
+} option_t;
+
+enum { PACKET_BYTES, RING_BYTES, REPLY_BYTES, HEAP_BYTES, NONCE, OPTIONS };
+
+static option_t options[OPTIONS] = {
+    [PACKET_BYTES] = {"--packet-bytes", 2048, 128, 0xFFFFFF},
+    [RING_BYTES] = {"--ring-bytes", 16384, 0, 0xFFFFFF},
+    [REPLY_BYTES] = {"--reply-bytes", 64, 1, 0xFFFFFF},
+    [HEAP_BYTES] = {"--heap-bytes", 4194304, 64, 0x7FFFFFFF},
+    [NONCE] = {"--nonce", 0, 0, 255},
+};
+
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    fputs("error: ", stderr);
+    vfprintf(stderr, format, values);
+    fputs("\n", stderr);
+    va_end(values);
+    exit(2);
+}
+
+static void stop(int number) {
+    (void)number;
+    _exit(0);
+}
+
+static uint32_t now_us(void *port) {
+    struct timespec now;
+    (void)port;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint32_t)((uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u);
+}
+
+static void flush(port_t *port) {
+    size_t sent = 0;
+    while (sent < port->waiting) {
+        ssize_t count = write(port->terminal, port->bytes + sent, port->waiting - sent);
+        if (count < 0 && errno != EINTR) {
+            fail("the terminal takes nothing: %s", strerror(errno));
+        }
+        sent += count < 0 ? 0 : (size_t)count;
+    }
+    port->waiting = 0;
+}
+
+static void port_write(void *context, const uint8_t *bytes, size_t size) {
+    port_t *port = context;
+    while (size > 0) {
+        size_t room = sizeof port->bytes - port->waiting;
+        size_t count = size < room ? size : room;
+        memcpy(port->bytes + port->waiting, bytes, count);
+        port->waiting += count;
+        bytes += count;
+        size -= count;
+        if (port->waiting == sizeof port->bytes) {
+            flush(port);
+        }
+    }
+}
+
+/* Give the master of a new pseudo terminal. The slave stays open: the master could not be read without. */
+static int open_terminal(void) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal < 0 || grantpt(terminal) < 0 || unlockpt(terminal) < 0) {
+        fail("no pseudo terminal can be opened: %s", strerror(errno));
+    }
+    const char *path = ptsname(terminal);
+    int slave = path == NULL ? -1 : open(path, O_RDWR | O_NOCTTY);
+    struct termios settings;
+    if (slave < 0 || tcgetattr(slave, &settings) < 0) {
+        fail("the pseudo terminal cannot be opened: %s", strerror(errno));
+    }
+    cfmakeraw(&settings);
+    if (tcsetattr(slave, TCSANOW, &settings) < 0) {
+        fail("the pseudo terminal cannot be made raw: %s", strerror(errno));
+    }
+    printf("port: %s\n", path);
+    fflush(stdout);
+    return terminal;
+}
+
+static void read_options(int count, char **words) {
+    options[NONCE].value = now_us(NULL) & 0xFF;
+    for (int i = 1; i < count; i += 2) {
+        option_t *option = options;
+        while (option < options + OPTIONS && strcmp(words[i], option->name) != 0) {
+            option++;
+        }
+        if (option == options + OPTIONS) {
+            fail("unknown option %s (there are --packet-bytes, --ring-bytes, --reply-bytes, --heap-bytes, --nonce)",
+                 words[i]);
+        }
+        if (i + 1 == count) {
+            fail("%s needs a number", words[i]);
+        }
+        const char *word = words[i + 1];
+        char *end;
+        errno = 0;
+        option->value = strtoul(word, &end, 10);
+        if (word[0] < '0' || word[0] > '9' || *end != '\0' || errno != 0 || option->value < option->least ||
+            option->value > option->most) {
+            fail("%s must be a number from %lu to %lu, not %s", option->name, option->least, option->most, word);
+        }
+    }
+}
+
+int main(int count, char **words) {
+    static port_t port;
+    static microrpc_config_t config;
+
+    read_options(count, words);
+    config = (microrpc_config_t){
+        .write = port_write,
+        .now_us = now_us,
+        .port = &port,
+        .functions = microrpc_demo_functions,
+        .function_count = microrpc_demo_function_count,
+        .global_functions = microrpc_demo_global_functions,
+        .global_function_count = microrpc_demo_global_function_count,
+        .packet_bytes = (uint32_t)options[PACKET_BYTES].value,
+        .ring_bytes = (uint32_t)options[RING_BYTES].value,
+        .reply_bytes = (uint32_t)options[REPLY_BYTES].value,
+        .nonce = (uint8_t)options[NONCE].value,
+    };
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
+    size_t memory_bytes = microrpc_overhead_bytes(&config) + options[HEAP_BYTES].value;
+    void *memory = malloc(memory_bytes);
+    if (memory == NULL) {
+        fail("there is no memory of %zu bytes", memory_bytes);
+    }
+    port.terminal = open_terminal();
+    microrpc_t *device = microrpc_start(memory, memory_bytes, &config);
+    if (device == NULL) {
+        fail("the device does not start with these numbers");
+    }
+    for (;;) {
+        uint8_t bytes[4096];
+        flush(&port);
+        ssize_t size = read(port.terminal, bytes, sizeof bytes);
+        if (size < 0 && errno != EINTR) {
+            fail("the terminal gives nothing: %s", strerror(errno));
+        }
+        if (size > 0) {
+            microrpc_receive(device, bytes, (size_t)size);
+        }
+    }
+}

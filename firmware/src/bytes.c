@@ -1,0 +1,33 @@
+/* Numbers on the wire, and what would else come from a library: not every board has one. */
+#include "internal.h"
+
+uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes) {
+    uint64_t value = 0;
+    while (size_bytes--) value = value << 8 | at[size_bytes];
+    return value;
+}
+
+void mrpc_put(uint8_t *at, uint64_t value, unsigned size_bytes) {
+    for (unsigned i = 0; i < size_bytes; i++, value >>= 8) at[i] = (uint8_t)value;
+}
+
+size_t mrpc_length(const char *text) {
+    size_t length = 0;
+    while (text[length]) length++;
+    return length;
+}
+
+uint32_t mrpc_divide(uint64_t *number, uint32_t divisor) {
+    uint64_t remainder = 0;
+    uint64_t quotient = *number;
+    for (int bit = 0; bit < 64; bit++) {
+        remainder = remainder << 1 | quotient >> 63;
+        quotient <<= 1;
+        if (remainder >= divisor) {
+            remainder -= divisor;
+            quotient |= 1;
+        }
+    }
+    *number = quotient;
+    return (uint32_t)remainder;
+}

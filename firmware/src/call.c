@@ -1,0 +1,296 @@
+/* Calls: finding the function, checking its arguments, and the functions' view of arguments and results. */
+#include "internal.h"
+
+typedef char double_has_8_bytes[sizeof(double) == 8 ? 1 : -1];
+typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
+
+/* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
+
+/* The function `index` of a registry, NULL past the last one. The global one has the runtime's own first. */
+static const microrpc_function_t *function_at(const microrpc_t *device, mrpc_registry_t registry, uint32_t index) {
+    const microrpc_config_t *config = device->config;
+    if (registry == REGISTRY_SYSTEM) return index < config->function_count ? &config->functions[index] : NULL;
+    if (registry != REGISTRY_GLOBAL) return NULL;
+    if (index < mrpc_runtime_function_count) return &mrpc_runtime_functions[index];
+    index -= mrpc_runtime_function_count;
+    return index < config->global_function_count ? &config->global_functions[index] : NULL;
+}
+
+uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name) {
+    const microrpc_function_t *function;
+    for (uint32_t i = 0; (function = function_at(device, registry, i)) != NULL; i++) {
+        if (mrpc_text_is(name, function->name)) return STATIC_HANDLE(registry, i);
+    }
+    return 0;
+}
+
+microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle, const void **state) {
+    const microrpc_function_t *function;
+    const mrpc_object_t *object;
+    *state = NULL;
+    if (!(handle >> 63)) {
+        object = mrpc_heap_block(device, handle, BLOCK_OBJECT);
+        if (!object) return NULL;
+        *state = object->state;
+        return object->handler;
+    }
+    function = function_at(device, (mrpc_registry_t)(handle >> 32 & 0x7FFFFFFF), (uint32_t)handle);
+    return function ? function->handler : NULL;
+}
+
+bool mrpc_is_module(uint64_t handle) { return handle == STATIC_HANDLE(REGISTRY_MODULE, 0); }
+
+/* --- calls ----------------------------------------------------------------------------------------------------- */
+
+static bool is_supported(microrpc_dtype_t dtype) {
+    uint8_t bits = dtype.bits;
+    bool is_whole = bits >= 8 && bits <= 64 && !(bits & (bits - 1));
+    if (!dtype.lanes) return false;
+    if (dtype.code == MICRORPC_DTYPE_BFLOAT) return bits == 16;
+    if (dtype.code == MICRORPC_DTYPE_FLOAT) return is_whole && bits != 8;
+    if (dtype.code == MICRORPC_DTYPE_UINT && bits == 1) return dtype.lanes == 1;
+    return dtype.code <= MICRORPC_DTYPE_UINT && is_whole;
+}
+
+static uint32_t lane_bytes(microrpc_dtype_t dtype) { return (dtype.bits + 7u) / 8; }
+
+static bool is_something(microrpc_t *device, uint64_t handle, bool is_known) {
+    return is_known || mrpc_fail_with(device, FAILURE_NO_FUNCTION, handle, 0);
+}
+
+static bool check_tensor(microrpc_t *device, uint32_t index, const uint8_t *value) {
+    mrpc_tensor_t tensor;
+    mrpc_read_tensor(value, &tensor);
+    if (!mrpc_heap_view(device, tensor.address, tensor.size_bytes)) return false;
+    if (!is_supported(tensor.dtype)) return mrpc_fail_with(device, FAILURE_NO_DTYPE, index, 0);
+    return !(tensor.address & (lane_bytes(tensor.dtype) - 1)) ||
+           mrpc_fail_with(device, FAILURE_NOT_ALIGNED, index, 0);
+}
+
+static bool check_arguments(microrpc_t *device, const mrpc_sequence_t *arguments) {
+    bool is_good = true;
+    for (uint32_t i = 0; i < arguments->count && is_good; i++) {
+        uint32_t type = mrpc_type_at(arguments, i);
+        const uint8_t *value = mrpc_value_at(arguments, i);
+        if (type == MICRORPC_TENSOR) {
+            is_good = check_tensor(device, i, value);
+        } else if (type == MICRORPC_MODULE || type == MICRORPC_FUNCTION_HANDLE) {
+            uint64_t handle = mrpc_get64(value);
+            const void *state;
+            is_good = is_something(device, handle, mrpc_is_module(handle) || mrpc_handler(device, handle, &state));
+        }
+    }
+    return is_good;
+}
+
+void mrpc_drop_result(microrpc_call_t *call) {
+    if (call->created) mrpc_heap_release(call->device, (uintptr_t)call->created, call->created_kind);
+    call->created = NULL;
+}
+
+void mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments) {
+    microrpc_call_t call;
+    microrpc_handler_t handler = mrpc_handler(device, handle, &call.state);
+    call.device = device;
+    call.arguments = *arguments;
+    call.created = NULL;
+    call.has_failed = !is_something(device, handle, handler != NULL) || !check_arguments(device, arguments);
+    if (!call.has_failed) {
+        mrpc_return_handle(&call, MICRORPC_NULL, 0);
+        handler(&call);
+    }
+    if (call.has_failed) {
+        mrpc_drop_result(&call);
+        mrpc_reply_failure(device);
+    }
+}
+
+/* --- arguments ------------------------------------------------------------------------------------------------- */
+
+static void too_long(microrpc_call_t *call) {
+    if (!call->has_failed) mrpc_fail(call->device, FAILURE_TOO_LONG_A_RESULT);
+    call->has_failed = true;
+}
+
+static void expected(microrpc_call_t *call, uint32_t index, const char *kind) {
+    microrpc_t *device = call->device;
+    if (call->has_failed) return;
+    mrpc_fail_with(device, FAILURE_EXPECTED, index, (uintptr_t)kind);
+    call->has_failed = true;
+}
+
+const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind) {
+    const mrpc_sequence_t *arguments = &call->arguments;
+    if (index < arguments->count && mrpc_type_at(arguments, index) == (uint32_t)type)
+        return mrpc_value_at(arguments, index);
+    expected(call, index, kind);
+    return NULL;
+}
+
+uint32_t microrpc_argument_count(const microrpc_call_t *call) { return call->arguments.count; }
+
+microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t index) {
+    return index < call->arguments.count ? (microrpc_type_t)mrpc_type_at(&call->arguments, index) : MICRORPC_NULL;
+}
+
+int64_t microrpc_int(microrpc_call_t *call, uint32_t index) {
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_INT, "Int");
+    return value ? (int64_t)mrpc_get64(value) : 0;
+}
+
+double microrpc_float(microrpc_call_t *call, uint32_t index) {
+    const uint8_t *value;
+    uint64_t bits;
+    double number;
+    if (index < call->arguments.count && mrpc_type_at(&call->arguments, index) == MICRORPC_INT)
+        return (double)microrpc_int(call, index);
+    value = mrpc_argument(call, index, MICRORPC_FLOAT, "Float");
+    if (!value) return 0;
+    bits = mrpc_get64(value);
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+static microrpc_bytes_t no_bytes(void) {
+    microrpc_bytes_t none = {NULL, 0};
+    return none;
+}
+
+microrpc_bytes_t microrpc_text(microrpc_call_t *call, uint32_t index) {
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_TEXT, "Str");
+    return value ? mrpc_text_at(value) : no_bytes();
+}
+
+microrpc_bytes_t microrpc_bytes(microrpc_call_t *call, uint32_t index) {
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_BYTES, "Bytes");
+    return value ? mrpc_bytes_at(value) : no_bytes();
+}
+
+static microrpc_tensor_t get_tensor(microrpc_call_t *call, uint32_t index, const char *kind) {
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_TENSOR, kind);
+    microrpc_tensor_t tensor;
+    mrpc_tensor_t sent;
+    memset(&tensor, 0, sizeof tensor);
+    if (!value) return tensor;
+    mrpc_read_tensor(value, &sent);
+    tensor.data = (void *)(uintptr_t)sent.address; /* mrpc_call checked it */
+    tensor.size_bytes = (size_t)sent.size_bytes;
+    tensor.dtype = sent.dtype;
+    tensor.ndim = sent.ndim;
+    tensor.extents = sent.extents;
+    tensor.count = 1;
+    for (uint32_t i = 0; i < tensor.ndim; i++) tensor.count *= microrpc_extent(&tensor, i);
+    return tensor;
+}
+
+microrpc_tensor_t microrpc_tensor(microrpc_call_t *call, uint32_t index) { return get_tensor(call, index, "Tensor"); }
+
+microrpc_tensor_t microrpc_float32(microrpc_call_t *call, uint32_t index) {
+    microrpc_tensor_t tensor = get_tensor(call, index, "float32");
+    microrpc_dtype_t dtype = tensor.dtype;
+    if (tensor.data && (dtype.code != MICRORPC_DTYPE_FLOAT || dtype.bits != 32 || dtype.lanes != 1)) {
+        expected(call, index, "float32");
+        memset(&tensor, 0, sizeof tensor);
+    }
+    return tensor;
+}
+
+size_t microrpc_extent(const microrpc_tensor_t *tensor, uint32_t dimension) {
+    return dimension < tensor->ndim ? (size_t)mrpc_get64(tensor->extents + 8 * dimension) : 1;
+}
+
+bool microrpc_has_failed(const microrpc_call_t *call) { return call->has_failed; }
+
+/* --- results --------------------------------------------------------------------------------------------------- */
+
+/* Return(type code, value): the value's type on the wire, and its bits where it has 8 bytes. */
+static void return_word(microrpc_call_t *call, microrpc_type_t type, microrpc_type_t wire_type, uint64_t value) {
+    mrpc_reply_return(call->device, 2, MICRORPC_INT | (unsigned)wire_type << 4);
+    mrpc_reply_number(call->device, (uint64_t)type, 8);
+    if (wire_type != MICRORPC_NULL) mrpc_reply_number(call->device, value, 8);
+}
+
+void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle) {
+    return_word(call, type, type == MICRORPC_NULL ? MICRORPC_NULL : MICRORPC_HANDLE, handle);
+}
+
+void microrpc_return_int(microrpc_call_t *call, int64_t value) {
+    return_word(call, MICRORPC_INT, MICRORPC_INT, (uint64_t)value);
+}
+
+void microrpc_return_float(microrpc_call_t *call, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return_word(call, MICRORPC_FLOAT, MICRORPC_FLOAT, bits);
+}
+
+void microrpc_return_text(microrpc_call_t *call, const void *text, size_t size) {
+    return_word(call, MICRORPC_TEXT, MICRORPC_TEXT, size);
+    mrpc_reply_tail(call->device, text, size);
+}
+
+void microrpc_return_bytes(microrpc_call_t *call, const void *data, size_t size) {
+    return_word(call, MICRORPC_BYTES, MICRORPC_BYTES, size);
+    mrpc_reply_tail(call->device, data, size);
+}
+
+void *microrpc_result_buffer(microrpc_call_t *call, size_t size) {
+    const microrpc_t *device = call->device;
+    size_t used = (device->received_bytes + 7) & ~(size_t)7, most = device->config->packet_bytes;
+    if (used <= most && size <= most - used) return device->buffer + used;
+    too_long(call);
+    return NULL;
+}
+
+/* A new block, which is freed if the call fails. */
+static void *create(microrpc_call_t *call, uint32_t size, mrpc_block_kind_t kind) {
+    mrpc_drop_result(call);
+    call->created_kind = kind;
+    call->created = mrpc_heap_alloc(call->device, size, 8, kind);
+    if (!call->created) call->has_failed = true;
+    return call->created;
+}
+
+void *microrpc_return_tensor(microrpc_call_t *call, microrpc_dtype_t dtype, uint32_t ndim, const size_t *extents) {
+    microrpc_t *device = call->device;
+    uint32_t size = ((uint32_t)dtype.bits * dtype.lanes + 7) / 8;
+    if (ndim > 4) too_long(call);
+    if (call->has_failed) return NULL;
+    for (uint32_t i = 0; i < ndim; i++) size = mrpc_multiply(size, extents[i]);
+    if (!create(call, size, BLOCK_ARRAY)) return NULL;
+    mrpc_reply_return(device, 3, MICRORPC_INT | MICRORPC_TENSOR << 4 | MICRORPC_HANDLE << 8);
+    mrpc_reply_number(device, MICRORPC_NDARRAY, 8);
+    mrpc_reply_number(device, (uintptr_t)call->created, 8);
+    mrpc_reply_number(device, 1, 8); /* CPU 0 */
+    mrpc_reply_number(device, ndim, 4);
+    mrpc_reply_number(device, (uint32_t)dtype.code | (uint32_t)dtype.bits << 8 | (uint32_t)dtype.lanes << 16, 4);
+    for (uint32_t i = 0; i < ndim; i++) mrpc_reply_number(device, extents[i], 8);
+    mrpc_reply_number(device, 0, 8); /* byte_offset */
+    mrpc_reply_number(device, (uintptr_t)call->created, 8);
+    return call->created;
+}
+
+void microrpc_return_function(microrpc_call_t *call, microrpc_handler_t handler, const void *state, size_t state_bytes) {
+    mrpc_object_t *object;
+    if (state_bytes > MICRORPC_STATE_BYTES) too_long(call);
+    if (call->has_failed) return;
+    object = create(call, OBJECT_BYTES, BLOCK_OBJECT);
+    if (!object) return;
+    object->handler = handler;
+    memcpy(object->state, state, state_bytes);
+    mrpc_return_handle(call, MICRORPC_FUNCTION_HANDLE, (uintptr_t)object);
+}
+
+const void *microrpc_state(const microrpc_call_t *call) { return call->state; }
+
+void microrpc_fail(microrpc_call_t *call, const char *text) {
+    if (!call->has_failed) call->device->failure = text;
+    call->has_failed = true;
+}
+
+microrpc_t *microrpc_device(const microrpc_call_t *call) { return call->device; }
+
+uint32_t microrpc_now_us(const microrpc_call_t *call) {
+    const microrpc_config_t *config = call->device->config;
+    return config->now_us ? config->now_us(config->port) : 0;
+}

@@ -1,0 +1,294 @@
+/* What the parts of the library know of each other. docs/device.md says what is answered to what. */
+#ifndef MICRORPC_INTERNAL_H
+#define MICRORPC_INTERNAL_H
+
+#include "microrpc.h"
+
+/* A freestanding compiler has no string.h, but calls these four. */
+void *memcpy(void *to, const void *from, size_t size);
+void *memmove(void *to, const void *from, size_t size);
+void *memset(void *to, int byte, size_t size);
+int memcmp(const void *a, const void *b, size_t size);
+
+#define PROTOCOL_VERSION "0.8.0"
+#define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
+
+/* --- numbers on the wire, little-endian and not aligned (bytes.c) ---------------------------------------------- */
+
+uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes);
+void mrpc_put(uint8_t *at, uint64_t value, unsigned size_bytes);
+
+static inline uint32_t mrpc_get32(const uint8_t *at) { return (uint32_t)mrpc_get(at, 4); }
+static inline uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get(at, 8); }
+
+size_t mrpc_length(const char *text);
+
+/* Divide *number; give the remainder. */
+uint32_t mrpc_divide(uint64_t *number, uint32_t divisor);
+
+/* --- frames (framing.c, protocol 1) ---------------------------------------------------------------------------- */
+
+typedef enum { HUNTING, IN_LENGTH, IN_PAYLOAD, IN_CRC } mrpc_field_t;
+
+typedef struct {
+    uint32_t length; /* of the payload */
+    uint32_t got;    /* bytes of the current field */
+    uint16_t crc;
+    uint16_t crc_got;
+    uint8_t field;
+    bool is_escaped;
+} mrpc_reader_t;
+
+void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
+/* Send a frame: `header`, and what device->reply has; with `has_crc32` the crc32 of it all at its end. */
+void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, bool has_crc32);
+
+/* --- session messages (session.c, protocol 2) ------------------------------------------------------------------ */
+
+enum {
+    MESSAGE_INIT = 0x00,
+    MESSAGE_REPLY = 0x01,
+    MESSAGE_TERMINATE = 0x02,
+    MESSAGE_LOG = 0x03,
+    MESSAGE_NORMAL = 0x10,
+    MESSAGE_LINK_REQUEST = 0x20,
+    MESSAGE_LINK_REPLY = 0x21,
+    MESSAGE_LINK_NAK = 0x22
+};
+#define HEADER_BYTES 3u
+
+typedef struct {
+    uint16_t id; /* 0: there is none */
+    uint8_t nonce;
+    bool is_shut_down;
+} mrpc_session_t;
+
+/* A good frame came, whose payload is in the receive buffer. */
+void mrpc_session_receive(microrpc_t *device, size_t size);
+/* A damaged frame came, or bytes outside of any. */
+void mrpc_session_damaged(microrpc_t *device);
+
+/* --- the link (link.c, docs/link.md) --------------------------------------------------------------------------- */
+
+#define LINK_FUNCTION "microrpc.link"
+#define LINK_WINDOW_REQUESTS 8u
+
+typedef struct {
+    uint32_t done; /* a bit for each seq from `base` on that was executed */
+    uint32_t kept_bytes;
+    uint16_t base;
+    uint16_t last_seq;
+    bool has_last;
+    bool is_active;
+    bool has_complained;
+} mrpc_link_t;
+
+uint64_t mrpc_link_parameters(const microrpc_t *device);
+void mrpc_link_receive(microrpc_t *device, size_t size);
+void mrpc_link_damaged(microrpc_t *device);
+uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size);
+
+/* --- the heap (heap.c, docs/device.md 3) ----------------------------------------------------------------------- */
+
+typedef enum { BLOCK_DATA, BLOCK_ARRAY, BLOCK_OBJECT } mrpc_block_kind_t;
+
+typedef struct {
+    uint8_t *base;
+    uint32_t size_bytes;
+    uint32_t count; /* of blocks */
+} mrpc_heap_t;
+
+/* These give NULL, or false, and set the device's failure where it cannot be. */
+void *mrpc_heap_alloc(microrpc_t *device, uint64_t size, uint64_t alignment, mrpc_block_kind_t kind);
+bool mrpc_heap_free(microrpc_t *device, uint64_t address);
+uint8_t *mrpc_heap_view(microrpc_t *device, uint64_t address, uint64_t size);
+/* Free a block of this kind that begins there; false, without a failure, where there is none. */
+bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
+/* The block of this kind that begins there, or NULL. */
+void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
+
+/* --- packets (codec.c, protocol 3) ----------------------------------------------------------------------------- */
+
+enum {
+    PACKET_SHUTDOWN = 1,
+    PACKET_INIT_SERVER = 2,
+    PACKET_CALL_FUNC = 3,
+    PACKET_RETURN = 4,
+    PACKET_EXCEPTION = 5,
+    PACKET_COPY_FROM_REMOTE = 6,
+    PACKET_COPY_TO_REMOTE = 7,
+    PACKET_COPY_ACK = 8,
+    PACKET_GET_GLOBAL_FUNC = 9,
+    PACKET_FREE_HANDLE = 10,
+    PACKET_DEV_SET_DEVICE = 11,
+    PACKET_DEV_GET_ATTR = 12,
+    PACKET_DEV_ALLOC_DATA = 13,
+    PACKET_DEV_FREE_DATA = 14,
+    PACKET_DEV_STREAM_SYNC = 15,
+    PACKET_COPY_AMONG_REMOTE = 16,
+    PACKET_DEV_ALLOC_DATA_WITH_SCOPE = 17,
+    PACKET_DEV_CREATE_STREAM = 18,
+    PACKET_DEV_FREE_STREAM = 19,
+    PACKET_DEV_SET_STREAM = 20
+};
+
+/* What of a packet is still to be read. */
+typedef struct {
+    const uint8_t *at;
+    size_t left;
+} mrpc_cursor_t;
+
+/* A packed sequence that was checked. */
+typedef struct {
+    const uint8_t *codes;
+    const uint8_t *values;
+    uint32_t count;
+} mrpc_sequence_t;
+
+/* A tensor as it stands in a packet. */
+typedef struct {
+    uint64_t address;    /* of its first element */
+    uint32_t size_bytes; /* UINT32_MAX if it is that or more */
+    microrpc_dtype_t dtype;
+    uint32_t ndim;
+    const uint8_t *extents;
+} mrpc_tensor_t;
+
+/* Go over `size` bytes; give where they begin, NULL where there are fewer. */
+const uint8_t *mrpc_take(mrpc_cursor_t *cursor, uint64_t size);
+/* Go over a u64 length and that many bytes. */
+bool mrpc_take_blob(mrpc_cursor_t *cursor, microrpc_bytes_t *blob);
+bool mrpc_take_tensor(mrpc_cursor_t *cursor, mrpc_tensor_t *tensor);
+bool mrpc_take_sequence(mrpc_cursor_t *cursor, mrpc_sequence_t *sequence);
+uint32_t mrpc_type_at(const mrpc_sequence_t *sequence, uint32_t index);
+/* The value `index` (one of them) of a sequence that was checked. */
+const uint8_t *mrpc_value_at(const mrpc_sequence_t *sequence, uint32_t index);
+/* a * b, UINT32_MAX if it is that or more. */
+uint32_t mrpc_multiply(uint32_t a, uint64_t b);
+void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor);
+microrpc_bytes_t mrpc_bytes_at(const uint8_t *value);
+/* As far as its first NUL. */
+microrpc_bytes_t mrpc_text_at(const uint8_t *value);
+bool mrpc_text_is(microrpc_bytes_t text, const char *name);
+
+/* --- failures (failures.c, docs/device.md) ---------------------------------------------------------------------- */
+
+/* In the order of their texts. */
+typedef enum {
+    FAILURE_MALFORMED,
+    FAILURE_UNKNOWN_CODE,
+    FAILURE_WRONG_ARGUMENTS,
+    FAILURE_INITIALIZED,
+    FAILURE_VERSION,
+    FAILURE_SET_DEVICE,
+    FAILURE_GET_ATTR,
+    FAILURE_NO_DEVICE,
+    FAILURE_NO_SCOPE,
+    FAILURE_SIZES_DIFFER,
+    FAILURE_CANNOT_ALLOCATE,
+    FAILURE_OUT_OF_MEMORY,
+    FAILURE_CANNOT_FREE,
+    FAILURE_NOT_INSIDE,
+    FAILURE_NO_FUNCTION,
+    FAILURE_NO_OBJECT,
+    FAILURE_NO_DTYPE,
+    FAILURE_NOT_ALIGNED,
+    FAILURE_EXPECTED,
+    FAILURE_TOO_LONG_A_RESULT,
+    FAILURE_NO_TIMED_FUNCTION,
+    FAILURE_NOT_POSITIVE,
+    FAILURE_REFUSED
+} mrpc_failure_t;
+
+/* Set the failure, from which mrpc_reply_failure() makes an Exception. Give false. */
+bool mrpc_fail(microrpc_t *device, mrpc_failure_t failure);
+bool mrpc_fail_with(microrpc_t *device, mrpc_failure_t failure, uint64_t first, uint64_t second);
+
+/* --- replies (reply.c) ----------------------------------------------------------------------------------------- */
+
+/* The reply that is being made: its code and what else is small in `head`, and the rest where it is. */
+typedef struct {
+    const void *tail;
+    size_t tail_bytes;
+    uint8_t head_bytes;
+    uint8_t head[100];
+} mrpc_reply_t;
+
+/* Make it nothing but `tail`. */
+void mrpc_reply_clear(microrpc_t *device, const void *tail, size_t size);
+void mrpc_reply_begin(microrpc_t *device, int32_t code);
+void mrpc_reply_number(microrpc_t *device, uint64_t value, unsigned size_bytes);
+void mrpc_reply_tail(microrpc_t *device, const void *tail, size_t size);
+/* Return, of `count` values that are to follow: their types, 4 bits each, the first one lowest. */
+void mrpc_reply_return(microrpc_t *device, unsigned count, unsigned types);
+void mrpc_reply_none(microrpc_t *device);
+void mrpc_reply_handle(microrpc_t *device, uint64_t handle);
+/* Exception(the device's failure). */
+void mrpc_reply_failure(microrpc_t *device);
+
+/* --- serving (server.c, call.c, runtime.c) --------------------------------------------------------------------- */
+
+/* Serve a packet, from its code on; the reply is in device->reply. False for Shutdown, which has none. */
+bool mrpc_serve(microrpc_t *device, const uint8_t *packet, size_t size);
+
+/* Execute CallFunc: the handle, then the sequence of arguments. */
+void mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments);
+
+struct microrpc_call {
+    microrpc_t *device;
+    mrpc_sequence_t arguments;
+    const void *state;
+    void *created; /* the array or object that is its result so far, or NULL */
+    mrpc_block_kind_t created_kind;
+    bool has_failed;
+};
+
+/* What a function that was returned is, in the heap. */
+typedef struct {
+    microrpc_handler_t handler;
+    uint64_t state[MICRORPC_STATE_BYTES / 8];
+} mrpc_object_t;
+#define OBJECT_BYTES 64
+
+typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry_t;
+#define STATIC_HANDLE(registry, index) (UINT64_C(1) << 63 | (uint64_t)(registry) << 32 | (uint32_t)(index))
+
+extern const microrpc_function_t mrpc_runtime_functions[];
+extern const uint32_t mrpc_runtime_function_count;
+
+void mrpc_drop_result(microrpc_call_t *call);
+
+/* The handle of the function of that name, 0 where there is none. */
+uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);
+/* What to call for a handle, NULL for none; `state` becomes that of a function which a function returned. */
+microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle, const void **state);
+bool mrpc_is_module(uint64_t handle);
+
+/* Argument `index` if it is of this type; else the call fails with "argument I: `kind` expected", and NULL. */
+const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind);
+void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle);
+
+/* --- the device ------------------------------------------------------------------------------------------------ */
+
+struct microrpc {
+    const microrpc_config_t *config;
+    uint8_t *buffer; /* config->packet_bytes: the payload that comes in */
+    mrpc_heap_t heap;
+    mrpc_reader_t reader;
+    bool has_sent;       /* a frame; the first one has a lone FE before it */
+    uint16_t crc_sent;   /* of the frame that is being sent */
+    mrpc_session_t session;
+#if MICRORPC_LINK
+    mrpc_link_t link;
+    uint8_t *kept; /* mrpc_reply_bytes(): the last PACKET's reply */
+#endif
+    size_t received_bytes; /* of the buffer: the message that is being served */
+    const char *failure;
+    uint32_t random_words; /* that random_fill drew */
+    mrpc_reply_t reply;
+    char text[96];
+};
+
+uint32_t mrpc_reply_bytes(const microrpc_config_t *config);
+
+#endif

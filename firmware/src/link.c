@@ -1,0 +1,157 @@
+/* The device's side of the reliable link (docs/link.md 3). */
+#include "internal.h"
+
+#if MICRORPC_LINK
+
+#define LINK_VERSION 1u
+#define HEAD_BYTES 5u /* session header and seq */
+#define CRC_BYTES 4u
+
+enum { REQUEST_PACKET = 0, REQUEST_WRITE = 1, REQUEST_READ = 2 };
+enum { REPLY_PACKET = 0, REPLY_DONE = 1, REPLY_DATA = 2, REPLY_FORGOTTEN = 3 };
+
+uint64_t mrpc_link_parameters(const microrpc_t *device) {
+    const microrpc_config_t *config = device->config;
+    return LINK_VERSION | LINK_WINDOW_REQUESTS << 8 | (uint64_t)config->packet_bytes << 16 |
+           (uint64_t)config->ring_bytes << 40;
+}
+
+uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size) {
+    static const uint32_t of_nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                           0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                           0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+    const uint8_t *at = bytes;
+    crc = ~crc;
+    for (; size; at++, size--) {
+        crc ^= *at;
+        crc = crc >> 4 ^ of_nibble[crc & 15];
+        crc = crc >> 4 ^ of_nibble[crc & 15];
+    }
+    return ~crc;
+}
+
+/* --- sending --------------------------------------------------------------------------------------------------- */
+
+/* Send a message of what is in device->reply, with `kind` before it, or without if that is NO_KIND. */
+#define NO_KIND 0xFF
+static void send(microrpc_t *device, uint8_t message_type, uint16_t seq, uint8_t kind) {
+    uint8_t header[HEAD_BYTES + 1];
+    mrpc_put(header, device->session.id, 2);
+    header[2] = message_type;
+    mrpc_put(header + HEADER_BYTES, seq, 2);
+    header[HEAD_BYTES] = kind;
+    mrpc_frame_send(device, header, kind == NO_KIND ? HEAD_BYTES : sizeof header, true);
+}
+
+static void send_nak(microrpc_t *device) {
+    mrpc_reply_clear(device, NULL, 0);
+    send(device, MESSAGE_LINK_NAK, device->link.base, NO_KIND);
+}
+
+static void send_reply(microrpc_t *device, uint16_t seq, uint8_t kind) {
+    send(device, MESSAGE_LINK_REPLY, seq, kind);
+}
+
+void mrpc_link_damaged(microrpc_t *device) {
+    if (!device->link.is_active || device->link.has_complained) return;
+    device->link.has_complained = true;
+    send_nak(device);
+}
+
+/* --- the last PACKET's reply ----------------------------------------------------------------------------------- */
+
+/* Send the reply that was just made, and keep it if there is room. */
+static void send_and_keep(microrpc_t *device, uint16_t seq) {
+    mrpc_link_t *link = &device->link;
+    const mrpc_reply_t *reply = &device->reply;
+    size_t size = HEAD_BYTES + 1 + reply->head_bytes + reply->tail_bytes + CRC_BYTES;
+    if (size <= mrpc_reply_bytes(device->config)) {
+        uint8_t *at = device->kept;
+        memcpy(at, reply->head, reply->head_bytes);
+        if (reply->tail_bytes) memcpy(at + reply->head_bytes, reply->tail, reply->tail_bytes);
+        link->kept_bytes = (uint32_t)(reply->head_bytes + reply->tail_bytes);
+    }
+    send_reply(device, seq, REPLY_PACKET);
+}
+
+static void send_again(microrpc_t *device, uint16_t seq) {
+    const mrpc_link_t *link = &device->link;
+    if (!link->has_last || seq != link->last_seq) return;
+    mrpc_reply_clear(device, device->kept, link->kept_bytes);
+    send_reply(device, seq, link->kept_bytes ? REPLY_PACKET : REPLY_FORGOTTEN);
+}
+
+/* --- requests -------------------------------------------------------------------------------------------------- */
+
+static void mark(mrpc_link_t *link, unsigned ahead) {
+    link->done |= UINT32_C(1) << ahead;
+    for (; link->done & 1; link->done >>= 1) link->base++;
+}
+
+static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const uint8_t *packet, size_t size) {
+    mrpc_link_t *link = &device->link;
+    if (device->session.is_shut_down) return;
+    if (ahead) {
+        send_nak(device);
+        return;
+    }
+    /* Noted before it runs: whatever happens meanwhile, it must not run twice. */
+    mark(link, 0);
+    link->has_last = true;
+    link->last_seq = seq;
+    link->kept_bytes = 0;
+    if (!mrpc_serve(device, packet, size)) {
+        mrpc_fail(device, FAILURE_MALFORMED);
+        mrpc_reply_failure(device);
+    }
+    send_and_keep(device, seq);
+}
+
+/* The reply to a WRITE or READ; false where it is an Exception. */
+static bool copy(microrpc_t *device, bool is_write, bool is_old, const uint8_t *body, size_t size) {
+    size_t data_bytes;
+    uint8_t *memory;
+    if (is_write ? size < 8 : size != 12) return mrpc_fail(device, FAILURE_MALFORMED);
+    data_bytes = is_write ? size - 8 : mrpc_get32(body + 8);
+    memory = mrpc_heap_view(device, mrpc_get64(body), data_bytes);
+    if (!memory) return false;
+    if (is_write && !is_old) memcpy(memory, body + 8, data_bytes);
+    mrpc_reply_clear(device, memory, is_write ? 0 : data_bytes);
+    return true;
+}
+
+void mrpc_link_receive(microrpc_t *device, size_t size) {
+    mrpc_link_t *link = &device->link;
+    const uint8_t *payload = device->buffer;
+    size_t body_bytes = size - HEAD_BYTES - 1 - CRC_BYTES;
+    uint8_t kind = payload[HEAD_BYTES];
+    const uint8_t *body = payload + HEAD_BYTES + 1;
+    uint16_t seq = (uint16_t)mrpc_get(payload + HEADER_BYTES, 2);
+    int ahead = (int16_t)(uint16_t)(seq - link->base);
+    bool is_old;
+    if (size < HEAD_BYTES + 1 + CRC_BYTES || kind > REQUEST_READ ||
+        mrpc_crc32(0, payload, size - CRC_BYTES) != mrpc_get32(payload + size - CRC_BYTES)) {
+        mrpc_link_damaged(device);
+        return;
+    }
+    link->is_active = true;
+    link->has_complained = false;
+    if (ahead >= (int)LINK_WINDOW_REQUESTS) return;
+    is_old = ahead < 0 || (link->done >> ahead & 1);
+    if (kind == REQUEST_PACKET) {
+        if (is_old)
+            send_again(device, seq);
+        else
+            on_packet(device, seq, (unsigned)ahead, body, body_bytes);
+        return;
+    }
+    if (copy(device, kind == REQUEST_WRITE, is_old, body, body_bytes)) {
+        send_reply(device, seq, kind == REQUEST_WRITE ? REPLY_DONE : REPLY_DATA);
+    } else {
+        mrpc_reply_failure(device);
+        send_reply(device, seq, REPLY_PACKET);
+    }
+    if (!is_old) mark(link, (unsigned)ahead);
+}
+
+#endif

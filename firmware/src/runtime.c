@@ -1,0 +1,173 @@
+/* The functions that the runtime itself offers (docs/device.md 4). */
+#include "internal.h"
+
+static void check_module(microrpc_call_t *call) {
+    const uint8_t *value = mrpc_argument(call, 0, MICRORPC_MODULE, "Module");
+    /* It may be a function: mrpc_call saw to it only that it is something. */
+    if (value && !mrpc_is_module(mrpc_get64(value))) mrpc_argument(call, 0, MICRORPC_NDARRAY, "Module");
+}
+
+static void system_lib(microrpc_call_t *call) {
+    mrpc_return_handle(call, MICRORPC_MODULE, STATIC_HANDLE(REGISTRY_MODULE, 0));
+}
+
+static void module_get_function(microrpc_call_t *call) {
+    microrpc_bytes_t name;
+    uint64_t handle;
+    check_module(call);
+    name = microrpc_text(call, 1);
+    if (microrpc_has_failed(call)) return;
+    handle = mrpc_look_up(call->device, REGISTRY_SYSTEM, name);
+    if (handle) mrpc_return_handle(call, MICRORPC_FUNCTION_HANDLE, handle);
+}
+
+static void max_packet_size(microrpc_call_t *call) {
+    microrpc_return_int(call, (int64_t)call->device->config->packet_bytes - ENVELOPE_BYTES);
+}
+
+/* --- random_fill ----------------------------------------------------------------------------------------------- */
+
+static uint32_t random_word(microrpc_t *device) {
+    uint32_t z = ++device->random_words * 0x9E3779B9u;
+    z = (z ^ z >> 16) * 0x21F0AAADu;
+    z = (z ^ z >> 15) * 0x735A2D97u;
+    return z ^ z >> 15;
+}
+
+/* Word by word: a float gets the exponent of 1, and so is at least 1 and less than 2. */
+static void random_fill(microrpc_call_t *call) {
+    microrpc_tensor_t tensor = microrpc_tensor(call, 0);
+    microrpc_dtype_t dtype = tensor.dtype;
+    uint8_t *at = tensor.data;
+    uint32_t kept = UINT32_MAX, set = 0;
+    if (dtype.bits == 1) kept = 0x01010101;
+    if (dtype.code == MICRORPC_DTYPE_FLOAT) {
+        kept = dtype.bits == 16 ? 0x03FF03FF : dtype.bits == 32 ? 0x007FFFFF : 0x000FFFFF;
+        set = dtype.bits == 16 ? 0x3C003C00 : dtype.bits == 32 ? 0x3F800000 : 0x3FF00000;
+    }
+    if (microrpc_has_failed(call)) return;
+    for (size_t done = 0; done < tensor.size_bytes; done += 4) {
+        size_t left = tensor.size_bytes - done;
+        uint32_t word = random_word(call->device);
+        if (dtype.bits != 64 || done % 8) word = (word & kept) | set;
+        mrpc_put(at + done, word, left < 4 ? (unsigned)left : 4);
+    }
+}
+
+/* --- the time evaluator ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    microrpc_handler_t timed;
+    microrpc_handler_t prepare; /* or NULL */
+    int32_t number, repeat, min_repeat_ms, most_zeros, cooldown_ms, repeats_to_cooldown;
+} evaluator_t;
+typedef char evaluator_fits_the_state[sizeof(evaluator_t) <= MICRORPC_STATE_BYTES ? 1 : -1];
+
+/* us / calls / 10^6 as the bits of an f64 (34 of them are right): no need of a library for floating point. */
+static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
+    uint64_t number = (uint64_t)us * 1000, exponent = 1023 + 63;
+    mrpc_divide(&number, calls);
+    if (!number) return 0;
+    for (int times = 0; times < 2; times++) {
+        for (; !(number >> 63); number <<= 1) exponent--;
+        if (!times) mrpc_divide(&number, 1000000000);
+    }
+    return exponent << 52 | number << 1 >> 12;
+}
+
+/* The mean time of a call, over as many as min_repeat_ms asks for. */
+static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator) {
+    uint32_t total_us = 0, calls = 0;
+    int32_t zeros = 0;
+    do {
+        uint32_t start_us = microrpc_now_us(call), taken_us;
+        for (int32_t i = 0; i < evaluator->number && !call->has_failed; i++) {
+            evaluator->timed(call);
+            mrpc_drop_result(call);
+        }
+        taken_us = microrpc_now_us(call) - start_us;
+        total_us += taken_us;
+        calls += (uint32_t)evaluator->number;
+        if (!taken_us) zeros++;
+    } while (!call->has_failed && (int32_t)(total_us / 1000) < evaluator->min_repeat_ms &&
+             zeros < evaluator->most_zeros);
+    return seconds_bits(total_us, calls);
+}
+
+static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
+    for (; milliseconds > 0; milliseconds--) {
+        uint32_t start_us = microrpc_now_us(call);
+        while (call->device->config->now_us && microrpc_now_us(call) - start_us < 1000) continue;
+    }
+}
+
+static void evaluate(microrpc_call_t *call) {
+    const evaluator_t *evaluator = microrpc_state(call);
+    int32_t period = evaluator->repeats_to_cooldown > 1 ? evaluator->repeats_to_cooldown : 1;
+    size_t size = (size_t)evaluator->repeat * 8;
+    uint8_t *times = microrpc_result_buffer(call, size);
+    for (int32_t i = 0; i < evaluator->repeat && !call->has_failed; i++) {
+        if (evaluator->prepare) evaluator->prepare(call);
+        mrpc_put(times + 8 * i, run_once(call, evaluator), 8);
+        if (i % period == 0) wait_ms(call, evaluator->cooldown_ms);
+    }
+    if (!call->has_failed) microrpc_return_bytes(call, times, size);
+}
+
+static int32_t clamped(int64_t number) {
+    return number > INT32_MAX ? INT32_MAX : number < INT32_MIN ? INT32_MIN : (int32_t)number;
+}
+
+static void time_evaluator(microrpc_call_t *call) {
+    const microrpc_t *device = call->device;
+    microrpc_bytes_t name, prepare;
+    int32_t numbers[9];
+    evaluator_t evaluator;
+    const void *state;
+    uint64_t handle, prepare_handle;
+    check_module(call);
+    name = microrpc_text(call, 1);
+    for (uint32_t i = 0; i < 9; i++) numbers[i] = clamped(microrpc_int(call, i + 2));
+    prepare = microrpc_text(call, 11);
+    if (microrpc_has_failed(call)) return;
+    handle = mrpc_look_up(device, REGISTRY_SYSTEM, name);
+    prepare_handle = prepare.size ? mrpc_look_up(device, REGISTRY_GLOBAL, prepare) : 0;
+    if (!handle || (prepare.size && !prepare_handle)) {
+        call->has_failed = !mrpc_fail(call->device, FAILURE_NO_TIMED_FUNCTION);
+        return;
+    }
+    if (numbers[2] < 1 || numbers[3] < 1) {
+        call->has_failed = !mrpc_fail(call->device, FAILURE_NOT_POSITIVE);
+        return;
+    }
+    evaluator.timed = mrpc_handler(device, handle, &state);
+    evaluator.prepare = mrpc_handler(device, prepare_handle, &state);
+    evaluator.number = numbers[2];
+    evaluator.repeat = numbers[3];
+    evaluator.min_repeat_ms = numbers[4];
+    evaluator.most_zeros = numbers[5];
+    evaluator.cooldown_ms = numbers[6];
+    evaluator.repeats_to_cooldown = numbers[7];
+    microrpc_return_function(call, evaluate, &evaluator, sizeof evaluator);
+}
+
+/* --- what the C runtime does not have ------------------------------------------------------------------------- */
+
+#if MICRORPC_LINK
+static void crc32(microrpc_call_t *call) {
+    microrpc_tensor_t tensor = microrpc_tensor(call, 0);
+    if (!microrpc_has_failed(call)) microrpc_return_int(call, mrpc_crc32(0, tensor.data, tensor.size_bytes));
+}
+#endif
+
+const microrpc_function_t mrpc_runtime_functions[] = {
+    {"runtime.SystemLib", system_lib},
+    {"tvm.rpc.server.ModuleGetFunction", module_get_function},
+    {"tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size},
+    {"tvm.contrib.random.random_fill", random_fill},
+    {"runtime.RPCTimeEvaluator", time_evaluator},
+#if MICRORPC_LINK
+    {"microrpc.crc32", crc32},
+#endif
+};
+const uint32_t mrpc_runtime_function_count = sizeof mrpc_runtime_functions / sizeof mrpc_runtime_functions[0];

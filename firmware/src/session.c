@@ -1,0 +1,145 @@
+/* Session messages: handshake, logs, and whom a message is for (docs/protocol.md 2). */
+#include "internal.h"
+
+#define SESSION_VERSION 1u
+
+static void send(microrpc_t *device, uint16_t session_id, uint8_t message_type) {
+    uint8_t header[HEADER_BYTES];
+    mrpc_put(header, session_id, 2);
+    header[2] = message_type;
+    mrpc_frame_send(device, header, sizeof header, false);
+}
+
+static void send_terminate(microrpc_t *device) {
+    mrpc_reply_clear(device, NULL, 0);
+    send(device, 0, MESSAGE_TERMINATE);
+}
+
+void microrpc_log(microrpc_t *device, const char *text) {
+    mrpc_reply_t reply = device->reply; /* a function may have made its own already */
+    mrpc_reply_clear(device, text, mrpc_length(text));
+    send(device, 0, MESSAGE_LOG);
+    device->reply = reply;
+}
+
+static void begin_session(microrpc_t *device, uint16_t id) {
+    device->session.id = id;
+    device->session.is_shut_down = false;
+#if MICRORPC_LINK
+    memset(&device->link, 0, sizeof device->link);
+#endif
+}
+
+static void on_init(microrpc_t *device, uint16_t initiator, uint8_t version) {
+    static const uint8_t own_version = SESSION_VERSION;
+    uint8_t nonce = device->session.nonce;
+    if (!initiator || version != SESSION_VERSION) return;
+    nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1);
+    if (!nonce) nonce = 1;
+    device->session.nonce = nonce;
+    begin_session(device, (uint16_t)(initiator | nonce << 8));
+    mrpc_reply_clear(device, &own_version, 1);
+    send(device, device->session.id, MESSAGE_REPLY);
+}
+
+static void send_reply(microrpc_t *device) {
+    uint8_t header[ENVELOPE_BYTES];
+    mrpc_put(header, device->session.id, 2);
+    header[2] = MESSAGE_NORMAL;
+    mrpc_put(header + HEADER_BYTES, device->reply.head_bytes + device->reply.tail_bytes, 8);
+    mrpc_frame_send(device, header, sizeof header, false);
+}
+
+static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
+    mrpc_cursor_t cursor;
+    cursor.at = body;
+    cursor.left = size;
+    while (cursor.left && !device->session.is_shut_down) {
+        microrpc_bytes_t packet;
+        if (!mrpc_take_blob(&cursor, &packet)) {
+            mrpc_fail(device, FAILURE_MALFORMED);
+            mrpc_reply_failure(device);
+            cursor.left = 0;
+        } else if (!packet.size) {
+            continue;
+        } else if (!mrpc_serve(device, packet.data, packet.size)) {
+            device->session.is_shut_down = true;
+            return;
+        }
+        send_reply(device);
+    }
+}
+
+void mrpc_session_receive(microrpc_t *device, size_t size) {
+    const uint8_t *payload = device->buffer;
+    uint16_t id;
+    if (size < HEADER_BYTES) return;
+    id = (uint16_t)mrpc_get(payload, 2);
+    device->received_bytes = size;
+    switch (payload[2]) {
+    case MESSAGE_INIT:
+        on_init(device, id & 0xFF, size > HEADER_BYTES ? payload[HEADER_BYTES] : 0);
+        break;
+    case MESSAGE_TERMINATE:
+        begin_session(device, 0);
+        break;
+    case MESSAGE_NORMAL:
+        if (id && id == device->session.id) on_normal(device, payload + HEADER_BYTES, size - HEADER_BYTES);
+        break;
+#if MICRORPC_LINK
+    case MESSAGE_LINK_REQUEST:
+        if (!device->session.id)
+            send_terminate(device); /* the host has missed the boot */
+        else if (id == device->session.id)
+            mrpc_link_receive(device, size);
+        break;
+#endif
+    default:
+        break;
+    }
+}
+
+void mrpc_session_damaged(microrpc_t *device) {
+#if MICRORPC_LINK
+    mrpc_link_damaged(device);
+#else
+    (void)device;
+#endif
+}
+
+/* --- the beginning --------------------------------------------------------------------------------------------- */
+
+#define ALIGNED(size) (((size_t)(size) + 7) & ~(size_t)7)
+
+uint32_t mrpc_reply_bytes(const microrpc_config_t *config) {
+    return MICRORPC_LINK ? (config->reply_bytes ? config->reply_bytes : 64) : 0;
+}
+
+size_t microrpc_overhead_bytes(const microrpc_config_t *config) {
+    return ALIGNED(sizeof(microrpc_t)) + ALIGNED(config->packet_bytes) + ALIGNED(mrpc_reply_bytes(config));
+}
+
+microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_config_t *config) {
+    microrpc_t *device = memory;
+    uint8_t *at = memory;
+    size_t heap_bytes;
+    if (!config->write || config->packet_bytes < 128 || config->packet_bytes > 0xFFFFFF) return NULL;
+    if (config->reply_bytes > 0x1000000 || (uintptr_t)memory % 8) return NULL;
+    if (memory_bytes < microrpc_overhead_bytes(config)) return NULL;
+    memset(device, 0, sizeof *device);
+    device->config = config;
+    device->session.nonce = config->nonce;
+    device->buffer = at + ALIGNED(sizeof *device);
+#if MICRORPC_LINK
+    device->kept = device->buffer + ALIGNED(config->packet_bytes);
+#endif
+    heap_bytes = (memory_bytes - microrpc_overhead_bytes(config)) & ~(size_t)7;
+    device->heap.base = at + microrpc_overhead_bytes(config);
+    device->heap.size_bytes = heap_bytes < 0x3FFFFFF8 ? (uint32_t)heap_bytes : 0x3FFFFFF8;
+    send_terminate(device);
+    return device;
+}
+
+void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+    mrpc_frame_receive(device, bytes, size);
+}

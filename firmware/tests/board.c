@@ -1,0 +1,82 @@
+/* A whole board in a shared library, for tests and fuzzers: bytes in, bytes out, on a clock that stands still until it
+ * is told to go. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "demo.h"
+#include "microrpc.h"
+
+typedef struct {
+    microrpc_t *device;
+    microrpc_config_t config;
+    void *memory;
+    uint8_t *output;
+    size_t output_bytes, output_room;
+    uint32_t now_us, step_us;
+} board_t;
+
+static void write_output(void *port, const uint8_t *bytes, size_t size) {
+    board_t *board = port;
+    while (board->output_room - board->output_bytes < size) {
+        board->output_room = 2 * board->output_room + size;
+        board->output = realloc(board->output, board->output_room);
+    }
+    memcpy(board->output + board->output_bytes, bytes, size);
+    board->output_bytes += size;
+}
+
+static uint32_t read_clock(void *port) {
+    board_t *board = port;
+    return board->now_us += board->step_us;
+}
+
+void board_free(board_t *board) {
+    if (!board) return;
+    free(board->memory);
+    free(board->output);
+    free(board);
+}
+
+/* A board with a heap of `heap_bytes`, whose clock goes on by `step_us` whenever it is read; NULL if it cannot be. */
+board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
+                   uint32_t step_us) {
+    board_t *board = calloc(1, sizeof *board);
+    size_t memory_bytes;
+    board->config.write = write_output;
+    board->config.now_us = read_clock;
+    board->config.port = board;
+    board->config.functions = microrpc_demo_functions;
+    board->config.function_count = microrpc_demo_function_count;
+    board->config.global_functions = microrpc_demo_global_functions;
+    board->config.global_function_count = microrpc_demo_global_function_count;
+    board->config.packet_bytes = packet_bytes;
+    board->config.ring_bytes = ring_bytes;
+    board->config.reply_bytes = reply_bytes;
+    board->config.nonce = nonce;
+    board->step_us = step_us;
+    memory_bytes = microrpc_overhead_bytes(&board->config) + heap_bytes;
+    board->memory = malloc(memory_bytes);
+    board->device = microrpc_start(board->memory, memory_bytes, &board->config);
+    if (board->device) return board;
+    board_free(board);
+    return NULL;
+}
+
+void board_receive(board_t *board, const uint8_t *bytes, size_t size) { microrpc_receive(board->device, bytes, size); }
+
+void board_lose_bytes(board_t *board) { microrpc_lost_bytes(board->device); }
+
+uint64_t board_heap_address(const board_t *board) {
+    return (uintptr_t)board->memory + microrpc_overhead_bytes(&board->config);
+}
+
+size_t board_overhead_bytes(const board_t *board) { return microrpc_overhead_bytes(&board->config); }
+
+/* Take up to `room` bytes of the output; give how many. */
+size_t board_take(board_t *board, uint8_t *bytes, size_t room) {
+    size_t taken = board->output_bytes < room ? board->output_bytes : room;
+    memcpy(bytes, board->output, taken);
+    memmove(board->output, board->output + taken, board->output_bytes - taken);
+    board->output_bytes -= taken;
+    return taken;
+}

@@ -1,0 +1,190 @@
+"""`microrpc firmware`: the device library in C: build it, run it, begin a project with it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microrpc.cli.common import (
+    JsonOption,
+    examples,
+    format_time,
+    is_terminal,
+    note,
+    print_json,
+    reporting,
+    say,
+    say_columns,
+    say_pairs,
+)
+from microrpc.cli.signals import StoppedError, until_signal
+from microrpc.errors import FirmwareError
+
+if TYPE_CHECKING:
+    from microrpc.firmware.build import Firmware
+
+firmware = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Build the device library in C for a board, run it, and begin a project of your own (docs/firmware.md).",
+)
+
+BoardArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="BOARD|DIR",
+        show_default=False,
+        help="qemu_mps2_an385, posix, ... (`microrpc firmware list`), or the directory of a project.",
+    ),
+]
+DefineOption = Annotated[
+    list[str] | None,
+    typer.Option("--define", "-D", metavar="NAME=VALUE", help="Define this for the compiler; may be given again."),
+]
+CompilerOption = Annotated[
+    str, typer.Option("--compiler", metavar="NAME", help="zig, which is installed with microrpc[firmware], or gcc.")
+]
+
+
+@firmware.command("list", epilog=examples("microrpc firmware list"))
+def list_(as_json: JsonOption = False) -> None:
+    """List the boards that firmware can be built for."""
+    with reporting(as_json=as_json):
+        from microrpc.boards import profiles
+        from microrpc.firmware.project import load_port, port_names
+
+        boards = profiles()
+        rows = [
+            (name, load_port(name).target or "this computer", boards[name].description if name in boards else "")
+            for name in port_names()
+        ]
+        if as_json:
+            print_json({"boards": [dict(zip(("name", "target", "description"), row, strict=True)) for row in rows]})
+            return
+        say_columns(("BOARD", "TARGET", "DESCRIPTION"), rows)
+
+
+@firmware.command(
+    epilog=examples(
+        "microrpc firmware build qemu_mps2_an385",
+        "microrpc firmware build qemu_mps2_an385 --define MICRORPC_LINK=0 --out firmware.elf",
+        "microrpc firmware build my_project",
+    )
+)
+def build(
+    board: BoardArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Copy the ELF file here. [default: only to the cache]")
+    ] = None,
+    define: DefineOption = None,
+    compiler: CompilerOption = "zig",
+    as_json: JsonOption = False,
+) -> None:
+    """Build the firmware for a board, or a project, and show how large it is.
+
+    What was built before from the same sources in the same way is not built again.
+    """
+    with reporting(as_json=as_json):
+        built, taken_s = _build(board, compiler, define)
+        if out is not None:
+            _copy(built.elf, out)
+        sizes = built.sizes
+        if as_json:
+            print_json(
+                {
+                    "board": built.project.name,
+                    "elf": str(out or built.elf),
+                    "compiler": built.compiler,
+                    "is_new": built.is_new,
+                    "flash_bytes": sizes.flash_bytes,
+                    "ram_bytes": sizes.ram_bytes,
+                    "code_bytes": sizes.code_bytes,
+                    "data_bytes": sizes.data_bytes,
+                    "bss_bytes": sizes.bss_bytes,
+                    "seconds": taken_s,
+                }
+            )
+            return
+        say_pairs(
+            [
+                ("board", built.project.name),
+                ("compiler", f"{built.compiler}, {_describe(built, taken_s)}"),
+                ("flash", f"{sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"),
+                ("RAM", f"{sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"),
+                ("ELF file", str(out or built.elf)),
+            ]
+        )
+
+
+@firmware.command(epilog=examples("microrpc firmware run qemu_mps2_an385", "microrpc firmware run my_project"))
+def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOption = "zig") -> None:
+    """Build the firmware, and run it in its emulator until Ctrl-C.
+
+    The first line on stdout is the port to open; where stdout is no terminal it is nothing else.
+    """
+    with reporting(), contextlib.suppress(StoppedError), until_signal():
+        from microrpc.emulator import start_firmware
+        from microrpc.errors import PortLostError
+
+        built, _ = _build(board, compiler, define)
+        with start_firmware(built) as emulator:
+            on_terminal = is_terminal(sys.stdout)
+            say(f"{built.project.name} is on {emulator.port} until Ctrl-C." if on_terminal else emulator.port)
+            if on_terminal:
+                say(f"Try: microrpc info {emulator.port}")
+            sys.stdout.flush()
+            emulator.wait()
+            said = f": {emulator.said}" if emulator.said else ""
+            raise PortLostError(emulator.port, f"the emulator of {built.project.name} has ended{said}")
+
+
+@firmware.command(
+    epilog=examples("microrpc firmware new my_project", "microrpc firmware new my_project --board arduino")
+)
+def new(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", show_default=False, help="Where; it must be empty, or not exist.")
+    ],
+    board: Annotated[
+        str, typer.Option("--board", metavar="NAME", help="A board of `microrpc firmware list`, or arduino.")
+    ] = "qemu_mps2_an385",
+) -> None:
+    """Lay out a project: the library, the port to a board, and your first function."""
+    with reporting():
+        from microrpc.firmware.new import new_project
+
+        for line in new_project(directory, board):
+            say(line)
+
+
+def _build(board: str, compiler: str, define: list[str] | None) -> tuple[Firmware, float]:
+    from microrpc.firmware.build import Compiler, build
+    from microrpc.firmware.project import load_project
+
+    if compiler not in list(Compiler):
+        raise typer.BadParameter(f"--compiler {compiler}: must be {' or '.join(Compiler)}")
+    start = time.perf_counter()
+    if is_terminal(sys.stderr):
+        note(f"building {board} ...")
+    built = build(load_project(board), compiler=Compiler(compiler), defines=define or ())
+    return built, time.perf_counter() - start
+
+
+def _describe(built: Firmware, taken_s: float) -> str:
+    return f"in {format_time(taken_s)}" if built.is_new else "built before"
+
+
+def _copy(elf: Path, out: Path) -> None:
+    import shutil
+
+    try:
+        shutil.copyfile(elf, out)
+        out.chmod(0o755)
+    except OSError as error:
+        raise FirmwareError(f"{out}: cannot be written: {error.strerror}") from error

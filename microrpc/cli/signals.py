@@ -1,0 +1,31 @@
+"""Commands that go on until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class StoppedError(Exception):
+    """A signal asked for the end."""
+
+
+@contextlib.contextmanager
+def until_signal() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP raise StoppedError, once, so that the clean-up is not interrupted too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise StoppedError
+
+    before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

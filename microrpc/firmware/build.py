@@ -1,0 +1,199 @@
+"""Building firmware, once: what was built before from the same sources in the same way is taken from the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from microrpc.errors import FirmwareError
+from microrpc.firmware.elf import Sizes, read_sizes
+from microrpc.firmware.project import Project
+
+_KEEP_S = 14 * 86400.0  # builds that nobody used for so long are removed
+_GCC_PACKAGES = {"arm-none-eabi-": "gcc-arm-none-eabi", "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf"}
+_SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
+_TEMPORARY = ".building-"
+_MOST_LINES = 40  # of a compiler's output in an error
+
+
+class Compiler(enum.StrEnum):
+    """What builds it."""
+
+    ZIG = "zig"
+    """The one in the package `ziglang`, which `pip install 'microrpc[firmware]'` brings."""
+    GCC = "gcc"
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """What was built: an ELF file."""
+
+    project: Project
+    elf: pathlib.Path
+    sizes: Sizes
+    compiler: str
+    """With its version."""
+    is_new: bool
+    """Whether it was built now, and not before."""
+
+
+def build(project: Project, *, compiler: Compiler = Compiler.ZIG, defines: Sequence[str] = ()) -> Firmware:
+    """Build `project`; `defines` are like "NAME=VALUE". Raises FirmwareError.
+
+    Any number of processes may do so at once.
+    """
+    for define in defines:
+        if not re.fullmatch(r"[A-Za-z_]\w*(=.*)?", define, flags=re.ASCII):
+            raise FirmwareError(f"{define!r} cannot be defined: write NAME=VALUE")
+    tool = _find_gcc(project) if compiler is Compiler.GCC else _find_zig()
+    sources = project.source_files()
+    flags = [*_flags(project, compiler), *(f"-D{define}" for define in defines)]
+    command = [*tool.command, *flags, *sources, *_last_flags(project, compiler)]
+    key = _key(project, sources, [*command, tool.version])
+    directory = cache_directory()
+    elf = directory / f"{project.name}-{key}.elf"
+    is_new = not elf.exists()
+    if is_new:
+        _make(project, command, elf)
+        _remove_old(directory)
+    else:
+        os.utime(elf)  # it is in use
+    return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
+
+
+def cache_directory() -> pathlib.Path:
+    """Where builds are kept, `~/.cache/microrpc/firmware` on Linux; it need not exist."""
+    import platformdirs
+
+    return pathlib.Path(platformdirs.user_cache_dir("microrpc", appauthor=False), "firmware")
+
+
+# --- compilers ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    command: tuple[str, ...]
+    version: str
+
+
+def _find_zig() -> _Tool:
+    if importlib.util.find_spec("ziglang") is None:
+        raise FirmwareError(
+            "building firmware needs a compiler: pip install 'microrpc[firmware]' brings one (or --compiler gcc)"
+        )
+    return _Tool((sys.executable, "-m", "ziglang", "cc"), f"zig {importlib.metadata.version('ziglang')}")
+
+
+def _find_gcc(project: Project) -> _Tool:
+    if project.gcc is None and project.target:
+        raise FirmwareError(f"{project.name} cannot be built with gcc: {project.file} has no [build.gcc]")
+    prefix = project.gcc.prefix if project.gcc is not None else ""
+    found = shutil.which(f"{prefix}gcc")
+    if found is None:
+        package = _GCC_PACKAGES.get(prefix, f"{prefix}gcc" if prefix else "gcc")
+        raise FirmwareError(f"there is no {prefix}gcc: apt-get install --no-install-recommends {package}")
+    first_line = _run([found, "--version"], None).stdout.partition("\n")[0]
+    return _Tool((found,), first_line.strip())
+
+
+def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
+    yield from project.common.all
+    if project.target:
+        yield from project.common.freestanding
+    if compiler is Compiler.GCC:
+        yield from project.gcc.flags if project.gcc is not None else ()
+    else:
+        if project.target:
+            yield from ("-target", project.target)
+        if project.cpu:
+            yield f"-mcpu={project.cpu}"
+        yield from project.common.zig
+    yield from project.flags
+    yield from (f"-I{include}" for include in project.includes)
+    if project.linker_script:
+        yield from ("-T", project.linker_script)
+
+
+def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
+    """Give what must stand after the sources: libraries."""
+    if compiler is Compiler.GCC and project.target:
+        yield from project.common.gcc_freestanding
+
+
+def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, cwd=directory, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise FirmwareError(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+def _key(project: Project, sources: Sequence[str], command: Sequence[str]) -> str:
+    """Give a hash of all that the result depends on."""
+    files = {*sources, *_sources_below(project.root)}
+    digest = hashlib.sha256("\0".join([*command, platform.system(), platform.machine()]).encode())
+    for name in sorted(files):
+        try:
+            content = (project.root / name).read_bytes()
+        except OSError as error:
+            raise FirmwareError(f"{project.root / name}: cannot be read: {error.strerror}") from error
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _sources_below(root: pathlib.Path) -> Iterator[str]:
+    """Name all that a compiler may read: headers and linker scripts include each other."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.endswith(_SUFFIXES):
+                yield pathlib.Path(folder, name).relative_to(root).as_posix()
+
+
+def _make(project: Project, command: Sequence[str], elf: pathlib.Path) -> None:
+    """Build into a directory of its own, and move the result into its place when it is whole."""
+    try:
+        elf.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=elf.parent, prefix=_TEMPORARY) as directory:
+            result = pathlib.Path(directory, "firmware.elf")
+            done = _run([*command, "-o", str(result)], project.root)
+            if done.returncode:
+                lines = (done.stderr or done.stdout).strip().splitlines()
+                more = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
+                said = "\n".join([*lines[:_MOST_LINES], *more]) or f"it ended with {done.returncode}"
+                raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
+            os.replace(result, elf)
+    except OSError as error:
+        raise FirmwareError(f"{elf.parent}: cannot be written: {error.strerror}") from error
+
+
+def _remove_old(directory: pathlib.Path) -> None:
+    """Remove what was not used for long, and what a build that was killed left behind."""
+    oldest = time.time() - _KEEP_S
+    for path in directory.glob("*.elf"):
+        with contextlib.suppress(OSError):  # somebody else does the same
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+    for path in directory.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path)

@@ -1,0 +1,183 @@
+"""Laying out a project of the user's own: the library, a port to a board, and the first function."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+from microrpc.errors import FirmwareError
+from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, load_port, port_names
+
+ARDUINO = "arduino"
+
+_FUNCTIONS = """\
+/* The functions of this board. Each is called from Python by its name:
+ *
+ *     board.function("add")(2, 3)
+ *
+ * include/microrpc.h says what a function can take and give. */
+#include "demo.h" /* the names of the tables below */
+
+/* The sum of two ints. */
+static void add(microrpc_call_t *call) {
+    int64_t a = microrpc_int(call, 0), b = microrpc_int(call, 1);
+    microrpc_return_int(call, (int64_t)((uint64_t)a + (uint64_t)b));
+}
+
+/* Multiply a tensor of float32 by a number, where it lies. */
+static void scale(microrpc_call_t *call) {
+    microrpc_tensor_t tensor = microrpc_float32(call, 0);
+    float factor = (float)microrpc_float(call, 1);
+    if (microrpc_has_failed(call)) return; /* an argument was missing, or of another type: the host is told */
+    float *values = tensor.data;
+    for (size_t i = 0; i < tensor.count; i++) values[i] *= factor;
+}
+
+/* What hosts can call. */
+const microrpc_function_t microrpc_demo_functions[] = {
+    MICRORPC_FUNCTION(add),
+    MICRORPC_FUNCTION(scale),
+};
+const size_t microrpc_demo_function_count = sizeof microrpc_demo_functions / sizeof microrpc_demo_functions[0];
+
+/* What they find by TVM's global registry, too. */
+const microrpc_function_t microrpc_demo_global_functions[] = {
+    MICRORPC_FUNCTION(add),
+};
+const size_t microrpc_demo_global_function_count = 1;
+"""
+
+_README = """\
+# {name}
+
+Firmware for {board} that Python calls functions of. Yours are in `functions.c`.
+
+    microrpc firmware build {where}     # builds it, and says how large it is
+    microrpc firmware run {where}       # runs it, and prints its port
+
+and in another terminal, with that port:
+
+    microrpc call /dev/pts/7 add 2 3
+
+```python
+import microrpc
+import numpy as np
+
+with microrpc.connect("/dev/pts/7", board="{board}") as board:
+    print(board.function("add")(2, 3))
+    x = board.array(np.arange(4, dtype="float32"))
+    board.function("scale")(x, 0.5)
+    print(x.numpy())
+```
+
+* `functions.c`: what the board can do. Start here.
+* `include/`, `src/`: the device library, as it came with microrpc {version}.
+* `ports/`: how it starts, and its UART.
+* `port.toml`: what is built, how, and what runs it.
+"""
+
+_SKETCH_README = """\
+# {name}
+
+A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library, as it came with microrpc {version},
+is in `src/`, which Arduino compiles with the sketch.
+
+    arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD .
+    arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
+    microrpc call /dev/ttyACM0 add 2 3
+
+Nothing else may print to the port that it is on.
+"""
+
+
+def new_project(directory: pathlib.Path, board: str) -> list[str]:
+    """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError."""
+    if board != ARDUINO and board not in port_names():
+        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), ARDUINO])}")
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
+        directory.mkdir(parents=True, exist_ok=True)
+        if board == ARDUINO:
+            return _lay_out_sketch(directory)
+        return _lay_out(directory, load_port(board))
+    except (OSError, shutil.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
+
+
+def _lay_out(directory: pathlib.Path, port: Project) -> list[str]:
+    library = port.root
+    for folder in ("include", "src", "ports/common", f"ports/{port.name}"):
+        if (library / folder).is_dir():
+            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
+    shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
+    for header in (library / "demo").glob("*.h"):
+        shutil.copyfile(header, directory / "include" / header.name)
+    (directory / "functions.c").write_text(_FUNCTIONS, encoding="utf-8")
+    (directory / FILE_NAME).write_text("\n".join(_port_file(port)) + "\n", encoding="utf-8")
+    _write_readme(directory, port.name)
+    return [
+        f"{directory} has a project for {port.name}; your functions are in {directory / 'functions.c'}.",
+        f"Try: microrpc firmware build {directory}",
+        f"     microrpc firmware run {directory}",
+    ]
+
+
+def _write_readme(directory: pathlib.Path, board: str) -> None:
+    name = directory.resolve().name
+    text = _README.format(name=name, board=board, where=".", version=version("microrpc"))
+    (directory / "README.md").write_text(text, encoding="utf-8")
+
+
+def _port_file(port: Project) -> Iterator[str]:
+    """Give the lines of a port.toml that builds the user's functions in the place of the demonstration's."""
+    yield "# What is built, and what runs it. Paths are relative to this directory; a * stands for all that is there."
+    yield "# ports/flags.toml has the flags that hold in any case."
+    yield "[build]"
+    for key, value in (("target", port.target), ("cpu", port.cpu), ("linker_script", port.linker_script)):
+        if value:
+            yield f"{key} = {json.dumps(value)}"
+    yield from _list("flags", port.flags)
+    yield from _list("sources", ("*.c", *(source for source in port.sources if not source.startswith("demo/"))))
+    yield from _list("includes", (include for include in port.includes if include != "demo"))
+    if port.gcc is not None:
+        yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
+        yield from _list("flags", port.gcc.flags)
+    emulation = port.emulation
+    if emulation is not None and emulation.program:
+        yield from ("", "[emulator]")
+        for key in ("program", "machine", "package"):
+            yield f"{key} = {json.dumps(getattr(emulation, key))}"
+        yield from _list("args", emulation.args)
+
+
+def _list(key: str, values: Iterable[str]) -> Iterator[str]:
+    texts = [json.dumps(value) for value in values]
+    line = f"{key} = [{', '.join(texts)}]"
+    if len(line) <= 100:
+        yield line
+    else:
+        yield from (f"{key} = [", *(f"    {text}," for text in texts), "]")
+
+
+def _lay_out_sketch(directory: pathlib.Path) -> list[str]:
+    """Lay out a sketch: Arduino compiles what lies in its `src`, and wants it called like its directory."""
+    library = firmware_directory()
+    arduino = library / "ports" / ARDUINO
+    source = directory / "src"
+    source.mkdir()
+    for path in (*library.glob("include/*.h"), *library.glob("src/*.[ch]"), *arduino.glob("src/*.h")):
+        shutil.copyfile(path, source / path.name)
+    example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
+    sketch = directory / f"{directory.resolve().name}.ino"
+    sketch.write_text(example.replace("<MicroRPCDevice.h>", '"src/MicroRPCDevice.h"'), encoding="utf-8")
+    readme = _SKETCH_README.format(name=sketch.stem, version=version("microrpc"))
+    (directory / "README.md").write_text(readme, encoding="utf-8")
+    return [
+        f"{directory} has a sketch; your functions are in {sketch}.",
+        "Open it in the Arduino IDE, or: arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD " + str(directory),
+    ]

@@ -1,0 +1,190 @@
+"""What is to be built and run: ports of the device library, and projects of the user's own, each with a `port.toml`.
+
+A port of ours is `ports/NAME/port.toml` in the library's directory, and its paths are relative to that directory; a
+project's is `port.toml` in the project's directory. firmware/ports/README.md explains the keys.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from microrpc.errors import FirmwareError
+from microrpc.profile_schema import did_you_mean
+
+FILE_NAME = "port.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Gcc:
+    """How GCC builds it: what is in front of "gcc", and the flags that only GCC takes."""
+
+    prefix: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What every firmware is built with: always, without an operating system, by zig, by GCC without such a system."""
+
+    all: tuple[str, ...] = ("-Wall", "-Wextra", "-Werror")
+    freestanding: tuple[str, ...] = ()
+    zig: tuple[str, ...] = ()
+    gcc_freestanding: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself."""
+
+    program: str = ""
+    machine: str = ""
+    args: tuple[str, ...] = ()
+    package: str = ""
+    """The Debian package that has the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One firmware. Its paths are relative to `root`."""
+
+    name: str
+    root: pathlib.Path
+    file: pathlib.Path
+    sources: tuple[str, ...]
+    target: str | None = None
+    """What zig builds for, None for this computer."""
+    cpu: str | None = None
+    flags: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    linker_script: str | None = None
+    gcc: Gcc | None = None
+    emulation: Emulation | None = None
+    common: Flags = Flags()
+    """Those that all ports share, from `ports/flags.toml`."""
+
+    def source_files(self) -> list[str]:
+        """Give the sources, with every `*` replaced by what is there. Raises FirmwareError."""
+        found: list[str] = []
+        for pattern in self.sources:
+            names = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file())
+            if not names:
+                raise FirmwareError(f"{self.file}: build.sources: there is no {pattern} in {self.root}")
+            found += [name for name in names if name not in found]
+        return found
+
+
+def firmware_directory() -> pathlib.Path:
+    """`microrpc/_firmware` in an installed wheel, `firmware` beside the package in a source checkout."""
+    package = pathlib.Path(__file__).resolve().parent.parent
+    installed = package / "_firmware"
+    return installed if installed.is_dir() else package.parent / "firmware"
+
+
+def port_names() -> list[str]:
+    """Name the ports that can be built, in the order of the names."""
+    return sorted(path.parent.name for path in (firmware_directory() / "ports").glob(f"*/{FILE_NAME}"))
+
+
+def has_port(name: str) -> bool:
+    """Whether there is a port of ours to the board of that name."""
+    return (firmware_directory() / "ports" / name / FILE_NAME).is_file()
+
+
+def load_port(name: str) -> Project:
+    """Give the port of ours to that board. Raises FirmwareError."""
+    if not has_port(name):
+        known = port_names()
+        guess = did_you_mean(name, known)
+        raise FirmwareError(f"there is no firmware for {name!r}{guess}. There is for: {', '.join(known) or 'none'}")
+    root = firmware_directory()
+    return read_project(root / "ports" / name / FILE_NAME, root, name)
+
+
+def load_project(where: str | pathlib.Path) -> Project:
+    """Give the project in a directory, or where there is none the port of that name. Raises FirmwareError."""
+    path = pathlib.Path(where)
+    if (path / FILE_NAME).is_file():
+        path = path.resolve()
+        return read_project(path / FILE_NAME, path, path.name)
+    if path.is_dir() and not has_port(str(where)):
+        raise FirmwareError(f"{path}: has no {FILE_NAME}: `microrpc firmware new` makes a directory that has")
+    return load_port(str(where))
+
+
+# --- port.toml ------------------------------------------------------------------------------------
+
+_Keys = Mapping[str, type[str] | type[list[Any]] | type[dict[str, Any]]]
+_TOP_KEYS: _Keys = {"build": dict, "emulator": dict}
+_FLAGS_KEYS: _Keys = {"all": list, "freestanding": list, "zig": list, "gcc_freestanding": list}
+_BUILD_KEYS: _Keys = {
+    "target": str,
+    "cpu": str,
+    "linker_script": str,
+    "flags": list,
+    "sources": list,
+    "includes": list,
+    "gcc": dict,
+}
+_GCC_KEYS: _Keys = {"prefix": str, "flags": list}
+_EMULATOR_KEYS: _Keys = {"program": str, "machine": str, "args": list, "package": str}
+_KIND_NAMES: dict[type, str] = {str: "a text", list: "a list of texts", dict: "a table"}
+
+
+def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
+    """Read and check a port.toml. Raises FirmwareError, which names the file, the key and the reason."""
+    top = _load(file)
+    _check(file, "", top, _TOP_KEYS, ("build",))
+    build = _table(file, "build", top["build"], _BUILD_KEYS, required=("sources",))
+    emulation = None
+    if "emulator" in top:
+        values = _table(file, "emulator", top["emulator"], _EMULATOR_KEYS)
+        if ("program" in values) is not ("machine" in values):
+            missing = "machine" if "program" in values else "program"
+            raise FirmwareError(f"{file}: emulator.{missing}: is missing")
+        emulation = Emulation(**values)
+    elif not build.get("target"):
+        emulation = Emulation()
+    if "gcc" in build:
+        build["gcc"] = Gcc(**_table(file, "build.gcc", build["gcc"], _GCC_KEYS))
+    common, shared = Flags(), root / "ports" / "flags.toml"
+    if shared.is_file():
+        flags = _load(shared)
+        _check(shared, "", flags, _FLAGS_KEYS)
+        common = Flags(**{key: tuple(value) for key, value in flags.items()})
+    return Project(name, root, file, common=common, emulation=emulation, **build)
+
+
+def _load(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise FirmwareError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FirmwareError(f"{file}: is not UTF-8 text, at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise FirmwareError(f"{file}: not valid TOML: {error}") from error
+
+
+def _table(
+    file: pathlib.Path, where: str, table: dict[str, Any], keys: _Keys, required: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Check a table; give its values, lists as tuples."""
+    _check(file, f"{where}.", table, keys, required)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _check(file: pathlib.Path, prefix: str, table: dict[str, Any], keys: _Keys, required: Iterable[str] = ()) -> None:
+    for name, value in table.items():
+        where = f"{file}: {prefix}{name}"
+        if name not in keys:
+            raise FirmwareError(f"{where}: unknown key{did_you_mean(name, keys)}")
+        kind = keys[name]
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(one, str) for one in value)):
+            raise FirmwareError(f"{where}: must be {_KIND_NAMES[kind]}, not {value!r}")
+    for name in required:
+        if not table.get(name):
+            raise FirmwareError(f"{file}: {prefix}{name}: is missing")

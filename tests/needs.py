@@ -1,0 +1,51 @@
+"""What a test needs of the computer: it skips without, or fails where CI says that it must be there.
+
+needs.emulated("qemu_mps2_an385")  # at the beginning of a test or a fixture
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+from microrpc.firmware.project import has_port, load_port
+
+REQUIRE = "MICRORPC_REQUIRE_QEMU"
+"""Set to anything, what is missing is a failure."""
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get(REQUIRE):
+        pytest.fail(f"{what}, and {REQUIRE} is set", pytrace=False)
+    pytest.skip(f"{what} (with {REQUIRE} set this is a failure)")
+
+
+def zig() -> None:
+    """Need the compiler that is a Python package."""
+    if importlib.util.find_spec("ziglang") is None:
+        _missing("needs a compiler: pip install 'microrpc[firmware]'")
+
+
+def program(name: str, package: str | None = None) -> None:
+    """Need a program."""
+    if shutil.which(name) is None:
+        _missing(f"needs {name}: apt-get install --no-install-recommends {package or name}")
+
+
+def qemu(name: str) -> None:
+    """Need one of QEMU's programs."""
+    program(name, "qemu-system-misc" if "riscv" in name else name)
+
+
+def emulated(board: str) -> None:
+    """Need all that building and running this board takes."""
+    zig()
+    if not has_port(board):
+        _missing(f"needs firmware/ports/{board}")
+    emulation = load_port(board).emulation
+    if emulation is not None and emulation.program:
+        program(emulation.program, emulation.package)

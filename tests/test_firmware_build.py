@@ -1,0 +1,364 @@
+"""Building firmware: port.toml, compilers, the cache, sizes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+import needs
+import pytest
+
+import microrpc.firmware.build
+import microrpc.firmware.project
+from microrpc.errors import FirmwareError
+from microrpc.firmware.build import Compiler, build
+from microrpc.firmware.elf import Sizes, read_sizes
+from microrpc.firmware.project import (
+    Emulation,
+    Gcc,
+    firmware_directory,
+    load_port,
+    load_project,
+    port_names,
+    read_project,
+)
+
+MAIN = """
+#ifndef SIZE
+#define SIZE 1000
+#endif
+static volatile char zeros[SIZE];
+static volatile char initialized[64] = {1};
+int main(void) { return zeros[1] + initialized[2]; }
+"""
+CORTEX_M3 = """
+[build]
+target = "thumb-freestanding-eabi"
+cpu = "cortex_m3"
+flags = ["-Os", "-ffreestanding", "-nostdlib", "-Wl,-e,main"]
+sources = ["*.c"]
+linker_script = "all.ld"
+"""
+LINKER_SCRIPT = """
+SECTIONS {
+    . = 0;
+    .text : { *(.text .text.* .rodata .rodata.*) }
+    . = 0x20000000;
+    .data : { *(.data .data.*) }
+    .bss : { *(.bss .bss.*) }
+    /DISCARD/ : { *(.ARM.*) }
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own."""
+    directory = tmp_path / "cache"
+    monkeypatch.setattr(microrpc.firmware.build, "cache_directory", lambda: directory)
+    return directory
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A project that builds for a Cortex-M3."""
+    path = tmp_path / "mine"
+    path.mkdir()
+    (path / "port.toml").write_text(CORTEX_M3)
+    (path / "main.c").write_text(MAIN)
+    (path / "all.ld").write_text(LINKER_SCRIPT)
+    return path
+
+
+# --- port.toml --------------------------------------------------------------------------------
+
+
+def test_a_port_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").write_text("""
+[build]
+target = "riscv32-freestanding-none"
+cpu = "generic_rv32+m"
+flags = ["-DX=1"]
+sources = ["b.c", "*.c"]
+includes = ["include"]
+linker_script = "l.ld"
+[build.gcc]
+prefix = "riscv64-unknown-elf-"
+flags = ["-mabi=ilp32"]
+[emulator]
+program = "qemu-system-riscv32"
+machine = "virt"
+args = ["-bios", "none"]
+package = "qemu-system-misc"
+""")
+    for name in ("a.c", "b.c", "c.h"):
+        (tmp_path / name).touch()
+    project = load_project(tmp_path)
+    assert (project.name, project.root, project.target) == (tmp_path.name, tmp_path, "riscv32-freestanding-none")
+    assert project.source_files() == ["b.c", "a.c"]
+    assert project.gcc == Gcc("riscv64-unknown-elf-", ("-mabi=ilp32",))
+    assert project.emulation == Emulation("qemu-system-riscv32", "virt", ("-bios", "none"), "qemu-system-misc")
+
+
+def test_what_is_built_for_this_computer_runs_on_it(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["*.c"]\n')
+    assert load_project(tmp_path).emulation == Emulation()
+    (tmp_path / "port.toml").write_text(CORTEX_M3)
+    assert load_project(tmp_path).emulation is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "build: is missing"),
+        ("[build]", "build: is missing"),
+        ('[build]\nflags = ["x"]', "build.sources: is missing"),
+        ('[build]\nsources = ["x"]\nflag = ["x"]', "build.flag: unknown key; did you mean 'flags'?"),
+        ("[build]\nsources = [1]", "build.sources: must be a list of texts, not [1]"),
+        ('[build]\nsources = "x"', "build.sources: must be a list of texts, not 'x'"),
+        ('[build]\nsources = ["x"]\ntarget = 3', "build.target: must be a text, not 3"),
+        ('[build]\nsources = ["x"]\ngcc = "arm"', "build.gcc: must be a table, not 'arm'"),
+        ('[build]\nsources = ["x"]\n[build.gcc]\nprefx = ""', "build.gcc.prefx: unknown key; did you mean 'prefix'?"),
+        ('[build]\nsources = ["x"]\n[emulator]\nprogram = "q"', "emulator.machine: is missing"),
+        ('[build]\nsources = ["x"]\n[emulator]\nmachine = "q"', "emulator.program: is missing"),
+        ('[build]\nsources = ["x"]\n[emulate]', "emulate: unknown key; did you mean 'emulator'?"),
+        ("[build", "not valid TOML: "),
+    ],
+)
+def test_a_wrong_port_file_names_file_key_and_reason(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "port.toml"
+    file.write_text(text)
+    with pytest.raises(FirmwareError) as caught:
+        read_project(file, tmp_path, "mine")
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_port_file_must_be_readable_text(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").write_bytes(b"\xff")
+    with pytest.raises(FirmwareError, match="is not UTF-8 text, at byte 0"):
+        load_project(tmp_path)
+    with pytest.raises(FirmwareError, match=r"x\.toml: cannot be read: No such file"):
+        read_project(tmp_path / "x.toml", tmp_path, "x")
+
+
+def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["src/*.c"]\n')
+    with pytest.raises(FirmwareError, match=r"port\.toml: build\.sources: there is no src/\*\.c in "):
+        load_project(tmp_path).source_files()
+
+
+def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: Path) -> None:
+    assert load_project(directory).root == directory
+    with pytest.raises(FirmwareError, match=r"has no port\.toml: `microrpc firmware new` makes"):
+        load_project(tmp_path)
+    with pytest.raises(FirmwareError, match=r"there is no firmware for 'nucleo_f746zg'\. There is for: "):
+        load_project("nucleo_f746zg")
+
+
+@pytest.mark.parametrize("name", port_names())
+def test_the_ports_in_the_package_can_be_read(name: str) -> None:
+    project = load_port(name)
+    assert project.root == firmware_directory()
+    assert project.emulation is not None
+    assert (project.root / "include" / "microrpc.h").is_file()
+    for include in project.includes:
+        assert (project.root / include).is_dir(), include
+    assert project.linker_script is None or (project.root / project.linker_script).is_file()
+
+
+def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "microrpc"
+    monkeypatch.setattr(microrpc.firmware.project, "__file__", str(package / "firmware" / "project.py"))
+    assert firmware_directory() == tmp_path / "firmware"
+    (package / "_firmware" / "ports" / "one").mkdir(parents=True)
+    (package / "_firmware" / "ports" / "one" / "port.toml").write_text('[build]\nsources = ["*.c"]\n')
+    assert firmware_directory() == package / "_firmware"
+    assert port_names() == ["one"]
+    assert load_port("one").root == package / "_firmware"
+
+
+# --- building ---------------------------------------------------------------------------------
+
+
+def test_what_is_built_is_as_large_as_it_should_be_and_is_kept(directory: Path, cache: Path) -> None:
+    needs.zig()
+    built = build(load_project(directory))
+    assert built.is_new
+    assert built.elf.parent == cache
+    assert built.compiler.startswith("zig ")
+    sizes = built.sizes
+    assert 8 <= sizes.code_bytes <= 200
+    assert (sizes.data_bytes, sizes.bss_bytes) == (64, 1000)
+    assert (sizes.flash_bytes, sizes.ram_bytes) == (sizes.code_bytes + 64, 1064)
+    again = build(load_project(directory))
+    assert (again.is_new, again.elf, again.sizes) == (False, built.elf, sizes)
+
+
+def test_whatever_changes_is_built_again(directory: Path) -> None:
+    needs.zig()
+    first = build(load_project(directory)).elf
+    defined = build(load_project(directory), defines=["SIZE=3000"])
+    assert defined.sizes.bss_bytes == 3000
+    (directory / "sub").mkdir()
+    (directory / "sub" / "late.h").write_text("#define SIZE 2000\n")
+    (directory / "main.c").write_text('#include "sub/late.h"\n' + MAIN)
+    assert build(load_project(directory)).sizes.bss_bytes == 2000
+    (directory / "sub" / "late.h").write_text("#define SIZE 4000\n")
+    changed = build(load_project(directory))
+    assert (changed.is_new, changed.sizes.bss_bytes) == (True, 4000)
+    (directory / "main.c").write_text(MAIN)
+    (directory / "sub" / "late.h").unlink()
+    assert build(load_project(directory)).elf == first
+
+
+def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
+    needs.zig()
+    results: list[Sizes] = []
+    threads = [threading.Thread(target=lambda: results.append(build(load_project(directory)).sizes)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert len(set(results)) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".elf"]
+
+
+def test_what_was_not_used_for_long_is_removed(directory: Path, cache: Path) -> None:
+    needs.zig()
+    used = build(load_project(directory), defines=["A"]).elf
+    old = build(load_project(directory), defines=["B"]).elf
+    left = cache / ".building-1"
+    left.mkdir()
+    for path in (old, used, left):
+        os.utime(path, (0, 0))
+    build(load_project(directory), defines=["A"])
+    build(load_project(directory), defines=["C"])
+    assert used.exists()
+    assert not old.exists()
+    assert not left.exists()
+
+
+def test_an_error_and_a_warning_are_shown_as_the_compiler_says_them(directory: Path, cache: Path) -> None:
+    needs.zig()
+    (directory / "main.c").write_text("int main(void) { int unused; return 0; }\n")
+    said = r"(?s)mine cannot be built, the compiler says:\nmain\.c:1:22: error: .*unused"
+    with pytest.raises(FirmwareError, match=said):
+        build(load_project(directory))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_define_must_be_one(directory: Path) -> None:
+    with pytest.raises(FirmwareError, match="'-DX' cannot be defined: write NAME=VALUE"):
+        build(load_project(directory), defines=["-DX"])
+
+
+def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, cache: Path) -> None:
+    needs.zig()
+    cache.write_text("in the way")
+    with pytest.raises(FirmwareError, match=r"cache: cannot be written: (File exists|Not a directory)"):
+        build(load_project(directory))
+
+
+def test_flags_that_all_ports_share_lie_beside_them(directory: Path) -> None:
+    needs.zig()
+    (directory / "ports").mkdir()
+    shared = directory / "ports" / "flags.toml"
+    shared.write_text('all = ["-DSIZE=5000"]\nzig = ["-DZIG"]\nfreestanding = ["-DFREE"]\n')
+    (directory / "main.c").write_text("#if !defined(ZIG) || !defined(FREE)\n#error flags\n#endif\n" + MAIN)
+    assert build(load_project(directory)).sizes.bss_bytes == 5000
+    shared.write_text('al = ["-DSIZE=5000"]\n')
+    with pytest.raises(FirmwareError, match=r"flags\.toml: al: unknown key; did you mean 'all'\?"):
+        load_project(directory)
+
+
+# --- compilers --------------------------------------------------------------------------------
+
+
+def test_gcc_builds_for_this_computer(tmp_path: Path) -> None:
+    needs.program("gcc")
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["main.c"]\n')
+    (tmp_path / "main.c").write_text(MAIN)
+    built = build(load_project(tmp_path), compiler=Compiler.GCC)
+    assert "gcc" in built.compiler.lower()
+    assert built.sizes.bss_bytes >= 1000
+    assert subprocess.run([built.elf], check=False).returncode == 0
+
+
+def test_without_the_compiler_one_error_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FirmwareError, match=r"needs a compiler: pip install 'microrpc\[firmware\]'"):
+        build(load_project(directory))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FirmwareError, match=r"mine cannot be built with gcc: .*port\.toml has no \[build\.gcc\]"):
+        build(load_project(directory), compiler=Compiler.GCC)
+    (directory / "port.toml").write_text(f'{CORTEX_M3}[build.gcc]\nprefix = "arm-none-eabi-"\n')
+    remedy = "there is no arm-none-eabi-gcc: apt-get install --no-install-recommends gcc-arm-none-eabi"
+    with pytest.raises(FirmwareError, match=remedy):
+        build(load_project(directory), compiler=Compiler.GCC)
+
+
+@pytest.mark.parametrize("name", port_names())
+def test_every_port_builds_with_zig_without_a_warning(name: str) -> None:
+    needs.zig()
+    built = build(load_port(name))
+    assert built.sizes.code_bytes > 4000
+    assert built.sizes.ram_bytes > 0
+
+
+@pytest.mark.parametrize("name", port_names())
+def test_every_port_builds_with_gcc_where_that_is_installed(name: str) -> None:
+    project = load_port(name)
+    if project.gcc is None and project.target:
+        pytest.skip("it is for zig alone")
+    prefix = project.gcc.prefix if project.gcc is not None else ""
+    if shutil.which(f"{prefix}gcc") is None:
+        pytest.skip(f"needs {prefix}gcc")
+    assert build(project, compiler=Compiler.GCC).sizes.code_bytes > 4000
+
+
+# --- ELF files --------------------------------------------------------------------------------
+
+
+def elf(bits: int, order: str, sections: list[tuple[int, int, int]]) -> bytes:
+    """Make an ELF file with nothing but a table of sections: type, flags, size."""
+    is_32 = bits == 32
+    header = bytearray(52 if is_32 else 64)
+    header[:6] = b"\x7fELF" + bytes([1 if is_32 else 2, 1 if order == "<" else 2])
+    struct.pack_into(order + ("I" if is_32 else "Q"), header, 32 if is_32 else 40, len(header))
+    struct.pack_into(order + "HH", header, 46 if is_32 else 58, 40 if is_32 else 64, len(sections))
+    layout = order + ("10I" if is_32 else "IIQQQQIIQQ")
+    return bytes(header) + b"".join(
+        struct.pack(layout, 7, kind, flags, 0x1000, 0, size, 0, 0, 0, 0) for kind, flags, size in sections
+    )
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_sizes_are_those_of_the_sections_in_memory(tmp_path: Path, bits: int, order: str) -> None:
+    sections = [(0, 0, 0), (1, 6, 100), (1, 2, 20), (1, 3, 8), (8, 3, 4000), (1, 0, 9999), (0x70000001, 2, 1)]
+    (tmp_path / "x.elf").write_bytes(elf(bits, order, sections))
+    sizes = read_sizes(tmp_path / "x.elf")
+    assert sizes == Sizes(code_bytes=121, data_bytes=8, bss_bytes=4000)
+    assert (sizes.flash_bytes, sizes.ram_bytes) == (129, 4008)
+
+
+@pytest.mark.parametrize("data", [b"", b"MZ", b"\x7fELF", b"\x7fELF\x01\x01", b"\x7fELF\x03\x01" + bytes(60)])
+def test_what_is_no_elf_file_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.elf").write_bytes(data)
+    with pytest.raises(FirmwareError, match=r"x\.elf: is no ELF file, or a damaged one: "):
+        read_sizes(tmp_path / "x.elf")
+
+
+def test_an_elf_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    whole = elf(32, "<", [(1, 6, 100)])
+    for size in range(len(whole)):
+        (tmp_path / "x.elf").write_bytes(whole[:size])
+        with pytest.raises(FirmwareError, match="is no ELF file"):
+            read_sizes(tmp_path / "x.elf")
+    with pytest.raises(FirmwareError, match=r"y\.elf: cannot be read: No such file"):
+        read_sizes(tmp_path / "y.elf")
