@@ -136,6 +136,7 @@ class _Running:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -144,7 +145,7 @@ class _Running:
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return not self.wait(0)
 
     def start_qemu(self, command: Sequence[str]) -> str:
         """Start QEMU on a new pty; give its path."""
@@ -256,20 +257,33 @@ class _Running:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
+        self._end_watcher()
         return True
 
     def end(self) -> None:
-        """End both processes, the watcher first: it must not kill a process that has another's number."""
-        for process in (self._watcher, self._process):
-            if process is not None:
-                process.kill()  # there is nothing to be saved: the board's memory goes with it
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_END_S)
-                if process.stdin is not None:
-                    process.stdin.close()
+        """End both processes."""
+        if os.getpid() != self._owner:  # a fork of the program that started it, at its own end
+            return
+        self._end_watcher()
+        if self._process is not None:
+            _kill(self._process)  # there is nothing to be saved: the board's memory goes with it
         self.said()
         self._stderr.close()
         for fd in (self._line_fd, self._ended_fd):
             if fd >= 0:
                 os.close(fd)
         self._line_fd = self._ended_fd = -1
+
+    def _end_watcher(self) -> None:
+        """End the watcher, before its process is done with: it must not kill another one that gets its number."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            _kill(watcher)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+    if process.stdin is not None:
+        process.stdin.close()

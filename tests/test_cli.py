@@ -23,7 +23,7 @@ from microrpc.boards import profile
 from microrpc.cli import app
 from microrpc.cli.common import exit_code, format_size, format_time
 
-COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get")
+COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get", "share", "firmware")
 
 
 def run(*args: object) -> SimpleNamespace:
@@ -65,7 +65,7 @@ def impatient(tmp_path: Path) -> Path:
 def test_the_help_lists_every_command_and_the_exit_codes() -> None:
     result = run("--help")
     assert result.code == 0
-    for expected in (*COMMANDS, "Exit codes:", "130  interrupted", "sim://"):
+    for expected in (*COMMANDS, "Exit codes:", "130  interrupted", "sim://", "qemu://"):
         assert expected in result.out
 
 

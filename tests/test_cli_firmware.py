@@ -196,6 +196,29 @@ def test_a_new_sketch_has_all_that_arduino_compiles(tmp_path: Path) -> None:
     assert {"microrpc.h", "MicroRPCDevice.h"} <= there
 
 
+GUIDE = (Path(__file__).parent.parent / "docs" / "firmware.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_guide_runs() -> None:
+    needs.emulated("qemu_mps2_an385")
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    done = subprocess.run([COMMAND[0], "-c", example], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_the_guide_has_the_first_function_as_a_new_project_has_it_and_the_headers_own_example(tmp_path: Path) -> None:
+    first, program = re.findall(r"```c\n(.*?)```", GUIDE, flags=re.DOTALL)
+    run("firmware", "new", tmp_path / "x")
+    assert first in (tmp_path / "x" / "functions.c").read_text()
+    header = re.sub(r"^ \* {0,5}", "", (tmp_path / "x" / "include" / "microrpc.h").read_text(), flags=re.MULTILINE)
+    assert " ".join(program.split()) in " ".join(header.split())
+
+
+def test_the_guide_has_every_board_that_can_be_built() -> None:
+    for name in port_names():
+        assert f"| `{name}` |" in GUIDE
+
+
 def test_the_help_of_each_command_has_an_example() -> None:
     for command in ("list", "build", "run", "new"):
         text = run("firmware", command, "--help").out

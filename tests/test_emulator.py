@@ -166,6 +166,25 @@ def test_it_ends_with_the_program_that_started_it_however_that_ends(install: Ins
         wait_until_gone(pid)
 
 
+def test_it_does_not_end_with_a_fork_of_the_program(install: Install) -> None:
+    install(TALKS)
+    fork = "import os\nif (pid := os.fork()) == 0: sys.exit()\nos.waitpid(pid, 0)\nprint(emulator.is_running)\n"
+    done = subprocess.run([sys.executable, "-c", START_AND + fork], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("True", "")
+
+
+def test_the_watcher_ends_with_an_emulator_that_ends_by_itself(install: Install) -> None:
+    with Emulator("mine", Path("my.elf"), install("#!/bin/sh\nprintf T\nread -r _\necho bye >&2\n")) as emulator:
+        watcher = emulator._running._watcher
+        assert watcher is not None
+        fd = os.open(emulator.port, os.O_RDWR | os.O_NOCTTY)
+        os.write(fd, b"\n")
+        os.close(fd)
+        assert emulator.wait(20)
+        assert is_gone(watcher.pid)
+        assert emulator.said == "bye"
+
+
 def test_it_does_not_hear_the_ctrl_c_of_the_terminal(install: Install) -> None:
     with Emulator("mine", Path("my.elf"), install(TALKS)) as emulator:
         process = emulator._running._process

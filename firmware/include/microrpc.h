@@ -200,7 +200,7 @@ void *microrpc_return_tensor(microrpc_call_t *call, microrpc_dtype_t dtype, uint
 /* Return a new function, which the host owns and frees: `handler`, which finds a copy of `state` in
  * microrpc_state(). `state_bytes` is at most MICRORPC_STATE_BYTES. */
 void microrpc_return_function(microrpc_call_t *call, microrpc_handler_t handler, const void *state, size_t state_bytes);
-#define MICRORPC_STATE_BYTES 48
+#define MICRORPC_STATE_BYTES 56
 
 /* What the function that is running was returned with; aligned to 8. NULL for one of a table. */
 const void *microrpc_state(const microrpc_call_t *call);

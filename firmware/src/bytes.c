@@ -7,7 +7,7 @@ uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes) {
     return value;
 }
 
-void mrpc_put(uint8_t *at, uint64_t value, unsigned size_bytes) {
+void mrpc_put(uint8_t *at, unsigned size_bytes, uint64_t value) {
     for (unsigned i = 0; i < size_bytes; i++, value >>= 8) at[i] = (uint8_t)value;
 }
 

@@ -88,7 +88,7 @@ void mrpc_drop_result(microrpc_call_t *call) {
     call->created = NULL;
 }
 
-void mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments) {
+bool mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments) {
     microrpc_call_t call;
     microrpc_handler_t handler = mrpc_handler(device, handle, &call.state);
     call.device = device;
@@ -99,10 +99,8 @@ void mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *argum
         mrpc_return_handle(&call, MICRORPC_NULL, 0);
         handler(&call);
     }
-    if (call.has_failed) {
-        mrpc_drop_result(&call);
-        mrpc_reply_failure(device);
-    }
+    if (call.has_failed) mrpc_drop_result(&call);
+    return !call.has_failed;
 }
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
@@ -206,8 +204,8 @@ bool microrpc_has_failed(const microrpc_call_t *call) { return call->has_failed;
 /* Return(type code, value): the value's type on the wire, and its bits where it has 8 bytes. */
 static void return_word(microrpc_call_t *call, microrpc_type_t type, microrpc_type_t wire_type, uint64_t value) {
     mrpc_reply_return(call->device, 2, MICRORPC_INT | (unsigned)wire_type << 4);
-    mrpc_reply_number(call->device, (uint64_t)type, 8);
-    if (wire_type != MICRORPC_NULL) mrpc_reply_number(call->device, value, 8);
+    mrpc_reply_number(call->device, 8, (uint64_t)type);
+    if (wire_type != MICRORPC_NULL) mrpc_reply_number(call->device, 8, value);
 }
 
 void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle) {
@@ -259,14 +257,14 @@ void *microrpc_return_tensor(microrpc_call_t *call, microrpc_dtype_t dtype, uint
     for (uint32_t i = 0; i < ndim; i++) size = mrpc_multiply(size, extents[i]);
     if (!create(call, size, BLOCK_ARRAY)) return NULL;
     mrpc_reply_return(device, 3, MICRORPC_INT | MICRORPC_TENSOR << 4 | MICRORPC_HANDLE << 8);
-    mrpc_reply_number(device, MICRORPC_NDARRAY, 8);
-    mrpc_reply_number(device, (uintptr_t)call->created, 8);
-    mrpc_reply_number(device, 1, 8); /* CPU 0 */
-    mrpc_reply_number(device, ndim, 4);
-    mrpc_reply_number(device, (uint32_t)dtype.code | (uint32_t)dtype.bits << 8 | (uint32_t)dtype.lanes << 16, 4);
-    for (uint32_t i = 0; i < ndim; i++) mrpc_reply_number(device, extents[i], 8);
-    mrpc_reply_number(device, 0, 8); /* byte_offset */
-    mrpc_reply_number(device, (uintptr_t)call->created, 8);
+    mrpc_reply_number(device, 8, MICRORPC_NDARRAY);
+    mrpc_reply_number(device, 8, (uintptr_t)call->created);
+    mrpc_reply_number(device, 8, 1); /* CPU 0 */
+    mrpc_reply_number(device, 4, ndim);
+    mrpc_reply_number(device, 4, (uint32_t)dtype.code | (uint32_t)dtype.bits << 8 | (uint32_t)dtype.lanes << 16);
+    for (uint32_t i = 0; i < ndim; i++) mrpc_reply_number(device, 8, extents[i]);
+    mrpc_reply_number(device, 8, 0); /* byte_offset */
+    mrpc_reply_number(device, 8, (uintptr_t)call->created);
     return call->created;
 }
 

@@ -26,11 +26,10 @@ static bool is_local(const uint8_t *device) { return get_i32(device) <= LARGEST_
 
 uint32_t mrpc_multiply(uint32_t a, uint64_t b) {
     uint64_t product = a * (uint64_t)(uint32_t)b;
-    return (b | product) >> 32 ? UINT32_MAX : (uint32_t)product;
+    return (a && b >> 32) || product >> 32 ? UINT32_MAX : (uint32_t)product;
 }
 
 void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor) {
-    bool is_empty = false;
     tensor->ndim = mrpc_get32(value + 16);
     tensor->dtype.code = value[20];
     tensor->dtype.bits = value[21];
@@ -38,18 +37,15 @@ void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor) {
     tensor->extents = value + TENSOR_HEAD_BYTES;
     tensor->size_bytes = ((uint32_t)tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
     for (uint32_t i = 0; i < tensor->ndim; i++) {
-        uint64_t extent = mrpc_get64(tensor->extents + 8 * i);
-        is_empty = is_empty || !extent;
-        tensor->size_bytes = mrpc_multiply(tensor->size_bytes, extent);
+        tensor->size_bytes = mrpc_multiply(tensor->size_bytes, mrpc_get64(tensor->extents + 8 * i));
     }
-    if (is_empty) tensor->size_bytes = 0;
     tensor->address = mrpc_get64(value) + mrpc_get64(tensor->extents + 8 * tensor->ndim);
 }
 
 static bool skip_tensor(mrpc_cursor_t *cursor) {
     const uint8_t *head = mrpc_take(cursor, TENSOR_HEAD_BYTES);
     uint32_t ndim = head ? mrpc_get32(head + 16) : 0;
-    if (!head || !is_local(head + 8) || ndim >> 31 || !mrpc_take(cursor, 8 * ((uint64_t)ndim + 1))) return false;
+    if (!head || !is_local(head + 8) || !mrpc_take(cursor, 8 * ((uint64_t)ndim + 1))) return false;
     for (uint32_t i = 0; i < ndim; i++) {
         if (head[TENSOR_HEAD_BYTES + 8 * i + 7] >> 7) return false; /* a negative extent */
     }

@@ -135,7 +135,7 @@ static void put_escaped(microrpc_t *device, const void *bytes, size_t size) {
 
 static void put_number(microrpc_t *device, uint32_t value, unsigned size_bytes) {
     uint8_t bytes[4];
-    mrpc_put(bytes, value, size_bytes);
+    mrpc_put(bytes, size_bytes, value);
     put_escaped(device, bytes, size_bytes);
 }
 

@@ -16,7 +16,7 @@ int memcmp(const void *a, const void *b, size_t size);
 /* --- numbers on the wire, little-endian and not aligned (bytes.c) ---------------------------------------------- */
 
 uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes);
-void mrpc_put(uint8_t *at, uint64_t value, unsigned size_bytes);
+void mrpc_put(uint8_t *at, unsigned size_bytes, uint64_t value);
 
 static inline uint32_t mrpc_get32(const uint8_t *at) { return (uint32_t)mrpc_get(at, 4); }
 static inline uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get(at, 8); }
@@ -217,7 +217,7 @@ typedef struct {
 /* Make it nothing but `tail`. */
 void mrpc_reply_clear(microrpc_t *device, const void *tail, size_t size);
 void mrpc_reply_begin(microrpc_t *device, int32_t code);
-void mrpc_reply_number(microrpc_t *device, uint64_t value, unsigned size_bytes);
+void mrpc_reply_number(microrpc_t *device, unsigned size_bytes, uint64_t value);
 void mrpc_reply_tail(microrpc_t *device, const void *tail, size_t size);
 /* Return, of `count` values that are to follow: their types, 4 bits each, the first one lowest. */
 void mrpc_reply_return(microrpc_t *device, unsigned count, unsigned types);
@@ -231,8 +231,8 @@ void mrpc_reply_failure(microrpc_t *device);
 /* Serve a packet, from its code on; the reply is in device->reply. False for Shutdown, which has none. */
 bool mrpc_serve(microrpc_t *device, const uint8_t *packet, size_t size);
 
-/* Execute CallFunc: the handle, then the sequence of arguments. */
-void mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments);
+/* Execute CallFunc; false where it failed. */
+bool mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments);
 
 struct microrpc_call {
     microrpc_t *device;

@@ -36,9 +36,9 @@ uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size) {
 #define NO_KIND 0xFF
 static void send(microrpc_t *device, uint8_t message_type, uint16_t seq, uint8_t kind) {
     uint8_t header[HEAD_BYTES + 1];
-    mrpc_put(header, device->session.id, 2);
+    mrpc_put(header, 2, device->session.id);
     header[2] = message_type;
-    mrpc_put(header + HEADER_BYTES, seq, 2);
+    mrpc_put(header + HEADER_BYTES, 2, seq);
     header[HEAD_BYTES] = kind;
     mrpc_frame_send(device, header, kind == NO_KIND ? HEAD_BYTES : sizeof header, true);
 }
@@ -90,7 +90,6 @@ static void mark(mrpc_link_t *link, unsigned ahead) {
 
 static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const uint8_t *packet, size_t size) {
     mrpc_link_t *link = &device->link;
-    if (device->session.is_shut_down) return;
     if (ahead) {
         send_nak(device);
         return;
@@ -139,6 +138,7 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
     if (ahead >= (int)LINK_WINDOW_REQUESTS) return;
     is_old = ahead < 0 || (link->done >> ahead & 1);
     if (kind == REQUEST_PACKET) {
+        if (device->session.is_shut_down) return;
         if (is_old)
             send_again(device, seq);
         else

@@ -1,9 +1,9 @@
 /* The reply to a packet, as it is made (docs/protocol.md 3). */
 #include "internal.h"
 
-void mrpc_reply_number(microrpc_t *device, uint64_t value, unsigned size_bytes) {
+void mrpc_reply_number(microrpc_t *device, unsigned size_bytes, uint64_t value) {
     mrpc_reply_t *reply = &device->reply;
-    mrpc_put(reply->head + reply->head_bytes, value, size_bytes);
+    mrpc_put(reply->head + reply->head_bytes, size_bytes, value);
     reply->head_bytes = (uint8_t)(reply->head_bytes + size_bytes);
 }
 
@@ -19,13 +19,13 @@ void mrpc_reply_clear(microrpc_t *device, const void *tail, size_t size) {
 
 void mrpc_reply_begin(microrpc_t *device, int32_t code) {
     mrpc_reply_clear(device, NULL, 0);
-    mrpc_reply_number(device, (uint32_t)code, 4);
+    mrpc_reply_number(device, 4, (uint32_t)code);
 }
 
 static void begin_sequence(microrpc_t *device, int32_t code, unsigned count, unsigned types) {
     mrpc_reply_begin(device, code);
-    mrpc_reply_number(device, count, 4);
-    for (; count; count--, types >>= 4) mrpc_reply_number(device, types & 15, 4);
+    mrpc_reply_number(device, 4, count);
+    for (; count; count--, types >>= 4) mrpc_reply_number(device, 4, types & 15);
 }
 
 void mrpc_reply_return(microrpc_t *device, unsigned count, unsigned types) {
@@ -36,12 +36,12 @@ void mrpc_reply_none(microrpc_t *device) { mrpc_reply_return(device, 1, MICRORPC
 
 void mrpc_reply_handle(microrpc_t *device, uint64_t handle) {
     mrpc_reply_return(device, 1, MICRORPC_HANDLE);
-    mrpc_reply_number(device, handle, 8);
+    mrpc_reply_number(device, 8, handle);
 }
 
 void mrpc_reply_failure(microrpc_t *device) {
     size_t size = mrpc_length(device->failure);
     begin_sequence(device, PACKET_EXCEPTION, 1, MICRORPC_TEXT);
-    mrpc_reply_number(device, size, 8);
+    mrpc_reply_number(device, 8, size);
     mrpc_reply_tail(device, device->failure, size);
 }

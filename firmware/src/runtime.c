@@ -50,7 +50,7 @@ static void random_fill(microrpc_call_t *call) {
         size_t left = tensor.size_bytes - done;
         uint32_t word = random_word(call->device);
         if (dtype.bits != 64 || done % 8) word = (word & kept) | set;
-        mrpc_put(at + done, word, left < 4 ? (unsigned)left : 4);
+        mrpc_put(at + done, left < 4 ? (unsigned)left : 4, word);
     }
 }
 
@@ -59,7 +59,8 @@ static void random_fill(microrpc_call_t *call) {
 typedef struct {
     microrpc_handler_t timed;
     microrpc_handler_t prepare; /* or NULL */
-    int32_t number, repeat, min_repeat_ms, most_zeros, cooldown_ms, repeats_to_cooldown;
+    /* As they are sent; the device and the bytes of cache to flush are not looked at. */
+    int32_t device_type, device_id, number, repeat, min_repeat_ms, most_zeros, cooldown_ms, repeats_to_cooldown, cache;
 } evaluator_t;
 typedef char evaluator_fits_the_state[sizeof(evaluator_t) <= MICRORPC_STATE_BYTES ? 1 : -1];
 
@@ -108,7 +109,7 @@ static void evaluate(microrpc_call_t *call) {
     uint8_t *times = microrpc_result_buffer(call, size);
     for (int32_t i = 0; i < evaluator->repeat && !call->has_failed; i++) {
         if (evaluator->prepare) evaluator->prepare(call);
-        mrpc_put(times + 8 * i, run_once(call, evaluator), 8);
+        mrpc_put(times + 8 * i, 8, run_once(call, evaluator));
         if (i % period == 0) wait_ms(call, evaluator->cooldown_ms);
     }
     if (!call->has_failed) microrpc_return_bytes(call, times, size);
@@ -121,34 +122,25 @@ static int32_t clamped(int64_t number) {
 static void time_evaluator(microrpc_call_t *call) {
     const microrpc_t *device = call->device;
     microrpc_bytes_t name, prepare;
-    int32_t numbers[9];
     evaluator_t evaluator;
     const void *state;
     uint64_t handle, prepare_handle;
     check_module(call);
     name = microrpc_text(call, 1);
-    for (uint32_t i = 0; i < 9; i++) numbers[i] = clamped(microrpc_int(call, i + 2));
+    for (uint32_t i = 0; i < 9; i++) (&evaluator.device_type)[i] = clamped(microrpc_int(call, i + 2));
     prepare = microrpc_text(call, 11);
     if (microrpc_has_failed(call)) return;
     handle = mrpc_look_up(device, REGISTRY_SYSTEM, name);
     prepare_handle = prepare.size ? mrpc_look_up(device, REGISTRY_GLOBAL, prepare) : 0;
     if (!handle || (prepare.size && !prepare_handle)) {
         call->has_failed = !mrpc_fail(call->device, FAILURE_NO_TIMED_FUNCTION);
-        return;
-    }
-    if (numbers[2] < 1 || numbers[3] < 1) {
+    } else if (evaluator.number < 1 || evaluator.repeat < 1) {
         call->has_failed = !mrpc_fail(call->device, FAILURE_NOT_POSITIVE);
-        return;
+    } else {
+        evaluator.timed = mrpc_handler(device, handle, &state);
+        evaluator.prepare = mrpc_handler(device, prepare_handle, &state);
+        microrpc_return_function(call, evaluate, &evaluator, sizeof evaluator);
     }
-    evaluator.timed = mrpc_handler(device, handle, &state);
-    evaluator.prepare = mrpc_handler(device, prepare_handle, &state);
-    evaluator.number = numbers[2];
-    evaluator.repeat = numbers[3];
-    evaluator.min_repeat_ms = numbers[4];
-    evaluator.most_zeros = numbers[5];
-    evaluator.cooldown_ms = numbers[6];
-    evaluator.repeats_to_cooldown = numbers[7];
-    microrpc_return_function(call, evaluate, &evaluator, sizeof evaluator);
 }
 
 /* --- what the C runtime does not have ------------------------------------------------------------------------- */

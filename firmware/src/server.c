@@ -30,9 +30,8 @@ static bool fits(uint32_t code, const mrpc_sequence_t *arguments) {
 }
 
 static bool is_cpu(microrpc_t *device, const uint8_t *value) {
-    uint64_t type = (uint64_t)(int32_t)mrpc_get32(value), id = (uint64_t)(int32_t)mrpc_get32(value + 4);
-    return (type == 1 && id == 0) ||
-           mrpc_fail_with(device, FAILURE_NO_DEVICE, type, id);
+    int32_t type = (int32_t)mrpc_get32(value), id = (int32_t)mrpc_get32(value + 4);
+    return (type == 1 && !id) || mrpc_fail_with(device, FAILURE_NO_DEVICE, (uint64_t)type, (uint64_t)id);
 }
 
 static bool reply_address(microrpc_t *device, const void *address) {
@@ -59,9 +58,7 @@ static bool free_handle(microrpc_t *device, uint64_t handle, uint64_t type) {
     else
         is_freed = (type == MICRORPC_MODULE && mrpc_is_module(handle)) ||
                    (type == MICRORPC_NDARRAY && mrpc_heap_release(device, handle, BLOCK_ARRAY));
-    if (!is_freed) return mrpc_fail_with(device, FAILURE_NO_OBJECT, type, handle);
-    mrpc_reply_none(device);
-    return true;
+    return is_freed || mrpc_fail_with(device, FAILURE_NO_OBJECT, type, handle);
 }
 
 static bool alloc_data(microrpc_t *device, uint64_t size, uint64_t alignment) {
@@ -92,7 +89,6 @@ static bool copy_among(microrpc_t *device, const uint8_t *from_value, const uint
     if (!(source = mrpc_heap_view(device, from.address, from.size_bytes))) return false;
     if (!(target = mrpc_heap_view(device, to.address, to.size_bytes))) return false;
     memmove(target, source, (size_t)to.size_bytes);
-    mrpc_reply_none(device);
     return true;
 }
 
@@ -118,11 +114,9 @@ static bool syscall(microrpc_t *device, uint32_t code, const mrpc_sequence_t *ar
     }
     if (!is_cpu(device, values)) return false;
     if (code == PACKET_DEV_ALLOC_DATA) return alloc_data(device, mrpc_get64(values + 8), mrpc_get64(values + 16));
-    if (code == PACKET_DEV_FREE_DATA && !mrpc_heap_free(device, mrpc_get64(values + 8))) return false;
-    if (code == PACKET_DEV_CREATE_STREAM) /* everything runs in order: there is the default stream only */
-        mrpc_reply_handle(device, 0);
-    else
-        mrpc_reply_none(device);
+    if (code == PACKET_DEV_FREE_DATA) return mrpc_heap_free(device, mrpc_get64(values + 8));
+    /* Everything runs in order: there is the default stream only. */
+    if (code == PACKET_DEV_CREATE_STREAM) mrpc_reply_handle(device, 0);
     return true;
 }
 
@@ -130,7 +124,6 @@ static bool init_server(microrpc_t *device, microrpc_bytes_t version, uint32_t a
     if (argument_count) return mrpc_fail(device, FAILURE_INITIALIZED);
     if (!mrpc_text_is(version, PROTOCOL_VERSION))
         return mrpc_fail(device, FAILURE_VERSION);
-    mrpc_reply_none(device);
     return true;
 }
 
@@ -138,7 +131,6 @@ static bool copy_to(microrpc_t *device, const mrpc_tensor_t *tensor, microrpc_by
     uint8_t *target = mrpc_heap_view(device, tensor->address, data.size);
     if (!target) return false;
     memcpy(target, data.data, data.size);
-    mrpc_reply_none(device);
     return true;
 }
 
@@ -150,36 +142,45 @@ static bool copy_from(microrpc_t *device, const mrpc_tensor_t *tensor, uint64_t 
     return true;
 }
 
-/* Execute a packet, whose code was read; false where it failed. */
-static bool execute(microrpc_t *device, int32_t code, mrpc_cursor_t cursor) {
-    mrpc_sequence_t arguments;
+/* What a packet has behind its code: some of these, in this order. */
+typedef struct {
     mrpc_tensor_t tensor;
+    uint64_t number;
     microrpc_bytes_t blob;
+    mrpc_sequence_t arguments;
+} packet_t;
+
+static bool read_packet(int32_t code, mrpc_cursor_t *cursor, packet_t *packet) {
+    bool is_copy = code == PACKET_COPY_FROM_REMOTE || code == PACKET_COPY_TO_REMOTE;
     const uint8_t *number;
+    if (is_copy && !mrpc_take_tensor(cursor, &packet->tensor)) return false;
+    if (code == PACKET_CALL_FUNC || code == PACKET_COPY_FROM_REMOTE) {
+        if (!(number = mrpc_take(cursor, 8))) return false;
+        packet->number = mrpc_get64(number);
+    } else if (code == PACKET_INIT_SERVER || code == PACKET_COPY_TO_REMOTE) {
+        if (!mrpc_take_blob(cursor, &packet->blob)) return false;
+    } else if (code < PACKET_GET_GLOBAL_FUNC) {
+        return false;
+    }
+    return (is_copy || mrpc_take_sequence(cursor, &packet->arguments)) && !cursor->left;
+}
+
+static bool execute(microrpc_t *device, int32_t code, mrpc_cursor_t *cursor) {
+    packet_t packet;
+    if (!read_packet(code, cursor, &packet)) return mrpc_fail(device, FAILURE_MALFORMED);
+    mrpc_reply_none(device); /* for whatever has no other reply */
     switch (code) {
     case PACKET_INIT_SERVER:
-        if (mrpc_take_blob(&cursor, &blob) && mrpc_take_sequence(&cursor, &arguments) && !cursor.left)
-            return init_server(device, blob, arguments.count);
-        break;
+        return init_server(device, packet.blob, packet.arguments.count);
     case PACKET_CALL_FUNC:
-        if ((number = mrpc_take(&cursor, 8)) && mrpc_take_sequence(&cursor, &arguments) && !cursor.left) {
-            mrpc_call(device, mrpc_get64(number), &arguments);
-            return true;
-        }
-        break;
+        return mrpc_call(device, packet.number, &packet.arguments);
     case PACKET_COPY_FROM_REMOTE:
-        if (mrpc_take_tensor(&cursor, &tensor) && (number = mrpc_take(&cursor, 8)) && !cursor.left)
-            return copy_from(device, &tensor, mrpc_get64(number));
-        break;
+        return copy_from(device, &packet.tensor, packet.number);
     case PACKET_COPY_TO_REMOTE:
-        if (mrpc_take_tensor(&cursor, &tensor) && mrpc_take_blob(&cursor, &blob) && !cursor.left)
-            return copy_to(device, &tensor, blob);
-        break;
+        return copy_to(device, &packet.tensor, packet.blob);
     default:
-        if (code >= PACKET_GET_GLOBAL_FUNC && mrpc_take_sequence(&cursor, &arguments) && !cursor.left)
-            return syscall(device, (uint32_t)code, &arguments);
+        return syscall(device, (uint32_t)code, &packet.arguments);
     }
-    return mrpc_fail(device, FAILURE_MALFORMED);
 }
 
 bool mrpc_serve(microrpc_t *device, const uint8_t *packet, size_t size) {
@@ -191,6 +192,6 @@ bool mrpc_serve(microrpc_t *device, const uint8_t *packet, size_t size) {
     head = mrpc_take(&cursor, 4);
     code = head ? (int32_t)mrpc_get32(head) : 0;
     if (code == PACKET_SHUTDOWN && !cursor.left) return false;
-    if (!execute(device, code, cursor)) mrpc_reply_failure(device);
+    if (!execute(device, code, &cursor)) mrpc_reply_failure(device);
     return true;
 }

@@ -5,7 +5,7 @@
 
 static void send(microrpc_t *device, uint16_t session_id, uint8_t message_type) {
     uint8_t header[HEADER_BYTES];
-    mrpc_put(header, session_id, 2);
+    mrpc_put(header, 2, session_id);
     header[2] = message_type;
     mrpc_frame_send(device, header, sizeof header, false);
 }
@@ -34,8 +34,7 @@ static void on_init(microrpc_t *device, uint16_t initiator, uint8_t version) {
     static const uint8_t own_version = SESSION_VERSION;
     uint8_t nonce = device->session.nonce;
     if (!initiator || version != SESSION_VERSION) return;
-    nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1);
-    if (!nonce) nonce = 1;
+    nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1); /* never 0 */
     device->session.nonce = nonce;
     begin_session(device, (uint16_t)(initiator | nonce << 8));
     mrpc_reply_clear(device, &own_version, 1);
@@ -44,9 +43,9 @@ static void on_init(microrpc_t *device, uint16_t initiator, uint8_t version) {
 
 static void send_reply(microrpc_t *device) {
     uint8_t header[ENVELOPE_BYTES];
-    mrpc_put(header, device->session.id, 2);
+    mrpc_put(header, 2, device->session.id);
     header[2] = MESSAGE_NORMAL;
-    mrpc_put(header + HEADER_BYTES, device->reply.head_bytes + device->reply.tail_bytes, 8);
+    mrpc_put(header + HEADER_BYTES, 8, device->reply.head_bytes + device->reply.tail_bytes);
     mrpc_frame_send(device, header, sizeof header, false);
 }
 

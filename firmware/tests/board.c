@@ -1,19 +1,18 @@
-/* A whole board in a shared library, for tests and fuzzers: bytes in, bytes out, on a clock that stands still until it
- * is told to go. */
+#include "board.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "demo.h"
-#include "microrpc.h"
 
-typedef struct {
+struct board {
     microrpc_t *device;
     microrpc_config_t config;
     void *memory;
     uint8_t *output;
     size_t output_bytes, output_room;
     uint32_t now_us, step_us;
-} board_t;
+};
 
 static void write_output(void *port, const uint8_t *bytes, size_t size) {
     board_t *board = port;
@@ -37,22 +36,13 @@ void board_free(board_t *board) {
     free(board);
 }
 
-/* A board with a heap of `heap_bytes`, whose clock goes on by `step_us` whenever it is read; NULL if it cannot be. */
-board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
-                   uint32_t step_us) {
+board_t *board_start(const microrpc_config_t *config, uint32_t heap_bytes, uint32_t step_us) {
     board_t *board = calloc(1, sizeof *board);
     size_t memory_bytes;
+    board->config = *config;
     board->config.write = write_output;
     board->config.now_us = read_clock;
     board->config.port = board;
-    board->config.functions = microrpc_demo_functions;
-    board->config.function_count = microrpc_demo_function_count;
-    board->config.global_functions = microrpc_demo_global_functions;
-    board->config.global_function_count = microrpc_demo_global_function_count;
-    board->config.packet_bytes = packet_bytes;
-    board->config.ring_bytes = ring_bytes;
-    board->config.reply_bytes = reply_bytes;
-    board->config.nonce = nonce;
     board->step_us = step_us;
     memory_bytes = microrpc_overhead_bytes(&board->config) + heap_bytes;
     board->memory = malloc(memory_bytes);
@@ -62,9 +52,35 @@ board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_by
     return NULL;
 }
 
+board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
+                   uint32_t step_us) {
+    microrpc_config_t config = {
+        .functions = microrpc_demo_functions,
+        .function_count = microrpc_demo_function_count,
+        .global_functions = microrpc_demo_global_functions,
+        .global_function_count = microrpc_demo_global_function_count,
+        .packet_bytes = packet_bytes,
+        .ring_bytes = ring_bytes,
+        .reply_bytes = reply_bytes,
+        .nonce = nonce,
+    };
+    return board_start(&config, heap_bytes, step_us);
+}
+
 void board_receive(board_t *board, const uint8_t *bytes, size_t size) { microrpc_receive(board->device, bytes, size); }
 
 void board_lose_bytes(board_t *board) { microrpc_lost_bytes(board->device); }
+
+size_t board_take(board_t *board, uint8_t *bytes, size_t room) {
+    size_t taken = board->output_bytes < room ? board->output_bytes : room;
+    if (!taken) return 0;
+    memcpy(bytes, board->output, taken);
+    memmove(board->output, board->output + taken, board->output_bytes - taken);
+    board->output_bytes -= taken;
+    return taken;
+}
+
+microrpc_t *board_device(const board_t *board) { return board->device; }
 
 uint64_t board_heap_address(const board_t *board) {
     return (uintptr_t)board->memory + microrpc_overhead_bytes(&board->config);
@@ -72,11 +88,4 @@ uint64_t board_heap_address(const board_t *board) {
 
 size_t board_overhead_bytes(const board_t *board) { return microrpc_overhead_bytes(&board->config); }
 
-/* Take up to `room` bytes of the output; give how many. */
-size_t board_take(board_t *board, uint8_t *bytes, size_t room) {
-    size_t taken = board->output_bytes < room ? board->output_bytes : room;
-    memcpy(bytes, board->output, taken);
-    memmove(board->output, board->output + taken, board->output_bytes - taken);
-    board->output_bytes -= taken;
-    return taken;
-}
+uint32_t board_time_us(const board_t *board) { return board->now_us; }

@@ -42,10 +42,10 @@ static size_t escape(uint8_t *to, const uint8_t *from, size_t size) {
 static void say_frame(board_t *board, const uint8_t *payload, size_t size) {
     uint8_t wire[1024] = {0xFF, 0xFD}, number[4];
     size_t used = 2;
-    mrpc_put(number, size, 4);
+    mrpc_put(number, 4, size);
     used += escape(wire + used, number, 4);
     used += escape(wire + used, payload, size);
-    mrpc_put(number, crc16(wire, used), 2);
+    mrpc_put(number, 2, crc16(wire, used));
     used += escape(wire + used, number, 2);
     board_receive(board, wire, used);
 }
@@ -57,7 +57,7 @@ static uint16_t seq;
 static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size) {
     uint8_t payload[300];
     uint8_t nonce = (uint8_t)((NONCE << 5 | NONCE >> 5) + 1);
-    mrpc_put(payload, HOST_NONCE | (uint32_t)nonce << 8, 2); /* of the first session, which is the one that lasts mostly */
+    mrpc_put(payload, 2, HOST_NONCE | (uint32_t)nonce << 8); /* of the first session, which is the one that lasts mostly */
     switch (kind) {
     case SAY_BYTES:
         board_receive(board, bytes, size);
@@ -73,7 +73,7 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
         break;
     case SAY_PACKET:
         payload[2] = MESSAGE_NORMAL;
-        mrpc_put(payload + 3, size, 8);
+        mrpc_put(payload + 3, 8, size);
         memcpy(payload + 11, bytes, size);
         say_frame(board, payload, 11 + size);
         break;
@@ -85,12 +85,12 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
     case SAY_LINK:
     case SAY_COPY:
         payload[2] = MESSAGE_LINK_REQUEST;
-        mrpc_put(payload + 3, seq++, 2);
+        mrpc_put(payload + 3, 2, seq++);
         payload[5] = kind == SAY_LINK ? 0 : (uint8_t)(1 + size % 2);
         memcpy(payload + 6, bytes, size);
         /* Near the heap, or else hardly any copy would hit it. */
-        if (kind == SAY_COPY && size >= 8) mrpc_put(payload + 6, board_heap_address(board) + bytes[0], 8);
-        mrpc_put(payload + 6 + size, mrpc_crc32(0, payload, 6 + size), 4);
+        if (kind == SAY_COPY && size >= 8) mrpc_put(payload + 6, 8, board_heap_address(board) + bytes[0]);
+        mrpc_put(payload + 6 + size, 4, mrpc_crc32(0, payload, 6 + size));
         say_frame(board, payload, 10 + size);
         break;
     default:

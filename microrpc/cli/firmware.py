@@ -32,7 +32,12 @@ firmware = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Build the device library in C for a board, run it, and begin a project of your own (docs/firmware.md).",
+    help="Build the device library in C for a board, run it, begin a project of your own (docs/firmware.md).",
+    epilog=examples(
+        "microrpc firmware build qemu_mps2_an385",
+        "microrpc firmware new my_project",
+        "microrpc firmware run my_project",
+    ),
 )
 
 BoardArgument = Annotated[

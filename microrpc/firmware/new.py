@@ -82,8 +82,8 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 _SKETCH_README = """\
 # {name}
 
-A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library, as it came with microrpc {version},
-is in `src/`, which Arduino compiles with the sketch.
+A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library is in `src/`, as it came with
+microrpc {version}, and Arduino compiles it with the sketch.
 
     arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD .
     arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
