@@ -16,8 +16,8 @@ help: ## list the targets
 demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
 
-test: $(INSTALLED) ## run the tests; ARGS="-k name" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## run the tests on all cores; ARGS="-k name" goes to pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

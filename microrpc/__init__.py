@@ -49,7 +49,7 @@ from microrpc.stats import CopyStats, Stats
 if TYPE_CHECKING:
     from microrpc import aio
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "CPU",

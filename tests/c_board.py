@@ -18,7 +18,9 @@ SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), FIRMWARE / "demo/demo.c")
 INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}")
 
 
-def compile_c(*arguments: str | pathlib.Path, compiler: tuple[str, ...] = (sys.executable, "-m", "ziglang", "cc")) -> None:
+def compile_c(
+    *arguments: str | pathlib.Path, compiler: tuple[str, ...] = (sys.executable, "-m", "ziglang", "cc")
+) -> None:
     """Run a C compiler on the sources of the library and `arguments`; every warning is an error."""
     command = [*compiler, *STRICT, *INCLUDES, *SOURCES, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

@@ -46,9 +46,18 @@ from microrpc.session import MessageType, Session, encode_message
 PACKET_BYTES = 512
 HEAP_BYTES = 4096
 NAMES = (
-    ("add", "mul", "fadd", "adder", "describe", "noop", "echo_str", "echo_bytes", "reverse", "inc_tensor", "relu_f32")
-    + ("scale_f32", "add_f32", "iota", "fail", "fail_silent", "log")
-)
+    "add",
+    "mul",
+    "fadd",
+    "adder",
+    "describe",
+    "noop",
+    "echo_str",
+    "echo_bytes",
+    "reverse",
+    "inc_tensor",
+    "relu_f32",
+) + ("scale_f32", "add_f32", "iota", "fail", "fail_silent", "log")
 GLOBAL_NAMES = (
     "runtime.SystemLib",
     "tvm.rpc.server.ModuleGetFunction",
@@ -227,7 +236,9 @@ SIGNATURES: dict[PacketCode, tuple[Callable[[Pair], Value], ...]] = {
     PacketCode.DEV_STREAM_SYNC: (lambda _: CPU, lambda _: OpaqueHandle(0)),
     PacketCode.COPY_AMONG_REMOTE: (pick_tensor, pick_tensor, lambda _: OpaqueHandle(0)),
     PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: (
-        lambda pair: Tensor(0, CPU, pair.rng.choice(DTYPES), pair.rng.choice(((4,), (3, 5), (1 << 40,), (1 << 40,) * 3))),
+        lambda pair: Tensor(
+            0, CPU, pair.rng.choice(DTYPES), pair.rng.choice(((4,), (3, 5), (1 << 40,), (1 << 40,) * 3))
+        ),
         lambda pair: pair.rng.choice((None, "global", "", "local")),
     ),
     PacketCode.DEV_CREATE_STREAM: (lambda pair: pair.rng.choice((CPU, BoardDevice(1, 1), BoardDevice(-1, -7))),),

@@ -1,5 +1,6 @@
-/* Demonstration functions, each short enough to be the example of its kind. */
-#include "demo.h"
+/* Demonstration functions, each short enough to be the example of its kind; the same as the simulator's
+ * (firmware_sim/demo.py). */
+#include "functions.h"
 
 /* --- numbers --------------------------------------------------------------------------------------------------- */
 
@@ -233,7 +234,7 @@ static void fail(microrpc_call_t *call) { microrpc_fail(call, "fail: this functi
 
 static void fail_silent(microrpc_call_t *call) { microrpc_fail(call, ""); }
 
-const microrpc_function_t microrpc_demo_functions[] = {
+const microrpc_function_t board_functions[] = {
     MICRORPC_FUNCTION(add),        MICRORPC_FUNCTION(mul),        MICRORPC_FUNCTION(fadd),
     MICRORPC_FUNCTION(adder),      MICRORPC_FUNCTION(describe),   MICRORPC_FUNCTION(noop),
     MICRORPC_FUNCTION(echo_str),   MICRORPC_FUNCTION(echo_bytes), MICRORPC_FUNCTION(reverse),
@@ -242,7 +243,7 @@ const microrpc_function_t microrpc_demo_functions[] = {
     MICRORPC_FUNCTION(iota),       MICRORPC_FUNCTION(fail),       MICRORPC_FUNCTION(fail_silent),
     MICRORPC_FUNCTION(sleep_ms),   {"log", log_text},
 };
-const size_t microrpc_demo_function_count = sizeof microrpc_demo_functions / sizeof microrpc_demo_functions[0];
+const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 
-const microrpc_function_t microrpc_demo_global_functions[] = {MICRORPC_FUNCTION(add)};
-const size_t microrpc_demo_global_function_count = 1;
+const microrpc_function_t board_global_functions[] = {MICRORPC_FUNCTION(add)};
+const size_t board_global_function_count = 1;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "demo.h"
+#include "functions.h"
 
 struct board {
     microrpc_t *device;
@@ -55,10 +55,10 @@ board_t *board_start(const microrpc_config_t *config, uint32_t heap_bytes, uint3
 board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
                    uint32_t step_us) {
     microrpc_config_t config = {
-        .functions = microrpc_demo_functions,
-        .function_count = microrpc_demo_function_count,
-        .global_functions = microrpc_demo_global_functions,
-        .global_function_count = microrpc_demo_global_function_count,
+        .functions = board_functions,
+        .function_count = board_function_count,
+        .global_functions = board_global_functions,
+        .global_function_count = board_global_function_count,
         .packet_bytes = packet_bytes,
         .ring_bytes = ring_bytes,
         .reply_bytes = reply_bytes,

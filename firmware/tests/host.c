@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "demo.h"
+#include "functions.h"
 
 void add_bytes(blob_t *blob, const void *bytes, size_t size) {
     if (size > sizeof blob->data - blob->size) abort();
@@ -39,8 +39,8 @@ void host_boot(host_t *host, microrpc_config_t config, uint32_t heap_bytes, uint
     if (!config.packet_bytes) config.packet_bytes = 512;
     if (!config.ring_bytes) config.ring_bytes = config.packet_bytes + 100;
     if (!config.functions) {
-        config.functions = microrpc_demo_functions;
-        config.function_count = microrpc_demo_function_count;
+        config.functions = board_functions;
+        config.function_count = board_function_count;
     }
     memset(host, 0, sizeof *host);
     host->board = board_start(&config, heap_bytes, step_us);

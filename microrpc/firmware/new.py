@@ -19,7 +19,7 @@ _FUNCTIONS = """\
  *     board.function("add")(2, 3)
  *
  * include/microrpc.h says what a function can take and give. */
-#include "demo.h" /* the names of the tables below */
+#include "functions.h" /* the names of the tables below */
 
 /* The sum of two ints. */
 static void add(microrpc_call_t *call) {
@@ -37,17 +37,17 @@ static void scale(microrpc_call_t *call) {
 }
 
 /* What hosts can call. */
-const microrpc_function_t microrpc_demo_functions[] = {
+const microrpc_function_t board_functions[] = {
     MICRORPC_FUNCTION(add),
     MICRORPC_FUNCTION(scale),
 };
-const size_t microrpc_demo_function_count = sizeof microrpc_demo_functions / sizeof microrpc_demo_functions[0];
+const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 
 /* What they find by TVM's global registry, too. */
-const microrpc_function_t microrpc_demo_global_functions[] = {
+const microrpc_function_t board_global_functions[] = {
     MICRORPC_FUNCTION(add),
 };
-const size_t microrpc_demo_global_function_count = 1;
+const size_t board_global_function_count = 1;
 """
 
 _README = """\

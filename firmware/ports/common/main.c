@@ -1,5 +1,5 @@
 /* The program of all bare-metal boards: serve the functions of firmware/demo over the UART. */
-#include "demo.h"
+#include "functions.h"
 #include "microrpc.h"
 #include "port.h"
 #include "start.h"
@@ -21,10 +21,10 @@ int main(void) {
     config = (microrpc_config_t){
         .write = port_write,
         .now_us = port_now_us,
-        .functions = microrpc_demo_functions,
-        .function_count = microrpc_demo_function_count,
-        .global_functions = microrpc_demo_global_functions,
-        .global_function_count = microrpc_demo_global_function_count,
+        .functions = board_functions,
+        .function_count = board_function_count,
+        .global_functions = board_global_functions,
+        .global_function_count = board_global_function_count,
         .packet_bytes = PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),

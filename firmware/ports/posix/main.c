@@ -2,7 +2,7 @@
 #define _DEFAULT_SOURCE /* cfmakeraw */
 #define _XOPEN_SOURCE 700
 
-#include "demo.h"
+#include "functions.h"
 #include "microrpc.h"
 
 #include <errno.h>
@@ -142,10 +142,10 @@ int main(int count, char **words) {
         .write = port_write,
         .now_us = now_us,
         .port = &port,
-        .functions = microrpc_demo_functions,
-        .function_count = microrpc_demo_function_count,
-        .global_functions = microrpc_demo_global_functions,
-        .global_function_count = microrpc_demo_global_function_count,
+        .functions = board_functions,
+        .function_count = board_function_count,
+        .global_functions = board_global_functions,
+        .global_function_count = board_global_function_count,
         .packet_bytes = (uint32_t)options[PACKET_BYTES].value,
         .ring_bytes = (uint32_t)options[RING_BYTES].value,
         .reply_bytes = (uint32_t)options[REPLY_BYTES].value,

@@ -4,7 +4,7 @@
 #include <zephyr/kernel.h>
 #include <zephyr/linker/section_tags.h>
 
-#include "demo.h"
+#include "functions.h"
 #include "microrpc.h"
 #include "ring.h"
 
@@ -56,10 +56,10 @@ int main(void) {
     config = (microrpc_config_t){
         .write = uart_write,
         .now_us = now_us,
-        .functions = microrpc_demo_functions,
-        .function_count = microrpc_demo_function_count,
-        .global_functions = microrpc_demo_global_functions,
-        .global_function_count = microrpc_demo_global_function_count,
+        .functions = board_functions,
+        .function_count = board_function_count,
+        .global_functions = board_global_functions,
+        .global_function_count = board_global_function_count,
         .packet_bytes = CONFIG_SAMPLE_PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + k_cycle_get_32()),

@@ -1,0 +1,12 @@
+/* What a port's program serves: the system library, and more for the global registry. */
+#ifndef FUNCTIONS_H
+#define FUNCTIONS_H
+
+#include "microrpc.h"
+
+extern const microrpc_function_t board_functions[];
+extern const size_t board_function_count;
+extern const microrpc_function_t board_global_functions[];
+extern const size_t board_global_function_count;
+
+#endif
