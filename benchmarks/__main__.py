@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import boards, calls, codec, copies, line_rate, noise, pacing, virtual_time
+from benchmarks import boards, calls, codec, copies, devices, line_rate, noise, pacing, virtual_time
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
@@ -31,6 +31,7 @@ def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[
         "virtual-time": (virtual_time.measure,),
         "line-rate": (pacing.measure, line_rate.measure),
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
+        "devices": (devices.measure,),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
     }
 

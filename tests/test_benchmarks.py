@@ -1,9 +1,11 @@
 """`python -m benchmarks` runs and prints every row; how fast anything is, is not asserted."""
 
 import contextlib
+import importlib.util
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import noise
+from benchmarks import devices, noise
 from benchmarks.ceilings import over_the_link, stop_and_wait
 from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
@@ -31,6 +33,14 @@ CALLS = {"ping-pong, 1 B, reader sleeps": "us", "ping-pong, 1 B, reader spins": 
 for mode in MODES:
     CALLS |= {f"empty call, {mode}": "us"}
     CALLS |= {f"call / ping-pong, {mode}, reader {does}": "times" for does in ("sleeps", "spins")}
+HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+CORE = "core alone, Cortex-M3"
+RUNNING = devices.QUICK_DEVICES if HAS_ZIG else devices.QUICK_DEVICES[:1]
+NOT_RUNNING = () if HAS_ZIG else (*devices.QUICK_DEVICES[1:], CORE)
+DEVICE_CALLS = [f"{name}: empty call, {mode}" for name in RUNNING for mode in ("link", "robust")]
+DEVICE_COPIES = [f"{name}: copy 16 KiB {way} the board, link" for name in RUNNING for way in ("to", "from")]
+DEVICE_SIZES = [f"{name}: {memory}" for name in RUNNING[1:] for memory in ("flash", "RAM")]
+DEVICE_SIZES += [f"{CORE}, {how} the link: flash" for how in ("with", "without") if HAS_ZIG]
 LINES = [mode.name for mode in LINE_MODES]
 COPIES = [f"copy 256 KiB {way} the board, {size} KiB packets" for way in ("to", "from") for size in (2, 8)]
 VIRTUAL = [f"a minute of line{what}" for what in ("", ", FTDI adapter", ", stock firmware")]
@@ -39,6 +49,8 @@ TIMED = {
     **CALLS,
     **dict.fromkeys(COPIES, "MB/s"),
     **dict.fromkeys(VIRTUAL, "times"),
+    **dict.fromkeys(DEVICE_CALLS, "us"),
+    **dict.fromkeys(DEVICE_COPIES, "KB/s"),
     "call: 16 B echo, no protocol": "us",
     **{f"call: microrpc, {mode}": "us" for mode in MODES},
 }
@@ -50,7 +62,7 @@ RANGED = {
 }
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
 MISSING = [package.title for package in PACKAGES]
-COUNT = len(TIMED) + len(RANGED) + len(PEER_CODEC) + len(MISSING)
+COUNT = len(TIMED) + len(RANGED) + len(PEER_CODEC) + len(MISSING) + len(DEVICE_SIZES) + len(NOT_RUNNING)
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -108,6 +120,13 @@ def test_codec_rows_give_frames_a_second(output: str, name: str) -> None:
     assert re.search(r"[\d,]+ frames/s$", row)
 
 
+@pytest.mark.parametrize("name", DEVICE_SIZES)
+def test_sizes_are_there_in_bytes(output: str, name: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[1-9][\d,]+ +B ", rows[0])
+
+
 @pytest.mark.parametrize("title", MISSING)
 def test_a_peer_that_is_not_installed_is_said_to_be_missing(output: str, title: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith(f"{title}  "))
@@ -141,6 +160,16 @@ def test_the_plots_are_drawn_and_are_the_same_again(results: pathlib.Path, tmp_p
     assert names == ["efficiency.svg", "goodput.svg", "latency.svg"]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "another" / name).read_bytes()
+
+
+def test_the_table_of_the_devices_has_every_device(results: pathlib.Path) -> None:
+    result = run("benchmarks.devices", str(results / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    rows = {line.split(" | ")[0].strip("| `"): line for line in result.stdout.splitlines()[2:]}
+    cores = ["the core alone on a Cortex-M3, with the link", "the core alone on a Cortex-M3, without it"]
+    assert list(rows) == [*RUNNING, *(cores if HAS_ZIG else [])]
+    assert {line.count("|") for line in rows.values()} == {8}
+    assert re.fullmatch(r"\| `simulator` \|  \|  (\| [\d,]+ ){4}\|", rows["simulator"])
 
 
 def test_one_section_can_be_chosen() -> None:
@@ -227,6 +256,38 @@ def test_outcomes_add_up() -> None:
     assert Outcome(lost=1, copied_bytes=10, copying_s=2.0) + Outcome(lost=2, copied_bytes=20, copying_s=4.0) == Outcome(
         lost=3, copied_bytes=30, copying_s=6.0
     )
+
+
+# --- devices that are not there ---------------------------------------------------------------------
+
+
+def test_a_device_without_its_emulator_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("qemu_mps2_an385",))
+    monkeypatch.setattr(devices, "_need_zig", lambda: None)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    (row,) = devices.measure(quick=True)
+    assert row[:5] == ("qemu_mps2_an385", "missing", "", "", "qemu-system-arm is not installed")
+
+
+def test_without_a_compiler_a_device_and_the_core_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("posix",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = list(devices.measure(quick=True))
+    assert [row[:2] for row in rows] == [("posix", "missing"), (CORE, "missing")]
+    assert {row.remark for row in rows} == {"the Python package ziglang is not installed"}
+
+
+def test_a_device_that_fails_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(name: str, stack: contextlib.ExitStack) -> devices._Device:
+        return devices._Device("gone", "/dev/nowhere", None) if name == "posix" else really_start(name, stack)
+
+    really_start = devices._start
+    monkeypatch.setattr(devices, "_start", start)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    rows = list(devices.measure(quick=True))
+    assert [row.value for row in rows if row.name == "gone"] == ["failed"]
+    assert len(rows) == 1 + 4
 
 
 # --- peers that do not behave ------------------------------------------------------------------------

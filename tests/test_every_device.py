@@ -1,4 +1,4 @@
-"""The host end to end, the same tests on every device: the simulator, the C library on this computer, and in emulators."""
+"""The host end to end, the same tests on every device: the simulator, and the C library here and in emulators."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_the_heap_cannot_give_is_refused_with_its_reason(board: Board) -> N
         board.empty((1 << 30,), "uint8")
     with board.array(np.arange(10, dtype=np.uint8)) as array:
         outside = board.array_at(array.handle + 8, (10,), "uint8")
-        with pytest.raises(RemoteError, match="10 bytes at 0x[0-9a-f]+ are not inside an allocated block"):
+        with pytest.raises(RemoteError, match=r"10 bytes at 0x[0-9a-f]+ are not inside an allocated block"):
             outside.numpy()
         with pytest.raises(RemoteError, match="are not inside an allocated block"):
             outside.write(np.zeros(10, np.uint8))
@@ -310,7 +310,7 @@ class Replay:
 
     def uses(self, request: Request, lost: set[int]) -> bool:
         """Whether a request is about something that this device had no memory for."""
-        values: list[Any] = list(getattr(request, "args", ())) + [getattr(request, "tensor", None)]
+        values: list[Any] = [*getattr(request, "args", ()), getattr(request, "tensor", None)]
         return any((value.data if isinstance(value, Tensor) else value) in lost for value in values if value)
 
 

@@ -1,0 +1,218 @@
+"""The device library in C on its emulated boards, beside the simulator: its size, and what calls and copies take.
+
+python -m benchmarks --json results.json devices
+python -m benchmarks.devices results.json     # prints the table of docs/firmware.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import random
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.core_size import core_size
+from benchmarks.modes import MODES, Mode
+from benchmarks.peers.environment import MissingError
+from benchmarks.processes import child
+from benchmarks.rows import Row, quantile
+from microrpc.client import Board
+from microrpc.emulator import start_firmware
+from microrpc.errors import MicroRpcError
+from microrpc.firmware.build import Firmware, build
+from microrpc.firmware.project import load_port
+from microrpc.opening import connect
+from microrpc.session import Timeouts
+
+DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
+QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes some 40 us
+DEVICE_MODES = (MODES["link"], MODES["robust"])
+SIZE_BYTES = 16 * 1024  # fits the heap of every board
+_COPYING_MODE = MODES["link"]
+_PACKET_BYTES = 2048  # of the simulator; all boards have it too
+_BLOCK = 100
+_WARM_UP = 10  # calls in a new session
+_TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a busy computer
+
+Raw = Mapping[str, Any]
+
+
+class _Device:
+    """One device, its port, and what was measured on it."""
+
+    def __init__(self, name: str, port: str, firmware: Firmware | None) -> None:
+        self.name = name
+        self.port = port
+        self.firmware = firmware
+        self.times_us: dict[str, list[float]] = {mode.name: [] for mode in DEVICE_MODES}
+        self.rates: dict[str, list[float]] = {"to": [], "from": []}
+        """Of copies, in KB/s."""
+
+    def measure(self, mode: Mode, data: np.ndarray[Any, Any]) -> None:
+        """Add a block of calls in a session of its own, and with the link a copy each way. Raises MicroRpcError."""
+        with connect(self.port, timeouts=_TIMEOUTS, **mode.connecting) as board:
+            self.times_us[mode.name] += _call(board)
+            if mode is _COPYING_MODE:
+                for way, rate in _copy(board, data).items():
+                    self.rates[way].append(rate)
+
+    def rows(self) -> Iterator[Row]:
+        if self.firmware is not None:
+            yield from self._size_rows(self.firmware)
+        for mode in DEVICE_MODES:
+            times = sorted(self.times_us[mode.name])
+            spread = f"min {times[0]:.1f}, p90 {quantile(times, 0.9):.1f}"
+            median = statistics.median(times)
+            remark = f"noop(); {len(times):,} times, in turns of {_BLOCK}"
+            raw = self._raw(f"call, {mode.name}", median)
+            yield Row(f"{self.name}: empty call, {mode.name}", f"{median:.1f}", "us", spread, remark, raw)
+        for way, found in self.rates.items():
+            rates = sorted(found)
+            spread = f"p10 {quantile(rates, 0.1):,.1f}, p90 {quantile(rates, 0.9):,.1f}"
+            median = statistics.median(rates)
+            remark = f"{SIZE_BYTES / median:.2f} ms a copy; {len(rates)} times"
+            name = f"{self.name}: copy {SIZE_BYTES // 1024} KiB {way} the board, {_COPYING_MODE.name}"
+            yield Row(name, f"{median:,.1f}", "KB/s", spread, remark, self._raw(way, median))
+
+    def _size_rows(self, firmware: Firmware) -> Iterator[Row]:
+        sizes = firmware.sizes
+        flash = f"code {sizes.code_bytes:,}, data {sizes.data_bytes:,}; {firmware.compiler}"
+        yield Row(
+            f"{self.name}: flash", f"{sizes.flash_bytes:,}", "B", "", flash, self._raw("flash", sizes.flash_bytes)
+        )
+        ram = f"data {sizes.data_bytes:,}, zeros and stack {sizes.bss_bytes:,}"
+        yield Row(f"{self.name}: RAM", f"{sizes.ram_bytes:,}", "B", "", ram, self._raw("RAM", sizes.ram_bytes))
+
+    def _raw(self, figure: str, value: float) -> Raw:
+        return {"kind": "device", "device": self.name, "figure": figure, "value": value}
+
+
+def measure(*, quick: bool) -> Iterator[Row]:
+    """Measure the devices in turn; say what cannot be built or run here."""
+    data = np.frombuffer(random.Random(3).randbytes(SIZE_BYTES), np.uint8)
+    failures: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        devices: list[_Device] = []
+        for name in QUICK_DEVICES if quick else DEVICES:
+            try:
+                devices.append(_start(name, stack))
+            except MissingError as reason:
+                yield Row(name, "missing", "", "", str(reason))
+        for _ in range(2 if quick else 11):
+            for device in devices:
+                for mode in DEVICE_MODES:
+                    try:
+                        if device.name not in failures:
+                            device.measure(mode, data)
+                    except MicroRpcError as error:
+                        failures[device.name] = str(error)
+    for device in devices:
+        if device.name in failures:
+            yield Row(device.name, "failed", "", "", failures[device.name])
+        else:
+            yield from device.rows()
+    yield from _core_rows()
+
+
+def _start(name: str, stack: contextlib.ExitStack) -> _Device:
+    """Start a device, until `stack` is closed. Raises MissingError."""
+    if name == "simulator":
+        return _Device(name, stack.enter_context(child("benchmarks.board", "robust", str(_PACKET_BYTES))), None)
+    _need_zig()
+    project = load_port(name)
+    if project.emulation is not None and project.emulation.program:
+        _need(project.emulation.program, shutil.which(project.emulation.program))
+    firmware = build(project)
+    return _Device(name, stack.enter_context(start_firmware(firmware)).port, firmware)
+
+
+def _need_zig() -> None:
+    _need("the Python package ziglang", importlib.util.find_spec("ziglang"))
+
+
+def _need(what: str, found: object | None) -> None:
+    if found is None:
+        raise MissingError(f"{what} is not installed")
+
+
+def _call(board: Board) -> list[float]:
+    """Give the times of one block of calls, in microseconds."""
+    noop = board.function("noop")
+    for _ in range(_WARM_UP):
+        noop()
+    clock = time.perf_counter_ns
+    times = []
+    for _ in range(_BLOCK):
+        start = clock()
+        noop()
+        times.append((clock() - start) / 1000)
+    return times
+
+
+def _copy(board: Board, data: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Copy there and back; give the rates in KB/s."""
+    with board.empty(data.shape, data.dtype) as array:
+        start = time.perf_counter()
+        array.write(data)
+        middle = time.perf_counter()
+        back = array.numpy()
+        end = time.perf_counter()
+    if not np.array_equal(back, data):
+        raise AssertionError("what was copied is not what came back")
+    return {"to": SIZE_BYTES / (middle - start) / 1e3, "from": SIZE_BYTES / (end - middle) / 1e3}
+
+
+def _core_rows() -> Iterator[Row]:
+    title = "core alone, Cortex-M3"
+    try:
+        _need_zig()
+        _need("the Python package pyelftools", importlib.util.find_spec("elftools"))
+    except MissingError as reason:
+        yield Row(title, "missing", "", "", str(reason))
+        return
+    for link, words in ((True, "with the link"), (False, "without the link")):
+        size = core_size(link=link)
+        remark = f"RAM {size.ram_bytes} B besides receive buffer and heap; {size.compiler}"
+        raw = {"kind": "core", "link": link, "flash_bytes": size.flash_bytes, "ram_bytes": size.ram_bytes}
+        yield Row(f"{title}, {words}: flash", f"{size.flash_bytes:,}", "B", "", remark, raw)
+
+
+# --- the table of docs/firmware.md ------------------------------------------------------------------
+
+
+def markdown(raws: Iterable[Raw]) -> str:
+    """Give the table of sizes and speeds, from the raw figures of the rows."""
+    figures: dict[str, dict[str, float]] = {}
+    cores: dict[bool, Raw] = {}
+    for raw in raws:
+        if raw.get("kind") == "device":
+            figures.setdefault(raw["device"], {})[raw["figure"]] = raw["value"]
+        elif raw.get("kind") == "core":
+            cores[raw["link"]] = raw
+    lines = [
+        "| board | flash, bytes | RAM, bytes | call, us: link | without | copy, KB/s: to the board | back |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for device, of_device in figures.items():
+        columns = ("flash", "RAM", *(f"call, {mode.name}" for mode in DEVICE_MODES), "to", "from")
+        cells = [f"{of_device[column]:,.0f}" if column in of_device else "" for column in columns]
+        lines.append(f"| `{device}` | {' | '.join(cells)} |")
+    for link, words in ((True, "with the link"), (False, "without it")):
+        if link in cores:
+            core = cores[link]
+            cells = [f"{core['flash_bytes']:,}", f"{core['ram_bytes']:,}", *[""] * 4]
+            lines.append(f"| the core alone on a Cortex-M3, {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(row["raw"] for row in json.loads(pathlib.Path(sys.argv[1]).read_text())["rows"]))
