@@ -598,16 +598,20 @@ def test_memory_is_bounded_whatever_is_sent(opening: bytes, flood: bytes) -> Non
     decoder.feed(opening)
     chunk = flood * 100
     decoder.feed(chunk)
-    fed = 0
-    tracemalloc.start()
-    try:
-        while fed < 150_000:
-            decoder.feed(chunk)
-            fed += len(chunk)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 100_000
+
+    def peak_bytes() -> int:
+        fed = 0
+        tracemalloc.start()
+        try:
+            while fed < 150_000:
+                decoder.feed(chunk)
+                fed += len(chunk)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # The least of three: what other threads of this process allocate is counted too.
+    assert min(peak_bytes() for _ in range(3)) < 100_000
     assert hold(decoder) < 100
 
 

@@ -38,7 +38,6 @@ from microrpc.session import MessageType, encode_message
 BOOT = bytes.fromhex("fefffd030000000000026677")
 BYTE_S = 10 / 115200
 INIT = encode_frame(encode_message(0x26, MessageType.START_SESSION_INIT, b"\x01"))
-HANDLE = 0x8000_0000  # the first that a board gives out
 LONG_S = 10.0
 REPLY_BYTES = 51  # of a call of f
 
@@ -51,6 +50,11 @@ def make_device(firmware: str = "robust", seed: int = 0) -> Device:
     device = Device(firmware=firmware, seed=seed)  # type: ignore[arg-type]
     device.function(no_operation, name="f", registry="global")
     return device
+
+
+def handle_of(device: Device) -> int:
+    """The handle of `f` (docs/device.md 4)."""
+    return 1 << 63 | list(device.functions).index("f")
 
 
 def session_id_of(device: Device) -> int:
@@ -83,7 +87,7 @@ class Talk:
         return frame(self.session_id, Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",)))
 
     def call(self) -> bytes:
-        return frame(self.session_id, CallFunc(HANDLE, ()))
+        return frame(self.session_id, CallFunc(handle_of(self.device), ()))
 
     def wait(self, seconds: float = LONG_S) -> bytes:
         self.now += seconds
@@ -604,7 +608,7 @@ class Tapped:
     def __init__(self, uart: Uart, faults: Faults, firmware: str) -> None:
         self.device = make_device(firmware)
         session_id = session_id_of(self.device)
-        call = frame(session_id, CallFunc(HANDLE, ()))
+        call = frame(session_id, CallFunc(handle_of(self.device), ()))
         self.writes = [
             INIT,
             frame(session_id, Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",))),
