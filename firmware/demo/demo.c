@@ -178,7 +178,7 @@ static void matmul_f32(microrpc_call_t *call) {
         microrpc_extent(&out, 0) != rows || microrpc_extent(&out, 1) != columns)
         microrpc_fail(call, "matmul_f32: the shapes do not match");
     if (microrpc_has_failed(call)) return;
-    for (size_t row = 0; row < rows; row++) {
+    for (size_t row = 0; columns && row < rows; row++) { /* without columns there may be any number of rows */
         for (size_t column = 0; column < columns; column++) {
             float sum = 0;
             for (size_t i = 0; i < inner; i++)

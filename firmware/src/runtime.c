@@ -56,11 +56,13 @@ static void random_fill(microrpc_call_t *call) {
 
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
+/* The numbers as they are sent; the device, which is first, and the bytes of cache to flush are not looked at. */
+enum { NUMBER = 2, REPEAT, MIN_REPEAT_MS, MOST_ZEROS, COOLDOWN_MS, REPEATS_TO_COOLDOWN, NUMBERS = 9 };
+
 typedef struct {
     microrpc_handler_t timed;
     microrpc_handler_t prepare; /* or NULL */
-    /* As they are sent; the device and the bytes of cache to flush are not looked at. */
-    int32_t device_type, device_id, number, repeat, min_repeat_ms, most_zeros, cooldown_ms, repeats_to_cooldown, cache;
+    int32_t numbers[NUMBERS];
 } evaluator_t;
 typedef char evaluator_fits_the_state[sizeof(evaluator_t) <= MICRORPC_STATE_BYTES ? 1 : -1];
 
@@ -82,16 +84,16 @@ static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator) {
     int32_t zeros = 0;
     do {
         uint32_t start_us = microrpc_now_us(call), taken_us;
-        for (int32_t i = 0; i < evaluator->number && !call->has_failed; i++) {
+        for (int32_t i = 0; i < evaluator->numbers[NUMBER] && !call->has_failed; i++) {
             evaluator->timed(call);
             mrpc_drop_result(call);
         }
         taken_us = microrpc_now_us(call) - start_us;
         total_us += taken_us;
-        calls += (uint32_t)evaluator->number;
+        calls += (uint32_t)evaluator->numbers[NUMBER];
         if (!taken_us) zeros++;
-    } while (!call->has_failed && (int32_t)(total_us / 1000) < evaluator->min_repeat_ms &&
-             zeros < evaluator->most_zeros);
+    } while (!call->has_failed && (int32_t)(total_us / 1000) < evaluator->numbers[MIN_REPEAT_MS] &&
+             zeros < evaluator->numbers[MOST_ZEROS]);
     return seconds_bits(total_us, calls);
 }
 
@@ -104,14 +106,20 @@ static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
 
 static void evaluate(microrpc_call_t *call) {
     const evaluator_t *evaluator = microrpc_state(call);
-    int32_t period = evaluator->repeats_to_cooldown > 1 ? evaluator->repeats_to_cooldown : 1;
-    size_t size = (size_t)evaluator->repeat * 8;
+    microrpc_t *device = call->device;
+    int32_t period = evaluator->numbers[REPEATS_TO_COOLDOWN] > 1 ? evaluator->numbers[REPEATS_TO_COOLDOWN] : 1;
+    size_t size = (size_t)evaluator->numbers[REPEAT] * 8, received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
-    for (int32_t i = 0; i < evaluator->repeat && !call->has_failed; i++) {
+    if (!times) return;
+    /* What is timed is of a table, so it has no state; and its results must not lie where the times do. */
+    call->state = NULL;
+    device->received_bytes = (size_t)(times - device->buffer) + size;
+    for (int32_t i = 0; i < evaluator->numbers[REPEAT] && !call->has_failed; i++) {
         if (evaluator->prepare) evaluator->prepare(call);
         mrpc_put(times + 8 * i, 8, run_once(call, evaluator));
-        if (i % period == 0) wait_ms(call, evaluator->cooldown_ms);
+        if (i % period == 0) wait_ms(call, evaluator->numbers[COOLDOWN_MS]);
     }
+    device->received_bytes = received_bytes;
     if (!call->has_failed) microrpc_return_bytes(call, times, size);
 }
 
@@ -127,14 +135,14 @@ static void time_evaluator(microrpc_call_t *call) {
     uint64_t handle, prepare_handle;
     check_module(call);
     name = microrpc_text(call, 1);
-    for (uint32_t i = 0; i < 9; i++) (&evaluator.device_type)[i] = clamped(microrpc_int(call, i + 2));
+    for (uint32_t i = 0; i < NUMBERS; i++) evaluator.numbers[i] = clamped(microrpc_int(call, i + 2));
     prepare = microrpc_text(call, 11);
     if (microrpc_has_failed(call)) return;
     handle = mrpc_look_up(device, REGISTRY_SYSTEM, name);
     prepare_handle = prepare.size ? mrpc_look_up(device, REGISTRY_GLOBAL, prepare) : 0;
     if (!handle || (prepare.size && !prepare_handle)) {
         call->has_failed = !mrpc_fail(call->device, FAILURE_NO_TIMED_FUNCTION);
-    } else if (evaluator.number < 1 || evaluator.repeat < 1) {
+    } else if (evaluator.numbers[NUMBER] < 1 || evaluator.numbers[REPEAT] < 1) {
         call->has_failed = !mrpc_fail(call->device, FAILURE_NOT_POSITIVE);
     } else {
         evaluator.timed = mrpc_handler(device, handle, &state);

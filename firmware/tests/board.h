@@ -1,4 +1,5 @@
-/* A whole board in memory, for tests and fuzzers: bytes in, bytes out, on a clock that stands still until it is read. */
+/* A whole board in memory, for tests and fuzzers: bytes in, bytes out, and a clock that stands still until it is
+ * read. */
 #ifndef MICRORPC_TEST_BOARD_H
 #define MICRORPC_TEST_BOARD_H
 

@@ -1,25 +1,18 @@
 /* What a fuzzer (libFuzzer) feeds the board: a list of things to say. Each is a byte that tells what it is, a length,
  * and that many bytes, which are put into as much of a proper envelope as that kind has: so the fuzzer need not guess
- * checksums to get at what is behind them. */
+ * checksums, nor the addresses of blocks, to get at what is behind them. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "board.h"
 #include "internal.h"
-
-typedef struct board board_t;
-board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
-                   uint32_t step_us);
-void board_free(board_t *board);
-void board_receive(board_t *board, const uint8_t *bytes, size_t size);
-void board_lose_bytes(board_t *board);
-uint64_t board_heap_address(const board_t *board);
-size_t board_take(board_t *board, uint8_t *bytes, size_t room);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define PACKET_BYTES 256u
 #define NONCE 1u
 #define HOST_NONCE 7u
+#define SLEEP_MS 18 /* the one demonstration function that takes as long as it is told to */
 
 static uint16_t crc16(const uint8_t *bytes, size_t size) {
     uint32_t crc = 0xFFFF;
@@ -28,6 +21,10 @@ static uint16_t crc16(const uint8_t *bytes, size_t size) {
         for (int bit = 0; bit < 8; bit++) crc = (crc << 1 ^ (crc & 0x8000 ? 0x1021u : 0)) & 0xFFFF;
     }
     return (uint16_t)crc;
+}
+
+static void put(uint8_t *at, uint64_t value, unsigned size_bytes) {
+    for (; size_bytes; size_bytes--, value >>= 8) *at++ = (uint8_t)value;
 }
 
 static size_t escape(uint8_t *to, const uint8_t *from, size_t size) {
@@ -42,22 +39,208 @@ static size_t escape(uint8_t *to, const uint8_t *from, size_t size) {
 static void say_frame(board_t *board, const uint8_t *payload, size_t size) {
     uint8_t wire[1024] = {0xFF, 0xFD}, number[4];
     size_t used = 2;
-    mrpc_put(number, 4, size);
+    put(number, size, 4);
     used += escape(wire + used, number, 4);
     used += escape(wire + used, payload, size);
-    mrpc_put(number, 2, crc16(wire, used));
+    put(number, crc16(wire, used), 2);
     used += escape(wire + used, number, 2);
     board_receive(board, wire, used);
 }
 
-enum { SAY_BYTES, SAY_FRAME, SAY_PACKET, SAY_PACKETS, SAY_LINK, SAY_COPY, LOSE_BYTES, SAY_INIT, KINDS };
+/* --- packets that are right but for their values --------------------------------------------------------------- */
+
+/* What the fuzzer chose; 0 past its end. */
+typedef struct {
+    const uint8_t *at;
+    size_t left;
+} choices_t;
+
+typedef struct {
+    size_t size;
+    uint8_t data[PACKET_BYTES];
+} packet_t;
+
+static uint8_t choose(choices_t *choices) {
+    if (!choices->left) return 0;
+    choices->left--;
+    return *choices->at++;
+}
+
+static void add(packet_t *packet, uint64_t value, unsigned size_bytes) {
+    uint8_t bytes[8];
+    put(bytes, value, size_bytes);
+    for (unsigned i = 0; i < size_bytes && packet->size < sizeof packet->data; i++)
+        packet->data[packet->size++] = bytes[i];
+}
+
+/* Small, or small and negative, or of few bits. */
+static uint64_t choose_number(choices_t *choices) {
+    uint8_t choice = choose(choices), value = choose(choices);
+    return choice < 200 ? value : choice < 220 ? (uint64_t)-value : (uint64_t)value << choice % 64;
+}
+
+static uint64_t choose_address(choices_t *choices, const board_t *board) {
+    uint8_t choice = choose(choices);
+    uint64_t address = board_heap_address(board) + choice % 32 * UINT64_C(8);
+    return choice < 200 ? address : address + choose(choices) % 9 - 1;
+}
+
+static uint64_t choose_handle(choices_t *choices, const board_t *board) {
+    uint8_t choice = choose(choices);
+    if (choice < 100) {
+        uint64_t handle = STATIC_HANDLE(choice % 4, choose(choices) % 32);
+        return handle == STATIC_HANDLE(REGISTRY_SYSTEM, SLEEP_MS) ? 0 : handle;
+    }
+    return choice < 110 ? choose_number(choices) : board_heap_address(board) + (choice - 110u) % 32 * UINT64_C(8);
+}
+
+static void add_tensor(packet_t *packet, choices_t *choices, const board_t *board) {
+    static const uint8_t dtypes[][2] = {{2, 32}, {0, 8}, {1, 1}, {2, 64}, {2, 16}, {4, 16}, {0, 64}, {1, 16}};
+    uint8_t choice = choose(choices), ndim = choice % 4;
+    add(packet, choose_address(choices, board), 8);
+    add(packet, choice > 250 ? choice : 1, 8); /* the device */
+    add(packet, ndim, 4);
+    add(packet, dtypes[choice / 4 % 8][0], 1);
+    add(packet, dtypes[choice / 4 % 8][1], 1);
+    add(packet, choice > 240 ? choose(choices) : 1, 2);
+    for (unsigned i = 0; i < ndim; i++) add(packet, choice & 32 ? choose_number(choices) : choose(choices) % 8u, 8);
+    add(packet, choice & 64 ? choose_number(choices) : 0, 8);
+}
+
+static void add_blob(packet_t *packet, choices_t *choices) {
+    static const char *const names[] = {"add", "noop", "describe", "iota", "log", "tvm.contrib.random.random_fill",
+                                        LINK_FUNCTION, "global", "", "reverse", "fail", PROTOCOL_VERSION};
+    uint8_t choice = choose(choices);
+    const char *name = names[choice % 12];
+    if (choice < 200) {
+        add(packet, mrpc_length(name), 8);
+        while (*name) add(packet, (uint8_t)*name++, 1);
+    } else {
+        add(packet, choice % 16, 8);
+        for (unsigned i = choice % 16; i; i--) add(packet, choose(choices), 1);
+    }
+}
+
+static void add_value(packet_t *packet, choices_t *choices, const board_t *board, uint8_t type) {
+    switch (type) {
+    case MICRORPC_NULL:
+        break;
+    case MICRORPC_DEVICE:
+        add(packet, choose(choices) < 250, 8);
+        break;
+    case MICRORPC_TENSOR:
+        add_tensor(packet, choices, board);
+        break;
+    case MICRORPC_TEXT:
+    case MICRORPC_BYTES:
+        add_blob(packet, choices);
+        break;
+    case MICRORPC_HANDLE:
+    case MICRORPC_MODULE:
+    case MICRORPC_FUNCTION_HANDLE:
+        add(packet, choose_handle(choices, board), 8);
+        break;
+    default:
+        add(packet, choose_number(choices), 8);
+    }
+}
+
+/* As many of `types` as there are, and then what the fuzzer chooses. */
+static void add_sequence(packet_t *packet, choices_t *choices, const board_t *board, const char *types) {
+    uint8_t chosen[16], count = 0;
+    while (types && *types && count < sizeof chosen) chosen[count++] = (uint8_t)(*types++ - 'a');
+    if (!types || choose(choices) > 250) {
+        for (unsigned more = choose(choices) % 5; more && count < sizeof chosen; more--)
+            chosen[count++] = choose(choices) % 14;
+    }
+    add(packet, count, 4);
+    for (unsigned i = 0; i < count; i++) add(packet, chosen[i], 4);
+    for (unsigned i = 0; i < count; i++) add_value(packet, choices, board, chosen[i]);
+}
+
+/* A request of any kind. */
+static void make_packet(packet_t *packet, choices_t choices, const board_t *board) {
+    /* The types of the syscalls' arguments, 'a' for 0. */
+    static const char *const types[] = {"l", "da", "g", "ga", "gaaf", "gd", "gd", "hhd", "hl", "g", "gd", "gd"};
+    static const char evaluator[] = "jlaaaaaaaaal";
+    uint8_t choice = choose(&choices), code = choice % 32;
+    packet->size = 0;
+    if (code < PACKET_GET_GLOBAL_FUNC || code > 22) code = PACKET_CALL_FUNC;
+    if (choice >= 250) code = PACKET_INIT_SERVER;
+    if (choice >= 220 && choice < 250) code = choice & 1 ? PACKET_COPY_FROM_REMOTE : PACKET_COPY_TO_REMOTE;
+    add(packet, code, 4);
+    if (code == PACKET_INIT_SERVER) {
+        add_blob(packet, &choices);
+        add_sequence(packet, &choices, board, NULL);
+    } else if (code == PACKET_COPY_FROM_REMOTE) {
+        add_tensor(packet, &choices, board);
+        add(packet, choose_number(&choices), 8);
+    } else if (code == PACKET_COPY_TO_REMOTE) {
+        add_tensor(packet, &choices, board);
+        add_blob(packet, &choices);
+    } else if (code == PACKET_CALL_FUNC && choice < 32) {
+        add(packet, STATIC_HANDLE(REGISTRY_GLOBAL, 4), 8);
+        add(packet, 12, 4);
+        for (const char *type = evaluator; *type; type++) add(packet, (uint64_t)(*type - 'a'), 4);
+        add(packet, STATIC_HANDLE(REGISTRY_MODULE, 0), 8);
+        add_blob(packet, &choices);
+        for (int i = 0; i < 9; i++) add(packet, (uint64_t)(choose(&choices) % 64) - 4, 8); /* no call is to take long */
+        add_blob(packet, &choices);
+    } else if (code == PACKET_CALL_FUNC) {
+        add(packet, choose_handle(&choices, board), 8);
+        add_sequence(packet, &choices, board, NULL);
+    } else {
+        add_sequence(packet, &choices, board, code <= PACKET_DEV_SET_STREAM ? types[code - 9] : NULL);
+    }
+}
+
+/* --- what is said ---------------------------------------------------------------------------------------------- */
+
+enum {
+    SAY_BYTES,
+    SAY_FRAME,
+    SAY_BODY,
+    SAY_MESSAGE,
+    SAY_LINK_BODY,
+    SAY_COPY,
+    LOSE_BYTES,
+    SAY_INIT,
+    SAY_PACKET,
+    SAY_LINK_PACKET,
+    SAY_OLD_PACKET,
+    SAY_SHUTDOWN,
+    KINDS
+};
 
 static uint16_t seq;
+
+static void say_link(board_t *board, uint8_t *payload, uint16_t number, uint8_t kind, const uint8_t *bytes,
+                     size_t size) {
+    payload[2] = MESSAGE_LINK_REQUEST;
+    put(payload + 3, number, 2);
+    payload[5] = kind;
+    memcpy(payload + 6, bytes, size);
+    /* Near the heap, or else hardly any copy would hit it. */
+    if (kind && size >= 8) put(payload + 6, board_heap_address(board) + bytes[0], 8);
+    if (kind && size >= 12) put(payload + 14, bytes[8], 4);
+    put(payload + 6 + size, mrpc_crc32(0, payload, 6 + size), 4);
+    say_frame(board, payload, 10 + size);
+}
+
+static void say_normal(board_t *board, uint8_t *payload, const uint8_t *bytes, size_t size) {
+    payload[2] = MESSAGE_NORMAL;
+    put(payload + 3, size, 8);
+    memcpy(payload + 11, bytes, size);
+    say_frame(board, payload, 11 + size);
+}
 
 static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size) {
     uint8_t payload[300];
     uint8_t nonce = (uint8_t)((NONCE << 5 | NONCE >> 5) + 1);
-    mrpc_put(payload, 2, HOST_NONCE | (uint32_t)nonce << 8); /* of the first session, which is the one that lasts mostly */
+    choices_t choices = {bytes, size};
+    packet_t packet;
+    int ahead;
+    put(payload, HOST_NONCE | (uint32_t)nonce << 8, 2); /* of the first session, which is the one that lasts mostly */
     switch (kind) {
     case SAY_BYTES:
         board_receive(board, bytes, size);
@@ -71,27 +254,33 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
         payload[3] = 1;
         say_frame(board, payload, 4);
         break;
-    case SAY_PACKET:
-        payload[2] = MESSAGE_NORMAL;
-        mrpc_put(payload + 3, 8, size);
-        memcpy(payload + 11, bytes, size);
-        say_frame(board, payload, 11 + size);
+    case SAY_BODY:
+        say_normal(board, payload, bytes, size);
         break;
-    case SAY_PACKETS:
+    case SAY_SHUTDOWN:
+        if (size) say_normal(board, payload, (const uint8_t *)"\1\0\0", 4);
+        break;
+    case SAY_MESSAGE:
         payload[2] = MESSAGE_NORMAL;
         memcpy(payload + 3, bytes, size);
         say_frame(board, payload, 3 + size);
         break;
-    case SAY_LINK:
+    case SAY_LINK_BODY:
+        say_link(board, payload, seq++, size % 8 == 7 ? 3 : 0, bytes, size); /* 3 is none */
+        break;
     case SAY_COPY:
-        payload[2] = MESSAGE_LINK_REQUEST;
-        mrpc_put(payload + 3, 2, seq++);
-        payload[5] = kind == SAY_LINK ? 0 : (uint8_t)(1 + size % 2);
-        memcpy(payload + 6, bytes, size);
-        /* Near the heap, or else hardly any copy would hit it. */
-        if (kind == SAY_COPY && size >= 8) mrpc_put(payload + 6, 8, board_heap_address(board) + bytes[0]);
-        mrpc_put(payload + 6 + size, 4, mrpc_crc32(0, payload, 6 + size));
-        say_frame(board, payload, 10 + size);
+        ahead = size > 20 ? bytes[9] % 4 : 0;
+        say_link(board, payload, (uint16_t)(seq++ + ahead), (uint8_t)(1 + size % 2), bytes, size);
+        break;
+    case SAY_PACKET:
+        make_packet(&packet, choices, board);
+        say_normal(board, payload, packet.data, packet.size);
+        break;
+    case SAY_LINK_PACKET:
+    case SAY_OLD_PACKET:
+        make_packet(&packet, choices, board);
+        if (kind == SAY_OLD_PACKET) seq--;
+        say_link(board, payload, seq++, 0, packet.data, packet.size);
         break;
     default:
         board_lose_bytes(board);
@@ -100,7 +289,7 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* The clock goes on in large steps: no function takes long, whatever its arguments are. */
-    board_t *board = board_new(PACKET_BYTES, 356, 32, 2048, NONCE, 100000000);
+    board_t *board = board_new(PACKET_BYTES, 356, 60, 2048, NONCE, 100000000);
     uint8_t output[512];
     if (!board) abort();
     seq = 0;

@@ -11,11 +11,14 @@ void add_bytes(blob_t *blob, const void *bytes, size_t size) {
     blob->size += size;
 }
 
+void set_number(uint8_t *at, uint64_t value, unsigned size_bytes) {
+    for (; size_bytes; size_bytes--, value >>= 8) *at++ = (uint8_t)value;
+}
+
 void add_number(blob_t *blob, uint64_t value, unsigned size_bytes) {
-    for (; size_bytes; size_bytes--, value >>= 8) {
-        uint8_t byte = (uint8_t)value;
-        add_bytes(blob, &byte, 1);
-    }
+    uint8_t bytes[8];
+    set_number(bytes, value, size_bytes);
+    add_bytes(blob, bytes, size_bytes);
 }
 
 blob_t blob_of(const void *bytes, size_t size) {

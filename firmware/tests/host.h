@@ -21,6 +21,7 @@ typedef struct {
     uint8_t heard[20000];
 } host_t;
 
+void set_number(uint8_t *at, uint64_t value, unsigned size_bytes);
 void add_number(blob_t *blob, uint64_t value, unsigned size_bytes);
 void add_bytes(blob_t *blob, const void *bytes, size_t size);
 blob_t blob_of(const void *bytes, size_t size);
@@ -91,7 +92,7 @@ uint64_t find_global(host_t *host, const char *name);
 blob_t call(host_t *host, uint64_t function, const char *kinds, ...);
 blob_t call_packet(uint64_t function, const char *kinds, ...);
 uint64_t allocate(host_t *host, uint64_t size);
-/* A text in the receive buffer can be longer than what CHECK_TEXT compares with: the value of a Return(type, value). */
+/* The value of a Return(type, value), or of a Return of one. */
 uint64_t word_of(const blob_t *packet);
 
 #define SYSTEM_LIB STATIC_HANDLE(REGISTRY_MODULE, 0)

@@ -71,7 +71,7 @@ static void give_bytes(microrpc_call_t *call) { microrpc_return_bytes(call, "byt
 
 static void give_no_text(microrpc_call_t *call) { microrpc_return_text(call, NULL, 0); }
 
-/* A tensor of dtype uint8, of as many dimensions as there are arguments; it fails afterwards if the last is negative. */
+/* A tensor of uint8, of as many dimensions as there are arguments; it fails afterwards if the last is negative. */
 static void give_tensor(microrpc_call_t *call) {
     static const microrpc_dtype_t uint8 = {MICRORPC_DTYPE_UINT, 8, 1};
     size_t extents[6] = {0};
@@ -112,7 +112,7 @@ static void add_state(microrpc_call_t *call) {
 }
 
 static void give_function(microrpc_call_t *call) {
-    int64_t state[7] = {40, 0, 0, 0, 0, 2, 0};
+    int64_t state[MICRORPC_STATE_BYTES / 8 + 1] = {40, 0, 0, 0, 0, 2};
     CHECK(microrpc_state(call) == NULL);
     microrpc_return_function(call, add_state, state, (size_t)microrpc_int(call, 0));
     if (microrpc_argument_count(call) > 1) microrpc_fail(call, "it failed later");
@@ -140,7 +140,7 @@ static const microrpc_function_t functions[] = {
     MICRORPC_FUNCTION(give_int),      MICRORPC_FUNCTION(give_float),     MICRORPC_FUNCTION(give_text),
     MICRORPC_FUNCTION(give_bytes),    MICRORPC_FUNCTION(give_no_text),   MICRORPC_FUNCTION(give_tensor),
     MICRORPC_FUNCTION(give_lanes),    MICRORPC_FUNCTION(give_buffer),    MICRORPC_FUNCTION(give_function),
-    MICRORPC_FUNCTION(give_stateless), MICRORPC_FUNCTION(say_and_give),  MICRORPC_FUNCTION(fail_twice),
+    MICRORPC_FUNCTION(give_stateless), MICRORPC_FUNCTION(say_and_give), MICRORPC_FUNCTION(fail_twice),
     MICRORPC_FUNCTION(fail_empty),
 };
 
@@ -267,8 +267,8 @@ static void a_tensor_may_have_many_dimensions(void) {
     CHECK_IS(call(&host, find(&host, "take_tensor"), "t", &tensor).data[0], PACKET_EXCEPTION);
     for (int i = 0; i < 6; i++) tensor.extents[i] = INT64_C(1) << 32;
     CHECK_IS(call(&host, find(&host, "take_tensor"), "t", &tensor).data[0], PACKET_EXCEPTION);
-    mrpc_put(extents, 5, 8);
-    mrpc_put(extents + 8, 7, 8);
+    set_number(extents, 5, 8);
+    set_number(extents + 8, 7, 8);
     memset(&view, 0, sizeof view);
     view.ndim = 2;
     view.extents = extents;
@@ -431,7 +431,7 @@ static void what_a_call_made_goes_if_it_fails(void) {
     open();
     CHECK_EXCEPTION(call(&host, find(&host, "give_tensor"), "i", -8), "it failed later");
     CHECK_IS(blocks(), 0);
-    CHECK_EXCEPTION(call(&host, find(&host, "give_function"), "ii", 48, 1), "it failed later");
+    CHECK_EXCEPTION(call(&host, find(&host, "give_function"), "ii", MICRORPC_STATE_BYTES, 1), "it failed later");
     CHECK_IS(blocks(), 0);
     CHECK_IS(call(&host, find(&host, "give_tensor"), "i", 8).data[0], PACKET_RETURN);
     CHECK_IS(blocks(), 1);
@@ -459,7 +459,7 @@ static void a_function_is_returned_with_its_state(void) {
     uint64_t function, other;
     blob_t reply;
     open();
-    reply = call(&host, find(&host, "give_function"), "i", 48);
+    reply = call(&host, find(&host, "give_function"), "i", MICRORPC_STATE_BYTES);
     function = word_of(&reply);
     CHECK_WORD(reply, MICRORPC_FUNCTION_HANDLE, board_heap_address(host.board));
     reply = call(&host, find(&host, "give_function"), "i", 40); /* the rest of the state is 0 */
@@ -467,7 +467,7 @@ static void a_function_is_returned_with_its_state(void) {
     CHECK_WORD(call(&host, function, ""), MICRORPC_INT, 42);
     CHECK_WORD(call(&host, other, ""), MICRORPC_INT, 40);
     CHECK_VOID(call(&host, find(&host, "give_nothing"), "F", function));
-    CHECK_EXCEPTION(call(&host, find(&host, "give_function"), "i", 49), "the result is too long");
+    CHECK_EXCEPTION(call(&host, find(&host, "give_function"), "i", MICRORPC_STATE_BYTES + 1), "the result is too long");
     CHECK_IS(blocks(), 2);
     CHECK_NONE(ask(&host, packet_of(PACKET_FREE_HANDLE, "hi", function, MICRORPC_FUNCTION_HANDLE)));
     CHECK_IS(call(&host, function, "").data[0], PACKET_EXCEPTION);
@@ -483,12 +483,23 @@ static void an_object_can_be_neither_read_nor_written(void) {
     blob_t reply;
     tensor_t tensor;
     open();
-    reply = call(&host, find(&host, "give_function"), "i", 48);
+    reply = call(&host, find(&host, "give_function"), "i", MICRORPC_STATE_BYTES);
     function = word_of(&reply);
     tensor = tensor_1d(function, MICRORPC_DTYPE_INT, 8, 1);
     CHECK_IS(call(&host, find(&host, "take_tensor"), "t", &tensor).data[0], PACKET_EXCEPTION);
     tensor.extents[0] = 0;
     CHECK_IS(call(&host, find(&host, "take_tensor"), "t", &tensor).data[0], PACKET_EXCEPTION);
+    host_close(&host);
+}
+
+/* The demonstration functions: a loop over nothing ends. */
+static void an_empty_product_is_done_at_once(void) {
+    tensor_t tall, none;
+    host_open(&host, 1024);
+    tall = none = tensor_1d(allocate(&host, 4), MICRORPC_DTYPE_FLOAT, 32, 0);
+    tall.ndim = none.ndim = 2;
+    tall.extents[0] = INT64_C(1) << 31;
+    CHECK_VOID(call(&host, find(&host, "matmul_f32"), "ttt", &tall, &none, &tall));
     host_close(&host);
 }
 
@@ -522,6 +533,7 @@ const test_t call_tests[] = {
     TEST(the_result_buffer_is_what_the_request_leaves),
     TEST(a_function_is_returned_with_its_state),
     TEST(an_object_can_be_neither_read_nor_written),
+    TEST(an_empty_product_is_done_at_once),
     TEST(a_log_does_not_touch_the_result),
     TESTS_END,
 };

@@ -321,7 +321,6 @@ static void every_damaged_bit_is_damage(void) {
     open(0);
     add_number(&payload, host.session, 2);
     add_bytes(&payload, "\x20\x00\x00\x00", 4);
-    payload.size += 0;
     {
         blob_t packet = COUNT;
         add_bytes(&payload, packet.data, packet.size);

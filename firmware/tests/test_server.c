@@ -96,10 +96,10 @@ static void counts_that_do_not_fit_are_malformed(void) {
         static const uint64_t lengths[] = {1, UINT64_MAX, UINT64_C(0x100000000)};
         tensor_t tensor = tensor_1d(0, MICRORPC_DTYPE_UINT, 8, 1);
         blob_t packet = call_packet(STATIC_HANDLE(REGISTRY_SYSTEM, 5), "t", &tensor);
-        mrpc_put(packet.data + 12 + 8 + 16, many[i], 4);
+        set_number(packet.data + 12 + 8 + 16, many[i], 4);
         CHECK_MALFORMED(packet);
         packet = call_packet(STATIC_HANDLE(REGISTRY_SYSTEM, 5), "s", "");
-        mrpc_put(packet.data + packet.size - 8, lengths[i], 8);
+        set_number(packet.data + packet.size - 8, lengths[i], 8);
         CHECK_MALFORMED(packet);
     }
     host_close(&host);
@@ -194,7 +194,8 @@ static void copies_move_bytes(void) {
     tensor.byte_offset = 3;
     CHECK_NONE(ask(&host, copy_packet(PACKET_COPY_TO_REMOTE, &tensor, "\xFF\xFD\xFE\x01", 4)));
     tensor.byte_offset = 0;
-    reply = ask(&host, copy_packet(PACKET_COPY_FROM_REMOTE, &tensor, NULL, 8)); /* the tensor's shape is nothing to it */
+    /* The tensor's shape is nothing to it. */
+    reply = ask(&host, copy_packet(PACKET_COPY_FROM_REMOTE, &tensor, NULL, 8));
     CHECK_HEX(reply.data, reply.size, "08000000 000000 FF FD FE 01 00");
     tensor.address = address + 100; /* modulo 2^64 */
     tensor.byte_offset = 0 - UINT64_C(97);

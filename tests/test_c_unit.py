@@ -1,0 +1,124 @@
+"""The device library's own tests in C (firmware/tests), its fuzzer, and what its header compiles with."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import needs
+import pytest
+from c_board import FIRMWARE, compile_c
+
+TESTS = (
+    *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
+    *sorted(FIRMWARE.glob("tests/test_*.c")),
+)
+FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
+SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
+ZIG = (sys.executable, "-m", "ziglang", "cc")
+TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
+_SAY_PACKET, _SAY_LINK_PACKET = 8, 9  # in fuzz.c
+FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
+"""How many inputs the fuzzer tries, instead of some seconds' worth."""
+CLANG_PACKAGES = "clang libclang-rt-dev"
+
+
+def _run_unit_tests(directory: pathlib.Path, *flags: str, compiler: tuple[str, ...] = ZIG) -> list[str]:
+    """Build all tests into one program, run it, and give the names of what passed."""
+    program = directory / "unit"
+    compile_c(*TESTS, *flags, "-o", program, compiler=compiler)
+    done = subprocess.run([program], capture_output=True, text=True, errors="replace", check=False, timeout=100)
+    assert done.returncode == 0, _shortened(done.stdout + done.stderr)
+    return [line.removeprefix("ok ") for line in done.stdout.splitlines() if line.startswith("ok ")]
+
+
+def _shortened(output: str) -> str:
+    """Without the tests that passed, and only so much of the rest."""
+    lines = [line for line in output.splitlines() if not line.startswith("ok ")]
+    return "\n".join(lines[:100])
+
+
+def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> None:
+    needs.program("clang", CLANG_PACKAGES)
+    passed = _run_unit_tests(tmp_path, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
+    assert len(passed) > 100
+    assert "numbers_wrap_around" in passed
+
+
+@pytest.mark.parametrize("optimization", ["-O0", "-O2", "-Os"])
+def test_the_tests_in_c_pass_with_zig(tmp_path: pathlib.Path, optimization: str) -> None:
+    needs.zig()
+    assert len(_run_unit_tests(tmp_path, optimization)) > 100
+
+
+def test_the_tests_in_c_pass_with_gcc(tmp_path: pathlib.Path) -> None:
+    needs.program("gcc")
+    assert len(_run_unit_tests(tmp_path, "-O2", compiler=("gcc",))) > 100
+
+
+@pytest.mark.timeout(400)  # the first time zig builds a C library
+def test_the_tests_in_c_pass_where_an_address_has_32_bits(tmp_path: pathlib.Path) -> None:
+    needs.zig()
+    if os.uname().machine not in ("x86_64", "i686"):
+        pytest.skip("this computer runs no programs of 32 bits")
+    assert len(_run_unit_tests(tmp_path, "-O1", "-target", TARGET_32_BITS)) > 100
+
+
+def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
+    needs.zig()
+    passed = _run_unit_tests(tmp_path, "-O1", "-DMICRORPC_LINK=0")
+    assert "the_link_is_left_out" in passed
+    assert "numbers_wrap_around" not in passed
+
+
+def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
+    needs.zig()
+    checks = (FIRMWARE / "tests/check.c").read_text().split("int main(")[0]
+    calls = """check_number(1, 2, "one", "here.c", 7); check_hex("a", 1, "62", "hex", "here.c", 8);"""
+    source = tmp_path / "failing.c"
+    source.write_text(f"{checks} int main(void) {{ {calls} return (int)failures; }}")
+    compile_c(source, f"-I{FIRMWARE / 'tests'}", "-o", tmp_path / "failing")
+    done = subprocess.run([tmp_path / "failing"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "here.c:7: one\n  is      1 (0x1)\n  want    2 (0x2)\n" in done.stdout
+    assert "here.c:8: hex\n  is      61\n  want    62\n" in done.stdout
+
+
+def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
+    needs.program("clang", CLANG_PACKAGES)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(_seeds()):
+        (corpus / f"{number:03}").write_bytes(seed)
+    compile_c(*FUZZER, "-fsanitize=fuzzer,address,undefined", *SANITIZED, "-o", tmp_path / "fuzz", compiler=("clang",))
+    options = [f"-runs={os.environ.get(FUZZ_RUNS, '30000')}", "-seed=1", "-max_len=2000", "-timeout=10"]
+    command = [str(tmp_path / "fuzz"), *options, f"-artifact_prefix={tmp_path}/found-", str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    found = "\n".join(f"{path.name}: {path.read_bytes().hex()}" for path in tmp_path.glob("found-*"))
+    assert done.returncode == 0, f"{found}\n{done.stderr[-8000:]}"
+
+
+def _seeds() -> list[bytes]:
+    """A thing to say of each kind, and packets of each kind after an allocation."""
+    allocation = bytes((_SAY_PACKET, 9, 13, 0, 0, 0, 64, 0, 8, 0, 0))  # 64 bytes, aligned to 8
+    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(12)]
+    for start in range(0, 256, 4):
+        values = bytes((start, 0, *range(start % 7, start % 7 + 38)))
+        said += [
+            allocation + bytes((_SAY_PACKET, 40)) + values,
+            allocation + bytes((_SAY_LINK_PACKET, 40, start)) + bytes(39),
+        ]
+    return said
+
+
+@pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",)], ids=["link", "no link"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++"])
+def test_the_header_compiles_alone(compiler: str, link: tuple[str, ...]) -> None:
+    needs.program(compiler)
+    language = ("-x", "c++", "-std=c++11") if compiler.endswith("++") else ("-x", "c", "-std=c99")
+    command = [compiler, *language, "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", *link]
+    command += [f"-I{FIRMWARE / 'include'}", "-fsyntax-only", "-"]
+    done = subprocess.run(command, input='#include "microrpc.h"\n', capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
