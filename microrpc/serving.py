@@ -197,9 +197,9 @@ class LocalSession:
             return self._array(index, value)
         if isinstance(value, ModuleHandle | FunctionHandle):
             thing = self._find(value)
-            if thing is None:
+            if thing is None or isinstance(thing, Module) != isinstance(value, ModuleHandle):
                 raise _unknown_handle(value)
-            return thing if isinstance(thing, Module) == isinstance(value, ModuleHandle) else value
+            return thing
         return value
 
     def _to_value(self, result: Any) -> Value | ArrayResult:

@@ -506,8 +506,8 @@ def test_a_checksum_is_that_of_the_tensors_bytes(host: Host) -> None:
         ("tvm.rpc.server.ModuleGetFunction", (FunctionHandle(2**63), "add"), "argument 0: Module expected"),
         ("tvm.rpc.server.ModuleGetFunction", (ModuleHandle(2**63 + 2**33),), "argument 1: Str expected"),
         ("tvm.rpc.server.ModuleGetFunction", (ModuleHandle(2**63 + 2**33), b"add"), "argument 1: Str expected"),
-        ("tvm.rpc.server.ModuleGetFunction", (ModuleHandle(2**63), "add"), "argument 0: Module expected"),
-        ("tvm.rpc.server.ModuleGetFunction", (FunctionHandle(2**63 + 2**33), "add"), "argument 0: Module expected"),
+        ("tvm.rpc.server.ModuleGetFunction", (ModuleHandle(2**63), "add"),
+         "no function or module has the handle 0x8000000000000000; look it up again"),
         ("tvm.rpc.server.ModuleGetFunction", (ModuleHandle(1), "add"),
          "no function or module has the handle 0x1; look it up again"),
         ("tvm.contrib.random.random_fill", (), "argument 0: Tensor expected"),
@@ -806,7 +806,6 @@ def test_describe_knows_tensors_modules_and_functions(host: Host) -> None:
     tensor = host.put(np.zeros(2))
     functions = (FunctionHandle(host.function("add")), host.call("adder", 1))
     assert host.call("describe", tensor, host.system_library(), *functions) == "4:7,9,10,10"
-    assert host.call("describe", ModuleHandle(functions[0]), FunctionHandle(host.system_library())) == "2:9,10"
 
 
 def test_sleep_ms_takes_time_of_the_boards_clock(host: Host, device: Device) -> None:

@@ -77,7 +77,8 @@ static bool check_arguments(microrpc_t *device, const mrpc_sequence_t *arguments
         } else if (type == MICRORPC_MODULE || type == MICRORPC_FUNCTION_HANDLE) {
             uint64_t handle = mrpc_get64(value);
             const void *state;
-            is_good = is_something(device, handle, mrpc_is_module(handle) || mrpc_handler(device, handle, &state));
+            bool is_known = type == MICRORPC_MODULE ? mrpc_is_module(handle) : mrpc_handler(device, handle, &state) != NULL;
+            is_good = is_something(device, handle, is_known);
         }
     }
     return is_good;

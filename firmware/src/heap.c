@@ -50,7 +50,7 @@ void *mrpc_heap_alloc(microrpc_t *device, uint64_t size, uint64_t alignment, mrp
     uint32_t taken = size >> KIND_SHIFT ? UINT32_MAX : size ? (uint32_t)size : 1, mask = (uint32_t)alignment - 1;
     uint32_t base = (uint32_t)(uintptr_t)heap->base, start = 0, largest = 0;
     uint32_t table_bytes = ENTRY_BYTES * (heap->count + 1), limit = heap->size_bytes - table_bytes;
-    if ((alignment - 1) >> KIND_SHIFT || alignment & mask) {
+    if (size >> 63 || (alignment - 1) >> KIND_SHIFT || alignment & mask) {
         mrpc_fail_with(device, FAILURE_CANNOT_ALLOCATE, size, alignment);
         return NULL;
     }

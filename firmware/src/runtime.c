@@ -1,12 +1,6 @@
 /* The functions that the runtime itself offers (docs/device.md 4). */
 #include "internal.h"
 
-static void check_module(microrpc_call_t *call) {
-    const uint8_t *value = mrpc_argument(call, 0, MICRORPC_MODULE, "Module");
-    /* It may be a function: mrpc_call saw to it only that it is something. */
-    if (value && !mrpc_is_module(mrpc_get64(value))) mrpc_argument(call, 0, MICRORPC_NDARRAY, "Module");
-}
-
 static void system_lib(microrpc_call_t *call) {
     mrpc_return_handle(call, MICRORPC_MODULE, STATIC_HANDLE(REGISTRY_MODULE, 0));
 }
@@ -14,7 +8,7 @@ static void system_lib(microrpc_call_t *call) {
 static void module_get_function(microrpc_call_t *call) {
     microrpc_bytes_t name;
     uint64_t handle;
-    check_module(call);
+    mrpc_argument(call, 0, MICRORPC_MODULE, "Module"); /* there is one only, and mrpc_call saw to it that it is that */
     name = microrpc_text(call, 1);
     if (microrpc_has_failed(call)) return;
     handle = mrpc_look_up(call->device, REGISTRY_SYSTEM, name);
@@ -107,24 +101,26 @@ static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
 static void evaluate(microrpc_call_t *call) {
     const evaluator_t *evaluator = microrpc_state(call);
     microrpc_t *device = call->device;
-    int32_t period = evaluator->numbers[REPEATS_TO_COOLDOWN] > 1 ? evaluator->numbers[REPEATS_TO_COOLDOWN] : 1;
-    size_t size = (size_t)evaluator->numbers[REPEAT] * 8, received_bytes = device->received_bytes;
+    uint32_t period = (uint32_t)evaluator->numbers[REPEATS_TO_COOLDOWN];
+    uint32_t repeat = (uint32_t)evaluator->numbers[REPEAT];
+    size_t size = repeat > UINT32_MAX / 8 ? SIZE_MAX : repeat * 8, received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
     if (!times) return;
     /* What is timed is of a table, so it has no state; and its results must not lie where the times do. */
     call->state = NULL;
     device->received_bytes = (size_t)(times - device->buffer) + size;
-    for (int32_t i = 0; i < evaluator->numbers[REPEAT] && !call->has_failed; i++) {
+    for (uint32_t i = 0; i < repeat && !call->has_failed; i++) {
         if (evaluator->prepare) evaluator->prepare(call);
         mrpc_put(times + 8 * i, 8, run_once(call, evaluator));
-        if (i % period == 0) wait_ms(call, evaluator->numbers[COOLDOWN_MS]);
+        if (!period || i % period == 0) wait_ms(call, evaluator->numbers[COOLDOWN_MS]);
     }
     device->received_bytes = received_bytes;
     if (!call->has_failed) microrpc_return_bytes(call, times, size);
 }
 
+/* What is negative means the same as 0, for each of the numbers. */
 static int32_t clamped(int64_t number) {
-    return number > INT32_MAX ? INT32_MAX : number < INT32_MIN ? INT32_MIN : (int32_t)number;
+    return number < 0 ? 0 : number > INT32_MAX ? INT32_MAX : (int32_t)number;
 }
 
 static void time_evaluator(microrpc_call_t *call) {
@@ -133,7 +129,7 @@ static void time_evaluator(microrpc_call_t *call) {
     evaluator_t evaluator;
     const void *state;
     uint64_t handle, prepare_handle;
-    check_module(call);
+    mrpc_argument(call, 0, MICRORPC_MODULE, "Module");
     name = microrpc_text(call, 1);
     for (uint32_t i = 0; i < NUMBERS; i++) evaluator.numbers[i] = clamped(microrpc_int(call, i + 2));
     prepare = microrpc_text(call, 11);

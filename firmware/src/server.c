@@ -61,11 +61,6 @@ static bool free_handle(microrpc_t *device, uint64_t handle, uint64_t type) {
     return is_freed || mrpc_fail_with(device, FAILURE_NO_OBJECT, type, handle);
 }
 
-static bool alloc_data(microrpc_t *device, uint64_t size, uint64_t alignment) {
-    if (size >> 63) return mrpc_fail_with(device, FAILURE_CANNOT_ALLOCATE, size, alignment);
-    return reply_address(device, mrpc_heap_alloc(device, size, alignment, BLOCK_DATA));
-}
-
 static bool alloc_tensor(microrpc_t *device, const mrpc_sequence_t *arguments) {
     mrpc_tensor_t tensor;
     uint32_t alignment = 8;
@@ -113,7 +108,8 @@ static bool syscall(microrpc_t *device, uint32_t code, const mrpc_sequence_t *ar
         break;
     }
     if (!is_cpu(device, values)) return false;
-    if (code == PACKET_DEV_ALLOC_DATA) return alloc_data(device, mrpc_get64(values + 8), mrpc_get64(values + 16));
+    if (code == PACKET_DEV_ALLOC_DATA)
+        return reply_address(device, mrpc_heap_alloc(device, mrpc_get64(values + 8), mrpc_get64(values + 16), BLOCK_DATA));
     if (code == PACKET_DEV_FREE_DATA) return mrpc_heap_free(device, mrpc_get64(values + 8));
     /* Everything runs in order: there is the default stream only. */
     if (code == PACKET_DEV_CREATE_STREAM) mrpc_reply_handle(device, 0);

@@ -349,7 +349,11 @@ static void arguments_are_checked_first_to_last(void) {
                     "no function or module has the handle 0x8000000300000000; look it up again");
     CHECK_EXCEPTION(call(&host, find(&host, "fail_empty"), "m", UINT64_C(0)),
                     "no function or module has the handle 0x0; look it up again");
-    CHECK_EXCEPTION(call(&host, find(&host, "fail_empty"), "mF", STATIC_HANDLE(REGISTRY_GLOBAL, 0), SYSTEM_LIB), "");
+    CHECK_EXCEPTION(call(&host, find(&host, "fail_empty"), "mF", SYSTEM_LIB, STATIC_HANDLE(REGISTRY_GLOBAL, 0)), "");
+    CHECK_EXCEPTION(call(&host, find(&host, "fail_empty"), "m", STATIC_HANDLE(REGISTRY_GLOBAL, 0)),
+                    "no function or module has the handle 0x8000000000000000; look it up again");
+    CHECK_EXCEPTION(call(&host, find(&host, "fail_empty"), "F", SYSTEM_LIB),
+                    "no function or module has the handle 0x8000000200000000; look it up again");
     CHECK_EXCEPTION(call(&host, bad, "tF", &tensor, bad),
                     "no function or module has the handle 0x8000000300000000; look it up again");
     host_close(&host);
