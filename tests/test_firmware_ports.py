@@ -187,6 +187,62 @@ def test_the_ring_tells_losses_where_they_were(tmp_path: pathlib.Path, compiler:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+INTERRUPTED_RING_TEST = r"""
+#include <assert.h>
+#include <string.h>
+
+static void before_load(void);
+#define RING_BYTES 256
+#include "ring.h"
+
+static ring_t ring;
+static int loads, interrupt_at;
+
+/* The UART's interrupt comes just before the main loop reads an index, and reports an overrun with its byte. */
+static void before_load(void) {
+    if (++loads != interrupt_at) return;
+    ring_lose(&ring);
+    ring_put(&ring, 'x');
+}
+
+int main(void) {
+    for (int at = 1; at <= 12; at++) {
+        char taken[64] = "";
+        unsigned losses = 0;
+        memset(&ring, 0, sizeof ring);
+        interrupt_at = 0;
+        for (char byte = 'a'; byte < 'k'; byte++) ring_put(&ring, (uint8_t)byte);
+        loads = 0;
+        interrupt_at = at;
+        for (int turn = 0; turn < 8; turn++) {
+            uint8_t bytes[16];
+            size_t size = ring_take(&ring, bytes, sizeof bytes);
+            assert(strlen(taken) + size < sizeof taken);
+            strncat(taken, (char *)bytes, size);
+            if (ring_take_loss(&ring)) {
+                losses++;
+                strcat(taken, "!");
+            }
+        }
+        assert(losses == 1 && ring_is_idle(&ring) && !strcmp(taken, "abcdefghij!x"));
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", [c for c, _ in COMPILERS])
+def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.Path, compiler: str) -> None:
+    load = "return __atomic_load_n(word, __ATOMIC_ACQUIRE);"
+    header = (FIRMWARE / "ports/common/ring.h").read_text()
+    assert load in header
+    (tmp_path / "ring.h").write_text(header.replace(load, f"before_load(); {load}"))
+    (tmp_path / "test.c").write_text(INTERRUPTED_RING_TEST)
+    _compile(compiler, "-std=c99", *WARNINGS, tmp_path / "test.c", "-o", tmp_path / "test")
+    run = subprocess.run([tmp_path / "test"], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 # --- the process ----------------------------------------------------------------------------------
 
 

@@ -213,6 +213,8 @@ static void iota(microrpc_call_t *call) {
 /* Do nothing for a while; give the time asked for. */
 static void sleep_ms(microrpc_call_t *call) {
     int64_t milliseconds = microrpc_int(call, 0);
+    if (!microrpc_has_clock(call)) microrpc_fail(call, "sleep_ms: this board has no clock");
+    if (microrpc_has_failed(call)) return;
     for (int64_t left = milliseconds; left > 0; left--) {
         uint32_t start_us = microrpc_now_us(call);
         while (microrpc_now_us(call) - start_us < 1000) continue;

@@ -1,10 +1,10 @@
 /* microrpc: the device. A board that serves the RPC protocol of microTVM's C runtime over a serial line, and the
  * reliable link on top (docs/protocol.md, docs/link.md; docs/firmware.md is the guide to this library).
  *
- *     static void add(microrpc_call_t *call) {
- *         microrpc_return_int(call, microrpc_int(call, 0) + microrpc_int(call, 1));
+ *     static void half(microrpc_call_t *call) {
+ *         microrpc_return_int(call, microrpc_int(call, 0) / 2);
  *     }
- *     static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};
+ *     static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(half)};
  *
  *     static uint64_t memory[2048];
  *     static const microrpc_config_t config = {
@@ -40,7 +40,7 @@ typedef struct microrpc_call microrpc_call_t;
 
 /* A function that a host can call. It takes its arguments from `call`, and gives a result at most once; without one it
  * returns nothing. An argument that is missing or of another type makes the call fail with a text that says so, and
- * reads as 0. */
+ * reads as 0; what is returned then, does not count. */
 typedef void (*microrpc_handler_t)(microrpc_call_t *call);
 
 typedef struct {
@@ -51,7 +51,7 @@ typedef struct {
 /* An entry of a table of functions: the C function `name` under its own name. */
 #define MICRORPC_FUNCTION(name) {#name, name}
 
-/* The table `table` as the system library of a microrpc_config_t. */
+/* The table `table` as the system library of a microrpc_config_t, among the initializers of C (or of C++20). */
 #define MICRORPC_FUNCTIONS(table) .functions = (table), .function_count = sizeof(table) / sizeof((table)[0])
 
 /* What a device is. It is not copied: it must stay where it is, in flash for instance. */
@@ -70,10 +70,11 @@ typedef struct {
     size_t global_function_count;
     /* The receive buffer: the largest frame payload that is taken. At least 128, at most 16777215. */
     uint32_t packet_bytes;
-    /* What the port can keep while a function runs, in bytes of the wire; the link's window (docs/link.md 1). */
+    /* What the port can keep while a function runs, in bytes of the wire; the link's window (docs/link.md 1). At most
+     * 16777215. */
     uint32_t ring_bytes;
-    /* The longest reply, in bytes of frame payload, that is kept to be sent again if it was lost. 0: 64. Of a longer
-     * one the host learns only that it was executed. */
+    /* The longest reply, in bytes of frame payload, that is kept to be sent again if it was lost: that of an int has 42.
+     * 0: 64. Of a longer one the host learns only that it was executed. At most 16777215. */
     uint32_t reply_bytes;
     /* Where this boot's session nonces begin. Best another one at each boot (a clock, noise, a counter in flash): a
      * host knows a boot by it if the message that announces it is lost. */
@@ -189,12 +190,13 @@ void microrpc_return_float(microrpc_call_t *call, double value);
 void microrpc_return_text(microrpc_call_t *call, const void *text, size_t size);
 void microrpc_return_bytes(microrpc_call_t *call, const void *data, size_t size);
 
-/* Room for a text or bytes to return: what the request leaves free of the receive buffer, aligned to 8.
+/* Room for a text or bytes to return: what the request leaves free of the receive buffer, aligned to 8. It is the same
+ * room each time.
  * NULL, and the call has failed, where that is less than `size`. */
 void *microrpc_result_buffer(microrpc_call_t *call, size_t size);
 
 /* Return a new tensor of `ndim` (at most 4) dimensions, which the host owns and frees; give its data, to be filled
- * in. NULL, and the call has failed, where the heap has no room. */
+ * in. NULL, and the call has failed, where the heap has no room, or for more dimensions. */
 void *microrpc_return_tensor(microrpc_call_t *call, microrpc_dtype_t dtype, uint32_t ndim, const size_t *extents);
 
 /* Return a new function, which the host owns and frees: `handler`, which finds a copy of `state` in
@@ -205,11 +207,15 @@ void microrpc_return_function(microrpc_call_t *call, microrpc_handler_t handler,
 /* What the function that is running was returned with; aligned to 8. NULL for one of a table. */
 const void *microrpc_state(const microrpc_call_t *call);
 
-/* Fail: the host gets an exception with `text`, which is not copied. The first failure of a call counts. */
+/* Fail: the host gets an exception with `text`. It is not copied: it must outlive the function, as a constant does, or
+ * what was written into microrpc_result_buffer(). The first failure of a call counts. */
 void microrpc_fail(microrpc_call_t *call, const char *text);
 
 /* The device that is called, for microrpc_log(). */
 microrpc_t *microrpc_device(const microrpc_call_t *call);
+
+/* Whether the port has a clock. */
+bool microrpc_has_clock(const microrpc_call_t *call);
 
 /* The port's clock: microseconds, after 2^32 - 1 comes 0. 0 where the board has none. */
 uint32_t microrpc_now_us(const microrpc_call_t *call);

@@ -1,5 +1,5 @@
 /* Numbers on the wire, and what would else come from a library: not every board has one. */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes) {
     uint64_t value = 0;

@@ -1,5 +1,5 @@
 /* Calls: finding the function, checking its arguments, and the functions' view of arguments and results. */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 typedef char double_has_8_bytes[sizeof(double) == 8 ? 1 : -1];
 typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
@@ -7,7 +7,7 @@ typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
 
 /* The function `index` of a registry, NULL past the last one. The global one has the runtime's own first. */
-static const microrpc_function_t *function_at(const microrpc_t *device, mrpc_registry_t registry, uint32_t index) {
+static const microrpc_function_t *function_at(const microrpc_t *device, uint32_t registry, uint32_t index) {
     const microrpc_config_t *config = device->config;
     if (registry == REGISTRY_SYSTEM) return index < config->function_count ? &config->functions[index] : NULL;
     if (registry != REGISTRY_GLOBAL) return NULL;
@@ -34,7 +34,7 @@ microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle, const
         *state = object->state;
         return object->handler;
     }
-    function = function_at(device, (mrpc_registry_t)(handle >> 32 & 0x7FFFFFFF), (uint32_t)handle);
+    function = function_at(device, (uint32_t)(handle >> 32) & 0x7FFFFFFF, (uint32_t)handle);
     return function ? function->handler : NULL;
 }
 
@@ -68,10 +68,12 @@ static bool check_tensor(microrpc_t *device, uint32_t index, const uint8_t *valu
 }
 
 static bool check_arguments(microrpc_t *device, const mrpc_sequence_t *arguments) {
+    mrpc_cursor_t rest = {arguments->values, SIZE_MAX};
     bool is_good = true;
     for (uint32_t i = 0; i < arguments->count && is_good; i++) {
         uint32_t type = mrpc_type_at(arguments, i);
-        const uint8_t *value = mrpc_value_at(arguments, i);
+        const uint8_t *value = rest.at;
+        mrpc_skip_value(&rest, type);
         if (type == MICRORPC_TENSOR) {
             is_good = check_tensor(device, i, value);
         } else if (type == MICRORPC_MODULE || type == MICRORPC_FUNCTION_HANDLE) {
@@ -276,7 +278,7 @@ void microrpc_return_function(microrpc_call_t *call, microrpc_handler_t handler,
     object = create(call, OBJECT_BYTES, BLOCK_OBJECT);
     if (!object) return;
     object->handler = handler;
-    memcpy(object->state, state, state_bytes);
+    if (state_bytes) memcpy(object->state, state, state_bytes);
     mrpc_return_handle(call, MICRORPC_FUNCTION_HANDLE, (uintptr_t)object);
 }
 
@@ -288,6 +290,8 @@ void microrpc_fail(microrpc_call_t *call, const char *text) {
 }
 
 microrpc_t *microrpc_device(const microrpc_call_t *call) { return call->device; }
+
+bool microrpc_has_clock(const microrpc_call_t *call) { return call->device->config->now_us != NULL; }
 
 uint32_t microrpc_now_us(const microrpc_call_t *call) {
     const microrpc_config_t *config = call->device->config;

@@ -1,5 +1,5 @@
 /* Packets: every length in one is compared with the bytes that are there before anything is done (docs/protocol.md 3). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define TENSOR_HEAD_BYTES 24u
 #define LARGEST_LOCAL_DEVICE 127 /* more carry an RPC session mask */
@@ -59,7 +59,7 @@ bool mrpc_take_tensor(mrpc_cursor_t *cursor, mrpc_tensor_t *tensor) {
     return true;
 }
 
-static bool skip_value(mrpc_cursor_t *cursor, uint32_t type) {
+bool mrpc_skip_value(mrpc_cursor_t *cursor, uint32_t type) {
     microrpc_bytes_t blob;
     const uint8_t *device;
     switch (type) {
@@ -98,7 +98,7 @@ bool mrpc_take_sequence(mrpc_cursor_t *cursor, mrpc_sequence_t *sequence) {
     sequence->values = cursor->at;
     if (!sequence->codes) return false;
     for (uint32_t i = 0; i < sequence->count; i++) {
-        if (!skip_value(cursor, mrpc_type_at(sequence, i))) return false;
+        if (!mrpc_skip_value(cursor, mrpc_type_at(sequence, i))) return false;
     }
     return true;
 }
@@ -107,7 +107,7 @@ const uint8_t *mrpc_value_at(const mrpc_sequence_t *sequence, uint32_t index) {
     mrpc_cursor_t cursor;
     cursor.at = sequence->values;
     cursor.left = SIZE_MAX; /* it was checked */
-    for (uint32_t i = 0; i < index; i++) skip_value(&cursor, mrpc_type_at(sequence, i));
+    for (uint32_t i = 0; i < index; i++) mrpc_skip_value(&cursor, mrpc_type_at(sequence, i));
     return cursor.at;
 }
 

@@ -1,5 +1,5 @@
 /* What the host is told when something cannot be (docs/device.md). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 /* One after the other, as mrpc_failure_t counts them: a number is shorter than an address, wherever something fails. */
 static const char texts[] =

@@ -1,6 +1,6 @@
 /* Frames: escapes, lengths and crc16, a byte at a time both ways (docs/protocol.md 1). What comes in is unescaped into
  * the receive buffer; what goes out is escaped on its way. */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define ESCAPE 0xFFu
 #define START 0xFDu

@@ -1,6 +1,6 @@
 /* The heap: first fit, with the table of blocks at its end, so that nothing lies between the blocks that a function
  * could overwrite (docs/device.md 3). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define ENTRY_BYTES 8u
 #define KIND_SHIFT 30

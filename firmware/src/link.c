@@ -1,5 +1,5 @@
 /* The device's side of the reliable link (docs/link.md 3). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #if MICRORPC_LINK
 

@@ -1,5 +1,5 @@
 /* The reply to a packet, as it is made (docs/protocol.md 3). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 void mrpc_reply_number(microrpc_t *device, unsigned size_bytes, uint64_t value) {
     mrpc_reply_t *reply = &device->reply;

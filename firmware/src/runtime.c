@@ -1,5 +1,5 @@
 /* The functions that the runtime itself offers (docs/device.md 4). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 static void system_lib(microrpc_call_t *call) {
     mrpc_return_handle(call, MICRORPC_MODULE, STATIC_HANDLE(REGISTRY_MODULE, 0));
@@ -51,6 +51,7 @@ static void random_fill(microrpc_call_t *call) {
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
 /* The numbers as they are sent; the device, which is first, and the bytes of cache to flush are not looked at. */
+#define MOST 0x200000 /* of repetitions, or of milliseconds, which are half an hour */
 enum { NUMBER = 2, REPEAT, MIN_REPEAT_MS, MOST_ZEROS, COOLDOWN_MS, REPEATS_TO_COOLDOWN, NUMBERS = 9 };
 
 typedef struct {
@@ -86,7 +87,7 @@ static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator) {
         total_us += taken_us;
         calls += (uint32_t)evaluator->numbers[NUMBER];
         if (!taken_us) zeros++;
-    } while (!call->has_failed && (int32_t)(total_us / 1000) < evaluator->numbers[MIN_REPEAT_MS] &&
+    } while (!call->has_failed && total_us < (uint32_t)evaluator->numbers[MIN_REPEAT_MS] * 1000 &&
              zeros < evaluator->numbers[MOST_ZEROS]);
     return seconds_bits(total_us, calls);
 }
@@ -94,7 +95,7 @@ static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator) {
 static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
     for (; milliseconds > 0; milliseconds--) {
         uint32_t start_us = microrpc_now_us(call);
-        while (call->device->config->now_us && microrpc_now_us(call) - start_us < 1000) continue;
+        while (microrpc_has_clock(call) && microrpc_now_us(call) - start_us < 1000) continue;
     }
 }
 
@@ -103,7 +104,7 @@ static void evaluate(microrpc_call_t *call) {
     microrpc_t *device = call->device;
     uint32_t period = (uint32_t)evaluator->numbers[REPEATS_TO_COOLDOWN];
     uint32_t repeat = (uint32_t)evaluator->numbers[REPEAT];
-    size_t size = repeat > UINT32_MAX / 8 ? SIZE_MAX : repeat * 8, received_bytes = device->received_bytes;
+    size_t size = repeat * 8, received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
     if (!times) return;
     /* What is timed is of a table, so it has no state; and its results must not lie where the times do. */
@@ -118,9 +119,9 @@ static void evaluate(microrpc_call_t *call) {
     if (!call->has_failed) microrpc_return_bytes(call, times, size);
 }
 
-/* What is negative means the same as 0, for each of the numbers. */
+/* Negative means the same as 0, for each of the numbers; and with the most, times and sizes fit 32 bits. */
 static int32_t clamped(int64_t number) {
-    return number < 0 ? 0 : number > INT32_MAX ? INT32_MAX : (int32_t)number;
+    return number < 0 ? 0 : number > MOST ? MOST : (int32_t)number;
 }
 
 static void time_evaluator(microrpc_call_t *call) {

@@ -1,14 +1,14 @@
 /* Requests: what each packet asks for (docs/protocol.md 3, docs/device.md 2). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define END 0xFF
 /* The types of the arguments, from GetGlobalFunc on. */
-static const uint8_t signatures[][5] = {
+static const uint8_t signatures[][4] = {
     {MICRORPC_TEXT, END},
     {MICRORPC_HANDLE, MICRORPC_INT, END},
     {MICRORPC_DEVICE, END},
     {MICRORPC_DEVICE, MICRORPC_INT, END},
-    {MICRORPC_DEVICE, MICRORPC_INT, MICRORPC_INT, MICRORPC_DATA_TYPE, END},
+    {MICRORPC_DEVICE, MICRORPC_INT, MICRORPC_INT, MICRORPC_DATA_TYPE},
     {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
     {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
     {MICRORPC_TENSOR, MICRORPC_TENSOR, MICRORPC_HANDLE, END},
@@ -21,7 +21,7 @@ static const uint8_t signatures[][5] = {
 static bool fits(uint32_t code, const mrpc_sequence_t *arguments) {
     const uint8_t *signature = signatures[code - PACKET_GET_GLOBAL_FUNC];
     uint32_t i;
-    for (i = 0; signature[i] != END; i++) {
+    for (i = 0; i < sizeof signatures[0] && signature[i] != END; i++) {
         uint32_t type = i < arguments->count ? mrpc_type_at(arguments, i) : END;
         bool is_no_scope = code == PACKET_DEV_ALLOC_DATA_WITH_SCOPE && type == MICRORPC_NULL;
         if (type != signature[i] && !(i && is_no_scope)) return false;

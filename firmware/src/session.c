@@ -1,5 +1,5 @@
 /* Session messages: handshake, logs, and whom a message is for (docs/protocol.md 2). */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define SESSION_VERSION 1u
 
@@ -123,7 +123,7 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
     uint8_t *at = memory;
     size_t heap_bytes;
     if (!config->write || config->packet_bytes < 128 || config->packet_bytes > 0xFFFFFF) return NULL;
-    if (config->reply_bytes > 0x1000000 || (uintptr_t)memory % 8) return NULL;
+    if ((config->reply_bytes | config->ring_bytes) > 0xFFFFFF || (uintptr_t)memory % 8) return NULL;
     if (memory_bytes < microrpc_overhead_bytes(config)) return NULL;
     memset(device, 0, sizeof *device);
     device->config = config;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "board.h"
-#include "internal.h"
+#include "microrpc_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
 
 #include "board.h"
 #include "check.h"
-#include "internal.h"
+#include "microrpc_internal.h"
 
 #define HOST_NONCE 7u
 

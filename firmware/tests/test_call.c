@@ -361,7 +361,8 @@ static void arguments_are_checked_first_to_last(void) {
 
 static void what_is_no_function_is_not_called(void) {
     static const uint64_t handles[] = {0, 1, UINT64_C(0x8000000200000000), UINT64_C(0x80000001000000FF),
-                                       UINT64_C(0xFFFFFFFFFFFFFFFF), UINT64_C(0xC000000000000000)};
+                                       UINT64_C(0xFFFFFFFFFFFFFFFF), UINT64_C(0xC000000000000000),
+                                       UINT64_C(0x8000010000000000)}; /* where an enum has one byte, that were the first */
     uint64_t data;
     open();
     for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++) {

@@ -54,12 +54,9 @@ static inline void ring_put(ring_t *ring, uint8_t byte) {
 
 /* The bytes that can be taken before a loss has to be told, or before the ring is empty. */
 static inline uint32_t ring_available(const ring_t *ring) {
-    uint32_t losses, lost_at;
-    do {
-        losses = ring_load(&ring->losses);
-        lost_at = ring_load(&ring->lost_at);
-    } while (losses != ring_load(&ring->losses));
-    return (losses != ring->told ? lost_at : ring_load(&ring->put)) - ring->taken;
+    /* First of all: if no loss is seen afterwards, there is none in front of what was put by now. */
+    uint32_t put = ring_load(&ring->put);
+    return (ring_load(&ring->losses) != ring->told ? ring_load(&ring->lost_at) : put) - ring->taken;
 }
 
 /* Whether there is nothing to do: no bytes, no loss. */

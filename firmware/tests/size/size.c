@@ -1,5 +1,5 @@
 /* The least program around the core, so that the linker keeps what any program needs of it, and nothing else. */
-#include "internal.h"
+#include "microrpc_internal.h"
 
 void _start(void);
 

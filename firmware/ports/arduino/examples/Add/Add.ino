@@ -6,7 +6,8 @@
 #include <MicroRPCDevice.h>
 
 static void add(microrpc_call_t *call) {
-    microrpc_return_int(call, microrpc_int(call, 0) + microrpc_int(call, 1));
+    // As unsigned numbers: what a host sends may overflow, and then wraps around.
+    microrpc_return_int(call, (int64_t)((uint64_t)microrpc_int(call, 0) + (uint64_t)microrpc_int(call, 1)));
 }
 
 static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};

@@ -161,6 +161,8 @@ bool mrpc_take_blob(mrpc_cursor_t *cursor, microrpc_bytes_t *blob);
 bool mrpc_take_tensor(mrpc_cursor_t *cursor, mrpc_tensor_t *tensor);
 bool mrpc_take_sequence(mrpc_cursor_t *cursor, mrpc_sequence_t *sequence);
 uint32_t mrpc_type_at(const mrpc_sequence_t *sequence, uint32_t index);
+/* Go over a value of this type. */
+bool mrpc_skip_value(mrpc_cursor_t *cursor, uint32_t type);
 /* The value `index` (one of them) of a sequence that was checked. */
 const uint8_t *mrpc_value_at(const mrpc_sequence_t *sequence, uint32_t index);
 /* a * b, UINT32_MAX if it is that or more. */
