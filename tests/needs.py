@@ -36,11 +36,6 @@ def program(name: str, package: str | None = None) -> None:
         _missing(f"needs {name}: apt-get install --no-install-recommends {package or name}")
 
 
-def qemu(name: str) -> None:
-    """Need one of QEMU's programs."""
-    program(name, "qemu-system-misc" if "riscv" in name else name)
-
-
 def emulated(board: str) -> None:
     """Need all that building and running this board takes."""
     zig()

@@ -271,8 +271,21 @@ def make_syscall(pair: Pair) -> Syscall:
     return Syscall(code if rng.random() < 0.97 else rng.choice((21, 99, (1 << 31) - 1)), args)
 
 
+TIME_EVALUATOR = 1 << 63 | 4
+
+
+def make_evaluator(pair: Pair) -> CallFunc:
+    """Ask for a function that times another; the clocks of both devices stand still."""
+    rng = pair.rng
+    name = rng.choice(("noop", "adder", "fail", "no.such.function", "log"))
+    numbers = (1, 0, rng.choice((0, 1, 3)), rng.choice((-1, 1, 2, 4)), rng.choice((0, 10)), 2, 0, 1, 0)
+    return CallFunc(TIME_EVALUATOR, (ModuleHandle(SYSTEM_LIB), name, *numbers, rng.choice(("", "", "add", "nothing"))))
+
+
 def make_request(pair: Pair) -> Request:
     rng = pair.rng
+    if rng.random() < 0.03:
+        return make_evaluator(pair)
     kind = rng.random()
     if kind < 0.4:
         function = rng.choice(FUNCTIONS) | 1 << 32 | 1 << 63
@@ -318,8 +331,10 @@ def converse(pair: Pair, *, steps: int, damage: float) -> None:
     rng = pair.rng
     pair.open()
     for _ in range(steps):
-        is_damaged = rng.random() < damage
-        packet = encode_packet(make_request(pair))
+        request = make_request(pair)
+        # Of an evaluator the damage may be a number of repetitions that takes years.
+        is_damaged = rng.random() < damage and getattr(request, "handle", 0) != TIME_EVALUATOR
+        packet = encode_packet(request)
         kind = rng.random()
         if kind < 0.45:
             if is_damaged:
@@ -420,6 +435,8 @@ ANSWERS = {
     "argument N: Tensor expected",
     "argument N: float32 expected",
     "argument N: Module expected",
+    "RPCTimeEvaluator: no function has that name",
+    "RPCTimeEvaluator: number and repeat must be positive",
     "fail: this function always fails",
     "iota: want N to N",
     "add: want (int, int)",

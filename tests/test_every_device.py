@@ -222,20 +222,20 @@ class FaultyWire:
         self.flipped = 0
         self._channel = channel
         self._rate = rate
-        self._rng = np.random.default_rng(seed)
+        self._to_host, self._to_board = np.random.default_rng(seed).spawn(2)
 
-    def _damage(self, data: bytes) -> bytes:
-        bits = np.flatnonzero(self._rng.random(8 * len(data)) < self._rate)
+    def _damage(self, data: bytes, rng: np.random.Generator) -> bytes:
+        bits = np.flatnonzero(rng.random(8 * len(data)) < self._rate)
         self.flipped += len(bits)
         changed = np.frombuffer(data, np.uint8).copy()
         np.bitwise_xor.at(changed, bits >> 3, (1 << (bits & 7)).astype(np.uint8))
         return changed.tobytes()
 
     def read(self, deadline: float) -> bytes:
-        return self._damage(self._channel.read(deadline))
+        return self._damage(self._channel.read(deadline), self._to_host)
 
     def write(self, data: bytes, deadline: float) -> None:
-        self._channel.write(self._damage(data), deadline)
+        self._channel.write(self._damage(data, self._to_board), deadline)
 
     def now(self) -> float:
         return self._channel.now()
@@ -244,7 +244,9 @@ class FaultyWire:
         self._channel.close()
 
 
+@pytest.mark.timeout(0 if "MICRORPC_NOISE" in os.environ else 120)
 def test_over_a_line_that_flips_bits_every_call_runs_once_and_every_copy_arrives(device: tuple[str, str]) -> None:
+    """The variable MICRORPC_NOISE asks for more, as "CALLS,COPIES"; a copy is of 16 KiB, there and back."""
     calls, copies = (int(number) for number in os.environ.get("MICRORPC_NOISE", "200,1").split(","))
     wire = FaultyWire(open_serial(device[1], baud=115200), 1e-4, seed=6)
     with open_board(wire, TIMEOUTS, seed=7) as board:
