@@ -34,7 +34,7 @@ from microrpc.opening import connect
 from microrpc.session import Timeouts
 
 DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
-QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes some 40 us
+QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes up to 80 us
 DEVICE_MODES = (MODES["link"], MODES["robust"])
 SIZE_BYTES = 16 * 1024  # fits the heap of every board
 _COPYING_MODE = MODES["link"]
@@ -107,6 +107,8 @@ def measure(*, quick: bool) -> Iterator[Row]:
                 devices.append(_start(name, stack))
             except MissingError as reason:
                 yield Row(name, "missing", "", "", str(reason))
+            except MicroRpcError as error:
+                yield Row(name, "failed", "", "", str(error))
         for _ in range(2 if quick else 11):
             for device in devices:
                 for mode in DEVICE_MODES:
@@ -124,7 +126,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 
 def _start(name: str, stack: contextlib.ExitStack) -> _Device:
-    """Start a device, until `stack` is closed. Raises MissingError."""
+    """Start a device, until `stack` is closed. Raises MissingError, FirmwareError, PortError."""
     if name == "simulator":
         return _Device(name, stack.enter_context(child("benchmarks.board", "robust", str(_PACKET_BYTES))), None)
     _need_zig()

@@ -15,6 +15,7 @@ import os
 import pathlib
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,10 +25,10 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from microrpc.errors import FirmwareError, PortError, PortNotFoundError
-from microrpc.firmware.project import Emulation
+from microrpc.firmware.project import Emulation, Project
 
 if TYPE_CHECKING:
-    from microrpc.firmware.build import Firmware
+    from microrpc.firmware.build import Compiler, Firmware
 
 START_S = 20.0
 """How long an emulated board may take to say that it has booted; they take a tenth of a second on an idle computer."""
@@ -41,6 +42,9 @@ _WATCH = 'read -r _; kill -KILL "$1"'
 
 class Emulator:
     """Runs the firmware in `elf` until it is closed, or until this process ends, however that ends.
+
+    A fork of this process neither ends it nor may use it. Where this process is killed, it ends when its forks have
+    ended too.
 
     port: the pty that the board's UART is on. Hosts may come and go. Used as a context manager, or with `close`.
     name: of the board, for messages. start_s: how long it may take to boot.
@@ -76,6 +80,11 @@ class Emulator:
         """What the emulator itself has said on stderr."""
         return self._running.said()
 
+    @property
+    def ending(self) -> str:
+        """How it ended: "with 1", its exit code, or "by SIGSEGV"; empty while it runs."""
+        return self._running.ending
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it ends by itself; tell whether it has."""
         return self._running.wait(timeout_s)
@@ -101,21 +110,44 @@ def start_emulated(name: str) -> Emulator:
 
     Raises FirmwareError where it cannot be built, and what `Emulator` raises.
     """
-    from microrpc.firmware.build import build
     from microrpc.firmware.project import load_port
 
-    return start_firmware(build(load_port(name)))
+    return start_firmware(build_to_run(load_port(name)))
+
+
+def build_to_run(project: Project, *, compiler: Compiler | None = None, defines: Sequence[str] = ()) -> Firmware:
+    """Build what `start_firmware` is to start; see `build`, zig being what compiles where nothing is said.
+
+    What runs it is looked for first, and an error names all that is missing. Raises FirmwareError, PortNotFoundError.
+    """
+    from microrpc.firmware import build as building
+
+    compiler = compiler or building.Compiler.ZIG
+    try:
+        emulation = _emulation(project)
+        if emulation.program:
+            _find_qemu(project.name, emulation)
+    except PortNotFoundError as missing:
+        try:
+            building.find_compiler(project, compiler)
+        except FirmwareError as error:
+            raise FirmwareError(f"{missing}; {error}") from None
+        raise
+    return building.build(project, compiler=compiler, defines=defines)
 
 
 def start_firmware(firmware: Firmware) -> Emulator:
     """Start what was built. Raises FirmwareError where nothing can run it, and what `Emulator` raises."""
-    project = firmware.project
+    return Emulator(firmware.project.name, firmware.elf, _emulation(firmware.project))
+
+
+def _emulation(project: Project) -> Emulation:
     if project.emulation is None:
         raise FirmwareError(f"{project.name} cannot be run here: {project.file} names no [emulator]")
-    return Emulator(project.name, firmware.elf, project.emulation)
+    return project.emulation
 
 
-def _qemu_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list[str]:
+def _find_qemu(name: str, emulation: Emulation) -> str:
     program = shutil.which(emulation.program)
     if program is None:
         package = emulation.package or emulation.program
@@ -124,6 +156,11 @@ def _qemu_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list[st
             f"{name} runs in {emulation.program}, which is not installed: "
             f"apt-get install --no-install-recommends {package}",
         )
+    return program
+
+
+def _qemu_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list[str]:
+    program = _find_qemu(name, emulation)
     line = ("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line")
     return [
         *(program, "-machine", emulation.machine, "-display", "none", "-monitor", "none", *line),
@@ -192,21 +229,32 @@ class _Running:
         # It alone has the other end of this pipe, which ends with it: that can be waited for together with the pty.
         self._ended_fd, alive_fd = os.pipe()
         try:
-            # A session of its own: Ctrl-C in the terminal is for this program, which then ends the emulator.
-            self._process = subprocess.Popen(
-                command, stdin=stdin, stdout=stdout, stderr=self._stderr, pass_fds=(alive_fd,), start_new_session=True
-            )
-        except OSError as error:
-            raise PortError(self._name, f"{command[0]} cannot be started: {error.strerror}") from error
+            self._process = self._popen(command, stdin=stdin, stdout=stdout, stderr=self._stderr, pass_fds=(alive_fd,))
         finally:
             os.close(alive_fd)
-        self._watcher = subprocess.Popen(
+        self._watcher = self._popen(
             ["/bin/sh", "-c", _WATCH, "microrpc-watch", str(self._process.pid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
+
+    def _popen(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int | IO[bytes],
+        pass_fds: tuple[int, ...] = (),
+    ) -> subprocess.Popen[bytes]:
+        try:
+            # A session of its own: Ctrl-C in the terminal is for this program, which then ends the emulator.
+            return subprocess.Popen(
+                command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, start_new_session=True
+            )
+        except OSError as error:
+            raise PortError(self._name, f"{command[0]} cannot be started: {error.strerror}") from error
 
     def wait_for_boot(self, deadline: float, start_s: float) -> None:
         """Wait for the first byte of the board, which says that it has booted, and leave it there."""
@@ -231,9 +279,20 @@ class _Running:
 
     def _ended(self) -> PortError:
         """Give the error for a process that closed all that it had."""
-        ended = self.wait(_END_S)
-        assert self._process is not None
-        return self._not_started(f"it ended at once, with {self._process.returncode}" if ended else "it stopped")
+        return self._not_started(f"it ended at once, {self.ending}" if self.wait(_END_S) else "it stopped")
+
+    @property
+    def ending(self) -> str:
+        """See `Emulator.ending`."""
+        code = self._process.returncode if self._process is not None else None
+        if code is None:
+            return ""
+        if code >= 0:
+            return f"with {code}"
+        try:
+            return f"by {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"by signal {-code}"
 
     def _not_started(self, reason: str) -> PortError:
         said = self.said()

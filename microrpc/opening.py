@@ -33,7 +33,8 @@ def connect(
     """Open `port` and a session with the board behind it.
 
     port: a serial port ("/dev/ttyACM0", "COM3"); "sim://" or "sim://PROFILE", a simulated board behind a pty;
-    "qemu://NAME", the board qemu_NAME in an emulator that is started, and ends with the connection (docs/firmware.md);
+    "qemu://NAME", the board qemu_NAME in an emulator that is started, and ends with the connection (docs/firmware.md),
+    and "emulated://NAME" for an emulated board of any name;
     "socket://HOST:PORT", a serial line carried over TCP; "tcp://HOST:PORT", an RPC server without frames;
     "unix:///PATH", a board that `microrpc share` shares (docs/sharing.md).
     board: a profile or its name, for baud rate, flow control and timeouts ("loopback", the generic one, where none is
@@ -43,8 +44,9 @@ def connect(
     its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
     reliable link where the board knows it (docs/link.md).
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
-    to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). on_reconnect:
-    called when it is back, with whether it lost its memory; it must not use the board.
+    to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). It has no effect
+    on simulated and emulated boards, which do not come back. on_reconnect: called when it is back, with whether it lost
+    its memory; it must not use the board.
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError.
     """

@@ -80,12 +80,15 @@ def find_target(
     """Put together what `connect` was told, and what the board's profile says where it was told nothing.
 
     Without a port the one that the board is plugged into is looked for; a simulated or emulated board needs none.
-    Raises ProfileError, and PortError and PortNotFoundError where the port cannot be told.
+    Raises ProfileError, and PortError and PortNotFoundError where the port cannot be told, or names another board.
     """
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
         known = ", ".join(port_of_emulated(name) for name in port_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")
     name = named_board(port) if port is not None else ""
+    other = board.name if isinstance(board, BoardProfile) else board
+    if port is not None and name and other not in (None, name):
+        raise PortError(port, f"{port} is the board {name}, and the board that is named is {other}: name one of them")
     chosen = board if isinstance(board, BoardProfile) else profile(name or board or DEFAULT_PROFILE)
     if port is None:
         if board is None:

@@ -9,7 +9,7 @@ import pytest
 
 from microrpc.channel import monotonic, open_serial
 from microrpc.client import Board
-from microrpc.errors import FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError
+from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
 from microrpc.opening import connect, open_board
 from microrpc.resets import open_reset
 from microrpc.target import board_log, find_target
@@ -30,6 +30,7 @@ class Desk:
         self._board: Board | None = None
         self._emulator: Emulator | None = None
         self._silence = ""
+        self._no_emulator = ""
 
     def begin(self) -> Story:
         """Begin the story of a test."""
@@ -39,8 +40,13 @@ class Desk:
     def take(self, *, reset: bool) -> Board:
         """Give the board, connected and answering; `reset` it first where that is asked for.
 
-        A board that did not answer is not waited for again in each test, unless it is to be reset.
+        A board that did not answer is not waited for again in each test, unless it is to be reset. An emulator that
+        did not start is not tried again.
         """
+        if self._no_emulator:
+            pytest.fail(
+                f"the emulator did not start before, so it is not tried again: {self._no_emulator}", pytrace=False
+            )
         if self._board is not None and not reset and self._answers(self._board):
             self._trace.clear()
             return self._board
@@ -101,13 +107,16 @@ class Desk:
         if target.stream_address is not None:  # no frames to listen to
             return connect(target.port, board=target.profile, reset=reset)
         if target.is_emulated:
-            channel = open_serial(self._start(target.board_name, anew=reset), baud=target.baud)
-            return open_board(RecordingChannel(channel, self._trace), target.timeouts)
-        if reset:
-            channel, _ = open_reset(target.port, target.profile, on_log=board_log(target.port, None))
+            channel, baud = open_serial(self._start(target.board_name, anew=reset), baud=target.baud), None
+        elif reset:
+            port_log, baud = board_log(target.port, None), target.baud
+            channel, _ = open_reset(target.port, target.profile, baud=baud, on_log=port_log)
         else:
-            channel = open_serial(target.port, baud=target.baud, flow_control=target.profile.flow_control)
-        return open_board(RecordingChannel(channel, self._trace), target.timeouts)
+            baud = target.baud
+            channel = open_serial(target.port, baud=baud, flow_control=target.profile.flow_control)
+        return open_board(
+            RecordingChannel(channel, self._trace), target.timeouts, baud=baud, ring_bytes=target.ring_bytes
+        )
 
     def _start(self, name: str, *, anew: bool) -> str:
         """Give the port of the emulator: the one that runs, or `anew` and where that has ended a new one."""
@@ -115,5 +124,9 @@ class Desk:
 
         if anew or self._emulator is None or not self._emulator.is_running:
             self._end_emulator()
-            self._emulator = start_emulated(name)
+            try:
+                self._emulator = start_emulated(name)
+            except (FirmwareError, PortError) as error:
+                self._no_emulator = str(error)
+                raise
         return self._emulator.port

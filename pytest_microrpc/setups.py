@@ -19,6 +19,7 @@ from microrpc.errors import FaultsError, ProfileError
 from microrpc.profile_schema import did_you_mean
 from microrpc.resets import check_can_be_reset
 from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
+from pytest_microrpc.plugin import NEEDS_HARDWARE
 
 # --- the command line ---------------------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ class Setup:
         """Why a test of hardware cannot run here, None where it can."""
         if self.kind is BoardKind.EMULATED:
             return f"needs hardware: {self.name} is emulated"
-        return "needs hardware: give --port or --board" if self.is_simulated else None
+        return NEEDS_HARDWARE if self.is_simulated else None
 
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can."""

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from typing import Self
 
+import needs
+
 from firmware_sim.clock import Clock, VirtualClock
 
 FIRMWARE = pathlib.Path(__file__).parent.parent / "firmware"
@@ -29,6 +31,7 @@ def compile_c(
 
 @functools.cache
 def _library() -> ctypes.CDLL:
+    needs.zig()
     with tempfile.TemporaryDirectory(prefix="microrpc-c-") as directory:
         path = pathlib.Path(directory, "board.so")
         compile_c(FIRMWARE / "tests/board.c", "-O2", "-g", "-shared", "-fPIC", "-o", path)

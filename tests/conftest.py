@@ -1,3 +1,14 @@
 """What the tests have in common."""
 
+import os
+import pathlib
+
 pytest_plugins = ["pytester"]
+
+# The tests neither take the user's own profiles nor fill the user's cache. What is built is kept for the next run
+# (`make clean` removes it). Zig keeps its C library, which takes long to build, where it does for all programs.
+_BUILD = pathlib.Path(__file__).parent.parent / "build" / "tests"
+_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(_CACHE, "zig"))
+os.environ["XDG_CACHE_HOME"] = str(_BUILD / "cache")
+os.environ["XDG_CONFIG_HOME"] = str(_BUILD / "config")

@@ -30,6 +30,7 @@ from firmware_sim.serve import PtyServer
 from firmware_sim.simulate import simulate
 from microrpc import aio
 from microrpc.aio.channel import AsyncFdChannel
+from microrpc.aio.opening import _open_in_thread
 from microrpc.channel import FdChannel
 from microrpc.errors import (
     CallTimeoutError,
@@ -722,3 +723,67 @@ def test_the_snippets_of_the_guide_run(snippet: str) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     expected = re.findall(r"# prints (.*)", snippet)
     assert run.stdout.splitlines() == expected
+
+
+# --- opening in a thread ----------------------------------------------------------------------
+
+
+class Thing:
+    """Something that is opened and closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("comes_first", [False, True])
+def test_what_a_thread_opens_for_a_task_that_was_cancelled_is_closed(
+    comes_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    thing, begun, goes_on, is_opened = Thing(), threading.Event(), threading.Event(), threading.Event()
+
+    def open_() -> Thing:
+        begun.set()
+        assert goes_on.wait(LIMIT_S)
+        is_opened.set()
+        return thing
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(_open_in_thread(open_))
+        await asyncio.sleep(0)
+        assert begun.wait(LIMIT_S)
+        if comes_first:
+            goes_on.set()  # the thread is done, and the loop, which stands still here, knows nothing of it yet
+            assert is_opened.wait(LIMIT_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        goes_on.set()
+
+    asyncio.run(cancel())
+    assert thing.closed == 1
+    assert caplog.records == []
+
+
+def test_what_a_thread_fails_to_open_is_raised_or_nothing_after_a_cancellation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = threading.Event()
+
+    def open_() -> Thing:
+        begun.wait(LIMIT_S)
+        raise PortError("x", "no port")
+
+    async def use() -> None:
+        task = asyncio.ensure_future(_open_in_thread(open_))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        begun.set()
+        with pytest.raises(PortError, match="no port"):
+            await _open_in_thread(open_)
+
+    asyncio.run(use())
+    assert caplog.records == []

@@ -19,6 +19,7 @@ from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
 from benchmarks.peers import compare
 from benchmarks.peers.environment import PACKAGES, MissingError, Package, prepare
+from microrpc.errors import FirmwareError, PortError
 from microrpc.remote import RemoteArray
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -276,6 +277,18 @@ def test_without_a_compiler_a_device_and_the_core_are_missing(monkeypatch: pytes
     rows = list(devices.measure(quick=True))
     assert [row[:2] for row in rows] == [("posix", "missing"), (CORE, "missing")]
     assert {row.remark for row in rows} == {"the Python package ziglang is not installed"}
+
+
+@pytest.mark.parametrize("error", [FirmwareError("the compiler says"), PortError("gone", "it ended at once")])
+def test_a_device_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def start(name: str, stack: contextlib.ExitStack) -> devices._Device:
+        raise error
+
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("posix",))
+    monkeypatch.setattr(devices, "_start", start)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    (row,) = devices.measure(quick=True)
+    assert row[:5] == ("posix", "failed", "", "", str(error))
 
 
 def test_a_device_that_fails_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,7 @@ def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
     assert "here.c:8: hex\n  is      61\n  want    62\n" in done.stdout
 
 
+@pytest.mark.timeout(0 if FUZZ_RUNS in os.environ else 120)
 def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
     needs.program("clang", CLANG_PACKAGES)
     corpus = tmp_path / "corpus"

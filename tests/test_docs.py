@@ -26,6 +26,7 @@ from firmware_sim.faults import (
     Wedge,
     load_faults,
 )
+from microrpc.firmware.project import port_names
 
 FAULT_KINDS = (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
 ROOT = pathlib.Path(__file__).parent.parent
@@ -74,6 +75,14 @@ def test_the_simulators_guide_has_every_kind_of_fault_with_every_key() -> None:
     for kind in FAULT_KINDS:
         keys = {field.name for field in dataclasses.fields(kind)} - {"direction"}
         assert documented[kind.kind()] - {"direction"} == keys, kind
+
+
+def test_the_guide_to_the_device_library_has_the_sizes_of_every_board() -> None:
+    guide = (ROOT / "docs" / "firmware.md").read_text(encoding="utf-8")
+    assert "<!-- sizes -->" not in guide, "fill it in: python -m benchmarks.devices build/benchmarks.json"
+    (table,) = re.findall(r"^(\| board \| flash, bytes .*?\n(?:\|.*\n)+)", guide, flags=re.MULTILINE)
+    for name in port_names():
+        assert re.search(rf"^\| `{name}` \| [\d,]+ \| [\d,]+ (\| [\d,]+ ){{4}}\|$", table, flags=re.MULTILINE), name
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:

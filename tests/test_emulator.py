@@ -13,16 +13,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import needs
 import numpy as np
 import pytest
 
 import microrpc
+import microrpc.emulator
 from microrpc.boards import BoardKind, profile, profiles
-from microrpc.emulator import Emulator, start_emulated
+from microrpc.emulator import Emulator, build_to_run, start_emulated, start_firmware
 from microrpc.errors import FirmwareError, PortError, PortLostError, PortNotFoundError
-from microrpc.firmware.project import Emulation, load_port, port_names
+from microrpc.firmware.new import new_project
+from microrpc.firmware.project import Emulation, load_port, load_project, port_names
 
 BOARDS = [name for name, board in profiles().items() if board.kind is BoardKind.EMULATED]
 
@@ -91,6 +94,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 def open_fds() -> int:
+    gc.collect()  # what other tests have left
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -129,7 +133,6 @@ def test_nothing_is_left_when_it_was_closed(install: Install) -> None:
         emulator.close()
         assert all(map(is_gone, pids))
     del emulator
-    gc.collect()
     assert open_fds() == before
 
 
@@ -201,8 +204,22 @@ def test_an_emulator_that_ends_at_once_is_shown_with_what_it_said(install: Insta
     text = "the emulator of mine does not run: it ended at once, with 1: unsupported machine type"
     assert str(caught.value) == text
     del caught
-    gc.collect()
     assert open_fds() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "ending"), [("kill -SEGV $$", "by SIGSEGV"), ("kill -40 $$", "by signal 40"), ("exit 3", "with 3")]
+)
+def test_how_an_emulator_ended_is_told(install: Install, script: str, ending: str) -> None:
+    with pytest.raises(PortError, match=f"it ended at once, {ending}$"):
+        Emulator("mine", Path("my.elf"), install(f"#!/bin/sh\n{script}\n"))
+    with Emulator("mine", Path("my.elf"), install(f"#!/bin/sh\nprintf T\nread -r _\n{script}\n")) as emulator:
+        assert emulator.ending == ""
+        fd = os.open(emulator.port, os.O_RDWR | os.O_NOCTTY)
+        os.write(fd, b"\n")
+        os.close(fd)
+        assert emulator.wait(20)
+        assert emulator.ending == ending
 
 
 def test_a_board_that_says_nothing_is_not_waited_for_for_ever(install: Install) -> None:
@@ -220,6 +237,23 @@ def test_without_qemu_one_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_a_file_that_cannot_be_run_is_one_error(install: Install) -> None:
     with pytest.raises(PortError, match="fake-qemu cannot be started: Exec format error"):
         Emulator("mine", Path("my.elf"), install("no script"))
+
+
+def test_without_a_shell_to_watch_it_there_is_no_emulator(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulation = install(TALKS)
+    started: list[subprocess.Popen[bytes]] = []
+    really_open = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if command[0] == "/bin/sh":
+            raise FileNotFoundError(2, "No such file")
+        started.append(really_open(command, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(PortError, match="/bin/sh cannot be started: No such file"):
+        Emulator("mine", Path("my.elf"), emulation)
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
 
 
 def test_without_ptys_there_is_no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +313,6 @@ def test_a_board_is_built_started_connected_to_and_ended(name: str) -> None:
         board.function("relu_f32")(x)
         assert (x.numpy() == np.maximum(np.arange(-500, 500), 0)).all()
         assert board.link is not None
-    gc.collect()
     assert open_fds() == before
 
 
@@ -301,9 +334,11 @@ def mps2() -> str:
 def test_a_url_names_a_board_in_qemu(mps2: str) -> None:
     with microrpc.connect(mps2, reset=True) as board:
         assert board.function("add")(2, 3) == 5
-    impatient = dataclasses.replace(profile("loopback"), name="impatient")
-    with microrpc.connect(mps2, board=impatient) as board:
-        assert board.function("add")(2, 3) == 5
+    timeouts = dataclasses.replace(profile("loopback").timeouts, call_s=9.0)
+    patient = dataclasses.replace(profile("qemu_mps2_an385"), timeouts=timeouts)
+    for same in (patient, patient.name):
+        with microrpc.connect(mps2, board=same) as board:
+            assert board.function("add")(2, 3) == 5
 
 
 def test_asyncio_starts_a_board_too(mps2: str) -> None:
@@ -314,7 +349,17 @@ def test_asyncio_starts_a_board_too(mps2: str) -> None:
     assert asyncio.run(use()) == 5
 
 
-def test_asyncio_ends_a_board_whose_opening_was_cancelled(mps2: str) -> None:
+def test_asyncio_ends_a_board_whose_opening_was_cancelled(
+    mps2: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[Emulator] = []
+
+    def start(name: str) -> Emulator:
+        started.append(start_emulated(name))
+        return started[0]
+
+    monkeypatch.setattr(microrpc.emulator, "start_emulated", start)
+
     async def cancel() -> None:
         opening = asyncio.ensure_future(open_board())
         await asyncio.sleep(0)
@@ -325,10 +370,9 @@ def test_asyncio_ends_a_board_whose_opening_was_cancelled(mps2: str) -> None:
     async def open_board() -> object:
         return await microrpc.aio.connect(mps2)
 
-    before = open_fds()
     asyncio.run(cancel())  # waits for the thread
-    gc.collect()
-    assert open_fds() == before
+    assert [emulator.is_running for emulator in started] == [False]
+    assert caplog.records == []
 
 
 def test_each_connection_has_a_board_of_its_own(mps2: str) -> None:
@@ -368,11 +412,50 @@ def test_a_url_of_a_board_that_is_not_there_lists_those_that_are() -> None:
         start_emulated("loopback")
 
 
+@pytest.mark.parametrize(
+    ("port", "board"),
+    [
+        ("qemu://mps2_an385", "posix"),
+        ("qemu://mps2_an385", profile("posix")),
+        ("emulated://posix", "qemu_mps2_an385"),
+        ("sim://arduino_due", "loopback"),
+        ("sim://arduino_due", profile("loopback")),
+    ],
+)
+def test_a_url_of_one_board_and_the_name_of_another_contradict_each_other(
+    port: str, board: str | microrpc.BoardProfile
+) -> None:
+    other = board if isinstance(board, str) else board.name
+    with pytest.raises(PortError, match=f"^{port} is the board .*, and the board that is named is {other}: name one"):
+        microrpc.connect(port, board=board)
+
+
 def test_what_is_missing_is_said_by_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     needs.zig()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(PortNotFoundError, match="apt-get install --no-install-recommends qemu-system-arm"):
         microrpc.connect("qemu://mps2_an385")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FirmwareError, match=r"pip install 'microrpc\[firmware\]'"):
-        microrpc.connect("qemu://mps2_an385")
+    with pytest.raises(FirmwareError, match=r"qemu-system-arm, .*; .* pip install 'microrpc\[firmware\]'"):
+        microrpc.connect("qemu://mps2_an385")  # both at once
+    with pytest.raises(FirmwareError, match=r"^building firmware needs a compiler: pip install 'microrpc\[firmware\]'"):
+        microrpc.connect("emulated://posix")
+
+
+def test_nothing_is_built_for_an_emulator_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("microrpc.firmware.build.build", lambda *_, **__: pytest.fail("it was built"))
+    with pytest.raises(PortNotFoundError):
+        start_emulated("qemu_mps2_an385")
+
+
+def test_what_functions_of_the_process_print_is_told_with_what_the_emulator_says(tmp_path: Path) -> None:
+    needs.emulated("posix")
+    new_project(tmp_path / "mine", "posix")
+    functions = tmp_path / "mine" / "functions.c"
+    prints = 'printf("add\\n");\n    fflush(stdout);\n    int64_t a ='
+    functions.write_text("#include <stdio.h>\n" + functions.read_text().replace("int64_t a =", prints, 1))
+    with start_firmware(build_to_run(load_project(tmp_path / "mine"))) as emulator:
+        with microrpc.connect(emulator.port) as board:
+            assert board.function("add")(2, 3) == 5
+        assert emulator.said == "add"

@@ -159,6 +159,16 @@ def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: P
         load_project("nucleo_f746zg")
 
 
+def test_a_ports_directory_is_no_project_and_no_path_is_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FirmwareError, match=r"ports/posix: is a port, and no project: give its name, posix"):
+        load_project(firmware_directory() / "ports" / "posix")
+    monkeypatch.chdir(firmware_directory() / "ports")
+    assert load_project("../ports/arduino/../../tests/size").name == "size"
+    for name in ("../ports/posix", "posix/", ".", ""):
+        assert not microrpc.firmware.project.has_port(name)
+    assert microrpc.firmware.project.has_port("posix")
+
+
 @pytest.mark.parametrize("name", port_names())
 def test_the_ports_in_the_package_can_be_read(name: str) -> None:
     project = load_port(name)
@@ -179,6 +189,9 @@ def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.Monk
     assert firmware_directory() == package / "_firmware"
     assert port_names() == ["one"]
     assert load_port("one").root == package / "_firmware"
+    assert microrpc.firmware.project.license_file() == package / "LICENSE"
+    (package / "_firmware" / "LICENSE").touch()
+    assert microrpc.firmware.project.license_file() == package / "_firmware" / "LICENSE"
 
 
 # --- building ---------------------------------------------------------------------------------
@@ -213,6 +226,31 @@ def test_whatever_changes_is_built_again(directory: Path) -> None:
     (directory / "main.c").write_text(MAIN)
     (directory / "sub" / "late.h").unlink()
     assert build(load_project(directory)).elf == first
+
+
+def test_a_header_outside_of_the_project_belongs_to_it_where_an_include_directory_leads_there(
+    directory: Path, tmp_path: Path
+) -> None:
+    needs.zig()
+    (tmp_path / "shared").mkdir()
+    header = tmp_path / "shared" / "size.h"
+    header.write_text("#define SIZE 2000\n")
+    (directory / "main.c").write_text('#include "size.h"\n' + MAIN)
+    includes = ('includes = ["../shared"]\n', f'flags = ["-I{tmp_path}/shared"]\n')
+    for number, line in enumerate(includes, 1):
+        flags = 'flags = ["-Os", "-ffreestanding", "-nostdlib", "-Wl,-e,main"]\n'
+        added = line.replace("]", ", " + flags.partition("[")[2].rstrip()) if "flags" in line else flags + line
+        (directory / "port.toml").write_text(CORTEX_M3.replace(flags, added))
+        header.write_text(f"#define SIZE {number}000\n")
+        assert build(load_project(directory)).sizes.bss_bytes == number * 1000
+        header.write_text(f"#define SIZE {number}008\n")
+        assert build(load_project(directory)).sizes.bss_bytes == number * 1000 + 8
+
+
+def test_what_is_built_for_this_computer_runs_on_others_of_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["*.c"]\n')
+    assert "-mcpu=baseline" in microrpc.firmware.build._flags(load_project(tmp_path), Compiler.ZIG)
+    assert "-mcpu=baseline" not in microrpc.firmware.build._flags(load_project(tmp_path), Compiler.GCC)
 
 
 def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
@@ -260,8 +298,56 @@ def test_a_define_must_be_one(directory: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, cache: Path) -> None:
     needs.zig()
     cache.write_text("in the way")
-    with pytest.raises(FirmwareError, match=r"cache: cannot be written: (File exists|Not a directory)"):
+    said = r"cache: cannot be written: (File exists|Not a directory)\. .* name another directory in XDG_CACHE_HOME"
+    with pytest.raises(FirmwareError, match=said):
         build(load_project(directory))
+
+
+def test_a_build_that_another_process_removed_at_this_moment_is_made_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs.zig()
+    elf = build(load_project(directory)).elf
+
+    def remove(path: Path) -> None:
+        path.unlink()
+        raise FileNotFoundError
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "utime", remove)
+        again = build(load_project(directory))
+    assert (again.is_new, again.elf) == (True, elf)
+    assert elf.exists()
+
+
+def test_a_build_of_another_user_is_taken_too(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.zig()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError
+
+    build(load_project(directory))
+    monkeypatch.setattr(os, "utime", refuse)
+    assert not build(load_project(directory)).is_new
+
+
+def test_a_build_is_announced_where_one_takes_place(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    needs.zig()
+    caplog.set_level("INFO", "microrpc.firmware")
+    version = build(load_project(directory)).compiler
+    build(load_project(directory))
+    assert caplog.messages == [f"building mine with {version} ..."]
+
+
+def test_a_compiler_that_hangs_is_ended(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "port.toml").write_text(f'{CORTEX_M3}[build.gcc]\nprefix = "hanging-"\n')
+    compiler = tmp_path / "hanging-gcc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] || exec sleep 100\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(microrpc.firmware.build, "_BUILD_S", 1.0)
+    with pytest.raises(FirmwareError, match=r"hanging-gcc .* was ended: it took longer than 1 s"):
+        build(load_project(directory), compiler=Compiler.GCC)
 
 
 def test_flags_that_all_ports_share_lie_beside_them(directory: Path) -> None:

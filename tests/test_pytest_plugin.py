@@ -17,6 +17,7 @@ import needs
 import pytest
 
 import microrpc
+import microrpc.emulator
 import microrpc.finding
 import pytest_microrpc.desk
 from firmware_sim.serve import PtyServer
@@ -536,6 +537,22 @@ def test_fails(board): assert board.function("add")(1, 2) == 4
     assert "add(1, 2)" in conversation(result)
 
 
+def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(name: str) -> None:
+        started.append(name)
+        raise microrpc.PortError(name, "it ended at once")
+
+    monkeypatch.setattr(microrpc.emulator, "start_emulated", start)
+    source = "def test_1(board): pass\ndef test_2(board): pass\n"
+    result = run(source + "@pytest.mark.microrpc_board(reset=True)\ndef test_3(board): pass", "--board=posix")
+    result.assert_outcomes(errors=3)
+    assert started == ["posix"]
+    told = "*the emulator did not start before, so it is not tried again: it ended at once"
+    result.stdout.fnmatch_lines([told, told])
+
+
 def test_a_board_in_an_emulator_that_somebody_started_is_no_hardware(run: Run, server: PtyServer) -> None:
     result = run(
         """
@@ -636,6 +653,20 @@ def test_seed(board): assert board.function("add")(1, 2) == 3
         "needs a board that can be reset: loopback cannot be reset over its port",
     ):
         assert reason in result.stdout.str()
+
+
+def test_what_the_profile_says_of_line_and_ring_is_used(run: Run, server: PtyServer) -> None:
+    result = run(
+        """
+def test(board):
+    profile = microrpc.profile("nucleo_f746zg")
+    assert board.stats.to_board.baud == profile.baud
+    assert board._conversation._ring_bytes == profile.receive_ring_bytes
+""",
+        "--board=nucleo_f746zg",
+        f"--port={server.path}",
+    )
+    result.assert_outcomes(passed=1)
 
 
 def test_another_board_on_the_desk_is_a_reason_to_skip(run: Run, server: PtyServer) -> None:

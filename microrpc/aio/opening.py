@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from microrpc.aio.channel import AsyncChannel, adopt, open_port, open_stream
 from microrpc.aio.client import AsyncBoard
@@ -20,6 +21,13 @@ from microrpc.stream import StreamConversation
 from microrpc.target import Target, board_log, find_target, framed_conversation, no_reset
 
 OnLog = Callable[[str], None]
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_Opened = TypeVar("_Opened", bound=_Closable)
 
 
 class Opening:
@@ -171,18 +179,41 @@ def _reopen(
     return partial(reopen_port, lost, open_named) if lost is not None else None
 
 
+async def _open_in_thread(open_: Callable[[], _Opened]) -> _Opened:
+    """Open something in a thread; where this is cancelled meanwhile, it is closed.
+
+    The thread does that itself: the loop may be closed before the thread is done.
+    """
+    lock = threading.Lock()
+    opened: list[_Opened] = []
+    is_cancelled = False
+
+    def run() -> _Opened:
+        result = open_()
+        with lock:
+            opened.append(result)
+            is_unwanted = is_cancelled
+        if is_unwanted:
+            result.close()
+        return result
+
+    try:
+        return await asyncio.to_thread(run)
+    except BaseException:
+        with lock:
+            is_cancelled = True
+            unwanted = list(opened)  # it was opened, and did not come here any more
+        for one in unwanted:
+            one.close()
+        raise
+
+
 async def _reset(target: Target, on_log: OnLog | None) -> AsyncChannel:
     """Open the port and reset the board, in a thread: it takes a second or two, once."""
     port_log = board_log(target.port, on_log)
-    opening = asyncio.ensure_future(
-        asyncio.to_thread(open_reset, target.port, target.profile, baud=target.baud, on_log=port_log)
+    return adopt(
+        await _open_in_thread(lambda: open_reset(target.port, target.profile, baud=target.baud, on_log=port_log)[0])
     )
-    try:
-        channel, _ = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(lambda done: None if done.exception() else done.result()[0].close())
-        raise
-    return adopt(channel)
 
 
 async def _open_simulated(target: Target, on_log: OnLog | None, link: bool) -> AsyncBoard:
@@ -203,12 +234,7 @@ async def _open_emulated(target: Target, on_log: OnLog | None, link: bool) -> As
     """Build and start it in a thread: building takes seconds, once."""
     from microrpc.emulator import start_emulated
 
-    starting = asyncio.ensure_future(asyncio.to_thread(start_emulated, target.board_name))
-    try:
-        emulator = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        starting.add_done_callback(lambda done: None if done.exception() else done.result().close())
-        raise
+    emulator = await _open_in_thread(lambda: start_emulated(target.board_name))
     try:
         channel = await open_port(emulator.port, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
         return await open_board(

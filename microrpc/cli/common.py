@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,7 @@ What a PORT is:
   sim://PROFILE        the same, for example sim://nucleo_f746zg
   qemu://NAME          a board in QEMU, qemu://mps2_an385 for example: real firmware,
                        built and started while the command runs (docs/firmware.md)
+  emulated://NAME      the same for an emulated board of any name, emulated://posix
   socket://HOST:PORT   a serial line carried over TCP
   tcp://HOST:PORT      an RPC server that speaks without frames
   unix:///PATH         a board that `microrpc share` shares"""
@@ -113,11 +115,31 @@ def exit_code(error: MicroRpcError) -> ExitCode:
     return ExitCode.REQUEST
 
 
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+@contextlib.contextmanager
+def _noting_builds() -> Iterator[None]:
+    """Say on stderr when firmware is built: it can take seconds."""
+    log, notes = logging.getLogger("microrpc.firmware"), _Notes()
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(notes)
+
+
 @contextlib.contextmanager
 def reporting(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong in a command into one message and an exit code."""
     try:
-        yield
+        with _noting_builds():
+            yield
     except MicroRpcError as error:
         _report(type(error).__name__, str(error), as_json=as_json)
         raise typer.Exit(exit_code(error)) from None

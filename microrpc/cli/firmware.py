@@ -15,7 +15,6 @@ from microrpc.cli.common import (
     examples,
     format_time,
     is_terminal,
-    note,
     print_json,
     reporting,
     say,
@@ -26,7 +25,7 @@ from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.errors import FirmwareError
 
 if TYPE_CHECKING:
-    from microrpc.firmware.build import Firmware
+    from microrpc.firmware.build import Compiler, Firmware
 
 firmware = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +95,12 @@ def build(
     What was built before from the same sources in the same way is not built again.
     """
     with reporting(as_json=as_json):
-        built, taken_s = _build(board, compiler, define)
+        from microrpc.firmware.build import build as build_project
+        from microrpc.firmware.project import load_project
+
+        start = time.perf_counter()
+        built = build_project(load_project(board), compiler=_compiler(compiler), defines=define or ())
+        taken_s = time.perf_counter() - start
         if out is not None:
             _copy(built.elf, out)
         sizes = built.sizes
@@ -134,10 +138,11 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
     The first line on stdout is the port to open; where stdout is no terminal it is nothing else.
     """
     with reporting(), contextlib.suppress(StoppedError), until_signal():
-        from microrpc.emulator import start_firmware
+        from microrpc.emulator import build_to_run, start_firmware
         from microrpc.errors import PortLostError
+        from microrpc.firmware.project import load_project
 
-        built, _ = _build(board, compiler, define)
+        built = build_to_run(load_project(board), compiler=_compiler(compiler), defines=define or ())
         with start_firmware(built) as emulator:
             on_terminal = is_terminal(sys.stdout)
             say(f"{built.project.name} is on {emulator.port} until Ctrl-C." if on_terminal else emulator.port)
@@ -146,7 +151,9 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
             sys.stdout.flush()
             emulator.wait()
             said = f": {emulator.said}" if emulator.said else ""
-            raise PortLostError(emulator.port, f"the emulator of {built.project.name} has ended{said}")
+            raise PortLostError(
+                emulator.port, f"the emulator of {built.project.name} has ended, {emulator.ending}{said}"
+            )
 
 
 @firmware.command(
@@ -168,17 +175,12 @@ def new(
             say(line)
 
 
-def _build(board: str, compiler: str, define: list[str] | None) -> tuple[Firmware, float]:
-    from microrpc.firmware.build import Compiler, build
-    from microrpc.firmware.project import load_project
+def _compiler(name: str) -> Compiler:
+    from microrpc.firmware.build import Compiler
 
-    if compiler not in list(Compiler):
-        raise typer.BadParameter(f"--compiler {compiler}: must be {' or '.join(Compiler)}")
-    start = time.perf_counter()
-    if is_terminal(sys.stderr):
-        note(f"building {board} ...")
-    built = build(load_project(board), compiler=Compiler(compiler), defines=define or ())
-    return built, time.perf_counter() - start
+    if name not in list(Compiler):
+        raise typer.BadParameter(f"--compiler {name}: must be {' or '.join(Compiler)}")
+    return Compiler(name)
 
 
 def _describe(built: Firmware, taken_s: float) -> str:

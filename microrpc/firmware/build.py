@@ -7,6 +7,7 @@ import enum
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import pathlib
 import platform
@@ -23,6 +24,9 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.project import Project
 
+log = logging.getLogger("microrpc.firmware")
+
+_BUILD_S = 600.0  # a compiler that takes longer hangs
 _KEEP_S = 14 * 86400.0  # builds that nobody used for so long are removed
 _GCC_PACKAGES = {"arm-none-eabi-": "gcc-arm-none-eabi", "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf"}
 _SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
@@ -59,19 +63,18 @@ def build(project: Project, *, compiler: Compiler = Compiler.ZIG, defines: Seque
     for define in defines:
         if not re.fullmatch(r"[A-Za-z_]\w*(=.*)?", define, flags=re.ASCII):
             raise FirmwareError(f"{define!r} cannot be defined: write NAME=VALUE")
-    tool = _find_gcc(project) if compiler is Compiler.GCC else _find_zig()
+    tool = find_compiler(project, compiler)
     sources = project.source_files()
     flags = [*_flags(project, compiler), *(f"-D{define}" for define in defines)]
     command = [*tool.command, *flags, *sources, *_last_flags(project, compiler)]
     key = _key(project, sources, [*command, tool.version])
     directory = cache_directory()
     elf = directory / f"{project.name}-{key}.elf"
-    is_new = not elf.exists()
+    is_new = not _is_kept(elf)
     if is_new:
+        log.info("building %s with %s ...", project.name, tool.version)
         _make(project, command, elf)
         _remove_old(directory)
-    else:
-        os.utime(elf)  # it is in use
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
 
 
@@ -86,20 +89,27 @@ def cache_directory() -> pathlib.Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tool:
+class Tool:
+    """A compiler that is there."""
+
     command: tuple[str, ...]
     version: str
 
 
-def _find_zig() -> _Tool:
+def find_compiler(project: Project, compiler: Compiler) -> Tool:
+    """Find what builds `project`. Raises FirmwareError, which says what to install."""
+    return _find_gcc(project) if compiler is Compiler.GCC else _find_zig()
+
+
+def _find_zig() -> Tool:
     if importlib.util.find_spec("ziglang") is None:
         raise FirmwareError(
             "building firmware needs a compiler: pip install 'microrpc[firmware]' brings one (or --compiler gcc)"
         )
-    return _Tool((sys.executable, "-m", "ziglang", "cc"), f"zig {importlib.metadata.version('ziglang')}")
+    return Tool((sys.executable, "-m", "ziglang", "cc"), f"zig {importlib.metadata.version('ziglang')}")
 
 
-def _find_gcc(project: Project) -> _Tool:
+def _find_gcc(project: Project) -> Tool:
     if project.gcc is None and project.target:
         raise FirmwareError(f"{project.name} cannot be built with gcc: {project.file} has no [build.gcc]")
     prefix = project.gcc.prefix if project.gcc is not None else ""
@@ -108,7 +118,7 @@ def _find_gcc(project: Project) -> _Tool:
         package = _GCC_PACKAGES.get(prefix, f"{prefix}gcc" if prefix else "gcc")
         raise FirmwareError(f"there is no {prefix}gcc: apt-get install --no-install-recommends {package}")
     first_line = _run([found, "--version"], None).stdout.partition("\n")[0]
-    return _Tool((found,), first_line.strip())
+    return Tool((found,), first_line.strip())
 
 
 def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
@@ -122,6 +132,8 @@ def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
             yield from ("-target", project.target)
         if project.cpu:
             yield f"-mcpu={project.cpu}"
+        elif not project.target:
+            yield "-mcpu=baseline"  # not what this computer has besides: others may share the cache
         yield from project.common.zig
     yield from project.flags
     yield from (f"-I{include}" for include in project.includes)
@@ -138,8 +150,16 @@ def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
 def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, cwd=directory, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
+            command,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_BUILD_S,
         )
+    except subprocess.TimeoutExpired as error:
+        raise FirmwareError(f"{' '.join(command[:4])} ... was ended: it took longer than {_BUILD_S:g} s") from error
     except OSError as error:
         raise FirmwareError(f"{command[0]} cannot be started: {error.strerror}") from error
 
@@ -150,6 +170,9 @@ def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.C
 def _key(project: Project, sources: Sequence[str], command: Sequence[str]) -> str:
     """Give a hash of all that the result depends on."""
     files = {*sources, *_sources_below(project.root)}
+    for flag in command:
+        if flag.startswith("-I") and not (folder := (project.root / flag[2:]).resolve()).is_relative_to(project.root):
+            files |= {str(folder / name) for name in _sources_below(folder)}
     digest = hashlib.sha256("\0".join([*command, platform.system(), platform.machine()]).encode())
     for name in sorted(files):
         try:
@@ -169,6 +192,15 @@ def _sources_below(root: pathlib.Path) -> Iterator[str]:
                 yield pathlib.Path(folder, name).relative_to(root).as_posix()
 
 
+def _is_kept(elf: pathlib.Path) -> bool:
+    """Tell whether it was built before, and note that it is in use."""
+    try:
+        os.utime(elf)
+    except OSError:  # another process has removed it, or it is another user's
+        return os.access(elf, os.R_OK)
+    return True
+
+
 def _make(project: Project, command: Sequence[str], elf: pathlib.Path) -> None:
     """Build into a directory of its own, and move the result into its place when it is whole."""
     try:
@@ -183,7 +215,10 @@ def _make(project: Project, command: Sequence[str], elf: pathlib.Path) -> None:
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:
-        raise FirmwareError(f"{elf.parent}: cannot be written: {error.strerror}") from error
+        raise FirmwareError(
+            f"{elf.parent}: cannot be written: {error.strerror}. What is built is kept there: "
+            "make it writable, or name another directory in XDG_CACHE_HOME"
+        ) from error
 
 
 def _remove_old(directory: pathlib.Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, load_port, port_names
+from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
 
 ARDUINO = "arduino"
+_SKETCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 _FUNCTIONS = """\
 /* The functions of this board. Each is called from Python by its name:
@@ -77,6 +80,7 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 * `include/`, `src/`: the device library, as it came with microrpc {version}.
 * `ports/`: how it starts, and its UART.
 * `port.toml`: what is built, how, and what runs it.
+* `LICENSE`: that of the library, and of the files that came with it.
 """
 
 _SKETCH_README = """\
@@ -89,7 +93,7 @@ microrpc {version}, and Arduino compiles it with the sketch.
     arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
     microrpc call /dev/ttyACM0 add 2 3
 
-Nothing else may print to the port that it is on.
+Nothing else may print to the port that it is on. `LICENSE` is that of the library.
 """
 
 
@@ -97,16 +101,39 @@ def new_project(directory: pathlib.Path, board: str) -> list[str]:
     """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError."""
     if board != ARDUINO and board not in port_names():
         raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), ARDUINO])}")
+    name = directory.resolve().name
+    if board == ARDUINO and not _SKETCH_NAME.fullmatch(name):
+        raise FirmwareError(
+            f"{directory}: a sketch is called like its directory, and Arduino takes no {name!r}: "
+            "up to 63 letters, digits, _ . -, and at the beginning no . or -"
+        )
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
-        directory.mkdir(parents=True, exist_ok=True)
-        if board == ARDUINO:
-            return _lay_out_sketch(directory)
-        return _lay_out(directory, load_port(board))
+        with _undone_by_an_error(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(license_file(), directory / "LICENSE")
+            if board == ARDUINO:
+                return _lay_out_sketch(directory)
+            return _lay_out(directory, load_port(board))
     except (OSError, shutil.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
+
+
+@contextlib.contextmanager
+def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
+    """Remove all that was made in `directory`, which is empty or not there, and the directories that were not there."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in made[-1:] or list(directory.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _lay_out(directory: pathlib.Path, port: Project) -> list[str]:

@@ -84,6 +84,12 @@ def firmware_directory() -> pathlib.Path:
     return installed if installed.is_dir() else package.parent / "firmware"
 
 
+def license_file() -> pathlib.Path:
+    """The library's license: in an installed wheel inside of its directory, in a source checkout beside it."""
+    installed = firmware_directory() / "LICENSE"
+    return installed if installed.is_file() else firmware_directory().parent / "LICENSE"
+
+
 def port_names() -> list[str]:
     """Name the ports that can be built, in the order of the names."""
     return sorted(path.parent.name for path in (firmware_directory() / "ports").glob(f"*/{FILE_NAME}"))
@@ -91,7 +97,7 @@ def port_names() -> list[str]:
 
 def has_port(name: str) -> bool:
     """Whether there is a port of ours to the board of that name."""
-    return (firmware_directory() / "ports" / name / FILE_NAME).is_file()
+    return name in port_names()
 
 
 def load_port(name: str) -> Project:
@@ -107,6 +113,9 @@ def load_port(name: str) -> Project:
 def load_project(where: str | pathlib.Path) -> Project:
     """Give the project in a directory, or where there is none the port of that name. Raises FirmwareError."""
     path = pathlib.Path(where)
+    name = path.resolve().name
+    if path.resolve() == (firmware_directory() / "ports" / name).resolve() and has_port(name):
+        raise FirmwareError(f"{path}: is a port, and no project: give its name, {name}")
     if (path / FILE_NAME).is_file():
         path = path.resolve()
         return read_project(path / FILE_NAME, path, path.name)

@@ -28,9 +28,9 @@ def lay_out(directory: pathlib.Path) -> pathlib.Path:
     core = [*FIRMWARE.glob("src/*.[ch]"), *FIRMWARE.glob("include/*.h")]
     for path in sorted(core):
         shutil.copy(path, source)
-    license_file = FIRMWARE.parent / "LICENSE"
-    if license_file.is_file():
-        shutil.copy(license_file, library)
+    for license_file in (FIRMWARE.parent / "LICENSE", FIRMWARE / "LICENSE"):  # in a checkout, in an installed wheel
+        if license_file.is_file():
+            shutil.copy(license_file, library)
     return library
 
 

@@ -105,6 +105,8 @@ static int open_terminal(void) {
     }
     printf("port: %s\n", path);
     fflush(stdout);
+    /* Whoever started it may have read this line and closed the pipe: what functions print goes elsewhere. */
+    (void)dup2(STDERR_FILENO, STDOUT_FILENO);
     return terminal;
 }
 
