@@ -214,6 +214,18 @@ def test_a_new_session_begins_whatever_the_last_one_left(device: tuple[str, str]
             assert board.function("add")(20, 22) == 42
 
 
+def test_a_storm_of_inits_leaves_the_device_well(device: tuple[str, str]) -> None:
+    channel = open_serial(device[1], baud=115200)
+    init = encode_frame(encode_message(0x33, MessageType.START_SESSION_INIT, b"\x01"))
+    for _ in range(4):
+        channel.write(init * 100, channel.now() + 20)
+        while channel.read(channel.now() + 0.1):
+            pass  # its replies, which nobody would take
+    channel.close()
+    with microrpc.connect(device[1], timeouts=TIMEOUTS) as board:
+        assert board.function("add")(20, 22) == 42
+
+
 class FaultyWire:
     """A channel that flips bits at a rate, both ways, seeded."""
 
