@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import needs
 import pytest
@@ -16,8 +17,13 @@ from test_cli_processes import COMMAND, first_line
 from test_cli_processes import run as run_process
 
 import microrpc
+from microrpc.errors import FirmwareError
+from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
-from microrpc.firmware.project import port_names
+from microrpc.firmware.new import new_project
+from microrpc.firmware.project import firmware_directory, load_port, port_names
+
+POSIX = firmware_directory() / "ports" / "posix"
 
 
 @contextlib.contextmanager
@@ -57,6 +63,15 @@ def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
     assert f"{sizes.flash_bytes} bytes" in text
 
 
+def test_a_build_that_takes_place_is_told_at_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.emulated("qemu_mps2_an385")
+    monkeypatch.setattr("microrpc.firmware.build.cache_directory", lambda: tmp_path)
+    for said in (r"building qemu_mps2_an385 with zig \S+ \.\.\.\n", ""):
+        result = run("call", "qemu://mps2_an385", "add", 2, 3)
+        assert (result.code, result.out) == (0, "5\n")
+        assert re.fullmatch(said, result.err)
+
+
 def test_a_define_makes_another_firmware() -> None:
     needs.zig()
     usual = run_json("firmware", "build", "qemu_mps2_an385")["code_bytes"]
@@ -68,6 +83,10 @@ def test_a_define_makes_another_firmware() -> None:
     [
         (("build", "nucleo_f746zg"), 5, "there is no firmware for 'nucleo_f746zg'"),
         (("build", "."), 5, "has no port.toml"),
+        (("build", str(POSIX)), 5, "posix: is a port, and no project: give its name, posix"),
+        (("new", "my sketch", "--board", "arduino"), 5, "Arduino takes no 'my sketch'"),
+        (("new", "./-x", "--board", "arduino"), 5, "Arduino takes no '-x'"),
+        (("new", "x" * 64, "--board", "arduino"), 5, "Arduino takes no 'xxxx"),
         (("build", "posix", "--compiler", "cc"), 2, "--compiler cc: must be zig or gcc"),
         (("build", "posix", "--define", "1"), 5, "'1' cannot be defined: write NAME=VALUE"),
         (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
@@ -121,10 +140,13 @@ def test_an_emulated_board_is_shared(tmp_path: Path) -> None:
     needs.emulated("qemu_mps2_an385")
     command = [*COMMAND, "share", "qemu://mps2_an385", "--socket", str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sharing:
-        url = first_line(sharing)
-        assert run("call", url, "add", 2, 3).out == "5\n"
-        sharing.send_signal(signal.SIGINT)
-        assert sharing.wait(20) == 0
+        try:
+            url = first_line(sharing)
+            assert run("call", url, "add", 2, 3).out == "5\n"
+            sharing.send_signal(signal.SIGINT)
+            assert sharing.wait(20) == 0
+        finally:
+            sharing.kill()
 
 
 # --- run --------------------------------------------------------------------------------------
@@ -133,6 +155,7 @@ def test_an_emulated_board_is_shared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_firmware_runs_until_a_signal(number: signal.Signals) -> None:
     needs.emulated("posix")
+    build(load_port("posix"))  # or the command says that it builds
     with running("posix") as process:
         port = first_line(process)
         for _ in range(2):
@@ -153,6 +176,20 @@ def test_a_firmware_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
     assert f"the emulator of {tmp_path.name} does not run: it ended at once, with 3" in result.err
 
 
+def test_how_a_firmware_ended_by_itself_is_told(tmp_path: Path) -> None:
+    needs.emulated("posix")
+    directory = tmp_path / "mine"
+    run("firmware", "new", directory, "--board", "posix")
+    functions = directory / "functions.c"
+    ends = "(void)call;\n    exit(7);\n    int64_t a ="
+    functions.write_text("#include <stdlib.h>\n" + functions.read_text().replace("int64_t a =", ends, 1))
+    with running(directory) as process:
+        assert run("call", first_line(process), "add", 2, 3).code == 3
+        assert process.wait(20) == 3
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == "error: the emulator of mine has ended, with 7"
+
+
 # --- new --------------------------------------------------------------------------------------
 
 
@@ -164,7 +201,7 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
     assert (made.code, made.err) == (0, "")
     assert f"Try: microrpc firmware build {directory}" in made.out
     built = run("firmware", "build", directory)
-    assert (built.code, built.err) == (0, "")
+    assert built.code == 0, built.err
     with running(directory) as process:
         port = first_line(process)
         (example,) = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), flags=re.DOTALL)
@@ -194,6 +231,31 @@ def test_a_new_sketch_has_all_that_arduino_compiles(tmp_path: Path) -> None:
     }
     assert included <= there
     assert {"microrpc.h", "MicroRPCDevice.h"} <= there
+
+
+@pytest.mark.parametrize("board", ["qemu_mps2_an385", "arduino"])
+def test_a_new_project_has_the_license_of_the_library(tmp_path: Path, board: str) -> None:
+    run("firmware", "new", tmp_path / "x", "--board", board)
+    assert (tmp_path / "x" / "LICENSE").read_text().strip().startswith("Apache License")
+
+
+@pytest.mark.parametrize("board", ["qemu_mps2_an385", "arduino"])
+@pytest.mark.parametrize("where", [".", "mine", "a/b/mine"])
+def test_a_project_that_cannot_be_laid_out_leaves_nothing_behind(
+    tmp_path: Path, where: str, board: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def fail(path: Path, *args: Any, **options: Any) -> int:
+        if path.name == "README.md":
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(FirmwareError, match="cannot be written: No space left on device"):
+        new_project(Path(where), board)
+    assert list(tmp_path.iterdir()) == []
 
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "firmware.md").read_text(encoding="utf-8")

@@ -5,25 +5,40 @@ from __future__ import annotations
 import os
 import pathlib
 import pty
-import shutil
 import subprocess
 import sys
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import needs
 import numpy as np
 import pytest
 
 import microrpc
 from microrpc.errors import RemoteError
+from microrpc.firmware.new import new_project
 
 ROOT = pathlib.Path(__file__).parent.parent
 FIRMWARE = ROOT / "firmware"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
-COMPILERS = [pair for pair in (("gcc", "g++"), ("clang", "clang++")) if all(shutil.which(name) for name in pair)]
-pytestmark = pytest.mark.skipif(not COMPILERS, reason="there is no C++ compiler")
+COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
+
+
+@pytest.fixture(params=COMPILERS, ids=[c for c, _ in COMPILERS])
+def compilers(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Compilers of C and of C++."""
+    c, cxx = request.param
+    needs.program(c)
+    needs.program(cxx)
+    return c, cxx
+
+
+@pytest.fixture
+def compiler(compilers: tuple[str, str]) -> str:
+    """A compiler of C."""
+    return compilers[0]
 
 
 def _compile(*command: str | pathlib.Path) -> None:
@@ -57,32 +72,35 @@ def _lay_out(directory: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(run.stdout.strip())
 
 
-def _build_sketch(directory: pathlib.Path, name: str, compilers: tuple[str, str]) -> pathlib.Path:
-    c, cxx = compilers
+def _build_example(directory: pathlib.Path, name: str, compilers: tuple[str, str]) -> pathlib.Path:
     library = _lay_out(directory)
+    return _build_sketch(directory, library / "examples" / name / f"{name}.ino", library / "src", compilers)
+
+
+def _build_sketch(
+    directory: pathlib.Path, sketch: pathlib.Path, library: pathlib.Path, compilers: tuple[str, str]
+) -> pathlib.Path:
+    c, cxx = compilers
     objects = []
-    for source in (library / "src").glob("*.c"):
+    for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
         _compile(c, "-std=c99", *WARNINGS, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
-    sketch = library / "examples" / name / f"{name}.ino"
-    includes = (f"-I{stub}", f"-I{library / 'src'}", "-include", "Arduino.h")
+    includes = (f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
-    _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / name)
-    return directory / name
+    _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
+    return directory / "sketch"
 
 
-@pytest.mark.parametrize("compilers", COMPILERS, ids=[c for c, _ in COMPILERS])
 def test_arduino_add(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_sketch(tmp_path, "Add", compilers)) as board:
+    with _board(_build_example(tmp_path, "Add", compilers)) as board:
         assert board.function("add")(2, 3) == 5
         assert board.link is not None
         assert (board.link.packet_bytes, board.link.window_bytes) == (512, 63)
 
 
-@pytest.mark.parametrize("compilers", COMPILERS, ids=[c for c, _ in COMPILERS])
 def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_sketch(tmp_path, "Sensor", compilers)) as board:
+    with _board(_build_example(tmp_path, "Sensor", compilers)) as board:
         samples = board.function("sample")(10, 100)
         before = samples.numpy()
         board.function("scale")(samples, 0.5)
@@ -90,6 +108,14 @@ def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> N
         assert len(set(before.tolist())) > 1
         with pytest.raises(RemoteError, match="want 1 to 1000 samples"):
             board.function("sample")(0, 100)
+
+
+def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    directory = tmp_path / "my_sketch"
+    new_project(directory, "arduino")
+    program = _build_sketch(tmp_path, directory / "my_sketch.ino", directory / "src", compilers)
+    with _board(program) as board:
+        assert board.function("add")(2, 3) == 5
 
 
 def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pathlib.Path) -> None:
@@ -106,7 +132,6 @@ def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pa
 # --- Zephyr ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compiler", [c for c, _ in COMPILERS])
 def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
     settings = ("RING_BYTES=8192", "CONFIG_SAMPLE_PACKET_BYTES=2048", "CONFIG_SAMPLE_MEMORY_BYTES=65536")
     includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
@@ -179,7 +204,6 @@ int main(void) {
 """
 
 
-@pytest.mark.parametrize("compiler", [c for c, _ in COMPILERS])
 def test_the_ring_tells_losses_where_they_were(tmp_path: pathlib.Path, compiler: str) -> None:
     (tmp_path / "ring.c").write_text(RING_TEST)
     _compile(compiler, "-std=c99", *WARNINGS, "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
@@ -231,7 +255,6 @@ int main(void) {
 """
 
 
-@pytest.mark.parametrize("compiler", [c for c, _ in COMPILERS])
 def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.Path, compiler: str) -> None:
     load = "return __atomic_load_n(word, __ATOMIC_ACQUIRE);"
     header = (FIRMWARE / "ports/common/ring.h").read_text()
@@ -248,10 +271,12 @@ def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.
 
 @pytest.fixture(scope="module")
 def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    compiler = COMPILERS[0][0]
+    needs.program(compiler)
     program = tmp_path_factory.mktemp("posix") / "board"
     core = sorted((FIRMWARE / "src").glob("*.c"))
     sources = ("ports/posix/main.c", "demo/demo.c", *core)
-    _compile(COMPILERS[0][0], "-std=c99", *WARNINGS, "-Iinclude", "-Idemo", *sources, "-o", program)
+    _compile(compiler, "-std=c99", *WARNINGS, "-Iinclude", "-Idemo", *sources, "-o", program)
     return program
 
 

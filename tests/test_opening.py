@@ -81,8 +81,9 @@ def test_an_emulated_board_needs_no_port_where_there_is_firmware_for_it() -> Non
     assert (found.port, found.is_emulated, found.board_name) == ("emulated://posix", True, "posix")
     for url in ("qemu://mps2_an385", "emulated://qemu_mps2_an385"):
         assert target(url).profile is profile("qemu_mps2_an385")
-    found = target("qemu://mps2_an385", board=DUE)
-    assert (found.profile, found.board_name) == (DUE, "qemu_mps2_an385")
+    own = dataclasses.replace(profile("qemu_mps2_an385"), baud=9600)
+    found = target("qemu://mps2_an385", board=own)
+    assert (found.profile, found.board_name) == (own, "qemu_mps2_an385")
 
 
 def test_another_emulated_board_must_be_started_by_somebody_else() -> None:
@@ -103,7 +104,8 @@ def test_a_port_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     plug_in(monkeypatch, ("/dev/ttyACM3", 0x2341, 0x003D))
     found = target("/dev/ttyACM9", board="arduino_due", timeouts=Timeouts(1, 2, 3))
     assert (found.port, found.timeouts) == ("/dev/ttyACM9", Timeouts(1, 2, 3))
-    assert target("sim://nucleo_f746zg", board="loopback").profile.name == "nucleo_f746zg"
+    for board in (None, "nucleo_f746zg"):
+        assert target("sim://nucleo_f746zg", board=board).profile.name == "nucleo_f746zg"
     assert target("/dev/ttyACM9").profile.name == "loopback"
 
 

@@ -661,7 +661,7 @@ def test_what_the_profile_says_of_line_and_ring_is_used(run: Run, server: PtySer
 def test(board):
     profile = microrpc.profile("nucleo_f746zg")
     assert board.stats.to_board.baud == profile.baud
-    assert board._conversation._ring_bytes == profile.receive_ring_bytes
+    assert board._conversation.ring_bytes == profile.receive_ring_bytes
 """,
         "--board=nucleo_f746zg",
         f"--port={server.path}",

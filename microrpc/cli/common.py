@@ -138,7 +138,7 @@ def _noting_builds() -> Iterator[None]:
 def reporting(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong in a command into one message and an exit code."""
     try:
-        with _noting_builds():
+        with contextlib.nullcontext() if as_json else _noting_builds():
             yield
     except MicroRpcError as error:
         _report(type(error).__name__, str(error), as_json=as_json)
