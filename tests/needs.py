@@ -18,6 +18,9 @@ REQUIRE = "MICRORPC_REQUIRE_QEMU"
 """Set to anything, what is missing is a failure."""
 
 
+_PACKAGES = {"clang++": "clang"}
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get(REQUIRE):
         pytest.fail(f"{what}, and {REQUIRE} is set", pytrace=False)
@@ -33,7 +36,7 @@ def zig() -> None:
 def program(name: str, package: str | None = None) -> None:
     """Need a program."""
     if shutil.which(name) is None:
-        _missing(f"needs {name}: apt-get install --no-install-recommends {package or name}")
+        _missing(f"needs {name}: apt-get install --no-install-recommends {package or _PACKAGES.get(name, name)}")
 
 
 def emulated(board: str) -> None:

@@ -37,7 +37,7 @@ def run(*args: object) -> SimpleNamespace:
 def run_json(*args: object) -> Any:
     """Run a command with --json that must succeed; give what it prints."""
     result = run(*args, "--json")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (0, ""), result.out
     return json.loads(result.out)
 
 
