@@ -164,7 +164,6 @@ def test_a_firmware_runs_until_a_signal(number: signal.Signals) -> None:
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert run("call", port, "add", 2, 3).code == 3
 
 
 def test_a_firmware_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
