@@ -119,9 +119,8 @@ class LocalSession:
 
     `functions` are what GetGlobalFunc finds, `memory` holds the tensors. `system_library` is a module whose functions
     have fixed handles too. A function gets tensors as `BoardArray`, functions as callables and modules as `Module`;
-    everything else as docs/protocol.md 3 decodes it, also the handle of the one where the other is announced. It may
-    return any of these, and a numpy array, which is put into the memory. What it raises reaches the caller as an
-    exception.
+    everything else as docs/protocol.md 3 decodes it. It may return any of these, and a numpy array, which is put into
+    the memory. What it raises reaches the caller as an exception.
     """
 
     is_async = False
