@@ -6,8 +6,8 @@ import sys
 
 from benchmarks.modes import MODES, board_profile
 from benchmarks.processes import exit_with_stdin
-from firmware_sim.serve import PtyServer
-from firmware_sim.simulate import simulate
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
 
 
 def main(mode: str, packet_bytes: int) -> None:

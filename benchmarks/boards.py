@@ -10,13 +10,14 @@ import time
 import numpy as np
 
 from benchmarks.rows import Row
-from firmware_sim.clock import VirtualClock
-from firmware_sim.host_ports import PtyPort
-from firmware_sim.serve import Server
-from firmware_sim.simulate import simulate
-from firmware_sim.uart import Rate, Uart, UartLine
+from firmware_sim.board.clock import VirtualClock
+from firmware_sim.line.settings import Rate, Uart
+from firmware_sim.line.uart import UartLine
+from firmware_sim.running.ports import PtyPort
+from firmware_sim.running.server import Server
+from firmware_sim.running.simulate import simulate
 from microrpc import aio
-from microrpc.boards import profile
+from microrpc.boards.catalogue import profile
 
 BOARDS = 64
 BAUD = 115200

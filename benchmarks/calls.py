@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.modes import MODES, PROFILE
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
-from microrpc.opening import connect
+from microrpc.connecting.blocking import connect
 
 _PACKET_BYTES = 2048
 _BLOCK = 100  # round trips of one kind before those of the next kind

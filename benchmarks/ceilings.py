@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from microrpc.chunking import copy_overhead_bytes
-from microrpc.copying import BATCH_BLOCKS
-from microrpc.link import DATA_OVERHEAD_BYTES, WRITE_OVERHEAD_BYTES
-from microrpc.session import HEADER_SIZE_BYTES
+from microrpc.host.blocks import copy_overhead_bytes
+from microrpc.host.copies import BATCH_BLOCKS
+from microrpc.wire.link import DATA_OVERHEAD_BYTES, WRITE_OVERHEAD_BYTES
+from microrpc.wire.session import HEADER_SIZE_BYTES
 
 Direction = Literal["to", "from"]
 DIRECTIONS: tuple[Direction, ...] = ("to", "from")

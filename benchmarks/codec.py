@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.rows import Row, quantile
-from microrpc.framing import FrameDecoder, encode_frame
+from microrpc.wire.frames import FrameDecoder, encode_frame
 
 SIZES_BYTES = (16, 64, 256, 2048, 8192)
 CONTENTS: dict[str, Callable[[random.Random, int], bytes]] = {

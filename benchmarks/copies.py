@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.modes import PROFILE
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
-from microrpc.opening import connect
+from microrpc.connecting.blocking import connect
 
 SIZE_BYTES = 256 * 1024
 PACKETS_BYTES = (2048, 8192)

@@ -25,13 +25,13 @@ from benchmarks.modes import MODES, Mode
 from benchmarks.peers.environment import MissingError
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
-from microrpc.client import Board
-from microrpc.emulator import start_firmware
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import connect
 from microrpc.errors import MicroRpcError
 from microrpc.firmware.build import Firmware, build
+from microrpc.firmware.emulator import start_firmware
 from microrpc.firmware.project import load_port
-from microrpc.opening import connect
-from microrpc.session import Timeouts
+from microrpc.wire.session import Timeouts
 
 DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
 QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes up to 80 us

@@ -17,8 +17,8 @@ from benchmarks.modes import LINE_MODES, Mode, board_profile
 from benchmarks.pacing import BAUD, efficiency, paced
 from benchmarks.processes import child
 from benchmarks.rows import Row
-from microrpc.boards import BoardKind, BoardProfile
-from microrpc.opening import connect
+from microrpc.boards.schema import BoardKind, BoardProfile
+from microrpc.connecting.blocking import connect
 
 SIZE_BYTES = 256 * 1024
 PACKETS_BYTES = (256, 512, 1024, 2048, 4096, 8192)

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.ceilings import Ceiling, Direction, back_to_back, over_the_link, stop_and_wait
-from microrpc.boards import BoardProfile, profile
+from microrpc.boards.catalogue import profile
+from microrpc.boards.schema import BoardProfile
 
 PROFILE = "loopback"
 HEAP_BYTES = 1 << 21

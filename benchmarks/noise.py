@@ -21,11 +21,11 @@ import numpy as np
 from benchmarks.modes import MODES, Mode, board_profile
 from benchmarks.pacing import BAUD
 from benchmarks.rows import Row
-from firmware_sim.faults import Drop, Fault, Faults, Flip
-from firmware_sim.simulate import SimBoard
-from microrpc.client import Board
+from firmware_sim.line.faults import Drop, Fault, Faults, Flip
+from firmware_sim.running.simulate import SimBoard
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import HandshakeTimeoutError, MicroRpcError
-from microrpc.opening import open_board
 
 T = TypeVar("T")
 

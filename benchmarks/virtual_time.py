@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.rows import Row, quantile
-from firmware_sim.simulate import SimBoard, uart_of
-from firmware_sim.uart import HostAdapter, Uart
-from microrpc.boards import profile
-from microrpc.opening import open_board
+from firmware_sim.line.adapter import HostAdapter
+from firmware_sim.line.settings import Uart
+from firmware_sim.running.simulate import SimBoard, uart_of
+from microrpc.boards.catalogue import profile
+from microrpc.connecting.blocking import open_board
 
 PROFILE = "loopback"
 SIZE_BYTES = 200_000  # of its heap of 256 KiB

@@ -1,111 +1,13 @@
 """Simulated boards as a profile describes them: a device alone, its line, and both together in virtual time."""
 
-from __future__ import annotations
+from firmware_sim.running.simulate import (
+    SimBoard,
+    simulate,
+    uart_of,
+)
 
-from typing import Literal
-
-from firmware_sim.clock import Clock, RealClock, VirtualClock
-from firmware_sim.demo import install
-from firmware_sim.device import Device, Firmware
-from firmware_sim.faults import Fault, Faults
-from firmware_sim.loopback import LineChannel
-from firmware_sim.uart import LineState, Rate, Uart, UartLine
-from microrpc.boards import BoardProfile
-from microrpc.errors import PortNotFoundError
-
-
-def simulate(
-    profile: BoardProfile,
-    *,
-    seed: int = 0,
-    firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
-    clock: Clock | None = None,
-) -> Device:
-    """Make a board with the buffer and heap of `profile`, in real time where no `clock` is given."""
-    device = Device(
-        packet_size_bytes=profile.packet_size_bytes,
-        heap_bytes=profile.heap_bytes,
-        seed=seed,
-        firmware=firmware,
-        clock=clock or RealClock(),
-    )
-    install(device)
-    return device
-
-
-def uart_of(profile: BoardProfile) -> Uart:
-    """Give the line of a board: its baud rate both ways, receive ring, flow control and power-up time."""
-    return Uart(
-        to_board=Rate(profile.baud),
-        to_host=Rate(profile.baud),
-        receive_ring_bytes=profile.receive_ring_bytes,
-        flow_control=profile.flow_control,
-        power_up_s=profile.power_up_s,
-    )
-
-
-class SimBoard:
-    """A simulated board on its line, in virtual time: waiting costs nothing, and each run is like the last.
-
-    device: the board, to register functions with and to look inside. line: what it hangs on; `uart` is that of the
-    profile where none is given. `faults` strike from the start. It has booted when it is made.
-    """
-
-    def __init__(
-        self,
-        profile: BoardProfile,
-        *,
-        firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
-        uart: Uart | None = None,
-        faults: Faults | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.profile = profile
-        self.name = f"sim://{profile.name}"
-        self.device = simulate(profile, seed=seed, firmware=firmware, clock=VirtualClock())
-        self.function = self.device.function
-        uart = uart or uart_of(profile)
-        self.line = UartLine(self.device, uart, faults, boots_at=-uart.power_up_s)
-        self._clock = VirtualClock()
-
-    @property
-    def state(self) -> LineState:
-        """What happened on the line until now: bytes, times, losses, damage."""
-        return self.line.state
-
-    def open_channel(self) -> LineChannel:
-        """Open the host's end, as `microrpc.open_board` wants it. Raises PortNotFoundError while it is unplugged."""
-        self.line.advance(self.now())
-        if not self.line.is_plugged:
-            raise PortNotFoundError(self.name, f"there is no port {self.name}: its cable is pulled")
-        self.line.read(self.now())  # what came while nobody had the port open is lost
-        return LineChannel(self.line, self._clock, name=self.name)
-
-    def now(self) -> float:
-        """Give the time, in seconds since it was made."""
-        return self._clock.now()
-
-    def sleep(self, seconds: float) -> None:
-        """Let time go by."""
-        self._clock.sleep(seconds)
-        self.line.advance(self.now())
-
-    def inject(self, *faults: Fault) -> None:
-        """Let faults strike; their bytes, calls, replies and times count from now on."""
-        for fault in faults:
-            self.line.inject(fault, self.now())
-
-    def reset(self) -> None:
-        """Press the reset button."""
-        self.line.reset(self.now())
-
-    def unplug(self, *, keeps_power: bool = False) -> None:
-        """Pull the cable; a board without power of its own forgets everything."""
-        self.line.unplug(self.now(), keeps_power=keeps_power)
-
-    def plug(self) -> None:
-        """Put the cable back; a board without power of its own boots."""
-        self.line.plug(self.now())
-
-    def __repr__(self) -> str:
-        return f"<SimBoard {self.profile.name} at {self.now():.6f} s>"
+__all__ = [
+    "SimBoard",
+    "simulate",
+    "uart_of",
+]

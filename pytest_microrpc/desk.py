@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from microrpc.channel import monotonic, open_serial
-from microrpc.client import Board
+from microrpc.boards.resets import open_reset
+from microrpc.capture.trace import Trace
+from microrpc.client.board import Board
+from microrpc.connecting.address import board_log, find_target
+from microrpc.connecting.blocking import connect, open_board
+from microrpc.connecting.wrap import RecordingChannel
 from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
-from microrpc.opening import connect, open_board
-from microrpc.resets import open_reset
-from microrpc.target import board_log, find_target
-from microrpc.trace import RecordingChannel, Trace
+from microrpc.ports.channel import monotonic
+from microrpc.ports.opening import open_serial
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import KEEP_FRAMES, Story
 
 if TYPE_CHECKING:
-    from microrpc.emulator import Emulator
+    from microrpc.firmware.emulator import Emulator
 
 
 class Desk:
@@ -120,7 +122,7 @@ class Desk:
 
     def _start(self, name: str, *, anew: bool) -> str:
         """Give the port of the emulator: the one that runs, or `anew` and where that has ended a new one."""
-        from microrpc.emulator import start_emulated
+        from microrpc.firmware.emulator import start_emulated
 
         if anew or self._emulator is None or not self._emulator.is_running:
             self._end_emulator()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from firmware_sim.simulate import SimBoard
-    from microrpc.client import Board
+    from firmware_sim.running.simulate import SimBoard
+    from microrpc.client.board import Board
     from pytest_microrpc.desk import Desk
     from pytest_microrpc.setups import Setup, Wishes
     from pytest_microrpc.story import Story

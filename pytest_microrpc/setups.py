@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from firmware_sim.device import Firmware
-from firmware_sim.faults import Fault, Faults, load_faults
-from firmware_sim.uart import Uart
-from microrpc.boards import BoardKind, BoardProfile, load_profile, profile
+from firmware_sim.board.device import Firmware
+from firmware_sim.line.faults import Fault, Faults, load_faults
+from firmware_sim.line.settings import Uart
+from microrpc.boards.catalogue import load_profile, profile
+from microrpc.boards.resets import check_can_be_reset
+from microrpc.boards.schema import BoardKind, BoardProfile
+from microrpc.boards.tables import did_you_mean
+from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
 from microrpc.errors import FaultsError, ProfileError
-from microrpc.profile_schema import did_you_mean
-from microrpc.resets import check_can_be_reset
-from microrpc.target import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
 from pytest_microrpc.plugin import NEEDS_HARDWARE
 
 # --- the command line ---------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from firmware_sim.faults import Fault, Faults
-from firmware_sim.loopback import LineChannel
-from firmware_sim.simulate import SimBoard
-from microrpc.boards import profile
-from microrpc.client import Board
-from microrpc.opening import open_board
-from microrpc.target import DEFAULT_PROFILE
-from microrpc.trace import Trace
+from firmware_sim.line.faults import Fault, Faults
+from firmware_sim.running.loopback import LineChannel
+from firmware_sim.running.simulate import SimBoard
+from microrpc.boards.catalogue import profile
+from microrpc.capture.trace import Trace
+from microrpc.client.board import Board
+from microrpc.connecting.address import DEFAULT_PROFILE
+from microrpc.connecting.blocking import open_board
 from pytest_microrpc.setups import Setup, Wishes
 from pytest_microrpc.story import KEEP_FRAMES, SimStory
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from firmware_sim.faults import Fault
-from firmware_sim.simulate import SimBoard
-from microrpc.trace import Trace, printable
+from firmware_sim.line.faults import Fault
+from firmware_sim.running.simulate import SimBoard
+from microrpc.capture.trace import Trace
+from microrpc.capture.words import printable
 
 KEEP_FRAMES = 30
 """How many frames a report has."""

@@ -15,9 +15,11 @@ from typing import Any, Self
 import pytest
 
 import microrpc
-from microrpc.channel import Channel
-from microrpc.handles import AnyHandle
-from microrpc.session import Timeouts
+from microrpc.host.handles import AnyHandle
+from microrpc.ports.channel import Channel
+from microrpc.wire.session import Timeouts
+
+_ASYNCIO_MODULES = ("microrpc.client.aio.", "microrpc.connecting.aio")
 
 
 class BlockingApi:
@@ -53,7 +55,9 @@ class AsyncioApi:
                 return await value
 
             value = self.loop.run_until_complete(result())
-        is_ours = isinstance(value, AnyHandle) or type(value).__module__.startswith("microrpc.aio.")
+        is_ours = isinstance(value, AnyHandle) or type(value).__module__.startswith(
+            ("microrpc.client.aio.", "microrpc.connecting.aio")
+        )
         return Waiting(self, value) if is_ours or inspect.iscoroutinefunction(value) else value
 
     def close(self) -> None:

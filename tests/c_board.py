@@ -12,7 +12,7 @@ from typing import Self
 
 import needs
 
-from firmware_sim.clock import Clock, VirtualClock
+from firmware_sim.board.clock import Clock, VirtualClock
 
 FIRMWARE = pathlib.Path(__file__).parent.parent / "firmware"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
@@ -48,7 +48,7 @@ def _library() -> ctypes.CDLL:
 
 
 class CBoard:
-    """A board that has just booted. It looks like `firmware_sim.device.Device` to a `LoopbackChannel`.
+    """A board that has just booted. It looks like `firmware_sim.board.device.Device` to a `LoopbackChannel`.
 
     step_us: what its own clock goes on by, in microseconds, whenever a function reads it. clock: the host's.
     """

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "apis"]
 
 # The tests neither take the user's own profiles nor fill the user's cache. What is built is kept for the next run
 # (`make clean` removes it). Zig keeps its C library, which takes long to build, where it does for all programs.

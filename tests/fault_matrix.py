@@ -19,8 +19,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from firmware_sim.device import Device, Firmware
-from microrpc.client import Board
+from firmware_sim.board.device import Device, Firmware
+from microrpc.client.board import Board
+from microrpc.client.remote import RemoteFunction, RemoteHandle
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     BoardResetError,
     CallTimeoutError,
@@ -29,9 +31,7 @@ from microrpc.errors import (
     MicroRpcError,
     StaleHandleError,
 )
-from microrpc.opening import open_board
-from microrpc.remote import RemoteFunction, RemoteHandle
-from microrpc.session import Timeouts
+from microrpc.wire.session import Timeouts
 
 T = TypeVar("T")
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
@@ -101,7 +101,7 @@ class MatrixError(AssertionError):
 
 
 class Line:
-    """A board in memory, and the line to it as a `microrpc.channel.Channel`, which does one fault, or none.
+    """A board in memory, and the line to it as a `microrpc.ports.channel.Channel`, which does one fault, or none.
 
     It counts how often the board's function "count" ran (`executions`) and how often the program called it (`calls`).
     """

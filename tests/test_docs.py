@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from firmware_sim.faults import (
+from firmware_sim.line.faults import (
     BrownOut,
     Burst,
     Delay,

@@ -14,18 +14,29 @@ import pytest
 import test_golden as golden
 
 import microrpc
-from firmware_sim.serve import PtyServer
-from firmware_sim.simulate import simulate
-from microrpc.boards import profile
-from microrpc.channel import Channel, open_serial
-from microrpc.client import Board
-from microrpc.codec import CallFunc, CopyAck, Packet, PacketCode, RemoteException, Request, Return, Shutdown, Syscall
-from microrpc.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
-from microrpc.emulator import start_emulated
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc.boards.catalogue import profile
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import FunctionNotFoundError, RemoteError
-from microrpc.framing import encode_frame
-from microrpc.opening import open_board
-from microrpc.session import MessageType, Timeouts, encode_message
+from microrpc.firmware.emulator import start_emulated
+from microrpc.ports.channel import Channel
+from microrpc.ports.opening import open_serial
+from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
+from microrpc.wire.frames import encode_frame
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyAck,
+    Packet,
+    PacketCode,
+    RemoteException,
+    Request,
+    Return,
+    Shutdown,
+    Syscall,
+)
+from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")

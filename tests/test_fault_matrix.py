@@ -10,7 +10,8 @@ import fault_matrix
 import pytest
 from fault_matrix import DIRECTIONS, FIRMWARES, Fault, Kind, Line, MatrixError, Outcome, Program
 
-from microrpc.link import LinkDevice, LinkHost
+from firmware_sim.board.link import LinkDevice
+from microrpc.host.link import LinkHost
 
 ROWS = list(itertools.product(FIRMWARES, DIRECTIONS, Kind))
 

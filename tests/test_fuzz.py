@@ -13,13 +13,10 @@ from typing import Any
 import golden
 import pytest
 
-from firmware_sim import demo
-from firmware_sim.device import Device, Firmware
-from firmware_sim.loopback import LoopbackChannel
-from microrpc.codec import PacketCode, Request, Return, Syscall, decode_packet, encode_packet
-from microrpc.conversation import MAX_ATTEMPTS, Conversation, Operation
-from microrpc.datatypes import CPU, DataType, OpaqueHandle, Tensor
-from microrpc.endpoint import ClientEndpoint, PacketReader
+from firmware_sim.board import demo as demo
+from firmware_sim.board.device import Device, Firmware
+from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     HandshakeTimeoutError,
     MicroRpcError,
@@ -28,12 +25,16 @@ from microrpc.errors import (
     RequestError,
     StaleHandleError,
 )
-from microrpc.framing import Damage, FrameDecoder, FrameEncoder, encode_frame
-from microrpc.memory import Memory
-from microrpc.opening import open_board
-from microrpc.server import ServerEndpoint
-from microrpc.serving import LocalSession
-from microrpc.session import (
+from microrpc.host.connection import MAX_ATTEMPTS, Conversation
+from microrpc.host.operation import Operation
+from microrpc.serve.endpoint import ServerEndpoint
+from microrpc.serve.local import LocalSession
+from microrpc.serve.memory import Memory
+from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor
+from microrpc.wire.frames import Damage, FrameDecoder, FrameEncoder, encode_frame
+from microrpc.wire.packets import PacketCode, Request, Return, Syscall, decode_packet, encode_packet
+from microrpc.wire.reader import ClientEndpoint, PacketReader
+from microrpc.wire.session import (
     Dropped,
     Established,
     LateReply,

@@ -12,8 +12,14 @@ import golden
 import numpy as np
 import pytest
 
-from microrpc.client import Board
-from microrpc.codec import (
+from microrpc.client.board import Board
+from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteHandle, RemoteModule
+from microrpc.connecting.blocking import open_board
+from microrpc.errors import RemoteError
+from microrpc.wire.datatypes import FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
+from microrpc.wire.frames import Damage, DamageKind, FrameDecoder, FrameEncoder
+from microrpc.wire.names import MAX_PACKET_SIZE_FUNCTION
+from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
     CopyFromRemote,
@@ -29,13 +35,7 @@ from microrpc.codec import (
     decode_result,
     encode_packet,
 )
-from microrpc.datatypes import FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
-from microrpc.errors import RemoteError
-from microrpc.framing import Damage, DamageKind, FrameDecoder, FrameEncoder
-from microrpc.host import MAX_PACKET_SIZE_FUNCTION
-from microrpc.opening import open_board
-from microrpc.remote import RemoteArray, RemoteFunction, RemoteHandle, RemoteModule
-from microrpc.session import MessageType, Timeouts, encode_message, make_session_id
+from microrpc.wire.session import MessageType, Timeouts, encode_message, make_session_id
 
 # What the recordings with a fault carry, and nothing else: the direction, the kind, the frame's first byte.
 DAMAGE = {

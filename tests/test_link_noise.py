@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import microrpc
-from firmware_sim.faults import Burst, Delay, Direction, Double, Drop, Fault, Faults, Flip, Insert
-from firmware_sim.simulate import SimBoard, uart_of
-from firmware_sim.uart import FirmwareTime, HostAdapter, Uart
-from microrpc.client import Board
+from firmware_sim.line.adapter import HostAdapter
+from firmware_sim.line.faults import Burst, Delay, Direction, Double, Drop, Fault, Faults, Flip, Insert
+from firmware_sim.line.settings import FirmwareTime, Uart
+from firmware_sim.running.simulate import SimBoard, uart_of
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import OutcomeUnknownError
-from microrpc.opening import open_board
-from microrpc.session import Timeouts
+from microrpc.wire.session import Timeouts
 
 PROFILE = microrpc.profile("loopback")
 PATIENT = Timeouts(retry_s=0.5, start_s=60.0, call_s=60.0)

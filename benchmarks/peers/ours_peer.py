@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from benchmarks.modes import MODES, PROFILE
 from benchmarks.peers.harness import Call, Codec, Peer, main
-from microrpc.framing import FrameDecoder, encode_frame
-from microrpc.opening import connect
+from microrpc.connecting.blocking import connect
+from microrpc.wire.frames import FrameDecoder, encode_frame
 
 
 def _decode(stream: bytes) -> list[bytes]:

@@ -9,10 +9,15 @@ See docs/asyncio.md.
 
 from __future__ import annotations
 
-from microrpc.aio.channel import AsyncChannel, InMemoryChannel
-from microrpc.aio.client import AsyncBoard
-from microrpc.aio.opening import Opening, connect, open_board
-from microrpc.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
+from typing import TYPE_CHECKING
+
+from microrpc._lazy import lazy
+
+if TYPE_CHECKING:
+    from microrpc.client.aio.board import AsyncBoard
+    from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
+    from microrpc.connecting.aio import Opening, connect, open_board
+    from microrpc.ports.aio import AsyncChannel, InMemoryChannel
 
 __all__ = [
     "AsyncBoard",
@@ -26,3 +31,18 @@ __all__ = [
     "connect",
     "open_board",
 ]
+
+_PLACES = {
+    "AsyncBoard": "microrpc.client.aio.board",
+    "AsyncRemoteArray": "microrpc.client.aio.remote",
+    "AsyncRemoteFunction": "microrpc.client.aio.remote",
+    "AsyncRemoteModule": "microrpc.client.aio.remote",
+    "AsyncRemoteStream": "microrpc.client.aio.remote",
+    "Opening": "microrpc.connecting.aio",
+    "connect": "microrpc.connecting.aio",
+    "open_board": "microrpc.connecting.aio",
+    "AsyncChannel": "microrpc.ports.aio",
+    "InMemoryChannel": "microrpc.ports.aio",
+}
+
+__getattr__, __dir__ = lazy(__name__, _PLACES)

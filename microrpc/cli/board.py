@@ -32,8 +32,8 @@ from microrpc.cli.figures import stats_pairs
 
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
-    from microrpc.client import Board
-    from microrpc.link import LinkParameters
+    from microrpc.client.board import Board
+    from microrpc.wire.link import LinkParameters
 
 _ROUND_TRIPS = 25
 _MESSAGE_OVERHEAD_BYTES = 11  # docs/protocol.md 4
@@ -52,7 +52,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a board can do, and how fast it answers."""
-    from microrpc.chunking import UNLIMITED
+    from microrpc.host.blocks import UNLIMITED
 
     with reporting(as_json=as_json):
         port, profile = find_board_port(port, board, board_file)
@@ -155,7 +155,7 @@ def call(
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import format_value, parse_literal, to_json, type_name
-        from microrpc.remote import RemoteArray
+        from microrpc.client.remote import RemoteArray
 
         literals = [parse_literal(arg) for arg in args or ()]
         files = _files_to_write(literals, out or (), save)

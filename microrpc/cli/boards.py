@@ -23,7 +23,7 @@ from microrpc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from microrpc.boards import BoardProfile, Reset
+    from microrpc.boards.schema import BoardProfile, Reset
 
 
 def boards(
@@ -38,7 +38,7 @@ def boards(
     With --board-file a profile of your own is checked and shown.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards import profiles, user_directory
+        from microrpc.boards.catalogue import profiles, user_directory
 
         if name is not None or board_file is not None:
             board = find_profile(name, board_file=board_file)

@@ -20,10 +20,10 @@ from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from microrpc.boards import BoardProfile
-    from microrpc.client import Board
-    from microrpc.host import Progress
-    from microrpc.session import Timeouts
+    from microrpc.boards.schema import BoardProfile
+    from microrpc.client.board import Board
+    from microrpc.host.requests import Progress
+    from microrpc.wire.session import Timeouts
 
 
 _LONGEST_TIMEOUT_S = 86400.0
@@ -244,8 +244,8 @@ def find_profile(board: str | None, port: str | None = None, board_file: Path | 
 
     Raises ProfileError.
     """
-    from microrpc.boards import load_profile, profile
-    from microrpc.target import DEFAULT_PROFILE, named_board
+    from microrpc.boards.catalogue import load_profile, profile
+    from microrpc.connecting.address import DEFAULT_PROFILE, named_board
 
     if board_file is not None:
         if board is not None:
@@ -261,7 +261,7 @@ def find_board_port(port: str | None, board: str | None, board_file: Path | None
 
     Raises ProfileError, and PortError where the port cannot be told.
     """
-    from microrpc.target import find_target
+    from microrpc.connecting.address import find_target
 
     if port is None and board is None and board_file is None:
         raise typer.BadParameter("name a PORT (`microrpc ports` lists them), or the --board to look for")
@@ -288,7 +288,7 @@ def open_board(
     timeout_s: float | None = None,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr."""
-    from microrpc.opening import connect
+    from microrpc.connecting.blocking import connect
 
     chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)

@@ -27,11 +27,12 @@ from microrpc.cli.screen import Screen
 from microrpc.errors import RemoteError, RequestError
 
 if TYPE_CHECKING:
-    from firmware_sim.device import Device
-    from firmware_sim.uart import UartLine
-    from microrpc.boards import BoardProfile
-    from microrpc.client import Board
-    from microrpc.trace import Frame, RecordingChannel
+    from firmware_sim.board.device import Device
+    from firmware_sim.line.uart import UartLine
+    from microrpc.boards.schema import BoardProfile
+    from microrpc.capture.words import Frame
+    from microrpc.client.board import Board
+    from microrpc.connecting.wrap import RecordingChannel
 
 _COPY_BYTES = 65536
 _TERMINAL_BAUD = 921600
@@ -73,7 +74,7 @@ def demo(
     Everything that is shown is checked: it exits with 1, and names what differs, unless all is as it should be.
     """
     with reporting(as_json=as_json):
-        from microrpc.target import is_started_here
+        from microrpc.connecting.address import is_started_here
 
         profile = find_profile(board, board_file=board_file)
         if is_started_here(profile) and (baud or real_time):
@@ -107,9 +108,9 @@ def demo(
 
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
-    from microrpc.channel import open_serial
-    from microrpc.opening import open_board
-    from microrpc.trace import RecordingChannel
+    from microrpc.connecting.blocking import open_board
+    from microrpc.connecting.wrap import RecordingChannel
+    from microrpc.ports.opening import open_serial
 
     start = time.perf_counter()
     logs: list[str] = []
@@ -150,24 +151,25 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
 @contextlib.contextmanager
 def _start(profile: BoardProfile, baud: int) -> Iterator[tuple[str, str, Device | None]]:
     """Give what it is, where it is, and for a simulated board its inside."""
-    from microrpc.target import is_started_here
+    from microrpc.connecting.address import is_started_here
 
     if is_started_here(profile):
-        from microrpc.emulator import start_emulated
+        from microrpc.firmware.emulator import start_emulated
 
         with start_emulated(profile.name) as emulator:
             yield "an emulated board", emulator.port, None
         return
-    from firmware_sim.serve import PtyServer
+    from firmware_sim.running.server import PtyServer
 
     with PtyServer(_simulate(profile, baud)) as server:
         yield "a simulated board", server.path, server.device
 
 
 def _simulate(profile: BoardProfile, baud: int) -> Device | UartLine:
-    from firmware_sim.clock import VirtualClock
-    from firmware_sim.simulate import simulate, uart_of
-    from firmware_sim.uart import FirmwareTime, Rate, UartLine
+    from firmware_sim.board.clock import VirtualClock
+    from firmware_sim.line.settings import FirmwareTime, Rate
+    from firmware_sim.line.uart import UartLine
+    from firmware_sim.running.simulate import simulate, uart_of
 
     if not baud:
         return simulate(profile)
@@ -253,7 +255,7 @@ class _Demo:
         """Copy random bytes there and back, in the chunks that the board can take."""
         import numpy as np
 
-        from microrpc.link import WRITE_OVERHEAD_BYTES
+        from microrpc.wire.link import WRITE_OVERHEAD_BYTES
 
         size_bytes = min(_COPY_BYTES, self.profile.heap_bytes // 2)
         sent = np.random.default_rng().integers(0, 256, size_bytes, np.uint8)

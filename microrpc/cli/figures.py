@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from microrpc.cli.common import format_size, format_time
 
 if TYPE_CHECKING:
-    from microrpc.stats import CopyStats, Stats
+    from microrpc.host.stats import CopyStats, Stats
 
 
 def describe_copy(copies: CopyStats, stats: Stats) -> str:

@@ -27,7 +27,7 @@ from microrpc.cli.common import (
 from microrpc.cli.figures import describe_copy
 
 if TYPE_CHECKING:
-    from microrpc.stats import CopyStats, Stats
+    from microrpc.host.stats import CopyStats, Stats
 
 DtypeOption = Annotated[
     str | None,
@@ -111,7 +111,7 @@ def get(
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import as_array, describe_type, parse_address, parse_dtype, parse_shape
-        from microrpc.datatypes import DataType
+        from microrpc.wire.datatypes import DataType
 
         at = parse_address(address)
         kind = parse_dtype(dtype) if dtype is not None else DataType.parse("uint8")

@@ -60,7 +60,7 @@ CompilerOption = Annotated[
 def list_(as_json: JsonOption = False) -> None:
     """List the boards that firmware can be built for."""
     with reporting(as_json=as_json):
-        from microrpc.boards import profiles
+        from microrpc.boards.catalogue import profiles
         from microrpc.firmware.project import load_port, port_names
 
         boards = profiles()
@@ -138,8 +138,8 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
     The first line on stdout is the port to open; where stdout is no terminal it is nothing else.
     """
     with reporting(), contextlib.suppress(StoppedError), until_signal():
-        from microrpc.emulator import build_to_run, start_firmware
         from microrpc.errors import PortLostError
+        from microrpc.firmware.emulator import build_to_run, start_firmware
         from microrpc.firmware.project import load_project
 
         built = build_to_run(load_project(board), compiler=_compiler(compiler), defines=define or ())

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import typer
 
-from microrpc.datatypes import DataType, Device, OpaqueHandle, UInt
+from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
 from microrpc.errors import UnsupportedValueError
-from microrpc.remote import RemoteArray, RemoteFunction, RemoteModule
+from microrpc.wire.datatypes import DataType, Device, OpaqueHandle, UInt
 
 Array = np.ndarray[Any, Any]
 

@@ -11,8 +11,9 @@ def ports(as_json: JsonOption = False) -> None:
     Boards are told by their USB ids, which boards with the same debug probe share: then all of them are named.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards import profiles
-        from microrpc.finding import boards_behind, serial_ports, usb_id
+        from microrpc.boards.catalogue import profiles
+        from microrpc.boards.finding import boards_behind
+        from microrpc.ports.usb import serial_ports, usb_id
 
         known = profiles().values()
         found = [

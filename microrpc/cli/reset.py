@@ -32,8 +32,8 @@ def reset(
     What it says after that is not waited for longer than the profile's power-up time.
     """
     with reporting(as_json=as_json):
-        from microrpc.resets import check_can_be_reset, open_reset
-        from microrpc.target import SIMULATOR_SCHEME, is_emulated, is_started_here
+        from microrpc.boards.resets import check_can_be_reset, open_reset
+        from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, is_started_here
 
         if port is not None and port.startswith(SIMULATOR_SCHEME):
             raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")

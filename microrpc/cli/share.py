@@ -26,7 +26,7 @@ from microrpc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from microrpc.boards import BoardProfile
+    from microrpc.boards.schema import BoardProfile
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -51,7 +51,7 @@ def share(
     The first line on stdout is what they open instead of PORT; where stdout is no terminal it is nothing else.
     Requests take turns. What a program looked up and allocated is its own, and is freed when it goes.
     """
-    from microrpc.share import check_system
+    from microrpc.gateway.unix import check_system
 
     with reporting():
         port, profile = find_board_port(port, board, board_file)
@@ -64,7 +64,7 @@ async def _serve(
     port: str, profile: BoardProfile, is_known: bool, baud: int | None, timeout_s: float | None, path: Path | None
 ) -> None:
     from microrpc.aio import connect
-    from microrpc.share import Share, default_path
+    from microrpc.gateway.unix import Share, default_path
 
     path = path if path is not None else default_path(port)
     opening = connect(

@@ -15,10 +15,10 @@ from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.errors import FaultsError
 
 if TYPE_CHECKING:
-    from firmware_sim.device import Device
-    from firmware_sim.faults import Faults
-    from firmware_sim.serve import PtyServer, TcpServer
-    from firmware_sim.uart import UartLine
+    from firmware_sim.board.device import Device
+    from firmware_sim.line.faults import Faults
+    from firmware_sim.line.uart import UartLine
+    from firmware_sim.running.server import PtyServer, TcpServer
 
 _FIRMWARES = ("robust", "stock")
 
@@ -65,10 +65,10 @@ def sim(
             raise typer.BadParameter("--tcp and --link: a link is made to a pty; give one of them")
         if firmware not in _FIRMWARES:
             raise typer.BadParameter(f"--firmware {firmware}: must be {' or '.join(_FIRMWARES)}")
-        from firmware_sim.clock import VirtualClock
-        from firmware_sim.device import Firmware
-        from firmware_sim.simulate import simulate, uart_of
-        from firmware_sim.uart import UartLine
+        from firmware_sim.board.clock import VirtualClock
+        from firmware_sim.board.device import Firmware
+        from firmware_sim.line.uart import UartLine
+        from firmware_sim.running.simulate import simulate, uart_of
 
         profile = find_profile(board, board_file=board_file)
         wrong = _read_faults(faults, fault or [], fault_seed)
@@ -89,7 +89,7 @@ def sim(
 
 
 def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Faults:
-    from firmware_sim.faults import Faults, load_faults, parse_fault
+    from firmware_sim.line.faults import Faults, load_faults, parse_fault
 
     given = load_faults(path, seed=seed) if path is not None else Faults(seed=seed or 0)
     all_faults = Faults([*given.faults, *map(parse_fault, lines)], given.seed)
@@ -99,7 +99,7 @@ def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Fault
 
 
 def _serve(board: Device | UartLine, link: Path | None, tcp: str | None) -> PtyServer | TcpServer:
-    from firmware_sim.serve import PtyServer, TcpServer
+    from firmware_sim.running.server import PtyServer, TcpServer
 
     if tcp is None:
         return PtyServer(board, link=link)

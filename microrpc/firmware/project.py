@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError
-from microrpc.profile_schema import did_you_mean
 
 FILE_NAME = "port.toml"
 

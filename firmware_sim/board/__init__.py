@@ -1,0 +1,1 @@
+"""The simulated board: bytes and time in, bytes out."""

@@ -1,0 +1,178 @@
+"""The simulated board: bytes and time in, bytes out (docs/protocol.md 6).
+
+    device = Device()
+
+    @device.function
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    device.receive(bytes_from_the_line)
+    bytes_for_the_line = device.take_output()
+
+It does no I/O and reads no clock but the one it is given. `loopback.py` and `serve.py` connect it to a host.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Literal, overload
+
+from firmware_sim.board.clock import Clock, VirtualClock
+from firmware_sim.board.parts import Monitor, Port, Stats
+from firmware_sim.board.robust import RobustPort
+from firmware_sim.board.runtime import RuntimeSession, register_extensions, register_runtime
+from firmware_sim.board.stock import StockMemory, StockPort
+from microrpc.serve.local import FunctionT, Module, RemoteCallable
+from microrpc.serve.memory import Memory
+from microrpc.wire.frames import FrameEncoder
+from microrpc.wire.link import LinkParameters
+from microrpc.wire.session import MessageType, encode_message
+
+_WINDOW_REQUESTS = 8
+_RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
+
+RegistryName = Literal["system", "global"]
+
+
+class Firmware(enum.StrEnum):
+    """Which receive side a board has."""
+
+    ROBUST = "robust"  # answers or drops whatever arrives
+    STOCK = "stock"  # fails as the real C runtime does (docs/protocol.md 6)
+
+
+class Device:
+    """A board with microTVM's C runtime on it.
+
+    functions: the global registry, with what the runtime registers itself; system_library: where user functions
+    live on real boards. packet_size_bytes: the receive buffer, so the largest frame payload it takes. seed: of robust
+    firmware's nonces (stock firmware takes them from the clock). clock: the time that its functions live in, virtual
+    where none is given. link: whether robust firmware knows the link extension (docs/link.md); stock firmware does
+    not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
+    reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
+
+    It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        packet_size_bytes: int = 2048,
+        heap_bytes: int = 256 * 1024,
+        seed: int = 0,
+        firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
+        clock: Clock | None = None,
+        link: bool = True,
+        receive_ring_bytes: int | None = None,
+        reply_bytes: int | None = None,
+    ) -> None:
+        self.packet_size_bytes = packet_size_bytes
+        self.firmware = Firmware(firmware)
+        self.clock = clock or VirtualClock()
+        self.functions = Module()
+        self.system_library = Module()
+        self.stats = Stats()
+        self.monitor: Monitor | None = None
+        self._seed = seed
+        self._is_wedged = False
+        self._encoder = FrameEncoder()
+        self._output = bytearray()
+        ring_bytes = packet_size_bytes + _RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
+        has_link = link and self.firmware is Firmware.ROBUST
+        self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
+        self._port, self._session = self._build(heap_bytes, reply_bytes)
+        register_runtime(self._session, self.clock, packet_size_bytes)
+        if self.firmware is Firmware.ROBUST:
+            register_extensions(self.functions)
+        self._port.boot(seed)
+
+    def _build(self, heap_bytes: int, reply_bytes: int | None) -> tuple[Port, RuntimeSession]:
+        is_stock = self.firmware is Firmware.STOCK
+        memory = StockMemory(heap_bytes) if is_stock else Memory(heap_bytes)
+        link_handle = self._link.handle if self._link is not None else 0
+        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor, link_handle)
+        size_bytes = self.packet_size_bytes
+        port: Port
+        if is_stock:
+            port = StockPort(session, self._send, self.stats, packet_size_bytes=size_bytes, clock=self.clock)
+        else:
+            port = RobustPort(
+                session,
+                self._send,
+                self.stats,
+                packet_size_bytes=size_bytes,
+                link=self._link,
+                reply_bytes=reply_bytes,
+            )
+        return port, session
+
+    @property
+    def memory(self) -> Memory:
+        """The heap that tensors live in."""
+        return self._session.memory
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the board is silent until it is reset, as stock firmware can be."""
+        return self._is_wedged or self._port.is_dead
+
+    @overload
+    def function(
+        self, function: FunctionT, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> FunctionT: ...
+
+    @overload
+    def function(
+        self, function: None = None, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> Callable[[FunctionT], FunctionT]: ...
+
+    def function(
+        self, function: RemoteCallable | None = None, *, name: str | None = None, registry: RegistryName = "system"
+    ) -> RemoteCallable:
+        """Decorate a Python function so that a host can call it, under its own name or `name`."""
+        module = {"system": self.system_library, "global": self.functions}[registry]
+        return module.function(function, name=name)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the line and do what they ask for; the answers wait in the output."""
+        if not self._is_wedged:
+            self._port.receive(data)
+
+    def take_output(self) -> bytes:
+        """Give the bytes that wait to be sent."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    def log(self, text: str) -> None:
+        """Send a LOG; allowed at any time, also from within a function, before its reply."""
+        if not self.is_dead:
+            # What of a Str is not UTF-8 goes as it came.
+            self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))
+
+    def wedge(self) -> None:
+        """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""
+        self._is_wedged = True
+
+    def reset(self) -> None:
+        """Press the reset button: memory, handles and session are lost, and the board boots."""
+        self.stats.resets += 1
+        self._is_wedged = False
+        if self.monitor is not None:
+            self.monitor.on_reset()
+        self._session.reset()
+        self._encoder.reset()
+        self._port.boot(self._seed + self.stats.resets)
+
+    def _send(self, payload: bytes) -> None:
+        if self._is_wedged:
+            return
+        frame = self._encoder.encode(payload)
+        if self.monitor is not None:
+            self.monitor.send(payload, frame)
+        else:
+            self._output += frame
+
+    def _monitor(self) -> Monitor | None:
+        return self.monitor

@@ -1,0 +1,226 @@
+"""What the C runtime itself offers: the functions it registers, and the syscalls it refuses (docs/protocol.md 6)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim.board.clock import Clock
+from firmware_sim.board.parts import Monitor
+from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module, RemoteCallable
+from microrpc.serve.memory import Memory
+from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
+from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.names import LINK_FUNCTION
+from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
+
+CRC32_FUNCTION = "microrpc.crc32"  # docs/copies.md
+MESSAGE_OVERHEAD_BYTES = 11  # packet_nbytes and the session header (docs/protocol.md 4)
+
+Array = np.ndarray[Any, Any]
+ResultT = TypeVar("ResultT")
+_Words = npt.NDArray[np.uint32]
+
+_FLOAT32 = DataType.parse("float32")
+_FITS: dict[str, Callable[[object], bool]] = {
+    "Int": lambda argument: type(argument) is int,
+    "Float": lambda argument: type(argument) in (int, float),
+    "Str": lambda argument: type(argument) is str,
+    "Bytes": lambda argument: type(argument) is bytes,
+    "Tensor": lambda argument: isinstance(argument, BoardArray),
+    "float32": lambda argument: isinstance(argument, BoardArray) and argument.data_type == _FLOAT32,
+    "Module": lambda argument: isinstance(argument, Module),
+}
+
+
+def takes(*kinds: str) -> Callable[[Callable[..., ResultT]], Callable[..., ResultT]]:
+    """Decorate a function that takes arguments of these kinds, as the C library's functions do (docs/device.md 4).
+
+    A Float may be an Int, and is a float here. More arguments than these are no error, and do not get here.
+    """
+
+    def decorate(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
+        @wraps(function)
+        def checked(*arguments: Any) -> ResultT:
+            for index, kind in enumerate(kinds):
+                if index >= len(arguments) or not _FITS[kind](arguments[index]):
+                    raise FunctionError(f"argument {index}: {kind} expected")
+            pairs = zip(kinds, arguments, strict=False)
+            return function(*(float(argument) if kind == "Float" else argument for kind, argument in pairs))
+
+        return checked
+
+    return decorate
+
+
+class RandomWords:
+    """The words that random_fill draws: the same ones after every boot (docs/device.md 4)."""
+
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._drawn = 0
+
+    def fill(self, array: BoardArray) -> None:
+        """Fill a tensor."""
+        dtype = array.dtype
+        data = self._draw(-(-array.nbytes // 4)).view(np.uint8)[: array.nbytes]
+        if dtype.kind == "b":
+            data &= 1
+        elif dtype.kind == "f":
+            one = np.ones(1, dtype).view(f"u{dtype.itemsize}")
+            numbers = data.view(one.dtype)
+            numbers &= (1 << np.finfo(dtype).nmant) - 1
+            numbers |= one
+        array[...] = data.view(dtype).reshape(array.shape)
+
+    def _draw(self, count: int) -> _Words:
+        first = np.uint32((self._drawn + 1) % (1 << 32))
+        self._drawn += count
+        z = (np.arange(count, dtype=np.uint32) + first) * np.uint32(0x9E37_79B9)
+        z = (z ^ z >> np.uint32(16)) * np.uint32(0x21F0_AAAD)
+        z = (z ^ z >> np.uint32(15)) * np.uint32(0x735A_2D97)
+        return z ^ z >> np.uint32(15)
+
+
+class RuntimeSession(LocalSession):
+    """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
+
+    def __init__(
+        self,
+        functions: Module,
+        system_library: Module,
+        memory: Memory,
+        monitor: Callable[[], Monitor | None],
+        link_handle: int = 0,
+    ) -> None:
+        super().__init__(functions, memory, system_library)
+        self.functions: Module = functions
+        self.random_words = RandomWords()
+        self._link_look_up = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
+        self._link_handle = link_handle
+        self._monitor = monitor
+
+    def serve(self, request: Request) -> Reply:
+        """Execute `request` and give the reply."""
+        if (monitor := self._monitor()) is not None:
+            monitor.before_packet()
+        if self._link_handle and request == self._link_look_up:
+            return Return((OpaqueHandle(self._link_handle),))
+        return super().serve(request)
+
+    def reset(self) -> None:
+        """Lose memory, the handles of what is in it, and the random words drawn."""
+        super().reset()
+        self.random_words.reset()
+
+    def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
+        """Run a function. A board's arithmetic warns of nothing."""
+        if (monitor := self._monitor()) is not None:
+            monitor.before_call(self._name_of(function))
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    def _name_of(self, function: RemoteCallable) -> str:
+        modules = (self.functions, self.system_library)
+        registered = (name for module in modules for name, known in module.items() if known is function)
+        return next(registered, getattr(function, "__name__", ""))
+
+    def set_device(self, device: BoardDevice) -> None:
+        """Refuse DevSetDevice."""
+        raise FunctionError("SetDevice not supported")
+
+    def get_attr(self, device: BoardDevice, kind: int) -> Value:
+        """Refuse DevGetAttr."""
+        raise FunctionError("GetAttr not supported")
+
+
+def register_extensions(functions: Module) -> None:
+    """Put into the global registry `functions` what the C runtime does not have, and good firmware should."""
+
+    @functions.function(name=CRC32_FUNCTION)
+    @takes("Tensor")
+    def crc32(array: Array) -> int:
+        return zlib.crc32(array.tobytes())
+
+
+def register_runtime(session: RuntimeSession, clock: Clock, packet_size_bytes: int) -> None:
+    """Put the functions of the C runtime into the global registry of `session`, which runs what is timed."""
+    functions = session.functions
+
+    @functions.function(name="runtime.SystemLib")
+    @takes()
+    def system_lib() -> Module:
+        return session.system_library
+
+    @functions.function(name="tvm.rpc.server.ModuleGetFunction")
+    @takes("Module", "Str")
+    def module_get_function(module: Module, name: str) -> RemoteCallable | None:
+        return module.get(name)
+
+    @functions.function(name="tvm.rpc.server.GetCRTMaxPacketSize")
+    @takes()
+    def get_crt_max_packet_size() -> int:
+        return packet_size_bytes - MESSAGE_OVERHEAD_BYTES
+
+    @functions.function(name="tvm.contrib.random.random_fill")
+    @takes("Tensor")
+    def random_fill(array: BoardArray) -> None:
+        session.random_words.fill(array)
+
+    @functions.function(name="runtime.RPCTimeEvaluator")
+    @takes("Module", "Str", *("Int",) * 9, "Str")
+    def rpc_time_evaluator(
+        module: Module,
+        name: str,
+        device_type: int,
+        device_id: int,
+        number: int,
+        repeat: int,
+        min_repeat_ms: int,
+        limit_zero_time_iterations: int,
+        cooldown_interval_ms: int,
+        repeats_to_cooldown: int,
+        cache_flush_bytes: int,
+        f_preproc: str,
+    ) -> Callable[..., bytes]:
+        timed = module.get(name)
+        preproc = functions.get(f_preproc) if f_preproc else None
+        if timed is None or (f_preproc and preproc is None):
+            raise FunctionError("RPCTimeEvaluator: no function has that name")
+        if number < 1 or repeat < 1:
+            raise FunctionError("RPCTimeEvaluator: number and repeat must be positive")
+
+        def run_once(arguments: tuple[Any, ...]) -> float:
+            """Give the mean time of a call, over as many as min_repeat_ms asks for."""
+            total_s, calls, zeros = 0.0, 0, 0
+            while True:
+                start = clock.now()
+                for _ in range(number):
+                    session.invoke(timed, list(arguments))
+                taken_s = clock.now() - start
+                total_s += taken_s
+                calls += number
+                zeros += taken_s == 0.0
+                if total_s * 1000 >= min_repeat_ms or zeros >= limit_zero_time_iterations:
+                    return total_s / calls
+
+        def evaluate(*arguments: Any) -> bytes:
+            times = []
+            for index in range(repeat):
+                if preproc is not None:
+                    preproc(*arguments)
+                times.append(run_once(arguments))
+                if cooldown_interval_ms > 0 and index % max(repeats_to_cooldown, 1) == 0:
+                    clock.sleep(cooldown_interval_ms / 1000)
+            return struct.pack(f"<{repeat}d", *times)
+
+        return evaluate

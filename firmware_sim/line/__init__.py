@@ -1,0 +1,1 @@
+"""The simulated serial line, and what goes wrong on it."""

@@ -1,0 +1,358 @@
+"""What goes wrong on a line and on a board, on demand and the same way each time.
+
+    faults = Faults([Flip(rate=1e-5), Reset(at_byte=2000)], seed=7)
+    line = UartLine(Device(), faults=faults)
+
+`load_faults` reads them from a TOML file, `parse_fault` one from a line of TOML, which `Fault.__str__` writes. Each
+fault draws its own random numbers, by its place in the list and by the position of a byte in its direction: how the
+bytes are cut into pieces on their way does not matter. `firmware_sim.line.injector` is where they strike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import pathlib
+import random
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from microrpc.errors import FaultsError
+
+__all__ = [
+    "Action",
+    "BoardFault",
+    "BrownOut",
+    "Burst",
+    "ByteFault",
+    "Delay",
+    "Direction",
+    "Double",
+    "Drop",
+    "Fault",
+    "Faults",
+    "Flip",
+    "Garbage",
+    "Insert",
+    "Reset",
+    "Stuck",
+    "Unplug",
+    "Wedge",
+    "load_faults",
+    "parse_fault",
+]
+
+
+_SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
+
+
+class Direction(enum.StrEnum):
+    """Which way a byte goes."""
+
+    TO_BOARD = "to-board"
+    TO_HOST = "to-host"
+    BOTH = "both"
+
+
+class Action(enum.Enum):
+    """What a fault does to the board or its cable, as a verb for messages."""
+
+    RESET = "the board was reset"
+    WEDGE = "the board hangs"
+    UNPLUG = "the cable was pulled"
+    UNPLUG_POWERED = "the cable was pulled, the board has power"
+    PLUG = "the cable was put back"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong. Its kind, in files, is the name of its class in lower case, with hyphens."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not value >= 0:
+                raise ValueError(f"{field.name} must not be negative, and is {value}")
+
+    @classmethod
+    def kind(cls) -> str:
+        """Give its name in files and on the command line."""
+        return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__).lstrip("-")
+
+    def __str__(self) -> str:
+        """Give what `parse_fault` reads: its kind, and what is not as usual."""
+        pairs = [f"kind = {json.dumps(self.kind())}"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML wants it
+                pairs.append(f"{field.name} = {text if value != math.inf else 'inf'}")
+        return ", ".join(pairs)
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ByteFault(Fault):
+    """Strikes bytes of one direction or both: each with probability `rate`, or those at the positions `at`."""
+
+    rate: float = 0.0
+    at: tuple[int, ...] = ()
+    direction: Direction = Direction.BOTH
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if not self.rate <= 1:
+            raise ValueError(f"rate must be from 0 to 1, not {self.rate:g}")
+        if any(position < 0 for position in self.at):
+            raise ValueError(f"at counts bytes from 0, not {min(self.at)}")
+        if bool(self.rate) == bool(self.at):
+            raise ValueError("give it either a rate or at, the positions of bytes")
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Give what becomes of a byte that is struck."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Flip(ByteFault):
+    """Bits flip: each one with probability `rate`, the bit error rate, or one of each byte at the positions `at`."""
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Flip a bit."""
+        return bytes([byte ^ 1 << rng.randrange(8)])
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(ByteFault):
+    """A byte is lost."""
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Lose it."""
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Double(ByteFault):
+    """A byte arrives twice."""
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Give it twice."""
+        return bytes([byte, byte])
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(ByteFault):
+    """A random byte arrives before a byte."""
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Put one before it."""
+        return bytes([rng.randrange(256), byte])
+
+
+@dataclass(frozen=True, slots=True)
+class Burst(ByteFault):
+    """Noise: `size_bytes` bytes, from the one that is struck on, become random ones."""
+
+    size_bytes: int = 16
+
+    def __post_init__(self) -> None:
+        ByteFault.__post_init__(self)
+        if self.size_bytes < 1:
+            raise ValueError(f"size_bytes must be 1 or more, not {self.size_bytes}")
+
+    def strike(self, byte: int, rng: random.Random) -> bytes:
+        """Replace it."""
+        return bytes([rng.randrange(256)])
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck(Fault):
+    """The line stands still: what is sent from `at_s` on is lost, for `for_s` seconds or for ever."""
+
+    at_s: float
+    for_s: float = math.inf
+    direction: Direction = Direction.BOTH
+
+
+# --- the board and its cable ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage(Fault):
+    """The board sends `size_bytes` random bytes whenever it powers up, before its first message."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFault(Fault):
+    """Strikes when the byte number `at_byte` (from 0) of `direction` has been sent, or in a call.
+
+    function: strikes in its call number `call`, counted from 1; "*" is any function.
+    """
+
+    at_byte: int | None = None
+    direction: Direction = Direction.TO_BOARD
+    function: str | None = None
+    call: int = 1
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if (self.at_byte is None) == (self.function is None):
+            raise ValueError("give it either at_byte or function")
+        if self.direction is Direction.BOTH:
+            raise ValueError("direction must be to-board or to-host: at_byte counts the bytes of one")
+        if self.call < 1:
+            raise ValueError(f"call counts from 1, not {self.call}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reset(BoardFault):
+    """The board is reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wedge(BoardFault):
+    """The board hangs until it is reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrownOut(Fault):
+    """The supply is too weak: `every_s` after each boot the board resets, `times` times; for ever where it is None."""
+
+    every_s: float
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if self.every_s < _SHORTEST_EVERY_S:
+            raise ValueError(f"every_s must be {_SHORTEST_EVERY_S} or more, not {self.every_s:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delay(Fault):
+    """The board takes `by_s` longer for its reply number `reply`, counted from 1; for each reply where it is None."""
+
+    by_s: float
+    reply: int | None = None
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if self.by_s == math.inf:
+            raise ValueError("by_s must be finite; a board that never answers is a wedge")
+        if self.reply == 0:
+            raise ValueError("reply counts from 1, not 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Unplug(Fault):
+    """The cable is pulled at `at_s` and put back after `for_s`; the port is gone meanwhile.
+
+    Unless it `keeps_power`, the board lives off the cable, and boots when it is back.
+    """
+
+    at_s: float
+    for_s: float = math.inf
+    keeps_power: bool = False
+
+
+# --- all of them --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults that strike one after the other, in this order; `seed` decides where those with a rate do."""
+
+    faults: Sequence[Fault] = ()
+    seed: int = 0
+
+
+_KINDS: dict[str, type[Fault]] = {
+    kind.kind(): kind
+    for kind in (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
+}
+
+
+def load_faults(path: str | pathlib.Path, *, seed: int | None = None) -> Faults:
+    """Read faults from a TOML file: `seed = N`, and a table `[[fault]]` for each, with its `kind` and fields.
+
+    `seed` overrules the file's. Raises FaultsError, which names file, fault, key and reason.
+    """
+    path = pathlib.Path(path)
+    try:
+        table = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise FaultsError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML: both say where
+        raise FaultsError(f"{path}: not valid TOML: {error}") from error
+    entries = table.pop("fault", [])
+    file_seed = table.pop("seed", 0)
+    if table:
+        raise FaultsError(f"{path}: {next(iter(table))}: unknown key; a file of faults has seed and [[fault]] tables")
+    if type(file_seed) is not int:
+        raise FaultsError(f"{path}: seed: must be a whole number, not {file_seed!r}")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise FaultsError(f"{path}: fault: write each fault as a table of its own: [[fault]]")
+    faults = [_read(entry, f"{path}: fault {number}") for number, entry in enumerate(entries, 1)]
+    return Faults(faults, file_seed if seed is None else seed)
+
+
+def parse_fault(line: str) -> Fault:
+    """Read one fault from a line such as `kind = "flip", rate = 1e-5`. Raises FaultsError."""
+    try:
+        if "\n" in line:
+            raise ValueError("it has more than one line")
+        table = tomllib.loads(f"fault = {{ {line} }}")["fault"]
+    except ValueError as error:
+        text = f'{line!r} does not describe a fault ({error}): write it as in: kind = "flip", rate = 1e-5'
+        raise FaultsError(text) from error
+    return _read(table, repr(line))
+
+
+def _read(table: Mapping[str, object], where: str) -> Fault:
+    kind = _KINDS.get(str(table.get("kind")))
+    if kind is None:
+        raise FaultsError(f"{where}: kind: must be one of {', '.join(_KINDS)}, not {table.get('kind')!r}")
+    where = f"{where} ({kind.kind()})"
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name, value in table.items():
+        if name == "kind":
+            continue
+        if name not in fields:
+            raise FaultsError(f"{where}: {name}: unknown key; it has {', '.join(fields)}")
+        values[name] = _value(value, hints[name], f"{where}: {name}")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise FaultsError(f"{where}: {name}: is missing")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise FaultsError(f"{where}: {error}") from error
+
+
+def _value(value: object, hint: object, where: str) -> typing.Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is Direction:
+        if value in list(Direction):
+            return Direction(str(value))
+        raise FaultsError(f"{where}: must be to-board, to-host or both, not {value!r}")
+    if hint is float and is_number:
+        return float(f"{value}")  # which makes a whole number that is too large infinite
+    if hint in (int, int | None) and is_number and isinstance(value, int):
+        return value
+    if hint in (bool, str | None) and isinstance(value, bool if hint is bool else str):
+        return value
+    if hint == tuple[int, ...]:
+        positions = value if isinstance(value, list) else [value]
+        if all(type(position) is int for position in positions):
+            return tuple(positions)
+    wanted = {float: "a number", bool: "true or false", str | None: "a text", tuple[int, ...]: "positions of bytes"}
+    raise FaultsError(f"{where}: must be {wanted.get(hint, 'a whole number')}, not {value!r}")  # type: ignore[call-overload]

@@ -1,0 +1,101 @@
+"""What a simulated line is made of (rates, buffers, flow control, how fast the firmware is), and what it tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from firmware_sim.line.adapter import HostAdapter
+from microrpc.wire.uart import FlowControl
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast one direction is: `baud` in bits a second; `frame_format` as "8N1", "7E1", "8N2"."""
+
+    baud: int = 115200
+    frame_format: str = "8N1"
+
+    def __post_init__(self) -> None:
+        if self.baud <= 0:
+            raise ValueError(f"a baud rate must be positive, not {self.baud}")
+        data, parity, stop = self.frame_format[:1], self.frame_format[1:2].upper(), self.frame_format[2:]
+        if data not in ("5", "6", "7", "8") or parity not in ("N", "E", "O", "M", "S") or stop not in ("1", "1.5", "2"):
+            raise ValueError(f"a frame format is written as 8N1 or 7E2, not {self.frame_format!r}")
+
+    @property
+    def bits_per_byte(self) -> float:
+        """A start bit, the data, perhaps a parity bit, and the stop bits: 10 at 8N1."""
+        return 1 + int(self.frame_format[0]) + (self.frame_format[1].upper() != "N") + float(self.frame_format[2:])
+
+    @property
+    def byte_s(self) -> float:
+        """How long a byte takes, in seconds."""
+        return self.bits_per_byte / self.baud
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareTime:
+    """How long the board's processor takes for a byte, a packet and a call, in seconds.
+
+    functions: the times of those calls, by the function's name, that take another time than `function_s`.
+    """
+
+    byte_s: float = 0.0
+    packet_s: float = 0.0
+    function_s: float = 0.0
+    functions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        for seconds in (self.byte_s, self.packet_s, self.function_s, *self.functions.values()):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"what the firmware takes must be 0 or more seconds, and finite, not {seconds:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Uart:
+    """What a line is made of.
+
+    receive_ring_bytes: where the board keeps what arrives while it is busy; what does not fit is lost.
+    transmit_ring_bytes: what of a frame may wait to be sent while the board goes on; with 0 it waits for the last byte,
+    as firmware that polls its UART does. power_up_s: from a reset until it listens and says so.
+    flow_control: XON/XOFF eats the bytes 0x11 and 0x13 from whatever crosses, and so damages this protocol's frames,
+    on the simulated line as on a real one.
+    """
+
+    to_board: Rate = field(default_factory=Rate)
+    to_host: Rate = field(default_factory=Rate)
+    receive_ring_bytes: int = 2148
+    transmit_ring_bytes: int = 0
+    flow_control: FlowControl = FlowControl.NONE
+    adapter: HostAdapter = field(default_factory=HostAdapter)
+    firmware: FirmwareTime = field(default_factory=FirmwareTime)
+    power_up_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.receive_ring_bytes < 1:
+            raise ValueError(f"receive_ring_bytes must be 1 or more, not {self.receive_ring_bytes}")
+        if self.transmit_ring_bytes < 0:
+            raise ValueError(f"transmit_ring_bytes must be 0 or more, not {self.transmit_ring_bytes}")
+        if not 0 <= self.power_up_s < math.inf:
+            raise ValueError(f"power_up_s must be 0 or more, and finite, not {self.power_up_s:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """What happened on a line until now. `damaged` counts by kind of fault how often it struck."""
+
+    bytes_to_board: int
+    bytes_to_host: int
+    to_board_busy_s: float
+    to_host_busy_s: float
+    bytes_overrun: int
+    """Lost because the receive ring was full."""
+    bytes_unheard: int
+    """Lost because the board was booting, or was reset before it had read them."""
+    ring_bytes: int
+    ring_high_water_bytes: int
+    is_plugged: bool
+    damaged: Mapping[str, int]

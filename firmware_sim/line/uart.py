@@ -1,0 +1,388 @@
+"""A serial line as it is: slow, with a board behind it that is sometimes busy and then loses bytes.
+
+    line = UartLine(Device(), Uart(to_board=Rate(115200), receive_ring_bytes=64))
+    line.write(bytes_from_the_host, now)
+    line.next_event()
+    bytes_for_the_host = line.read(now)
+
+No I/O, and no clock but the times it is given: a test lives in virtual time (`firmware_sim.running.loopback`), a
+server in real time (`firmware_sim.running.server`). What happens is computed frame by frame where nobody can tell, and
+does not depend on how often anybody looks. A function does what it does as soon as it begins; its reply
+waits until it has taken its time, and is lost where something happens to the board before that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from firmware_sim.board.clock import VirtualClock
+from firmware_sim.board.device import Device
+from firmware_sim.line.adapter import AdapterBuffer
+from firmware_sim.line.faults import Action, Direction, Fault, Faults
+from firmware_sim.line.injector import Injector
+from firmware_sim.line.lane import Crossing, Lane
+from firmware_sim.line.settings import LineState, Uart
+from microrpc.serve.local import FunctionError
+from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
+from microrpc.wire.uart import FlowControl
+
+_FRAME_START = b"\xff\xfd"
+_XON, _XOFF = 0x11, 0x13
+_RING_STOP_FRACTION = 0.75  # how full the ring is when flow control stops the host,
+_RING_GO_ON_FRACTION = 0.25  # and when it lets the host go on
+
+
+class UartLine:
+    """The line between a host and `device`, whose clock must be a `VirtualClock`: it is the processor's own time.
+
+    All times are seconds of one clock, the caller's, and must not go backwards; the board powers up at `boots_at`.
+    Not thread-safe.
+    """
+
+    def __init__(
+        self, device: Device, uart: Uart | None = None, faults: Faults | None = None, *, boots_at: float = 0.0
+    ) -> None:
+        if not isinstance(device.clock, VirtualClock):
+            raise ValueError("a device on a UartLine needs a VirtualClock: the line moves its time")
+        self.device = device
+        self.uart = uart or Uart()
+        self.is_plugged = True
+        self.plugs = 0  # how often the cable was put back
+        self._clock = device.clock
+        self._now = boots_at
+        self._injector = Injector(faults or Faults())
+        self._to_board = Lane(self.uart.to_board.byte_s)
+        self._to_host = Lane(self.uart.to_host.byte_s)
+        self._adapter = AdapterBuffer(self.uart.adapter, self.uart.to_host.byte_s)
+        self._ring = bytearray()
+        self._ring_high_water_bytes = 0
+        self._bytes_overrun = 0
+        self._bytes_unheard = 0
+        self._is_host_stopped = False
+        self._has_power = True
+        self._cpu_free_at = boots_at  # infinity for a dead one
+        self._listens_from = boots_at
+        boot = device.take_output()
+        device.monitor = self
+        self._clock.set_to(boots_at)
+        self._power_up(boots_at)
+        self._transmit(boot)
+
+    # --- the host's end --------------------------------------------------------------------------
+
+    def write(self, data: bytes, now: float) -> int:
+        """Take bytes from the host; give how many there was room for."""
+        self.advance(now)
+        if not self.is_plugged:
+            return 0
+        size_bytes = min(len(data), self.uart.adapter.buffer_bytes - self._to_board.waiting_bytes(now))
+        at = self.uart.adapter.tick(now)
+        for run in _split_frames(data[:size_bytes]):
+            self._to_board.put(run, at)
+        return size_bytes
+
+    def read(self, now: float) -> bytes:
+        """Give what has reached the host by `now`."""
+        self.advance(now)
+        return self._adapter.take(now)
+
+    def next_event(self, *, reads: bool = True) -> float | None:
+        """When something happens next that may concern the host, None where nothing will unless it writes.
+
+        What it could read already counts too, unless it does not read.
+        """
+        at = min(self._next(), self._adapter.next_delivery() if reads else math.inf)
+        return at if at < math.inf else None
+
+    # --- the hands at the board ------------------------------------------------------------------
+
+    def reset(self, now: float) -> None:
+        """Press the board's reset button."""
+        self._do(Action.RESET, now)
+
+    def unplug(self, now: float, *, keeps_power: bool = False) -> None:
+        """Pull the cable; a board that has no power of its own forgets everything."""
+        self._do(Action.UNPLUG_POWERED if keeps_power else Action.UNPLUG, now)
+
+    def plug(self, now: float) -> None:
+        """Put the cable back; a board without power of its own boots."""
+        self._do(Action.PLUG, now)
+
+    def inject(self, fault: Fault, now: float) -> None:
+        """Let a fault strike from now on; its bytes, calls, replies and times count from now."""
+        self.advance(now)
+        self._let_board_work(now, in_parts=True)
+        self._injector.add(fault, now)
+
+    @property
+    def state(self) -> LineState:
+        """What happened until now."""
+        return LineState(
+            bytes_to_board=self._to_board.bytes_carried,
+            bytes_to_host=self._to_host.bytes_carried,
+            to_board_busy_s=self._to_board.busy_s,
+            to_host_busy_s=self._to_host.busy_s,
+            bytes_overrun=self._bytes_overrun,
+            bytes_unheard=self._bytes_unheard,
+            ring_bytes=len(self._ring),
+            ring_high_water_bytes=self._ring_high_water_bytes,
+            is_plugged=self.is_plugged,
+            damaged=dict(self._injector.counts),
+        )
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that happens until `now`."""
+        while (at := self._next()) <= now:
+            self._step(at)
+        self._step(now)
+
+    def _next(self) -> float:
+        """When to step next. Whatever could make a difference happens at such a time, whenever `advance` is called."""
+        to_board, to_host = self._to_board, self._to_host
+        at = to_board.next_end(self._most_bytes(Direction.TO_BOARD))
+        if self._ring or (to_board.queued_bytes and self._cpu_free_at > self._now):
+            at = min(at, self._cpu_free_at)
+        end = to_host.next_end(self._most_bytes(Direction.TO_HOST))
+        return min(at, end, self._adapter.fires_at(), self._injector.next_action_at())
+
+    def _most_bytes(self, direction: Direction) -> float:
+        """How many bytes may be handled at once, when the last of them has crossed, without making a difference."""
+        if self.uart.flow_control is FlowControl.XON_XOFF:
+            return 1
+        if direction is Direction.TO_BOARD and self.uart.firmware.byte_s > self._to_board.byte_s:
+            return 1
+        return self._injector.bytes_to_action(direction)
+
+    def _step(self, now: float) -> None:
+        self._now = max(self._now, now)
+        self._let_board_work(now)
+        while crossing := self._to_host.take(now, self._most_bytes(Direction.TO_HOST)):
+            self._reach_host(crossing)
+        self._adapter.release(now)
+        if self._injector.next_action_at() <= now:
+            self._let_board_work(now, in_parts=True)
+            for action in self._injector.take_due(now):
+                self._act(action, now)
+
+    # --- towards the board -----------------------------------------------------------------------
+
+    def _let_board_work(self, until: float, *, in_parts: bool = False) -> None:
+        """Let the board hear and do what it can by `until`; `in_parts`: also the beginning of what is on its way."""
+        to_board = self._to_board
+        while True:
+            most_bytes = self._most_bytes(Direction.TO_BOARD)
+            if crossing := to_board.take(min(self._listens_from, until), most_bytes):
+                data, actions = self._damage(crossing)
+                self._bytes_unheard += len(data)
+            elif crossing := to_board.take(min(self._cpu_free_at, until), min(most_bytes, self._bytes_to_stop())):
+                data, actions = self._damage(crossing)
+                self._keep(data)
+                self._let_host_stop(crossing.end)
+            elif self._cpu_free_at > until:
+                return
+            elif self._ring:
+                self._work_from_ring()
+                continue
+            elif (in_parts or to_board.next_end(most_bytes) <= until) and (
+                crossing := to_board.take(until, most_bytes)
+            ):
+                data, actions = self._damage(crossing)
+                self._work_at_once(data, crossing.end)
+            else:
+                return
+            for action in actions:
+                self._act(action, crossing.end)
+
+    def _damage(self, crossing: Crossing) -> tuple[bytes, list[Action]]:
+        """Give what arrives of a crossing, and what happens to the board thereafter."""
+        data, end = crossing
+        data, actions = self._injector.carry(data, Direction.TO_BOARD, end, self._to_board.byte_s)
+        return self._obey_flow_control(data, self._to_host, end), actions
+
+    def _keep(self, data: bytes) -> None:
+        """Put into the ring what there is room for."""
+        kept = data[: self.uart.receive_ring_bytes - len(self._ring)]
+        self._bytes_overrun += len(data) - len(kept)
+        self._ring += kept
+        self._note_ring(len(self._ring))
+
+    def _work_from_ring(self) -> None:
+        """Let the processor read on in the ring: a byte where it takes time for that, else a frame."""
+        data = bytes(self._ring[:1]) if self.uart.firmware.byte_s else next(_split_frames(bytes(self._ring)))
+        del self._ring[: len(data)]
+        begin = self._cpu_free_at
+        if len(self._ring) <= int(self.uart.receive_ring_bytes * _RING_GO_ON_FRACTION):
+            self._let_host_go_on(begin)
+        self._work(data, begin)
+
+    def _work_at_once(self, data: bytes, end: float) -> None:
+        """Let the idle processor handle bytes as they come, the last one at the time `end`."""
+        resets, byte_s = self.device.stats.resets, self.uart.firmware.byte_s
+        left = len(data)
+        begin = end + byte_s - left * byte_s
+        for part in _split_frames(data):
+            self._note_ring(1)
+            self._work(part, begin)
+            left -= len(part)
+            if self.device.stats.resets != resets:
+                self._bytes_unheard += left
+                return
+            if self.device.is_dead:
+                self._keep(data[len(data) - left :])
+                return
+
+    def _work(self, data: bytes, begin: float) -> None:
+        """Let the processor handle `data`, which holds the end of one frame at most, from the time `begin` on."""
+        self._clock.move_to(begin)
+        self._clock.sleep(len(data) * self.uart.firmware.byte_s)
+        self.device.receive(data)
+        self._cpu_free_at = math.inf if self.device.is_dead else self._clock.now()
+
+    def _note_ring(self, size_bytes: int) -> None:
+        self._ring_high_water_bytes = max(self._ring_high_water_bytes, size_bytes)
+
+    # --- flow control ----------------------------------------------------------------------------
+
+    @property
+    def _ring_stop_bytes(self) -> int:
+        return max(1, int(self.uart.receive_ring_bytes * _RING_STOP_FRACTION))
+
+    def _bytes_to_stop(self) -> float:
+        """How many bytes may go into the ring until the board stops the host."""
+        if self.uart.flow_control is FlowControl.NONE or self._is_host_stopped:
+            return math.inf
+        return max(1, self._ring_stop_bytes - len(self._ring))
+
+    def _let_host_stop(self, at: float) -> None:
+        is_full = len(self._ring) >= self._ring_stop_bytes
+        if self.uart.flow_control is not FlowControl.NONE and is_full and not self._is_host_stopped:
+            self._is_host_stopped = True
+            self._to_board.set_gate(at + self._stop_delay_s(at), is_open=False)
+
+    def _let_host_go_on(self, at: float) -> None:
+        if self._is_host_stopped:
+            self._is_host_stopped = False
+            self._to_board.set_gate(at + self._stop_delay_s(at), is_open=True)
+
+    def _stop_delay_s(self, at: float) -> float:
+        """How long it takes until the host notices that it must stop, or may go on."""
+        if self.uart.flow_control is FlowControl.RTS_CTS:
+            return 0.0
+        return self._to_host.byte_s * (2 if self._to_host.is_busy(at) else 1)  # after the byte that is on its way
+
+    def _obey_flow_control(self, data: bytes, other: Lane, at: float) -> bytes:
+        """With XON/XOFF, eat what looks like it, and stop or start the `other` lane."""
+        if self.uart.flow_control is not FlowControl.XON_XOFF:
+            return data
+        last = max(data.rfind(_XON), data.rfind(_XOFF))
+        if last < 0:
+            return data
+        other.set_gate(at, is_open=data[last] == _XON)
+        return data.translate(None, bytes((_XON, _XOFF)))
+
+    # --- towards the host ------------------------------------------------------------------------
+
+    def _reach_host(self, crossing: Crossing) -> None:
+        data, end = crossing
+        data, actions = self._injector.carry(data, Direction.TO_HOST, end, self._to_host.byte_s)
+        if self.is_plugged:
+            self._adapter.put(self._obey_flow_control(data, self._to_board, end), end)
+        if actions:
+            self._let_board_work(end, in_parts=True)
+        for action in actions:
+            self._act(action, end)
+
+    # --- what goes wrong ---------------------------------------------------------------------------
+
+    def _do(self, action: Action, now: float) -> None:
+        self.advance(now)
+        self._let_board_work(now, in_parts=True)
+        self._act(action, now)
+
+    def _act(self, action: Action, at: float) -> None:
+        """Let it happen; where it happens in a function, `at` is that function's time, and still to come."""
+        match action:
+            case Action.RESET if self._has_power:
+                self._clock.set_to(at)
+                self.device.reset()
+            case Action.WEDGE:
+                self.device.wedge()
+                self._to_host.withdraw(at)
+                self._cpu_free_at = math.inf
+            case Action.UNPLUG | Action.UNPLUG_POWERED if self.is_plugged:
+                self.is_plugged = False
+                self._to_board.clear()
+                self._is_host_stopped = False
+                self._adapter.clear()
+                if action is Action.UNPLUG:
+                    self._lose_power(at)
+            case Action.PLUG if not self.is_plugged:
+                self.is_plugged = True
+                self.plugs += 1
+                if not self._has_power:
+                    self._has_power = True
+                    self._act(Action.RESET, at)
+
+    def _lose_power(self, at: float) -> None:
+        self._has_power = False
+        self._injector.on_power_loss()
+        self.device.wedge()
+        self._forget(at)
+        self._cpu_free_at = math.inf
+
+    def _forget(self, at: float) -> None:
+        self._bytes_unheard += len(self._ring)
+        self._ring.clear()
+        self._to_host.cut(at)
+        self._let_host_go_on(at)
+
+    def _power_up(self, at: float) -> None:
+        self._to_host.put(self._injector.on_boot(at), at)
+        self._listens_from = at + self.uart.power_up_s
+        self._clock.move_to(self._listens_from)
+
+    def _transmit(self, frame: bytes) -> None:
+        """Send a frame, and let the processor wait until what is left of it fits where it may wait."""
+        self._clock.move_to(self._now)
+        self._to_host.put(frame, self._clock.now())
+        self._clock.move_to(self._to_host.idle_at() - self.uart.transmit_ring_bytes * self._to_host.byte_s)
+        self._cpu_free_at = self._clock.now()
+
+    # --- what the device tells (firmware_sim.board.parts.Monitor) -----------------------------------------
+
+    def before_packet(self) -> None:
+        """See `Monitor`."""
+        self._clock.sleep(self.uart.firmware.packet_s)
+
+    def before_call(self, name: str) -> None:
+        """See `Monitor`."""
+        firmware = self.uart.firmware
+        self._clock.sleep(firmware.functions.get(name, firmware.function_s))
+        if action := self._injector.on_call(name):
+            self._act(action, self._clock.now())
+            raise FunctionError(f"{name} was interrupted: {action.value}")
+
+    def send(self, payload: bytes, frame: bytes) -> None:
+        """See `Monitor`."""
+        if payload[HEADER_SIZE_BYTES - 1] in (MessageType.NORMAL, MessageType.LINK_REPLY):
+            self._clock.sleep(self._injector.on_reply())
+        self._transmit(frame)
+
+    def on_reset(self) -> None:
+        """See `Monitor`."""
+        self._clock.move_to(self._now)
+        self._forget(self._clock.now())
+        self._power_up(self._clock.now())
+
+
+def _split_frames(data: bytes) -> Iterator[bytes]:
+    """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
+    start = 0
+    while (at := data.find(_FRAME_START, start + 1)) > 0:
+        yield data[start:at]
+        start = at
+    if start < len(data):
+        yield data[start:]

@@ -1,0 +1,1 @@
+"""Boards that run: in virtual time, and in real time behind ptys and TCP sockets."""

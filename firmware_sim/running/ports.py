@@ -1,0 +1,346 @@
+"""The ports that a simulated board is served on: a pty, and a TCP socket. `serve.py` lets time go on."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+import tty
+from pathlib import Path
+from typing import Protocol
+
+from firmware_sim.board.device import Device
+from firmware_sim.line.uart import UartLine
+from microrpc.errors import PortBusyError, PortError
+
+_READ_BYTES = 65536
+# What a host may leave unread of a board that never stops talking, as one in a brown-out does.
+_MOST_UNREAD_BYTES = 1 << 22
+
+
+class Line(Protocol):
+    """What connects a host to a board; `UartLine` is one."""
+
+    device: Device
+    is_plugged: bool
+
+    def write(self, data: bytes, now: float) -> int:
+        """Take bytes from the host; give how many there was room for."""
+
+    def read(self, now: float) -> bytes:
+        """Give what has reached the host by `now`."""
+
+    def next_event(self) -> float | None:
+        """When something happens next that may concern the host."""
+
+    def reset(self, now: float) -> None:
+        """Press the board's reset button."""
+
+
+class DirectLine:
+    """A line without length: bytes are there at once. The device should live in real time (`RealClock`)."""
+
+    is_plugged = True
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def write(self, data: bytes, now: float) -> int:
+        """See `Line`."""
+        self.device.receive(data)
+        return len(data)
+
+    def read(self, now: float) -> bytes:
+        """See `Line`."""
+        return self.device.take_output()
+
+    def next_event(self) -> float | None:
+        """See `Line`."""
+        return None
+
+    def reset(self, now: float) -> None:
+        """See `Line`."""
+        self.device.reset()
+
+
+class HostPort:
+    """One end that a host can open, with the line behind it. What the host does not read holds the board up.
+
+    Not thread-safe: from the moment it is served it belongs to the server's thread.
+    """
+
+    def __init__(self, board: Device | UartLine) -> None:
+        self.line: Line = DirectLine(board) if isinstance(board, Device) else board
+        self.due = -math.inf
+        """When it wants to be pumped."""
+        self._unread = b""
+        self._untaken = b""
+
+    @property
+    def device(self) -> Device:
+        """The board."""
+        return self.line.device
+
+    @property
+    def path(self) -> str:
+        """What a host opens."""
+        raise NotImplementedError
+
+    @property
+    def interests(self) -> dict[int, int]:
+        """The file descriptors that it waits for, and the events of `select.poll`."""
+        raise NotImplementedError
+
+    def serve(self, fd: int, now: float) -> None:
+        """Do what one of its file descriptors is ready for."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release everything."""
+        raise NotImplementedError
+
+    def reset(self, now: float) -> None:
+        """Press the board's reset button; what the host has not read is lost, as on a real board."""
+        self._unread = b""
+        self.line.reset(now)
+        self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Let the line come to `now`, and send what has reached the host."""
+        line = self.line
+        if self._untaken:
+            self._untaken = self._untaken[line.write(self._untaken, now) :]
+        if output := line.read(now):
+            self._send(output)
+        event = line.next_event()
+        self.due = math.inf if event is None else event
+        if self._untaken and event is None:
+            self.due = now + 0.01  # a board that stopped the host for good: ask again, at leisure
+
+    # --- what both kinds share ---------------------------------------------------------------------
+
+    def _events(self, fd: int) -> dict[int, int]:
+        """Wait to write while something is unread, else to read, unless the line has no room."""
+        if fd < 0 or (self._untaken and not self._unread):
+            return {}
+        return {fd: select.POLLOUT if self._unread else select.POLLIN}
+
+    def _take(self, data: bytes, now: float) -> None:
+        taken = self.line.write(data, now)
+        if taken < len(data):
+            self._untaken = data[taken:]
+        self.pump(now)
+
+    def _send(self, output: bytes) -> None:
+        """Send, and keep what the host has no room for."""
+        if self._unread:
+            if len(self._unread) < _MOST_UNREAD_BYTES:
+                self._unread += output
+            return
+        try:
+            sent = self._write(output)
+        except BlockingIOError:
+            sent = 0
+        self._unread = output[sent:] if sent < len(output) else b""
+
+    def _send_unread(self) -> None:
+        unread, self._unread = self._unread, b""
+        self._send(unread)
+
+    def _write(self, output: bytes) -> int:
+        raise NotImplementedError
+
+
+class PtyPort(HostPort):
+    """A pty, which any program can open as a serial port. It goes away while the line's cable is pulled.
+
+    link: a symbolic link to make to the pty, so that its path is the same each time; it replaces an older link, and
+    is removed at the end. Raises PortError where something that is no link is in its place.
+    """
+
+    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(board)
+        self.link = Path(link) if link is not None else None
+        self.port = ""
+        """The pty itself; another one after the cable was pulled."""
+        self._board_fd = self._host_fd = -1
+        self._open()
+
+    @property
+    def path(self) -> str:
+        """What a host opens: the link where there is one, else the pty."""
+        return str(self.link or self.port)
+
+    @property
+    def interests(self) -> dict[int, int]:
+        """See `HostPort`."""
+        return self._events(self._board_fd)
+
+    def serve(self, fd: int, now: float) -> None:
+        """See `HostPort`."""
+        if self._unread:
+            self._send_unread()
+            return
+        with contextlib.suppress(BlockingIOError):  # it was ready to be written to, and has since been reset
+            self._take(os.read(fd, _READ_BYTES), now)
+
+    def pump(self, now: float) -> None:
+        """See `HostPort`."""
+        super().pump(now)
+        if self.line.is_plugged != (self._board_fd >= 0):
+            if self.line.is_plugged:
+                self._open()
+                super().pump(now)
+            else:
+                self.close()
+
+    def close(self) -> None:
+        """Remove the link and the pty; a host that has it open sees it go."""
+        self._unread = self._untaken = b""
+        self._remove_link()
+        for fd in (self._board_fd, self._host_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._board_fd = self._host_fd = -1
+
+    def _open(self) -> None:
+        # The host's end stays open here too, so that the line does not hang up when a host goes.
+        self._board_fd, self._host_fd = os.openpty()
+        tty.setraw(self._host_fd)
+        os.set_blocking(self._board_fd, False)
+        self.port = os.ttyname(self._host_fd)
+        try:
+            self._make_link()
+        except PortError:
+            self.close()
+            raise
+
+    def _write(self, output: bytes) -> int:
+        return os.write(self._board_fd, output) if self._board_fd >= 0 else len(output)
+
+    def _make_link(self) -> None:
+        if self.link is None:
+            return
+        if os.path.lexists(self.link) and not self.link.is_symlink():
+            raise PortError(str(self.link), f"{self.link} exists and is no link: choose another path")
+        fresh = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+        try:
+            fresh.symlink_to(self.port)
+            fresh.replace(self.link)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise PortError(str(self.link), f"cannot make the link {self.link}: {error.strerror}") from error
+
+    def _remove_link(self) -> None:
+        if self.link is not None:
+            with contextlib.suppress(OSError):
+                if os.readlink(self.link) == self.port:
+                    self.link.unlink()
+
+
+class TcpPort(HostPort):
+    """A TCP socket that carries the line's bytes to one host at a time, as serial servers do; a second one is refused.
+
+    number: of the TCP port, 0 for any that is free. Without a host what the board sends is lost. While the line's
+    cable is pulled nobody is let in. Raises PortError, PortBusyError.
+    """
+
+    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+        super().__init__(board)
+        self.host = host
+        name = f"{host}:{number}"
+        if not 0 <= number <= 65535:
+            raise PortError(name, f"{name}: a TCP port is a number from 0 to 65535")
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            self._listener = socket.create_server(address[:2], family=family, backlog=1)
+        except socket.gaierror as error:
+            raise PortError(name, f"{name}: the host {host!r} is not known: use an address of this computer") from error
+        except PermissionError as error:
+            raise PortError(name, f"{name}: this user may not listen there: take a port above 1023") from error
+        except OSError as error:
+            kind = PortBusyError if "in use" in str(error) else PortError
+            raise kind(name, f"{name}: cannot listen there: {error}; take another port, or 0 for any") from error
+        self._listener.setblocking(False)
+        self.number: int = self._listener.getsockname()[1]
+        self._client: socket.socket | None = None
+
+    @property
+    def path(self) -> str:
+        """What a host opens."""
+        return f"socket://{f'[{self.host}]' if ':' in self.host else self.host}:{self.number}"
+
+    @property
+    def interests(self) -> dict[int, int]:
+        """See `HostPort`."""
+        client_fd = self._client.fileno() if self._client is not None else -1
+        return {self._listener.fileno(): select.POLLIN, **self._events(client_fd)}
+
+    def serve(self, fd: int, now: float) -> None:
+        """See `HostPort`."""
+        if fd == self._listener.fileno():
+            self._accept(now)
+        elif self._unread:
+            self._send_unread()
+        else:
+            self._receive(now)
+
+    def pump(self, now: float) -> None:
+        """See `HostPort`."""
+        super().pump(now)
+        if not self.line.is_plugged:
+            self._hang_up()
+
+    def close(self) -> None:
+        """Hang up, and listen no more."""
+        self._hang_up()
+        self._listener.close()
+
+    def _receive(self, now: float) -> bool:
+        """Take what the client has sent; tell whether there was something, or its end."""
+        if self._client is None or self._unread or self._untaken:
+            return False
+        try:
+            data = self._client.recv(_READ_BYTES)
+        except BlockingIOError:  # as on a pty
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._take(data, now)
+        else:
+            self._hang_up()
+        return True
+
+    def _accept(self, now: float) -> None:
+        while self._receive(now):  # it may have gone already, and this be its successor
+            pass
+        with contextlib.suppress(OSError):  # it may be gone again
+            client, _ = self._listener.accept()
+            if self._client is not None or not self.line.is_plugged:
+                client.close()
+                return
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.line.read(now)  # what nobody was there to hear
+            self._client = client
+
+    def _hang_up(self) -> None:
+        self._unread = self._untaken = b""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _write(self, output: bytes) -> int:
+        if self._client is None:
+            return len(output)
+        try:
+            return self._client.send(output)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._hang_up()
+            return len(output)

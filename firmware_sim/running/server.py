@@ -1,0 +1,211 @@
+"""Simulated boards on ports of this computer, in real time.
+
+    with PtyServer(simulate(profile("loopback")), link="/tmp/board") as server:
+        board = microrpc.connect(server.path)
+
+One `Server` holds any number of boards in one thread. A plain device answers as fast as it can; one behind a `UartLine`
+at the speed of that line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from firmware_sim.board.device import Device
+from firmware_sim.line.uart import UartLine
+from firmware_sim.running.ports import HostPort, PtyPort, TcpPort
+
+__all__ = ["PtyServer", "Server", "TcpServer"]
+
+# poll() counts in milliseconds, a byte at 921600 baud takes 11 us: the last millisecond is slept in slices.
+_SLICE_S = 100e-6
+
+P = TypeVar("P", bound=HostPort)
+
+
+class _ClosedError(Exception):
+    """The server was closed."""
+
+
+class Server:
+    """Serves `ports` until it is closed; hosts may come and go.
+
+    Use it as a context manager or with `start` and `close` to serve from a thread, or call `run` to serve from
+    this one. While it serves, ports and devices belong to it: from elsewhere use `do`.
+    """
+
+    def __init__(self, *ports: HostPort) -> None:
+        self.ports = ports
+        self._thread: threading.Thread | None = None
+        self._is_open = True
+        self._serving = threading.Lock()  # held while it serves
+        self._orders: deque[Callable[[float], None]] = deque()
+        self._wake_fd, self._waker_fd = os.pipe()
+        self._poller = select.poll()
+        self._poller.register(self._wake_fd, select.POLLIN)
+        self._owners: dict[int, HostPort] = {}
+        self._interests: dict[HostPort, dict[int, int]] = {}
+        self._epoch = time.monotonic()
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Serve from a thread."""
+        self._thread = threading.Thread(
+            target=self.run, name=f"{type(self).__name__} {self.ports[0].path}", daemon=True
+        )
+        self._thread.start()
+
+    def do(self, order: Callable[[float], None]) -> None:
+        """Have `order` called by the server, with its time, as soon as what it is executing is done."""
+        if self._is_open:
+            self._orders.append(order)
+            os.write(self._waker_fd, b"o")
+
+    def close(self) -> None:
+        """Stop serving, and release the ports. Closing twice is fine."""
+        if not self._is_open:
+            return
+
+        def stop(now: float) -> None:
+            raise _ClosedError
+
+        self.do(stop)
+        self._is_open = False
+        if self._thread is not None:
+            self._thread.join()
+        with self._serving:
+            for port in self.ports:
+                port.close()
+            for fd in (self._wake_fd, self._waker_fd):
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Serve from a thread."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    # --- serving --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until `close` is called from another thread, or until an exception such as KeyboardInterrupt."""
+        with self._serving, contextlib.suppress(_ClosedError):
+            if self._is_open:
+                self._run()
+
+    def _run(self) -> None:
+        ports, owners = self.ports, self._owners
+        for port in ports:
+            self._pump(port)
+        due = min(port.due for port in ports)
+        while True:
+            for fd, _ in self._wait(due):
+                if fd == self._wake_fd:
+                    self._obey()
+                elif (owner := owners.get(fd)) is not None:  # it may have gone in this very round
+                    owner.serve(fd, time.monotonic() - self._epoch)
+                    self._register(owner)
+            now = time.monotonic() - self._epoch
+            for port in ports:
+                if port.due <= now:
+                    self._pump(port)
+            due = min([port.due for port in ports])
+
+    def _wait(self, due: float) -> list[tuple[int, int]]:
+        """Wait for one of the ports, at most until `due`."""
+        poll = self._poller.poll
+        if due == math.inf:
+            return poll()
+        while (wait_s := due - (time.monotonic() - self._epoch)) > 0:
+            ready = poll(int(wait_s * 1e3))
+            if ready:
+                return ready
+            wait_s = due - (time.monotonic() - self._epoch)
+            if 0 < wait_s < 1e-3:
+                time.sleep(min(wait_s, _SLICE_S))
+        return poll(0)
+
+    def _pump(self, port: HostPort) -> None:
+        port.pump(time.monotonic() - self._epoch)
+        self._register(port)
+
+    def _register(self, port: HostPort) -> None:
+        """Have poll wait for what the port waits for now."""
+        before, interests = self._interests.get(port, {}), port.interests
+        if interests == before:
+            return
+        self._interests[port] = interests
+        for fd in before.keys() - interests.keys():
+            del self._owners[fd]
+            self._poller.unregister(fd)
+        for fd, events in interests.items():
+            self._owners[fd] = port
+            self._poller.register(fd, events)
+
+    def _obey(self) -> None:
+        """Do what other threads asked for."""
+        os.read(self._wake_fd, 4096)
+        while self._orders:
+            self._orders.popleft()(time.monotonic() - self._epoch)
+        for port in self.ports:
+            self._pump(port)
+
+
+class _OnePortServer(Server, Generic[P]):
+    """Serves one board."""
+
+    def __init__(self, port: P) -> None:
+        self._port = port
+        try:
+            super().__init__(port)
+        except BaseException:
+            port.close()
+            raise
+
+    @property
+    def device(self) -> Device:
+        """The board."""
+        return self._port.device
+
+    @property
+    def path(self) -> str:
+        """What a host opens."""
+        return self._port.path
+
+    def reset(self) -> None:
+        """Press the device's reset button, as soon as what it is executing is done."""
+        self.do(self._port.reset)
+
+
+class PtyServer(_OnePortServer[PtyPort]):
+    """Serves a board on a pty; `link` as `PtyPort` has it."""
+
+    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(PtyPort(board, link=link))
+
+    @property
+    def port(self) -> str:
+        """The path of the pty itself."""
+        return self._port.port
+
+
+class TcpServer(_OnePortServer[TcpPort]):
+    """Serves a board on a TCP socket; `host` and `number` as `TcpPort` has them."""
+
+    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+        super().__init__(TcpPort(board, host=host, number=number))

@@ -1,0 +1,77 @@
+"""Board profiles: what the host must know about a board before it speaks to it, one TOML file each.
+
+Those in the package are joined by the user's own, which lie in `user_directory()` and come first where a name is in
+both; any other file is read by `load_profile(path)`. docs/boards.md is the guide to writing one.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+from microrpc.boards.schema import BoardProfile, parse_profile
+from microrpc.boards.tables import did_you_mean
+from microrpc.errors import ProfileError
+
+
+def load_profile(path: str | pathlib.Path) -> BoardProfile:
+    """Read and check one profile. Raises ProfileError, which names the file, the key and the reason."""
+    path = pathlib.Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path}: is not UTF-8 text, at byte {error.start}") from error
+    return parse_profile(path, text)
+
+
+def profile(name: str) -> BoardProfile:
+    """The profile of that name. Raises ProfileError for an unknown name, which lists the known ones."""
+    known = _files()
+    if name not in known:
+        guess = did_you_mean(name, known)
+        raise ProfileError(f"there is no board profile {name!r}{guess}. Known: {', '.join(known)} (`microrpc boards`)")
+    return _load(known[name])
+
+
+def profiles() -> dict[str, BoardProfile]:
+    """All profiles by name, in the order of the names. Raises ProfileError when one is wrong."""
+    return {name: _load(path) for name, path in _files().items()}
+
+
+def user_directory() -> pathlib.Path:
+    """Where the user's own profiles lie, `~/.config/microrpc/boards` on Linux; it need not exist."""
+    import platformdirs
+
+    return pathlib.Path(platformdirs.user_config_dir("microrpc", appauthor=False), "boards")
+
+
+def _files() -> dict[str, pathlib.Path]:
+    """All profiles' files by name, in the order of the names."""
+    bundled = {path.stem: path for path in _bundled_directory().glob("*.toml")}
+    if not bundled:
+        where = _bundled_directory()
+        raise ProfileError(f"{where}: no board profiles there: the installation is incomplete, install it again")
+    return dict(sorted((bundled | {path.stem: path for path in user_directory().glob("*.toml")}).items()))
+
+
+def _load(path: pathlib.Path) -> BoardProfile:
+    return _load_bundled(path) if path.parent == _bundled_directory() else _load_named(path)
+
+
+def _load_named(path: pathlib.Path) -> BoardProfile:
+    board = load_profile(path)
+    if board.name != path.stem:
+        raise ProfileError(f"{path}: name: is {board.name!r}, but the file is called {path.name!r}")
+    return board
+
+
+_load_bundled = functools.cache(_load_named)
+
+
+def _bundled_directory() -> pathlib.Path:
+    """`microrpc/_boards` in an installed wheel, `boards` beside the package in a source checkout."""
+    package = pathlib.Path(__file__).resolve().parent.parent
+    installed = package / "_boards"
+    return installed if installed.is_dir() else package.parent / "boards"

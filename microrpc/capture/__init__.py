@@ -1,0 +1,1 @@
+"""What crossed a line: recorded, and put in words."""

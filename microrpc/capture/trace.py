@@ -1,0 +1,87 @@
+"""What crossed a line, for people to read: frames of both directions in words, with times.
+
+docs/protocol.md 1 to 3 and docs/link.md 2 have what they are made of.
+
+`Trace` takes bytes and times and gives frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from microrpc.capture.words import NOISE, Frame, FrameReader, log_text
+
+_MOST_PENDING_BYTES = 65536
+
+
+class Trace:
+    """The frames of one line, both directions: all of them, or the last `keep_frames` in bounded memory."""
+
+    def __init__(self, *, keep_frames: int | None = None) -> None:
+        self.bytes_to_board = 0
+        self.bytes_to_host = 0
+        self._keep_frames = keep_frames
+        self._pending: list[tuple[float, bool, bytes]] = []
+        self._pending_bytes = 0
+        self._reader = FrameReader()
+        self._frames: deque[Frame] = deque(maxlen=keep_frames)
+        self._log_lines: deque[tuple[float, str]] = deque(maxlen=keep_frames)
+        self._count = 0
+
+    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
+        """Take bytes that passed at `time_s`. They are decoded later, so as not to slow the line down."""
+        if to_board:
+            self.bytes_to_board += len(data)
+        else:
+            self.bytes_to_host += len(data)
+        self._pending.append((time_s, to_board, data))
+        self._pending_bytes += len(data)
+        if self._keep_frames is not None and self._pending_bytes > _MOST_PENDING_BYTES:
+            self._decode()
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The frames so far, or the last of them."""
+        self._decode()
+        return list(self._frames)
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames there were, those that are not kept too."""
+        self._decode()
+        return self._count
+
+    @property
+    def log_lines(self) -> list[tuple[float, str]]:
+        """What the board logged so far, or the last of it, each line with its time in seconds."""
+        self._decode()
+        return list(self._log_lines)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The directions, as "to the board" or "from the board", in which a frame was begun and did not end yet."""
+        self._decode()
+        return self._reader.unfinished
+
+    def clear(self) -> None:
+        """Forget the frames and counts so far; the names of functions stay known."""
+        self._decode()
+        self._frames.clear()
+        self._log_lines.clear()
+        self._count = self.bytes_to_board = self.bytes_to_host = 0
+
+    def _decode(self) -> None:
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        for time_s, to_board, data in pending:
+            for frame in self._reader.read(time_s, to_board, data):
+                self._add(frame)
+
+    def _add(self, frame: Frame) -> None:
+        last = self._frames[-1] if self._frames else None
+        if last and (last.kind, frame.kind, last.to_board) == (NOISE, NOISE, frame.to_board):
+            last.size_bytes += frame.size_bytes
+            return
+        self._frames.append(frame)
+        self._count += 1
+        if frame.kind == "LOG":
+            self._log_lines.append((frame.time_s, log_text(frame.payload)))

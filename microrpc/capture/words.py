@@ -1,0 +1,220 @@
+"""Frames in words: what crossed a line, for people to read.
+
+docs/protocol.md 1 to 3 and docs/link.md 2 have what they are made of.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from microrpc.errors import ProtocolError
+from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
+from microrpc.wire.frames import Damage, FrameDecoder
+from microrpc.wire.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
+from microrpc.wire.names import PACKET_NBYTES
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyAck,
+    CopyFromRemote,
+    CopyToRemote,
+    PacketCode,
+    RemoteException,
+    Return,
+    Syscall,
+    decode_packet,
+    decode_result,
+)
+from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
+
+_LONGEST_TEXT = 40
+_MOST_NAMES = 1024
+DAMAGED = "damaged"
+"""The kind of a frame that did not arrive whole; its size is not known, and given as 0."""
+NOISE = "noise"
+"""The kind of bytes outside of frames; those in a row are one entry."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """One frame: when it was complete (the channel's time, in seconds), where it went, and what it says.
+
+    The payload is empty for what was no good frame: of the kind `DAMAGED` or `NOISE`.
+    """
+
+    time_s: float
+    to_board: bool
+    payload: bytes
+    kind: str
+    meaning: str
+    size_bytes: int
+
+    def line(self, start_s: float) -> str:
+        """Give it as one line, its time in ms since `start_s`."""
+        arrow = "-> board" if self.to_board else "<- board"
+        size = f"{self.size_bytes} B" if self.size_bytes else "? B"
+        meaning = printable(self.meaning)
+        return f"{(self.time_s - start_s) * 1e3:9.1f} ms  {arrow} {size:>7}  {self.kind:<14}  {meaning}".rstrip()
+
+
+class FrameReader:
+    """Both directions of one line, put in words."""
+
+    def __init__(self) -> None:
+        self._decoders = {True: FrameDecoder(), False: FrameDecoder()}
+        self._asked: CallFunc | Syscall | None = None
+        self._names: dict[int, str] = {}
+
+    def read(self, time_s: float, to_board: bool, data: bytes) -> list[Frame]:
+        """Give what `data`, seen at `time_s`, completes; bytes outside of frames come first."""
+        decoder = self._decoders[to_board]
+        skipped_before = decoder.bytes_skipped
+        found = decoder.feed(data)
+        frames = []
+        if skipped := decoder.bytes_skipped - skipped_before:
+            frames.append(Frame(time_s, to_board, b"", NOISE, "outside of any frame", skipped))
+        for one in found:
+            if isinstance(one, Damage):
+                frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
+            else:
+                frames.append(Frame(time_s, to_board, one, *self._explain(one, to_board), len(one)))
+        return frames
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The directions in which a frame was begun and has not ended yet."""
+        names = {True: "to the board", False: "from the board"}
+        return [name for to_board, name in names.items() if self._decoders[to_board].in_packet]
+
+    def _explain(self, payload: bytes, to_board: bool) -> tuple[str, str]:
+        """Give the kind of a message and what it says."""
+        if len(payload) < HEADER_SIZE_BYTES:
+            return "?", "too short for a message"
+        session_id, code = struct.unpack_from("<HB", payload)
+        body = payload[HEADER_SIZE_BYTES:]
+        match code:
+            case MessageType.START_SESSION_INIT:
+                return "INIT", f"open a session; my nonce is 0x{session_id:02x}"
+            case MessageType.START_SESSION_REPLY:
+                return "REPLY", f"session 0x{session_id:04x}; my nonce is 0x{session_id >> 8:02x}"
+            case MessageType.TERMINATE_SESSION:
+                if to_board:
+                    return "TERMINATE", "any session there was is over"
+                self._names.clear()
+                return "TERMINATE", "I have booted"
+            case MessageType.LOG:
+                return "LOG", _quoted(log_text(payload))
+            case MessageType.NORMAL:
+                return self._explain_packet(body[PACKET_NBYTES:])
+            case MessageType.LINK_REQUEST | MessageType.LINK_REPLY | MessageType.LINK_NAK:
+                return self._explain_link(payload)
+        return f"type 0x{code:02x}", f"{len(body)} bytes"
+
+    def _explain_link(self, payload: bytes) -> tuple[str, str]:
+        """Explain a message of the link, by its seq and what it carries (docs/link.md 2)."""
+        message = decode_link_message(payload)
+        if message is None:
+            return DAMAGED, "crc32"
+        if message.type is MessageType.LINK_NAK or not message.content:
+            return "NAK", f"something was damaged; I wait for #{message.seq}"
+        code, body = message.content[0], message.content[1:]
+        if code == 0:
+            kind, meaning = self._explain_packet(body)
+        elif message.type is MessageType.LINK_REPLY:
+            kind, meaning = (
+                ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
+            )
+        elif code == RequestKind.WRITE:
+            address, data = unpack_write(body)
+            kind, meaning = "WRITE", f"{len(data)} bytes to 0x{address:x}"
+        elif code == RequestKind.READ:
+            address, size_bytes = unpack_read(body)
+            kind, meaning = "READ", f"{size_bytes} bytes at 0x{address:x}"
+        else:
+            kind, meaning = _name_of(RequestKind, code), ""
+        return kind, f"{meaning} #{message.seq}".lstrip()
+
+    def _explain_packet(self, body: bytes) -> tuple[str, str]:
+        try:
+            packet = decode_packet(body)
+            match packet:
+                case CallFunc(handle, args):
+                    self._asked = packet
+                    return "CallFunc", f"{self._name(handle)}({', '.join(map(_value, args))})"
+                case Syscall(code, args):
+                    self._asked = packet
+                    label = code.label if isinstance(code, PacketCode) else f"code {code}"
+                    return label, ", ".join(map(_value, args))
+                case CopyToRemote(tensor, data):
+                    self._asked = None
+                    return "CopyToRemote", f"{len(data)} bytes to {_value(tensor)} +{tensor.byte_offset}"
+                case CopyFromRemote(tensor, size_bytes):
+                    self._asked = None
+                    return "CopyFromRemote", f"{size_bytes} bytes of {_value(tensor)} +{tensor.byte_offset}"
+                case CopyAck(data):
+                    return "CopyAck", f"{len(data)} bytes"
+                case RemoteException(message):
+                    return "Exception", _quoted(message)
+                case Return(values):
+                    return "Return", self._explain_return(values)
+        except ProtocolError as error:
+            return "?", str(error)
+        return type(packet).__name__, ""
+
+    def _explain_return(self, values: tuple[Value, ...]) -> str:
+        """Give what was returned; where it is a function that was looked up, note its name."""
+        result: Value | ArrayResult = decode_result(values) if isinstance(self._asked, CallFunc) else values[0]
+        if self._asked is not None and isinstance(result, FunctionHandle | OpaqueHandle):
+            names = [arg for arg in self._asked.args if isinstance(arg, str)]
+            if len(self._names) >= _MOST_NAMES:
+                del self._names[next(iter(self._names))]
+            self._names[int(result)] = names[0] if names else f"{self._asked_name()}()"
+        return _value(result)
+
+    def _asked_name(self) -> str:
+        return self._name(self._asked.handle) if isinstance(self._asked, CallFunc) else "?"
+
+    def _name(self, handle: int) -> str:
+        return self._names.get(handle, f"0x{handle:x}")
+
+
+def _name_of(kinds: type[RequestKind | ReplyKind], code: int) -> str:
+    return kinds(code).name if code in list(kinds) else f"kind {code}"
+
+
+def _value(value: Value | ArrayResult) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case FunctionHandle():
+            return f"function 0x{int(value):x}"
+        case ModuleHandle():
+            return f"module 0x{int(value):x}"
+        case OpaqueHandle():
+            return f"0x{int(value):x}"
+        case ArrayResult():
+            return f"a new {_value(value.tensor)}"
+        case Tensor():
+            return f"{value.dtype}[{','.join(map(str, value.shape))}]" + (f" at 0x{value.data:x}" if value.data else "")
+        case str():
+            return _quoted(value)
+        case bytes():
+            return f"bytes:{value.hex()}" if len(value) <= _LONGEST_TEXT // 2 else f"{len(value)} bytes"
+    return str(value)
+
+
+def printable(text: str) -> str:
+    """Give `text` with escapes for what a terminal would not show as it is."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def log_text(payload: bytes) -> str:
+    """Give the text of a LOG, from its frame payload."""
+    return payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace")
+
+
+def _quoted(text: str) -> str:
+    short = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
+    return '"' + short.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') + '"'

@@ -1,0 +1,111 @@
+"""What a `Board` hands out: functions, modules, arrays and streams that live on the board.
+
+Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next request, since a
+finalizer must not do I/O), or when the board is closed. After a reset of the board they refuse to be used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy.typing as npt
+
+from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Timing, as_bytes
+from microrpc.host.requests import Progress
+from microrpc.wire.datatypes import CPU, OpaqueHandle
+from microrpc.wire.packets import PacketCode
+
+if TYPE_CHECKING:
+    from microrpc.client.board import Board
+
+__all__ = ["RemoteArray", "RemoteFunction", "RemoteHandle", "RemoteModule", "RemoteStream", "Timing"]
+
+
+class RemoteHandle(AnyHandle["Board"]):
+    """Something on the board. `owned` tells whether it is given back in the end."""
+
+    def free(self) -> None:
+        """Give it back now; freeing twice does nothing."""
+        self.discard()
+        self.board.collect()
+
+
+class RemoteFunction(RemoteHandle, AnyFunction["Board"]):
+    """A function on the board: call it."""
+
+    def __call__(self, *args: Any, timeout_s: float | None = None) -> Any:
+        """Call it with values as docs/protocol.md 3 has them, and arrays, functions and modules of this board.
+
+        `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
+        Device, RemoteArray, RemoteFunction or RemoteModule. Raises RemoteError, CallTimeoutError, DamagedReplyError,
+        BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, PortLostError.
+        """
+        return self.board.call(self, args, timeout_s=timeout_s)
+
+
+class RemoteModule(RemoteHandle, AnyModule["Board"]):
+    """A module on the board: a set of functions, such as the system library."""
+
+    def find(self, name: str) -> RemoteFunction | None:
+        """Give the function of that name, None where the module has none."""
+        return self.board.find_in_module(self, name)
+
+
+class RemoteArray(RemoteHandle, AnyArray["Board"]):
+    """An array in the board's memory: `shape`, `dtype` (a `DataType`), row by row without gaps.
+
+    `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
+    """
+
+    def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
+        """Copy it back: an array of the same shape, with one more dimension where `dtype` has lanes.
+
+        bfloat16 comes as its raw bits, uint16. `on_progress` is called with (bytes done, bytes in all).
+        `verify` compares what came with what is in the array, and raises VerifyError (docs/copies.md). Raises else as
+        a call does.
+        """
+        result = self.make_room()
+        self.board.read_bytes(self, as_bytes(result), on_progress=on_progress, verify=verify)
+        return result
+
+    def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
+        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
+
+        `verify` compares what is in it then with `data`, and raises VerifyError (docs/copies.md). Raises CopyRangeError
+        where shape or dtype differ, else as a call does.
+        """
+        self.board.write_bytes(self.pack(data), self, on_progress=on_progress, verify=verify)
+
+    def copy_to(self, target: RemoteArray) -> None:
+        """Copy it into another array of this board, on the board."""
+        self.board.copy(self, target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.free()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStream:
+    """A stream (queue of work) of the board; most boards have the default one only."""
+
+    board: Board
+    handle: OpaqueHandle
+
+    def sync(self) -> None:
+        """Wait until everything in it is done."""
+        self.board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, self.handle)
+
+    def use(self) -> None:
+        """Make it the one that what follows goes into."""
+        self.board.syscall(PacketCode.DEV_SET_STREAM, CPU, self.handle)
+
+    def free(self) -> None:
+        """Give it back."""
+        self.board.syscall(PacketCode.DEV_FREE_STREAM, CPU, self.handle)

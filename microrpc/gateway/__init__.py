@@ -1,0 +1,1 @@
+"""What serves a board to other programs."""

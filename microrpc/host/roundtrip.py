@@ -1,0 +1,48 @@
+"""What a round trip takes, smoothed, and how patient that makes the host (docs/link.md 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FIRST_ROUND_TRIP_S = 0.05  # before anything was measured
+
+
+_LEAST_PATIENCE_S = 0.02
+
+
+_MOST_PATIENCE_S = 1.0
+
+
+_MOST_BACK_OFFS = 8
+
+
+@dataclass(slots=True)
+class RoundTrip:
+    """What a round trip takes besides the bytes themselves, smoothed as TCP does it (RFC 6298)."""
+
+    smoothed_s: float = _FIRST_ROUND_TRIP_S
+    deviation_s: float = _FIRST_ROUND_TRIP_S / 2
+    is_measured: bool = False
+    back_offs: int = 0
+    patience_s: float = 3 * _FIRST_ROUND_TRIP_S
+    """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
+
+    def measure(self, sample_s: float) -> None:
+        """Take note of how long an answer took."""
+        self.back_offs = 0
+        if self.is_measured:
+            self.deviation_s += (abs(self.smoothed_s - sample_s) - self.deviation_s) / 4
+            self.smoothed_s += (sample_s - self.smoothed_s) / 8
+        else:
+            self.is_measured = True
+            self.smoothed_s, self.deviation_s = sample_s, sample_s / 2
+        self._set_patience()
+
+    def back_off(self) -> None:
+        """Wait for twice as long, until something is measured."""
+        self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
+        self._set_patience()
+
+    def _set_patience(self) -> None:
+        patience_s = self.smoothed_s + max(4 * self.deviation_s, _LEAST_PATIENCE_S)
+        self.patience_s = min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S)

@@ -1,0 +1,1 @@
+"""What waits: serial ports, TCP connections and Unix sockets as channels with deadlines."""

@@ -1,0 +1,260 @@
+"""Ports as an event loop waits for them: bytes out, bytes in, no threads, and every wait ends at its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from typing import Any, Protocol
+
+from microrpc.errors import PortError, PortLostError
+from microrpc.host.operation import AT_ONCE
+from microrpc.ports.channel import READ_BYTES, Channel, SerialChannel
+from microrpc.ports.fd import FdChannel
+from microrpc.ports.opening import open_serial, open_unix, socket_address, tcp_channel, tcp_errors
+from microrpc.wire.uart import FlowControl
+
+# What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
+_MOST_KEPT_BYTES = 256 * 1024
+
+
+class AsyncChannel(Protocol):
+    """What a connection needs of a port: `microrpc.ports.channel.Channel`, but `read` and `write` are awaited."""
+
+    name: str
+    """The port as the user gave it, for messages."""
+
+    def now(self) -> float:
+        """Give the time in seconds, by the clock of every deadline."""
+
+    async def read(self, deadline: float) -> bytes:
+        """See `microrpc.ports.channel.Channel.read`. Cancelled, it takes nothing."""
+
+    async def write(self, data: bytes, deadline: float) -> None:
+        """See `microrpc.ports.channel.Channel.write`. Cancelled, the peer may have got a part."""
+
+    def close(self) -> None:
+        """See `microrpc.ports.channel.Channel.close`. A read or write that waits raises PortLostError."""
+
+
+class AsyncFdChannel:
+    """A channel over a file descriptor that the running loop can watch; it takes `port` over.
+
+    Deadlines are times of the loop's clock. Raises PortError where the loop cannot watch descriptors.
+    """
+
+    def __init__(self, port: FdChannel) -> None:
+        self.name = port.name
+        self._port = port
+        self._fd = port.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._kept = bytearray()
+        self._lost: PortLostError | None = None
+        self._is_watching = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        try:
+            self._watch()
+        except NotImplementedError as error:
+            port.close()
+            raise _unsupported(port.name, "this event loop cannot watch file descriptors") from error
+
+    def now(self) -> float:
+        """See `AsyncChannel.now`."""
+        return self._loop.time()
+
+    def __repr__(self) -> str:
+        return f"<AsyncFdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
+
+    # --- reading -------------------------------------------------------------------------------
+
+    async def read(self, deadline: float) -> bytes:
+        """See `AsyncChannel.read`."""
+        while not self._kept:
+            if self._lost is not None:
+                raise self._lost
+            if self._fd < 0 or self._loop.time() >= deadline:
+                return self._port.read(AT_ONCE)  # it raises what is to be raised
+            self._watch()
+            self._reader = self._loop.create_future()
+            try:
+                await self._wait(self._reader, deadline)
+            finally:
+                self._reader = None
+        data = bytes(self._kept[:READ_BYTES])
+        del self._kept[:READ_BYTES]
+        return data
+
+    def _watch(self) -> None:
+        # Once and for all, as registering costs two system calls, more than the read.
+        if not self._is_watching:
+            self._loop.add_reader(self._fd, self._on_readable)
+            self._is_watching = True
+
+    def _unwatch(self) -> None:
+        if self._is_watching:
+            self._is_watching = False
+            self._loop.remove_reader(self._fd)
+
+    def _on_readable(self) -> None:
+        try:
+            self._kept += self._port.read(AT_ONCE)
+        except PortLostError as error:
+            self._lost = error
+        if self._lost is not None or len(self._kept) >= _MOST_KEPT_BYTES:
+            self._unwatch()
+        _wake(self._reader)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    async def write(self, data: bytes, deadline: float) -> None:
+        """See `AsyncChannel.write`."""
+        done = self._port.write_some(data)
+        while done < len(data):
+            if self._loop.time() >= deadline:
+                raise self._port.write_timeout(done, len(data))
+            self._writer = self._loop.create_future()
+            self._loop.add_writer(self._fd, _wake, self._writer)
+            try:
+                await self._wait(self._writer, deadline)
+            finally:
+                self._writer = None
+                if self._fd >= 0:
+                    self._loop.remove_writer(self._fd)
+            taken = self._port.write_some(memoryview(data)[done:])
+            if not taken:  # a tty may report room and take nothing: do not spin on it
+                await asyncio.sleep(0.001)
+            done += taken
+
+    # --- both ----------------------------------------------------------------------------------
+
+    async def _wait(self, waiter: asyncio.Future[None], deadline: float) -> None:
+        timer = self._loop.call_at(deadline, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """See `AsyncChannel.close`."""
+        if self._fd < 0:
+            return
+        if not self._loop.is_closed():
+            self._unwatch()
+            self._loop.remove_writer(self._fd)
+            _wake(self._reader)
+            _wake(self._writer)
+        self._kept.clear()
+        self._fd = -1
+        self._port.close()
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+class InMemoryChannel:
+    """A channel that never blocks, such as `firmware_sim.loopback.LoopbackChannel` in virtual time, as an awaited one.
+
+    Other tasks get their turn before each read and write.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.name = channel.name
+        self._channel = channel
+
+    def now(self) -> float:
+        """See `AsyncChannel.now`."""
+        return self._channel.now()
+
+    async def read(self, deadline: float) -> bytes:
+        """See `AsyncChannel.read`."""
+        await asyncio.sleep(0)
+        return self._channel.read(deadline)
+
+    async def write(self, data: bytes, deadline: float) -> None:
+        """See `AsyncChannel.write`."""
+        await asyncio.sleep(0)
+        self._channel.write(data, deadline)
+
+    def close(self) -> None:
+        """See `AsyncChannel.close`."""
+        self._channel.close()
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+async def open_port(
+    port: str, *, baud: int, timeout_s: float, flow_control: FlowControl = FlowControl.NONE
+) -> AsyncFdChannel:
+    """Open a serial port as `microrpc.ports.opening.open_serial` does; `timeout_s` bounds what "socket://" waits for.
+
+    Raises PortError for every other URL too: pyserial has no way to wait for those but threads.
+    """
+    if (address := socket_address(port)) is not None:
+        return await open_tcp(*address, timeout_s)
+    if "://" in port:
+        raise _unsupported(port, "what pyserial opens by URL waits in threads")
+    return adopt(open_serial(port, baud=baud, flow_control=flow_control))
+
+
+def adopt(channel: SerialChannel) -> AsyncFdChannel:
+    """Take over a serial port that is open. Raises PortError, and closes it, where it cannot be watched."""
+    if isinstance(channel, FdChannel):
+        return AsyncFdChannel(channel)
+    channel.close()
+    raise _unsupported(channel.name, "pyserial alone waits for it, in threads")
+
+
+async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:
+    """Connect to a plain byte stream over TCP, as `microrpc.ports.opening.open_tcp` does."""
+    with tcp_errors(host, port, timeout_s) as name:
+        if not hasattr(select, "poll"):
+            raise _unsupported(name, "this system cannot poll file descriptors")
+        async with asyncio.timeout(timeout_s):
+            connection = await _connect(host, port)
+        return AsyncFdChannel(tcp_channel(name, connection))
+
+
+async def open_stream(address: tuple[str, int] | str, timeout_s: float) -> AsyncFdChannel:
+    """Connect to host and port over TCP, or to the Unix socket with that path."""
+    # A Unix socket is connected at once, or not: where its queue is full, this says so and does not hold up the loop.
+    return AsyncFdChannel(open_unix(address, 0)) if isinstance(address, str) else await open_tcp(*address, timeout_s)
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    """Connect to the first of the host's addresses that answers."""
+    loop = asyncio.get_running_loop()
+    failure: OSError | None = None
+    for family, address in await _addresses(host, port):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+        except BaseException as error:
+            connection.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+        else:
+            return connection
+    raise failure or OSError(f"{host} has no address")
+
+
+async def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    """Give the family and the address of each place where a host may be found."""
+    try:  # a number needs no resolver, which the loop runs in a thread
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _unsupported(port: str, reason: str) -> PortError:
+    return PortError(
+        port,
+        f"{port} cannot be used with asyncio: {reason}. Use socket://HOST:PORT (a serial line as a raw TCP stream, "
+        "for example from ser2net), or the blocking microrpc.connect in a thread",
+    )

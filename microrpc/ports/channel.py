@@ -1,0 +1,83 @@
+"""What a connection needs of a port: bytes out, bytes in, and nothing that waits for longer than it was told.
+
+Every wait ends at a deadline on the clock `monotonic`, which everything that hands deadlines to a channel must use.
+One thread may read while another writes; two readers, or two writers, must take turns.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import Protocol
+
+from microrpc.errors import (
+    CallTimeoutError,
+    PortLostError,
+)
+
+monotonic = time.monotonic
+"""The clock of every deadline, in seconds."""
+
+
+READ_BYTES = 65536
+"""The most that one `read` returns."""
+
+
+# What a port without modem lines answers when one is set: a pty, a socket, some drivers.
+NO_SUCH_LINES = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP)
+
+
+class Channel(Protocol):
+    """What a connection needs of a port. All deadlines are times of its own clock, `now`."""
+
+    name: str
+    """The port as the user gave it, for messages."""
+
+    def now(self) -> float:
+        """Give the time in seconds: `monotonic`, but for a channel that lives in virtual time."""
+
+    def read(self, deadline: float) -> bytes:
+        """Return what has arrived: at least 1 byte, at most 64 KiB, or b"" when the deadline passed first.
+
+        A deadline in the past never blocks, and still returns what is already there.
+        Raises PortLostError when the port went away.
+        """
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Hand all of `data` to the port.
+
+        Raises CallTimeoutError, with `may_have_run` False, when the port did not take all of it in time: the peer
+        may have got a part. Raises PortLostError when the port went away.
+        """
+
+    def close(self) -> None:
+        """Release the port. Closing twice is fine; reading or writing afterwards raises PortLostError."""
+
+
+class SerialChannel(Channel, Protocol):
+    """A channel that may have the modem lines of a serial port."""
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """Drive DTR and RTS: True asserts a line (the low level), None leaves it as it is.
+
+        Gives False where the port has no such lines: a pty, a TCP connection. Raises PortLostError.
+        """
+
+
+def lost_error(name: str, reason: str | None) -> PortLostError:
+    """Give the error for a port that went away; `reason` is the system's, where it gave one."""
+    detail = f" ({reason})" if reason else ""
+    return PortLostError(
+        name,
+        f"{name} went away: unplugged, or the other end closed it{detail}. "
+        "Check the cable and the power, run `microrpc ports`, and connect again.",
+    )
+
+
+def write_timeout_error(name: str, done: int, size: int) -> CallTimeoutError:
+    """Give the error for a port that took only `done` of `size` bytes in time."""
+    return CallTimeoutError(
+        f"{name} took only {done} of {size} bytes before the deadline: the board does not read its port. "
+        "The request is incomplete, so it was not executed. Reset the board, or allow more time.",
+        may_have_run=False,
+    )

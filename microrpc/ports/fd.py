@@ -1,0 +1,210 @@
+"""A channel over a file descriptor that the operating system can poll.
+
+pyserial only opens and configures the port here. Reading and writing go straight to the descriptor, because a call
+through pyserial costs about a third more (BENCHMARKS.md). Elsewhere `microrpc.ports.pyserial` does the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import struct
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import serial
+
+from microrpc.errors import (
+    CallTimeoutError,
+    PortLostError,
+)
+from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+
+# Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
+# all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
+# vain (a real UART is slower), the next reads that wait sleep at once: it costs a slow line 3 us a read on average.
+_SPIN_S = 400e-6
+_READS_BETWEEN_VAIN_SPINS = 128
+
+# poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
+_LONGEST_WAIT_MS = 1e9
+
+
+_Poll = Callable[[float], list[tuple[int, int]]]
+
+
+# --- a file descriptor ----------------------------------------------------------------------------
+
+
+class FdChannel:
+    """A channel over a file descriptor that can be polled: a tty, a pty or a socket.
+
+    The channel owns `fd`, makes it non-blocking, and calls `close_fd` once to release it (os.close by default).
+    A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet".
+    """
+
+    def __init__(self, name: str, fd: int, close_fd: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self._fd = fd
+        self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
+        self._reads_to_spin = 0  # reads until one spins again
+        self._stuck = False  # the port did not take all of the last write
+        os.set_blocking(fd, False)
+        readable, writable = select.poll(), select.poll()
+        readable.register(fd, select.POLLIN)
+        writable.register(fd, select.POLLOUT)
+        self._poll_readable: _Poll = readable.poll
+        self._poll_writable: _Poll = writable.poll
+
+    def now(self) -> float:
+        """See `Channel.now`."""
+        return monotonic()
+
+    def __repr__(self) -> str:
+        return f"<FdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
+
+    def read(self, deadline: float) -> bytes:
+        """See `Channel.read`. The deadline is kept to about a millisecond."""
+        poll = self._poll_readable
+        # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
+        ready = poll(0)
+        if not ready:
+            now = monotonic()
+            if now >= deadline:
+                return b""
+            if self._reads_to_spin:
+                self._reads_to_spin -= 1
+            else:
+                ready = self._spin(now + _SPIN_S, deadline)
+        while True:
+            if not ready:
+                ready = poll(_wait_ms(deadline))
+            if ready:
+                try:
+                    data = os.read(self._fd, READ_BYTES)
+                except BlockingIOError:  # somebody else took it
+                    data, ready = None, []
+                except OSError as error:
+                    self._raise_lost(error)
+                if data:
+                    return data
+                if data is not None:
+                    self._raise_lost(None)
+            if self._fd < 0:
+                self._raise_lost(None)
+            if monotonic() >= deadline:
+                return b""
+
+    def _spin(self, spin_end: float, deadline: float) -> list[tuple[int, int]]:
+        poll = self._poll_readable
+        while not (ready := poll(0)):
+            now = monotonic()
+            if now >= deadline:
+                break
+            if now >= spin_end:
+                self._reads_to_spin = _READS_BETWEEN_VAIN_SPINS
+                break
+        return ready
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """See `Channel.write`. The deadline is kept to about a millisecond."""
+        try:
+            done = os.write(self._fd, data)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            self._raise_lost(error)
+        if done < len(data):
+            self._write_rest(data, done, deadline)
+
+    def _write_rest(self, data: bytes, done: int, deadline: float) -> None:
+        view = memoryview(data)
+        self._stuck = True
+        while done < len(data):
+            if monotonic() >= deadline:
+                raise self.write_timeout(done, len(data))
+            if not self._poll_writable(_wait_ms(deadline)):
+                continue
+            taken = self.write_some(view[done:])
+            if not taken:  # a tty may report room and take nothing: do not spin on it
+                time.sleep(0.001)
+            done += taken
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """See `SerialChannel.set_modem_lines`."""
+        import fcntl
+        import termios
+
+        if self._fd < 0:
+            self._raise_lost(None)
+        lines = ((dtr, termios.TIOCM_DTR), (rts, termios.TIOCM_RTS))
+        for request, wanted in ((termios.TIOCMBIS, True), (termios.TIOCMBIC, False)):
+            bits = sum(bit for state, bit in lines if state is wanted)
+            if bits:
+                try:
+                    fcntl.ioctl(self._fd, request, struct.pack("I", bits))
+                except OSError as error:
+                    if error.errno in NO_SUCH_LINES:
+                        return False
+                    self._raise_lost(error)
+        return True
+
+    # What an event loop needs that waits by itself (microrpc.aio).
+
+    def fileno(self) -> int:
+        """Give the descriptor, -1 once it is closed."""
+        return self._fd
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Hand over what the port takes at once, and give how many bytes that was. Raises PortLostError."""
+        try:
+            done = os.write(self._fd, data)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            self._raise_lost(error)
+        self._stuck = done < len(data)
+        return done
+
+    def write_timeout(self, done: int, size: int) -> CallTimeoutError:
+        """Give the error for a port that took only `done` of `size` bytes in time."""
+        return write_timeout_error(self.name, done, size)
+
+    def close(self) -> None:
+        """Release the port; a read in another thread ends at its deadline at the latest."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        # The number may soon belong to another file: never poll it again.
+        self._poll_readable = self._poll_writable = lambda _timeout_ms: [(-1, select.POLLNVAL)]
+        if self._stuck and os.isatty(fd):
+            # Closing a tty waits (up to 30 s) for output that a dead board will never take. Throw it away.
+            _discard_output(fd)
+        with contextlib.suppress(OSError, serial.SerialException):
+            self._close_fd()
+
+    def _raise_lost(self, error: OSError | None) -> NoReturn:
+        if self._fd < 0:
+            raise PortLostError(self.name, f"{self.name} was closed by this program") from None
+        raise lost_error(self.name, error.strerror if error else None) from error
+
+
+def _wait_ms(deadline: float) -> float:
+    """The timeout for poll(), which rounds it up to a whole millisecond. Negative would mean for ever."""
+    wait_s = deadline - monotonic()
+    return min(wait_s * 1e3, _LONGEST_WAIT_MS) if wait_s > 0 else 0
+
+
+def _discard_output(fd: int) -> None:
+    import termios
+
+    with contextlib.suppress(OSError, termios.error):
+        termios.tcflush(fd, termios.TCOFLUSH)
+
+
+# --- pyserial alone -------------------------------------------------------------------------------
+
+
+# --- opening --------------------------------------------------------------------------------------

@@ -1,0 +1,175 @@
+"""Finding a port again that went away: by its path, and by what its USB device told of itself (docs/reconnecting.md).
+
+`connect(reconnect=True)` makes a `LostPort` while the port is open; when it is gone, `reopen_port` waits for it.
+asyncio has a twin of that in `microrpc.aio.opening`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from microrpc.errors import PortError, PortNotFoundError
+from microrpc.ports.channel import Channel, monotonic
+from microrpc.ports.usb import UsbId, serial_ports, usb_id
+
+if TYPE_CHECKING:
+    from serial.tools.list_ports_common import ListPortInfo
+
+log = logging.getLogger("microrpc.board")
+
+RECONNECT_S = 10.0
+"""How long a request waits for a port to come back, where nothing else is said."""
+POLL_S = 0.05
+
+OnReconnect = Callable[[bool], None]
+"""Told that the board is back, and whether it lost its memory."""
+
+
+def _resolve(port: str) -> str:
+    return port if os.name == "nt" else os.path.realpath(port)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What finding a port needs of the computer: its ports, where links lead, a clock in seconds, a sleep."""
+
+    ports: Callable[[], Sequence[ListPortInfo]] = serial_ports
+    resolve: Callable[[str], str] = _resolve
+    now: Callable[[], float] = monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+_SYSTEM = System()
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIdentity:
+    """What tells one USB serial port from another. `location` is where on the bus it is, as pyserial writes it."""
+
+    usb: UsbId
+    serial_number: str | None
+    location: str | None
+
+    @classmethod
+    def of(cls, port: ListPortInfo) -> UsbIdentity | None:
+        """Give a port's, None where it is not one of a USB device."""
+        usb = usb_id(port)
+        return cls(usb, port.serial_number or None, port.location or None) if usb is not None else None
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it tells a board from another of its kind."""
+        return self.serial_number is not None or self.location is not None
+
+    @property
+    def interface(self) -> str:
+        """Which of its USB device's ports it is: "1.2" of the location "1-4:1.2"; empty where that has but one."""
+        return (self.location or "").partition(":")[2]
+
+    def find(self, ports: Iterable[ListPortInfo]) -> ListPortInfo | None:
+        """Give the port that has this identity; None where none or more than one may.
+
+        A serial number decides, wherever it is plugged in; the place only among those that have the same one, as
+        cheap adapters do. Without a serial number only the place tells a board from another of its kind.
+        """
+        alike = self.alike(ports)
+        if self.serial_number is None or len(alike) > 1:
+            alike = [port for port in alike if port.location == self.location]
+        return alike[0] if len(alike) == 1 else None
+
+    def alike(self, ports: Iterable[ListPortInfo]) -> list[ListPortInfo]:
+        """Give the ports that differ from it in no more than their place."""
+        return [
+            port
+            for port in ports
+            if (other := UsbIdentity.of(port)) is not None
+            and (other.usb, other.interface) == (self.usb, self.interface)
+            and self.serial_number in (None, other.serial_number)
+        ]
+
+    def __str__(self) -> str:
+        serial_number = f", serial number {self.serial_number}" if self.serial_number is not None else ""
+        return f"USB {self.usb}{serial_number}{f', at {self.location}' if self.location is not None else ''}"
+
+
+class LostPort:
+    """A port that may go away: make it while it is there, ask it for the port's name when it is gone.
+
+    `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again.
+    """
+
+    def __init__(self, port: str, *, wait_s: float = RECONNECT_S, system: System = _SYSTEM) -> None:
+        self.port = port
+        self.wait_s = wait_s
+        self.system = system
+        there = self._port_named() if "://" not in port else None
+        self.identity = UsbIdentity.of(there) if there is not None else None
+        if self.identity is not None and len(self.identity.alike(system.ports())) > 1:
+            self.identity = replace(self.identity, serial_number=None)  # its maker gave it to more than one
+
+    def find(self) -> str | None:
+        """Give the name under which to open it now, None while it is not there. Where no USB device tells, its name."""
+        if self.identity is None:
+            return self.port
+        if self.identity.is_telling:
+            found = self.identity.find(self.system.ports())
+        else:
+            found = self._port_named()
+            found = found if found is not None and UsbIdentity.of(found) == self.identity else None
+        if found is None:
+            return None
+        device = str(found.device)
+        return self.port if self.system.resolve(self.port) == device else device
+
+    def not_back(self, last_error: PortError | None) -> PortNotFoundError:
+        """Give the error for a port that did not come back in time, `last_error` being that of the last try to open."""
+        what = self.port if self.identity is None else f"{self.port} ({self.identity})"
+        if last_error is not None:
+            seen = str(last_error)
+        else:
+            ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.system.ports()]
+            seen = f"the ports there are: {', '.join(ports)}" if ports else "there is no serial port at all"
+        text = f"{what} went away and was not back within {self.wait_s:g} s: {seen}"
+        return PortNotFoundError(self.port, f"{text}. Check the cable and the power; the next request looks again")
+
+    def _port_named(self) -> ListPortInfo | None:
+        device = self.system.resolve(self.port)
+        return next((port for port in self.system.ports() if port.device.upper() == device.upper()), None)
+
+
+def reopen_port(lost: LostPort, open_port: Callable[[str, float], Channel]) -> Channel:
+    """Wait until the port is back, and open it; `open_port` is given its name and how long it may take, in seconds.
+
+    Raises PortNotFoundError when `lost.wait_s` is over.
+    """
+    system = lost.system
+    deadline = system.now() + lost.wait_s
+    while True:
+        error = None
+        if (name := lost.find()) is not None:
+            try:
+                return open_port(name, max(deadline - system.now(), POLL_S))
+            except PortError as failure:  # it is there, but its permissions may not be, or somebody probes it
+                error = failure
+        if system.now() >= deadline:
+            raise lost.not_back(error) from error
+        system.sleep(POLL_S)
+
+
+def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:
+    """Give what is told that the board on the port `name` is back: it goes to "microrpc.board", and `on_reconnect`."""
+
+    def tell(memory_is_lost: bool) -> None:
+        log.info("%s: it is back, %s", name, "its memory is lost" if memory_is_lost else "with its memory")
+        if on_reconnect is not None:
+            try:
+                on_reconnect(memory_is_lost)
+            except Exception:  # as with on_log: the caller's function must not break the conversation
+                log.exception("on_reconnect raised")
+
+    return tell

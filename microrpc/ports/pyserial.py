@@ -1,0 +1,97 @@
+"""Ports through pyserial alone, where no file descriptor can be polled: Windows, macOS, rfc2217://."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import serial
+
+from microrpc.errors import (
+    PortLostError,
+)
+from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+
+
+class PyserialChannel:
+    """A channel through pyserial's own read and write, where no file descriptor can be polled.
+
+    Reads keep their deadline to about 10 ms, writes to about 100 ms. pyserial gives rfc2217:// no write timeout:
+    there a write that the server does not take ends after the 5 s of its socket, as PortLostError.
+    """
+
+    # Changing a timeout of an open port reconfigures the whole port on Windows, so it is set once for reading, and for
+    # writing only when it changes by a step.
+    _READ_STEP_S = 0.01
+    _WRITE_STEP_S = 0.1
+
+    def __init__(self, name: str, port: serial.Serial) -> None:
+        self.name = name
+        self._port = port
+        self._times_writes = not name.startswith("rfc2217://")
+        port.timeout = self._READ_STEP_S
+
+    def now(self) -> float:
+        """See `Channel.now`."""
+        return monotonic()
+
+    def __repr__(self) -> str:
+        return f"<PyserialChannel {self.name}{'' if self._port.is_open else ' closed'}>"
+
+    def read(self, deadline: float) -> bytes:
+        """See `Channel.read`."""
+        with self._losses():
+            while True:
+                waiting = self._port.in_waiting
+                if not waiting and monotonic() >= deadline:
+                    return b""
+                data = bytes(self._port.read(min(max(waiting, 1), READ_BYTES)))
+                if data:
+                    return data
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """See `Channel.write`. How much was taken in time is not known here; the message says none."""
+        step = self._WRITE_STEP_S
+        timeout_s = max(math.ceil(min(deadline - monotonic(), 1e6) / step), 1) * step
+        with self._losses():
+            if self._times_writes and self._port.write_timeout != timeout_s:
+                self._port.write_timeout = timeout_s
+            try:
+                self._port.write(data)
+            except serial.SerialTimeoutException:
+                raise write_timeout_error(self.name, 0, len(data)) from None
+
+    def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        """See `SerialChannel.set_modem_lines`."""
+        with self._losses():
+            if not self._port.is_open:  # pyserial would note the state for the next time
+                raise serial.PortNotOpenError
+            if self.name.startswith("socket://"):  # pyserial would do nothing, silently
+                return False
+            try:
+                if dtr is not None:
+                    self._port.dtr = dtr
+                if rts is not None:
+                    self._port.rts = rts
+            except ValueError:  # the other end of rfc2217:// has none
+                return False
+            except OSError as error:
+                if error.errno in NO_SUCH_LINES:
+                    return False
+                raise
+        return True
+
+    def close(self) -> None:
+        """Release the port."""
+        with contextlib.suppress(OSError, serial.SerialException):
+            self._port.close()
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, TypeError) as error:  # TypeError: what pyserial makes of a port closed by another thread
+            if not self._port.is_open:
+                raise PortLostError(self.name, f"{self.name} was closed by this program") from None
+            raise lost_error(self.name, str(error)) from error

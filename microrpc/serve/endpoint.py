@@ -1,0 +1,293 @@
+"""The server role of the RPC endpoint (docs/protocol.md 5).
+
+`ServerEndpoint` takes bytes, hands each request to its serving session, and holds the replies until they are taken.
+A request that cannot be understood is answered with an exception: packet_nbytes tells where the next one begins.
+It does no I/O; `run_server` is the blocking loop around it, and `on_io` the event-driven way.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from microrpc.errors import MicroRpcError, ProtocolError
+from microrpc.wire.datatypes import Value
+from microrpc.wire.packets import (
+    PROTOCOL_VERSION,
+    RETURN_NONE,
+    CopyAck,
+    InitServer,
+    RemoteException,
+    Reply,
+    Request,
+    Return,
+    Shutdown,
+    decode_packet,
+    encode_packet,
+)
+from microrpc.wire.reader import CLOSED_IN_PACKET, MAX_PACKET_BYTES, EndpointState, PacketReader
+
+NOT_INITIALISED = "Need to call InitRemoteSession first before any further actions"
+NO_ASYNC = "Cannot host an async session in a non-Event driven server"
+DEFAULT_CONSTRUCTOR = "rpc.LocalSession"
+WRITABLE = 2
+
+Done = Callable[[Reply], None]
+Constructor = Callable[..., object]
+
+
+class ServingSession(Protocol):
+    """Who executes the requests.
+
+    `submit` calls `done` with the reply exactly once: before it returns where `is_async` is False, at any time
+    (from the thread that drives the server) where it is True.
+    """
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `done` may be called after `submit` has returned."""
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Execute `request` and call `done` with its reply."""
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Give the packet of `reply`, or that of an exception where it holds what cannot be sent."""
+    try:
+        return encode_packet(reply)
+    except MicroRpcError as error:
+        return encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
+
+
+class ServerStatus(enum.IntEnum):
+    """What the event-driven server answers after each event."""
+
+    SHUT_DOWN = 0
+    NEEDS_INPUT = 1
+    HAS_OUTPUT = 2
+
+
+class ServerEndpoint:
+    """The server's state machine.
+
+    session: a serving session that needs no InitServer, as on the C runtime, which accepts one without arguments;
+    without it everything is refused until InitServer names one of `constructors` ("rpc.LocalSession" where it names
+    none). event_driven: whether asynchronous sessions can be hosted. send: takes bytes and tells how many it took;
+    used by `on_io`, and to flush a reply that an asynchronous session gave. init_header: the stream begins with
+    the remote key.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "server",
+        session: ServingSession | None = None,
+        constructors: Mapping[str, Constructor] | None = None,
+        event_driven: bool = False,
+        send: Callable[[bytes], int] | None = None,
+        init_header: bool = False,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
+    ) -> None:
+        self.name = name
+        self._reader = PacketReader(max_packet_bytes=max_packet_bytes, init_header=init_header)
+        self._max_packet_bytes = max_packet_bytes
+        self._fixed_session = session
+        self._session = session
+        self._constructors = dict(constructors or {})
+        self._event_driven = event_driven
+        self._send = send
+        self._output = bytearray()
+        self._waiting: object | None = None
+        self._shut_down = False
+
+    @property
+    def state(self) -> EndpointState:
+        """Where the endpoint stands."""
+        if self._shut_down:
+            return EndpointState.SHUTDOWN_RECEIVED
+        if self._waiting is not None:
+            return EndpointState.WAIT_FOR_ASYNC_CALLBACK
+        return self._reader.state
+
+    @property
+    def remote_key(self) -> str | None:
+        """The key that the client sent first, where one is read."""
+        return self._reader.remote_key
+
+    @property
+    def bytes_needed(self) -> int:
+        """How many more bytes the next step needs."""
+        return self._reader.bytes_needed
+
+    def feed(self, data: bytes) -> ServerStatus:
+        """Take bytes from the stream and serve what is whole.
+
+        Raises ProtocolError where the stream cannot be followed: a packet beyond the bound, a reply, or more bytes
+        than the bound behind a request that an asynchronous session is still executing.
+        """
+        if self._shut_down:
+            return ServerStatus.SHUT_DOWN
+        self._reader.feed(data)
+        self._serve()
+        if self._waiting is not None and self._reader.buffered_bytes > self._max_packet_bytes:
+            raise ProtocolError("5", f"{self._reader.buffered_bytes} bytes arrived while a request was executed")
+        return self._status()
+
+    def take_output(self) -> bytes:
+        """Give the replies that wait to be sent."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    def on_io(self, in_bytes: bytes, event_flag: int) -> ServerStatus:
+        """Serve one event: `in_bytes` came in (may be none); `event_flag` & 2: the channel can be written.
+
+        Gives 0: shut down, 1: wants input, 2: has output left.
+        """
+        if in_bytes:
+            self.feed(in_bytes)
+        if event_flag & WRITABLE:
+            self._flush()
+        return self._status()
+
+    def end_of_stream(self) -> None:
+        """Take note that the peer closed: clean between packets, else ProtocolError."""
+        if not self._reader.is_between_packets or self._waiting is not None:
+            raise ProtocolError("5", CLOSED_IN_PACKET)
+        self._shut_down = True
+
+    def reset(self) -> None:
+        """Forget a packet in progress and a reply that is still to come: the client opened a new session."""
+        self._reader.reset()
+        self._output.clear()
+        self._waiting = None
+
+    def _status(self) -> ServerStatus:
+        if self._shut_down:
+            return ServerStatus.SHUT_DOWN
+        return ServerStatus.HAS_OUTPUT if self._output else ServerStatus.NEEDS_INPUT
+
+    def _flush(self) -> None:
+        if self._send is not None and self._output:
+            del self._output[: self._send(bytes(self._output))]
+
+    def _serve(self) -> None:
+        while self._waiting is None and not self._shut_down:
+            body = self._reader.next_packet()
+            if body is None:
+                return
+            try:
+                packet = decode_packet(body)
+            except ProtocolError as error:
+                self._reply(RemoteException(str(error)))
+                continue
+            if isinstance(packet, Shutdown):
+                self._shut_down = True
+            elif isinstance(packet, InitServer):
+                self._reply(self._init_server(packet))
+            elif isinstance(packet, Return | RemoteException | CopyAck):
+                raise ProtocolError("5", f"{type(packet).__name__} arrived at a server")
+            else:
+                self._submit(packet)
+
+    def _submit(self, request: Request) -> None:
+        session = self._session
+        if session is None:
+            self._reply(RemoteException(NOT_INITIALISED))
+            return
+        if session.is_async and not self._event_driven:
+            self._reply(RemoteException(NO_ASYNC))
+            return
+        ticket = object()
+        self._waiting = ticket
+        in_submit = True
+
+        def done(reply: Reply) -> None:
+            if self._waiting is not ticket:  # answered already, or of a session that is over
+                return
+            self._waiting = None
+            self._reply(reply)
+            if not in_submit:
+                self._flush()
+                self._serve()
+
+        session.submit(request, done)
+        in_submit = False
+
+    def _reply(self, reply: Reply) -> None:
+        self._output += encode_reply(reply)
+
+    def _init_server(self, packet: InitServer) -> Reply:
+        if self._fixed_session is not None and not packet.args:
+            return self._check_version(packet) or RETURN_NONE
+        if self._session is not None:
+            return RemoteException("Server has already been initialized")
+        mismatch = self._check_version(packet)
+        if mismatch is not None:
+            return mismatch
+        name, *args = packet.args or (DEFAULT_CONSTRUCTOR,)
+        constructor = self._constructors.get(name) if isinstance(name, str) else None
+        if constructor is None:
+            return RemoteException(f"Cannot find session constructor {name if isinstance(name, str) else repr(name)}")
+        return self._construct(str(name), constructor, args)
+
+    def _check_version(self, packet: InitServer) -> RemoteException | None:
+        if packet.version == PROTOCOL_VERSION:
+            return None
+        return RemoteException(
+            f"Server[{self.name}]: Client protocol version mismatch with the server "
+            f" server protocol={PROTOCOL_VERSION}, client protocol={packet.version}"
+        )
+
+    def _construct(self, name: str, constructor: Constructor, args: list[Value]) -> Reply:
+        try:
+            session = constructor(*args)
+        except Exception as error:  # whatever a constructor raises is the client's to read
+            return RemoteException(f"Server[{self.name}]: Error caught from session constructor {name}:\n{error}")
+        if not (hasattr(session, "submit") and hasattr(session, "is_async")):
+            return RemoteException(f"Server[{self.name}]: Constructor {name} need to return an RPCModule")
+        self._session = session
+        return RETURN_NONE
+
+
+class ByteStream(Protocol):
+    """What `run_server` reads from and writes to; both may wait, `read` gives b"" at the end of the stream."""
+
+    def read(self, size_bytes: int) -> bytes:
+        """Give 1 to `size_bytes` bytes, or b"" at the end of the stream."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`."""
+
+
+def run_server(
+    endpoint: ServerEndpoint,
+    stream: ByteStream,
+    *,
+    on_start: Callable[[], None] | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    cleanup: Callable[[], None] | None = None,
+) -> None:
+    """Serve `stream` until Shutdown or its end; the hooks run before the loop, after it, and last of all.
+
+    Raises ProtocolError when the stream ends in mid-packet or cannot be followed; `cleanup` runs even then.
+    """
+    try:
+        if on_start is not None:
+            on_start()
+        status = ServerStatus.NEEDS_INPUT
+        while status is not ServerStatus.SHUT_DOWN:
+            data = stream.read(max(endpoint.bytes_needed, 1))
+            if not data:
+                endpoint.end_of_stream()
+                break
+            status = endpoint.feed(data)
+            output = endpoint.take_output()
+            if output:
+                stream.write(output)
+        if on_shutdown is not None:
+            on_shutdown()
+    finally:
+        if cleanup is not None:
+            cleanup()

@@ -1,0 +1,133 @@
+"""The reliable link: requests that run once and copies that arrive whole over a line that damages and loses bytes.
+
+docs/link.md specifies it; here are its messages. Its two state machines are `microrpc.host.link` and the simulated
+board's `firmware_sim.board.link`.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from microrpc.wire.session import MessageType
+
+Buffer: TypeAlias = bytes | memoryview
+
+LINK_VERSION = 1
+MAX_WINDOW_REQUESTS = 32
+
+WRITE_OVERHEAD_BYTES = 18
+"""What a WRITE takes of a packet besides its data: session header, seq, kind, address and crc32."""
+DATA_OVERHEAD_BYTES = 10
+"""What a DATA reply takes besides its data."""
+
+_HEAD = struct.Struct("<HBH")  # session id, message type, seq
+_HEAD_AND_KIND = struct.Struct("<HBHB")
+_CRC = struct.Struct("<I")
+_CRC_OF_GOOD = 0x2144DF1C  # the crc32 of anything with its own crc32 behind it
+ADDRESS = struct.Struct("<Q")
+RANGE = struct.Struct("<QI")
+_LEAST_MESSAGE_BYTES = _HEAD.size + _CRC.size
+SEQ_MODULUS = 1 << 16
+
+
+class RequestKind(enum.IntEnum):
+    """What a LINK_REQUEST carries."""
+
+    PACKET = 0
+    WRITE = 1
+    READ = 2
+
+
+class ReplyKind(enum.IntEnum):
+    """What a LINK_REPLY carries."""
+
+    PACKET = 0
+    DONE = 1
+    DATA = 2
+    FORGOTTEN = 3
+
+
+# An enumeration costs a lot to look up in: these are used for each message.
+_MESSAGE_TYPES = {int(message_type): message_type for message_type in MessageType}
+REQUEST_KINDS = {int(kind): kind for kind in RequestKind}
+REPLY_KINDS = {bytes((kind,)): kind for kind in ReplyKind}
+LINK_REQUEST, LINK_REPLY, LINK_NAK = MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK
+PACKET, WRITE, READ = RequestKind
+
+
+@dataclass(frozen=True, slots=True)
+class LinkParameters:
+    """What a device tells of its link, packed into the 8 bytes of a handle (docs/link.md 1)."""
+
+    window_requests: int
+    packet_bytes: int
+    window_bytes: int
+
+    @property
+    def handle(self) -> int:
+        """The handle that the look-up gives."""
+        return LINK_VERSION | self.window_requests << 8 | self.packet_bytes << 16 | self.window_bytes << 40
+
+    @classmethod
+    def from_handle(cls, handle: int) -> LinkParameters | None:
+        """Read what a look-up gave; None for 0, another version, and what makes no sense."""
+        window_requests, packet_bytes = handle >> 8 & 0xFF, handle >> 16 & 0xFFFFFF
+        if handle & 0xFF != LINK_VERSION or not 1 <= window_requests <= MAX_WINDOW_REQUESTS:
+            return None
+        if packet_bytes <= WRITE_OVERHEAD_BYTES:
+            return None
+        return cls(window_requests, packet_bytes, handle >> 40 & 0xFFFFFF)
+
+
+class LinkMessage(NamedTuple):
+    """One good message: its type, its sequence number, and what is between that and the crc32."""
+
+    type: MessageType
+    seq: int
+    content: bytes
+
+
+def encode_link_message(session_id: int, message_type: MessageType, seq: int, *content: Buffer) -> bytes:
+    """Give the frame payload of a message (docs/link.md 2)."""
+    body = b"".join((_HEAD.pack(session_id, message_type, seq), *content))
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def encode_with_kind(session_id: int, message_type: MessageType, seq: int, kind: int, *body: Buffer) -> bytes:
+    """Give the frame payload of a request or reply."""
+    message = b"".join((_HEAD_AND_KIND.pack(session_id, message_type, seq, kind), *body))
+    return message + _CRC.pack(zlib.crc32(message))
+
+
+def decode_link_message(payload: bytes) -> LinkMessage | None:
+    """Read a message; None where its crc32 is wrong or it is too short to have one."""
+    if len(payload) < _LEAST_MESSAGE_BYTES or zlib.crc32(payload) != _CRC_OF_GOOD:
+        return None
+    _, message_type, seq = _HEAD.unpack_from(payload)
+    return LinkMessage(_MESSAGE_TYPES[message_type], seq, payload[_HEAD.size : -_CRC.size])
+
+
+def seq_distance(seq: int, base: int) -> int:
+    """How far `seq` is ahead of `base`; negative where it is behind."""
+    return (seq - base + SEQ_MODULUS // 2) % SEQ_MODULUS - SEQ_MODULUS // 2
+
+
+# --- the device ---------------------------------------------------------------------------------------
+
+
+def unpack_write(body: bytes) -> tuple[int, memoryview]:
+    """Give the address and the data of a WRITE. Raises struct.error where it is too short."""
+    return ADDRESS.unpack_from(body)[0], memoryview(body)[ADDRESS.size :]
+
+
+def unpack_read(body: bytes) -> tuple[int, int]:
+    """Give the address and the size in bytes of a READ. Raises struct.error where it has another length."""
+    address, size_bytes = RANGE.unpack(body)
+    return address, size_bytes
+
+
+# --- the host -----------------------------------------------------------------------------------------

@@ -1,0 +1,15 @@
+"""Names of well-known functions, and sizes that several layers count with (docs/protocol.md 3, 4; docs/link.md 1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_PACKET_SIZE_FUNCTION: Final = "tvm.rpc.server.GetCRTMaxPacketSize"
+SYSTEM_LIBRARY_FUNCTION: Final = "runtime.SystemLib"
+MODULE_GET_FUNCTION: Final = "tvm.rpc.server.ModuleGetFunction"
+TIME_EVALUATOR_FUNCTION: Final = "runtime.RPCTimeEvaluator"
+LINK_FUNCTION: Final = "microrpc.link"
+CRC32_FUNCTION: Final = "microrpc.crc32"
+
+PACKET_NBYTES: Final = 8
+"""The bytes of the length that stands in front of every packet."""

@@ -1,0 +1,339 @@
+"""`python -m benchmarks` runs and prints every row; how fast anything is, is not asserted."""
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import devices, noise
+from benchmarks.ceilings import over_the_link, stop_and_wait
+from benchmarks.modes import LINE_MODES, MODES
+from benchmarks.noise import QUICK, Outcome, Size
+from benchmarks.peers import compare
+from benchmarks.peers.environment import PACKAGES, MissingError, Package, prepare
+from microrpc.client.remote import RemoteArray
+from microrpc.errors import FirmwareError, PortError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SIZES = (16, 64, 256, 2048, 8192)
+CODEC = [
+    f"{direction}, {content}, {size} B"
+    for direction in ("encode", "decode")
+    for content in ("random", "all 0xFF", "zeros")
+    for size in SIZES
+]
+CALLS = {"ping-pong, 1 B, reader sleeps": "us", "ping-pong, 1 B, reader spins": "us"}
+for mode in MODES:
+    CALLS |= {f"empty call, {mode}": "us"}
+    CALLS |= {f"call / ping-pong, {mode}, reader {does}": "times" for does in ("sleeps", "spins")}
+HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+CORE = "core alone, Cortex-M3"
+RUNNING = devices.QUICK_DEVICES if HAS_ZIG else devices.QUICK_DEVICES[:1]
+NOT_RUNNING = () if HAS_ZIG else (*devices.QUICK_DEVICES[1:], CORE)
+DEVICE_CALLS = [f"{name}: empty call, {mode}" for name in RUNNING for mode in ("link", "robust")]
+DEVICE_COPIES = [f"{name}: copy 16 KiB {way} the board, link" for name in RUNNING for way in ("to", "from")]
+DEVICE_SIZES = [f"{name}: {memory}" for name in RUNNING[1:] for memory in ("flash", "RAM")]
+DEVICE_SIZES += [f"{CORE}, {how} the link: flash" for how in ("with", "without") if HAS_ZIG]
+LINES = [mode.name for mode in LINE_MODES]
+COPIES = [f"copy 256 KiB {way} the board, {size} KiB packets" for way in ("to", "from") for size in (2, 8)]
+VIRTUAL = [f"a minute of line{what}" for what in ("", ", FTDI adapter", ", stock firmware")]
+TIMED = {
+    **dict.fromkeys(CODEC, "MB/s"),
+    **CALLS,
+    **dict.fromkeys(COPIES, "MB/s"),
+    **dict.fromkeys(VIRTUAL, "times"),
+    **dict.fromkeys(DEVICE_CALLS, "us"),
+    **dict.fromkeys(DEVICE_COPIES, "KB/s"),
+    "call: 16 B echo, no protocol": "us",
+    **{f"call: microrpc, {mode}": "us" for mode in MODES},
+}
+RANGED = {
+    "8 boards at 115200 baud": "% of line",
+    "raw write": "% of line",
+    **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in LINES for way in ("to", "from")},
+    **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},
+}
+PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
+MISSING = [package.title for package in PACKAGES]
+COUNT = len(TIMED) + len(RANGED) + len(PEER_CODEC) + len(MISSING) + len(DEVICE_SIZES) + len(NOT_RUNNING)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Run everything once; give a directory with what was printed and the JSON."""
+    directory = tmp_path_factory.mktemp("benchmarks")
+    paths = ["--json", str(directory / "rows.json"), "--peers-venv", str(directory / "no-peers")]
+    result = run("benchmarks", "--quick", *paths)
+    assert result.returncode == 0, result.stderr
+    (directory / "output").write_text(result.stdout)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def output(results: pathlib.Path) -> str:
+    return (results / "output").read_text()
+
+
+@pytest.fixture(scope="module")
+def rows(results: pathlib.Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((results / "rows.json").read_text())["rows"]
+    return found
+
+
+def test_it_says_what_ran_and_prints_one_table(output: str) -> None:
+    lines = output.splitlines()
+    assert re.search(r"cores; crc: (fastcrc|crcmod)$", lines[0])
+    assert lines[1].split() == ["measured", "median", "unit", "spread", "remark"]
+    assert len(lines) == 3 + COUNT + 1
+
+
+@pytest.mark.parametrize(("name", "unit"), TIMED.items())
+def test_every_timed_row_is_there_with_a_number_and_its_unit(output: str, name: str, unit: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[\d,]+\.\d+ +{unit} ", rows[0])
+    assert re.search(r"(min|p10) [\d,.]+, p90 [\d,.]+", rows[0])
+
+
+@pytest.mark.parametrize(("name", "unit"), RANGED.items())
+def test_every_share_is_there_with_its_range(output: str, name: str, unit: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[\d.]+ +{unit} +least [\d.]+, most [\d.]+ ", rows[0])
+
+
+@pytest.mark.parametrize("name", CODEC)
+def test_codec_rows_give_frames_a_second(output: str, name: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
+    assert re.search(r"[\d,]+ frames/s$", row)
+
+
+@pytest.mark.parametrize("name", DEVICE_SIZES)
+def test_sizes_are_there_in_bytes(output: str, name: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[1-9][\d,]+ +B ", rows[0])
+
+
+@pytest.mark.parametrize("title", MISSING)
+def test_a_peer_that_is_not_installed_is_said_to_be_missing(output: str, title: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{title}  "))
+    assert re.search(r" missing +not installed, and --quick installs nothing$", row)
+
+
+def test_the_json_has_every_row_with_what_the_plots_need(rows: list[dict[str, Any]]) -> None:
+    assert len(rows) == COUNT
+    kinds = {row["raw"].get("kind") for row in rows}
+    assert kinds >= {"line-rate", "noise", "peer-call", "latency", "raw"}
+
+
+def test_nothing_is_beyond_its_ceiling(rows: list[dict[str, Any]]) -> None:
+    raws = [row["raw"] for row in rows if row["raw"].get("kind") == "line-rate"]
+    assert raws
+    for raw in raws:
+        # A quick run copies little: random bytes may have fewer escapes than most, and the last ones count for much.
+        assert 0 < max(raw["efficiencies"]) <= raw["ceiling"] + 2
+
+
+def test_the_plots_are_drawn_and_are_the_same_again(results: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in the extra bench")
+    program = (
+        "import json, pathlib, sys; from benchmarks.plots import draw;"
+        "draw(json.loads(pathlib.Path(sys.argv[1]).read_text())['rows'], pathlib.Path(sys.argv[2]))"
+    )
+    for directory in ("one", "another"):
+        command = [sys.executable, "-c", program, str(results / "rows.json"), str(tmp_path / directory)]
+        subprocess.run(command, cwd=ROOT, timeout=60, check=True)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["efficiency.svg", "goodput.svg", "latency.svg"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "another" / name).read_bytes()
+
+
+def test_the_table_of_the_devices_has_every_device(results: pathlib.Path) -> None:
+    result = run("benchmarks.devices", str(results / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    rows = {line.split(" | ")[0].strip("| `"): line for line in result.stdout.splitlines()[2:]}
+    cores = ["the core alone on a Cortex-M3, with the link", "the core alone on a Cortex-M3, without it"]
+    assert list(rows) == [*RUNNING, *(cores if HAS_ZIG else [])]
+    assert {line.count("|") for line in rows.values()} == {8}
+    assert re.fullmatch(r"\| `simulator` \|  \|  (\| [\d,]+ ){4}\|", rows["simulator"])
+
+
+def test_one_section_can_be_chosen() -> None:
+    result = run("benchmarks", "--quick", "virtual-time")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3 + len(VIRTUAL) + 1
+
+
+def test_an_unknown_section_is_refused_with_those_that_there_are() -> None:
+    result = run("benchmarks", "--quick", "codecs")
+    assert result.returncode == 2
+    assert "there is no section codecs; there are codec, calls," in result.stderr
+
+
+# --- the arithmetic ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "direction", "data_bytes", "line_bytes"),
+    [
+        (stop_and_wait, "to", 1985, (1985 + 8 + 3 + 8 + 52 + 1987 / 256, 31)),
+        (stop_and_wait, "from", 1985, (71, 1985 + 8 + 3 + 8 + 4 + 1987 / 256)),
+        (over_the_link, "to", 2030, (2030 + 8 + 18 + 2036 / 256,)),
+        (over_the_link, "from", 2030, (2030 + 8 + 10 + 2036 / 256,)),
+    ],
+)
+def test_a_ceiling_is_what_the_bytes_of_a_block_take(
+    ceiling: Any, direction: str, data_bytes: int, line_bytes: tuple[float, ...]
+) -> None:
+    found = ceiling(2048, direction)
+    assert found.data_bytes == data_bytes
+    assert found.line_bytes == pytest.approx(line_bytes)
+    assert found.percent == pytest.approx(100 * data_bytes / sum(line_bytes))
+
+
+# --- the judge of the noise is judged ---------------------------------------------------------------
+
+SHORT = Size(copy_bytes=32768, calls=20, limit_s=100)
+
+
+def test_a_clean_line_loses_nothing() -> None:
+    outcome = noise.replay("robust", "clean line", 1, SHORT)
+    assert (outcome.pieces, outcome.calls, outcome.copied_bytes) == (2, 20, 32768)
+    assert (outcome.lost, outcome.duplicated, outcome.wrong, outcome.resets, outcome.struck) == (0, 0, 0, 0, 0)
+    assert outcome.goodput > 0.8 * 921600 / 10 / 2
+
+
+def test_the_same_seed_gives_the_same_outcome() -> None:
+    outcome = noise.replay("robust", "bit errors 1e-5", 3, QUICK)
+    assert outcome.struck > 0
+    assert outcome == noise.replay("robust", "bit errors 1e-5", 3, QUICK)
+
+
+@pytest.mark.parametrize("name", noise.NOISES)
+def test_the_link_loses_nothing(name: str) -> None:
+    outcome = noise.replay("link", name, 0, QUICK)
+    assert (outcome.pieces, outcome.calls) == (2, 50)
+    assert (outcome.lost, outcome.duplicated, outcome.wrong, outcome.resets) == (0, 0, 0, 0)
+
+
+def test_noise_loses_requests_and_the_program_hears_of_it() -> None:
+    outcome = noise.replay("stock", "bit errors 1e-4", 0, QUICK)
+    assert outcome.lost > 0
+    assert outcome.resets > 0
+    assert (outcome.duplicated, outcome.wrong) == (0, 0)
+
+
+def test_wrong_data_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RemoteArray, "numpy", lambda array: np.zeros(array.shape, np.uint8))
+    assert noise.replay("robust", "clean line", 0, SHORT).wrong == 2
+
+
+def test_a_wrong_value_and_a_second_execution_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(program: Any) -> int:
+        program._executions += 2
+        return int(program._executions)
+
+    monkeypatch.setattr(noise._Program, "count", count)
+    outcome = noise.replay("robust", "clean line", 0, SHORT)
+    assert (outcome.duplicated, outcome.wrong) == (20, 20)
+
+
+def test_outcomes_add_up() -> None:
+    assert Outcome(lost=1, copied_bytes=10, copying_s=2.0) + Outcome(lost=2, copied_bytes=20, copying_s=4.0) == Outcome(
+        lost=3, copied_bytes=30, copying_s=6.0
+    )
+
+
+# --- devices that are not there ---------------------------------------------------------------------
+
+
+def test_a_device_without_its_emulator_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("qemu_mps2_an385",))
+    monkeypatch.setattr(devices, "_need_zig", lambda: None)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    (row,) = devices.measure(quick=True)
+    assert row[:5] == ("qemu_mps2_an385", "missing", "", "", "qemu-system-arm is not installed")
+
+
+def test_without_a_compiler_a_device_and_the_core_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("posix",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = list(devices.measure(quick=True))
+    assert [row[:2] for row in rows] == [("posix", "missing"), (CORE, "missing")]
+    assert {row.remark for row in rows} == {"the Python package ziglang is not installed"}
+
+
+@pytest.mark.parametrize("error", [FirmwareError("the compiler says"), PortError("gone", "it ended at once")])
+def test_a_device_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def start(name: str, stack: contextlib.ExitStack) -> devices._Device:
+        raise error
+
+    monkeypatch.setattr(devices, "QUICK_DEVICES", ("posix",))
+    monkeypatch.setattr(devices, "_start", start)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    (row,) = devices.measure(quick=True)
+    assert row[:5] == ("posix", "failed", "", "", str(error))
+
+
+def test_a_device_that_fails_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(name: str, stack: contextlib.ExitStack) -> devices._Device:
+        return devices._Device("gone", "/dev/nowhere", None) if name == "posix" else really_start(name, stack)
+
+    really_start = devices._start
+    monkeypatch.setattr(devices, "_start", start)
+    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    rows = list(devices.measure(quick=True))
+    assert [row.value for row in rows if row.name == "gone"] == ["failed"]
+    assert len(rows) == 1 + 4
+
+
+# --- peers that do not behave ------------------------------------------------------------------------
+
+
+def contender(program: str) -> compare._Contender:
+    command = (sys.executable, "-c", program)
+    return compare._Contender("a peer", "a", command, lambda: contextlib.nullcontext("/dev/null"))
+
+
+def test_a_peer_that_hangs_is_ended_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_CALLS_S", 0.3)
+    monkeypatch.setattr(compare, "_DEADLINE_S", 0.3)
+    hangs = contender("import time; time.sleep(60)")
+    (row,) = compare._call_rows([hangs], rounds=1, blocks=1)
+    assert row[:2] == ("call: a peer", "failed")
+    assert row.remark.startswith("hangs: ended after")
+    with pytest.raises(compare._FailedError, match="hangs"):
+        hangs.run("codec")
+
+
+def test_a_peer_that_fails_is_reported_with_its_last_words() -> None:
+    fails = contender("raise ValueError('no such port')")
+    (row,) = compare._call_rows([fails], rounds=1, blocks=1)
+    assert (row.value, row.remark) == ("failed", "failed: ValueError: no such port")
+    with pytest.raises(compare._FailedError, match=r"^failed: ValueError: no such port$"):
+        fails.run("codec")
+
+
+def test_a_peer_that_cannot_be_installed_is_missing_with_the_reason(tmp_path: pathlib.Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho 'ERROR: no such package' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(MissingError, match=r"^cannot be installed: no such package$"):
+        prepare(Package("none", "None", "none", ("none",)), tmp_path, may_install=True)

@@ -1,0 +1,318 @@
+"""The commands, in this process, on simulated boards."""
+
+from __future__ import annotations
+
+import json
+import os
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import run, run_json
+from serial.tools.list_ports_common import ListPortInfo
+
+import microrpc.connecting.blocking
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc import errors
+from microrpc.boards.catalogue import profile
+from microrpc.cli.common import exit_code, format_size, format_time
+
+COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get", "share", "firmware")
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """A board that stays."""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        yield server.path
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Path:
+    """A profile with short timeouts."""
+    path = tmp_path / "impatient.toml"
+    path.write_text(
+        'name = "impatient"\ndescription = "d"\nbaud = 115200\npacket_size_bytes = 2048\nheap_bytes = 4096\n'
+        "[timeouts]\nstart_retry_s = 0.1\nstart_s = 0.3\ncall_s = 0.3\n"
+    )
+    return path
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_the_help_lists_every_command_and_the_exit_codes() -> None:
+    result = run("--help")
+    assert result.code == 0
+    for expected in (*COMMANDS, "Exit codes:", "130  interrupted", "sim://", "qemu://"):
+        assert expected in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_has_examples(command: str) -> None:
+    result = run(command, "--help")
+    assert result.code == 0
+    assert f"Examples:\n    microrpc {command}" in result.out
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").out == f"microrpc {microrpc.__version__}\n"
+
+
+# --- info, ports, boards ------------------------------------------------------------------------
+
+
+def test_info_shows_what_the_board_is() -> None:
+    shown = run_json("info", "sim://nucleo_f746zg")
+    assert shown["profile"] == "nucleo_f746zg"
+    assert (shown["max_packet_bytes"], shown["receive_buffer_bytes"]) == (2037, 2048)
+    assert shown["session_id"] & 0xFF
+    assert 0 < shown["round_trip_s"] < 1
+    assert shown["system_library"] is shown["time_evaluator"] is shown["random_fill"] is True
+    text = run("info", "sim://").out
+    assert "largest packet  2037 bytes (its receive buffer has 2048)\n" in text
+    assert "system library  yes\n" in text
+
+
+def test_ports_lists_what_pyserial_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    usb, plain = ListPortInfo("/dev/ttyACM0"), ListPortInfo("/dev/ttyS0")
+    usb.description, usb.vid, usb.pid, usb.serial_number = "STLink", 0x483, 0x374B, "066F"
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [plain, usb])
+    assert run_json("ports")["ports"][0] == {
+        "device": "/dev/ttyACM0",
+        "description": "STLink",
+        "usb_id": "0483:374b",
+        "serial_number": "066F",
+        "boards": ["nucleo_f746zg", "nucleo_l4r5zi", "stm32f746g_disco"],
+    }
+    assert run("ports").out.splitlines() == [
+        "DEVICE        USB ID     SERIAL NUMBER  DESCRIPTION  BOARD",
+        "/dev/ttyACM0  0483:374b  066F           STLink       nucleo_f746zg or nucleo_l4r5zi or stm32f746g_disco",
+        "/dev/ttyS0    -          -              -            -",
+    ]
+
+
+def test_without_a_port_ports_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serial.tools.list_ports.comports", list)
+    result = run("ports")
+    assert result.code == 0
+    assert "microrpc info sim://" in result.out
+    assert run_json("ports") == {"ports": []}
+
+
+def test_boards_lists_the_profiles() -> None:
+    assert "nucleo_f746zg" in run("boards").out
+    assert "loopback" in [board["name"] for board in run_json("boards")["boards"]]
+
+
+# --- call ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "out"),
+    [
+        (("add", "2", "3"), "5\n"),
+        (("add", "-2", "3"), "1\n"),
+        (("add", "--", "-2", "3"), "1\n"),
+        (("fadd", "1e3", "-.5"), "999.5\n"),
+        (("reverse", "hello"), "olleh\n"),
+        (("reverse", "bytes:0102ff"), "bytes:ff0201\n"),
+        (("echo_str", "str:123"), "123\n"),
+        (("noop",), "none\n"),
+        (("adder", "1"), "a function on the board\n"),
+        (("describe", "1", "2.5", "none", "x", "bytes:00"), "5:0,2,4,11,12\n"),
+        (("sum_f32", "tensor:float32[8]"), "0.0\nargument 1: float32[8] 0 0 0 0 0 0 ...  (min 0, max 0, mean 0)\n"),
+        (("iota", "3"), "float32[3] 0 1 2  (min 0, max 2, mean 1)\n"),
+    ],
+)
+def test_call_prints_the_result(args: tuple[str, ...], out: str) -> None:
+    result = run("call", "sim://", *args)
+    assert (result.code, result.out, result.err) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("args", "result", "kind"),
+    [
+        (("add", "2", "3"), 5, "int"),
+        (("fadd", "2", "inf"), "inf", "float"),
+        (("reverse", "abc"), "cba", "str"),
+        (("reverse", "bytes:0aff"), "ff0a", "bytes"),
+        (("noop",), None, "none"),
+        (("adder", "1"), None, "function"),
+        (("iota", "2"), [0.0, 1.0], "array"),
+    ],
+)
+def test_call_gives_the_result_as_json(args: tuple[str, ...], result: object, kind: str) -> None:
+    answer = run_json("call", "sim://", *args)
+    assert (answer["result"], answer["type"]) == (result, kind)
+
+
+def test_call_copies_arrays_there_and_back_into_files(tmp_path: Path) -> None:
+    array = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+    np.save(tmp_path / "x.npy", array)
+    args = ("call", "sim://", "relu_f32", f"@{tmp_path}/x.npy")
+    answer = run_json(*args, "--out", f"1={tmp_path}/y.npy", "--save", tmp_path)
+    for name in ("y.npy", "arg1.npy"):
+        assert np.array_equal(np.load(tmp_path / name), np.maximum(array, 0))
+    assert not (tmp_path / "result.npy").exists()
+    assert answer["arrays"]["1"]["shape"] == [3, 4]
+    assert np.allclose(answer["arrays"]["1"]["data"], np.maximum(array, 0))
+    assert run("call", "sim://", "iota", "4", "--out", f"result={tmp_path}/i.npy").code == 0
+    assert np.load(tmp_path / "i.npy").tolist() == [0, 1, 2, 3]
+
+
+def test_the_log_of_the_board_goes_to_stderr() -> None:
+    result = run("call", "sim://", "log", "hello there")
+    assert (result.code, result.out, result.err) == (0, "none\n", "board: hello there\n")
+
+
+# --- put, get -----------------------------------------------------------------------------------
+
+
+def test_what_put_leaves_there_can_be_used_and_got_back(port: str, tmp_path: Path) -> None:
+    array = np.arange(8, dtype=np.float32).reshape(2, 4)
+    np.save(tmp_path / "x.npy", array)
+    put = run("put", port, tmp_path / "x.npy")
+    address, size, kind = put.out.split()
+    assert (put.code, size, kind) == (0, "32", "float32[2,4]")
+    assert run("call", port, "scale_f32", f"addr:{address}:{kind}", "2").code == 0
+    got = run("get", port, address, size, tmp_path / "y.npy", "--dtype", "float32", "--shape", "2,4")
+    assert (got.code, got.out) == (0, f"{tmp_path}/y.npy 32 float32[2,4]\n")
+    assert np.array_equal(np.load(tmp_path / "y.npy"), array * 2)
+
+
+def test_any_bytes_come_back_as_they_went(port: str, tmp_path: Path) -> None:
+    data = os.urandom(10_001)
+    (tmp_path / "data").write_bytes(data)
+    put = run_json("put", port, tmp_path / "data")
+    assert (put["size_bytes"], put["dtype"], put["shape"]) == (len(data), "uint8", [len(data)])
+    assert run_json("get", port, put["address"], len(data), tmp_path / "back")["size_bytes"] == len(data)
+    assert (tmp_path / "back").read_bytes() == data
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("int16", "2,3"), ("int16x3", "2"), ("bfloat16", "6")])
+def test_put_takes_type_and_shape_for_raw_bytes(port: str, tmp_path: Path, dtype: str, shape: str) -> None:
+    data = np.arange(6, dtype=np.int16).tobytes()
+    (tmp_path / "raw").write_bytes(data)
+    put = run_json("put", port, tmp_path / "raw", "--dtype", dtype, "--shape", shape)
+    assert (put["dtype"], ",".join(map(str, put["shape"]))) == (dtype, shape)
+    back = ("get", port, put["address"], 12, tmp_path / "back", "--dtype", dtype, "--shape", shape)
+    assert run(*back).code == 0
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_put_tells_that_a_board_of_sim_ends_with_it(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"123")
+    result = run("put", "sim://", tmp_path / "data")
+    assert (result.code, result.out) == (0, "0x20000000 3 uint8[3]\n")
+    assert "microrpc sim" in result.err
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.RemoteError("no"), 1),
+        (errors.PortError("p", "no"), 3),
+        (errors.PortLostError("p", "gone"), 3),
+        (errors.HandshakeTimeoutError("no"), 4),
+        (errors.CallTimeoutError("no"), 4),
+        (errors.BoardResetError("no"), 4),
+        (errors.ProtocolError("3", "no"), 4),
+        (errors.FunctionNotFoundError("no"), 5),
+        (errors.ProfileError("no"), 5),
+        (errors.RequestTooLargeError("no", size_bytes=2, limit_bytes=1), 5),
+    ],
+)
+def test_every_family_of_errors_has_its_exit_code(
+    error: errors.MicroRpcError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code(error) == code
+
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(microrpc.connecting.blocking, "connect", fail)
+    result = run("info", "/dev/ttyACM0")
+    assert (result.code, result.out, result.err) == (code, "", f"error: {error}\n")
+    result = run("info", "/dev/ttyACM0", "--json")
+    assert (result.code, result.err) == (code, "")
+    assert json.loads(result.out) == {"error": {"type": type(error).__name__, "message": str(error)}}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("call", "sim://", "fail"), 1, "this function always fails"),
+        (("call", "sim://", "add", "1", "--jsn"), 2, "no option --jsn"),
+        (("call", "sim://", "add", "1", "--out", "1=x.npy"), 2, "argument 1 is no array"),
+        (("call", "sim://", "iota", "1", "--out", "x.npy"), 2, "write --out N=FILE"),
+        (("call", "sim://", "iota", "1", "--out", "result=/no/such/x.npy"), 2, "no directory /no/such"),
+        (("call", "sim://", "iota", "1", "--save", "/no/such"), 2, "no such directory"),
+        (("call", "sim://", "add"), 1, "add"),
+        (("call", "/dev/no-such-port", "add"), 3, "no port /dev/no-such-port"),
+        (("call", "sim://", "sleep_ms", "300", "--timeout", "0.05"), 4, "no reply"),
+        (("call", "sim://", "no_such_function"), 5, "neither its global registry nor its system library"),
+        (("call", "sim://", "add", str(2**80), "1"), 5, "int out of range"),
+        (("call", "sim://", "add", "1", "2", "--timeout", "nan"), 2, "--timeout nan"),
+        (("info", "sim://no_such_board"), 5, "no board profile 'no_such_board'"),
+        (("info", "sim://", "--board-file", "/no/such.toml"), 5, "cannot be read"),
+        (("put", "sim://", "/no/such/file"), 2, "cannot read /no/such/file"),
+        (("get", "sim://", "there", "4", "x"), 2, "'there' is not an address"),
+        (("get", "sim://", "0x20000000", "4", "/no/such/x"), 2, "cannot write /no/such/x"),
+        (("get", "sim://", "0x20000000", "4", "x", "--dtype", "float32", "--shape", "2"), 2, "has 8"),
+        (("get", "sim://", "0x20000000", "4", "/tmp/never-written"), 1, "not inside an allocated block"),
+    ],
+)
+def test_what_goes_wrong_is_one_message_and_an_exit_code(args: tuple[str, ...], code: int, message: str) -> None:
+    result = run(*args)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert not Path("/tmp/never-written").exists()
+
+
+def test_a_missing_argument_is_wrong_usage() -> None:
+    assert run("call", "sim://").code == 2
+    assert run("no-such-command").code == 2
+
+
+def test_a_port_without_a_board_ends_in_time(impatient: Path) -> None:
+    board_fd, host_fd = os.openpty()
+    tty.setraw(host_fd)
+    try:
+        result = run("info", os.ttyname(host_fd), "--board-file", impatient)
+        assert (result.code, result.out) == (4, "")
+        assert "no session with the board within 0.3 s" in result.err
+    finally:
+        os.close(board_fd)
+        os.close(host_fd)
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(microrpc.connecting.blocking, "connect", interrupt)
+    result = run("info", "sim://")
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def test_sizes_and_times_have_fitting_units() -> None:
+    assert [format_size(size) for size in (0, 999, 65536, 1.55e6, 2e9)] == [
+        "0 B",
+        "999 B",
+        "65.5 kB",
+        "1.55 MB",
+        "2 GB",
+    ]
+    assert [format_time(t) for t in (2.0, 0.0422, 4.3e-6, 5e-9)] == ["2 s", "42.2 ms", "4.3 us", "5 ns"]

@@ -1,0 +1,290 @@
+"""`microrpc firmware`, and commands on emulated boards."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import needs
+import pytest
+from commands import run, run_json
+from processes import COMMAND, first_line
+from processes import run as run_process
+
+import microrpc
+from microrpc.errors import FirmwareError
+from microrpc.firmware.build import build
+from microrpc.firmware.elf import read_sizes
+from microrpc.firmware.new import new_project
+from microrpc.firmware.project import firmware_directory, load_port, port_names
+
+POSIX = firmware_directory() / "ports" / "posix"
+
+
+@contextlib.contextmanager
+def running(*args: object) -> Iterator[subprocess.Popen[str]]:
+    """Run `microrpc firmware run`."""
+    process = subprocess.Popen(
+        [*COMMAND, "firmware", "run", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+# --- list and build ---------------------------------------------------------------------------
+
+
+def test_the_boards_that_firmware_can_be_built_for_are_listed() -> None:
+    assert [board["name"] for board in run_json("firmware", "list")["boards"]] == port_names()
+    lines = run("firmware", "list").out.splitlines()
+    assert lines[0].split() == ["BOARD", "TARGET", "DESCRIPTION"]
+    assert any(line.startswith("posix ") and "this computer" in line for line in lines)
+
+
+def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
+    needs.zig()
+    out = tmp_path / "firmware.elf"
+    shown = run_json("firmware", "build", "qemu_mps2_an385", "--out", out)
+    sizes = read_sizes(out)
+    assert shown["elf"] == str(out)
+    assert (shown["flash_bytes"], shown["ram_bytes"]) == (sizes.flash_bytes, sizes.ram_bytes)
+    assert run_json("firmware", "build", "qemu_mps2_an385")["is_new"] is False
+    text = run("firmware", "build", "qemu_mps2_an385").out
+    assert [line.split()[0] for line in text.splitlines()] == ["board", "compiler", "flash", "RAM", "ELF"]
+    assert "built before" in text
+    assert f"{sizes.flash_bytes} bytes" in text
+
+
+def test_a_build_that_takes_place_is_told_at_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.emulated("qemu_mps2_an385")
+    monkeypatch.setattr("microrpc.firmware.build.cache_directory", lambda: tmp_path)
+    for said in (r"building qemu_mps2_an385 with zig \S+ \.\.\.\n", ""):
+        result = run("call", "qemu://mps2_an385", "add", 2, 3)
+        assert (result.code, result.out) == (0, "5\n")
+        assert re.fullmatch(said, result.err)
+
+
+def test_a_define_makes_another_firmware() -> None:
+    needs.zig()
+    usual = run_json("firmware", "build", "qemu_mps2_an385")["code_bytes"]
+    assert run_json("firmware", "build", "qemu_mps2_an385", "--define", "MICRORPC_LINK=0")["code_bytes"] < usual
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("build", "nucleo_f746zg"), 5, "there is no firmware for 'nucleo_f746zg'"),
+        (("build", "."), 5, "has no port.toml"),
+        (("build", str(POSIX)), 5, "posix: is a port, and no project: give its name, posix"),
+        (("new", "my sketch", "--board", "arduino"), 5, "Arduino takes no 'my sketch'"),
+        (("new", "./-x", "--board", "arduino"), 5, "Arduino takes no '-x'"),
+        (("new", "x" * 64, "--board", "arduino"), 5, "Arduino takes no 'xxxx"),
+        (("build", "posix", "--compiler", "cc"), 2, "--compiler cc: must be zig or gcc"),
+        (("build", "posix", "--define", "1"), 5, "'1' cannot be defined: write NAME=VALUE"),
+        (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
+        (("new", "x", "--board", "loopback"), 5, "there is no port to 'loopback'. There are: "),
+        (("new", "in_the_way"), 5, "in_the_way: is there already, and not empty: nothing was changed"),
+        (("new", "in_the_way/file"), 5, "file: is there already, and not empty: nothing was changed"),
+        (("new", "in_the_way/file/x"), 5, "x: cannot be written: Not a directory"),
+    ],
+)
+def test_what_cannot_be_is_one_message(
+    args: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in_the_way").mkdir()
+    (tmp_path / "in_the_way" / "file").touch()
+    result = run("firmware", *args)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert [path.name for path in tmp_path.rglob("*")] == ["in_the_way", "file"]
+
+
+def test_what_is_missing_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.zig()
+    monkeypatch.setenv("PATH", "")
+    result = run("info", "qemu://mps2_an385")
+    remedy = "apt-get install --no-install-recommends qemu-system-arm"
+    assert (result.code, result.out) == (3, "")
+    assert result.err == (f"error: qemu_mps2_an385 runs in qemu-system-arm, which is not installed: {remedy}\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run("demo", "--board", "posix")
+    assert (result.code, result.out) == (5, "")
+    assert "pip install 'microrpc[firmware]'" in result.err
+
+
+# --- commands on emulated boards --------------------------------------------------------------
+
+
+def test_commands_start_an_emulated_board(tmp_path: Path) -> None:
+    needs.emulated("qemu_mps2_an385")
+    assert run("call", "qemu://mps2_an385", "add", 2, 3).out == "5\n"
+    shown = run_json("info", "--board", "qemu_mps2_an385")
+    assert (shown["port"], shown["profile"]) == ("qemu://mps2_an385", "qemu_mps2_an385")
+    assert shown["receive_buffer_bytes"] == 2048
+    (tmp_path / "data").write_bytes(b"123")
+    assert run("put", "qemu://mps2_an385", tmp_path / "data").code == 0
+
+
+def test_an_emulated_board_is_shared(tmp_path: Path) -> None:
+    needs.emulated("qemu_mps2_an385")
+    command = [*COMMAND, "share", "qemu://mps2_an385", "--socket", str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sharing:
+        try:
+            url = first_line(sharing)
+            assert run("call", url, "add", 2, 3).out == "5\n"
+            sharing.send_signal(signal.SIGINT)
+            assert sharing.wait(20) == 0
+        finally:
+            sharing.kill()
+
+
+# --- run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_firmware_runs_until_a_signal(number: signal.Signals) -> None:
+    needs.emulated("posix")
+    build(load_port("posix"))  # or the command says that it builds
+    with running("posix") as process:
+        port = first_line(process)
+        for _ in range(2):
+            assert run("call", port, "add", 2, 3).out == "5\n"
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_firmware_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
+    needs.zig()
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["main.c"]\n')
+    (tmp_path / "main.c").write_text("int main(void) { return 3; }\n")
+    result = run("firmware", "run", tmp_path)
+    assert (result.code, result.out) == (3, "")
+    assert f"the emulator of {tmp_path.name} does not run: it ended at once, with 3" in result.err
+
+
+def test_how_a_firmware_ended_by_itself_is_told(tmp_path: Path) -> None:
+    needs.emulated("posix")
+    directory = tmp_path / "mine"
+    run("firmware", "new", directory, "--board", "posix")
+    functions = directory / "functions.c"
+    ends = "(void)call;\n    exit(7);\n    int64_t a ="
+    functions.write_text("#include <stdlib.h>\n" + functions.read_text().replace("int64_t a =", ends, 1))
+    with running(directory) as process:
+        assert run("call", first_line(process), "add", 2, 3).code == 3
+        assert process.wait(20) == 3
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == "error: the emulator of mine has ended, with 7"
+
+
+# --- new --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("board", port_names())
+def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: str) -> None:
+    needs.emulated(board)
+    directory = tmp_path / "my_project"
+    made = run("firmware", "new", directory, "--board", board)
+    assert (made.code, made.err) == (0, "")
+    assert f"Try: microrpc firmware build {directory}" in made.out
+    built = run("firmware", "build", directory)
+    assert built.code == 0, built.err
+    with running(directory) as process:
+        port = first_line(process)
+        (example,) = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), flags=re.DOTALL)
+        assert f'board="{board}"' in example
+        done = subprocess.run(
+            [COMMAND[0], "-c", example.replace("/dev/pts/7", port)], capture_output=True, text=True, timeout=60
+        )
+        assert (done.stdout, done.stderr) == ("5\n[0.  0.5 1.  1.5]\n", "")
+        with microrpc.connect(port, board=board) as connected:
+            with pytest.raises(microrpc.RemoteError):
+                connected.function("scale")(connected.empty((4,), "int32"), 0.5)
+            with pytest.raises(microrpc.FunctionNotFoundError):
+                connected.function("relu_f32")
+
+
+def test_a_new_sketch_has_all_that_arduino_compiles(tmp_path: Path) -> None:
+    directory = tmp_path / "my_sketch"
+    made = run("firmware", "new", directory, "--board", "arduino")
+    assert (made.code, made.err) == (0, "")
+    sketch = (directory / "my_sketch.ino").read_text()
+    assert '#include "src/MicroRPCDevice.h"' in sketch
+    there = {path.name for path in (directory / "src").iterdir()}
+    included = {
+        name
+        for path in (directory / "src").iterdir()
+        for name in re.findall(r'^#include "(.*)"', path.read_text(), re.MULTILINE)
+    }
+    assert included <= there
+    assert {"microrpc.h", "MicroRPCDevice.h"} <= there
+
+
+@pytest.mark.parametrize("board", ["qemu_mps2_an385", "arduino"])
+def test_a_new_project_has_the_license_of_the_library(tmp_path: Path, board: str) -> None:
+    run("firmware", "new", tmp_path / "x", "--board", board)
+    assert (tmp_path / "x" / "LICENSE").read_text().strip().startswith("Apache License")
+
+
+@pytest.mark.parametrize("board", ["qemu_mps2_an385", "arduino"])
+@pytest.mark.parametrize("where", [".", "mine", "a/b/mine"])
+def test_a_project_that_cannot_be_laid_out_leaves_nothing_behind(
+    tmp_path: Path, where: str, board: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def fail(path: Path, *args: Any, **options: Any) -> int:
+        if path.name == "README.md":
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(FirmwareError, match="cannot be written: No space left on device"):
+        new_project(Path(where), board)
+    assert list(tmp_path.iterdir()) == []
+
+
+GUIDE = (Path(__file__).parent.parent.parent / "docs" / "firmware.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_guide_runs() -> None:
+    needs.emulated("qemu_mps2_an385")
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    done = subprocess.run([COMMAND[0], "-c", example], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_the_guide_has_the_first_function_as_a_new_project_has_it_and_the_headers_own_example(tmp_path: Path) -> None:
+    first, program = re.findall(r"```c\n(.*?)```", GUIDE, flags=re.DOTALL)
+    run("firmware", "new", tmp_path / "x")
+    assert first in (tmp_path / "x" / "functions.c").read_text()
+    header = re.sub(r"^ \* {0,5}", "", (tmp_path / "x" / "include" / "microrpc.h").read_text(), flags=re.MULTILINE)
+    assert " ".join(program.split()) in " ".join(header.split())
+
+
+def test_the_guide_has_every_board_that_can_be_built() -> None:
+    for name in port_names():
+        assert f"| `{name}` |" in GUIDE
+
+
+def test_the_help_of_each_command_has_an_example() -> None:
+    for command in ("list", "build", "run", "new"):
+        text = run("firmware", command, "--help").out
+        assert f"microrpc firmware {command}" in text.partition("Examples:")[2]
+
+
+def test_the_commands_of_a_shell_find_the_firmware() -> None:
+    assert run_process("firmware", "list").returncode == 0

@@ -1,0 +1,388 @@
+"""Both clients: functions, modules, arrays and streams as values, in memory and through a real pty."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from apis import Api
+
+import microrpc
+from firmware_sim.board.demo import install
+from firmware_sim.board.device import Device
+from firmware_sim.running.loopback import LoopbackChannel
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc.errors import (
+    ClosedError,
+    CopyRangeError,
+    FunctionNotFoundError,
+    PortError,
+    PortLostError,
+    ProfileError,
+    RemoteError,
+    RequestError,
+    StaleHandleError,
+    UnsupportedValueError,
+)
+from microrpc.wire.datatypes import DataType, OpaqueHandle
+from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Syscall
+from microrpc.wire.session import MessageType, Timeouts, encode_message
+
+
+def make(api: Api, **device_args: int) -> tuple[Any, Device]:
+    device = Device(**device_args)  # type: ignore[arg-type]
+    install(device)
+    return api.open_board(LoopbackChannel(device), Timeouts()), device
+
+
+def test_a_function_is_looked_up_globally_first_and_then_in_the_system_library(api: Api) -> None:
+    board, device = make(api)
+    device.functions["only_global"] = lambda: "global"
+    device.functions["both"] = lambda: "global"
+    device.system_library["both"] = lambda: "library"
+    device.system_library["only_library"] = lambda: "library"
+    assert [board.function(name)() for name in ("only_global", "both", "only_library")] == [
+        "global",
+        "global",
+        "library",
+    ]
+
+
+def test_a_missing_function_says_where_it_was_looked_for(api: Api) -> None:
+    board, device = make(api)
+    with pytest.raises(FunctionNotFoundError, match=r"'nope'.*global registry.*system library"):
+        board.function("nope")
+    del device.functions["runtime.SystemLib"]
+    board, _ = api.open_board(LoopbackChannel(device), Timeouts()), device
+    with pytest.raises(FunctionNotFoundError, match="'nope'"):
+        board.function("nope")
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, -(2**63), 1.5, "", "grüße", b"", b"\xff\xfd\x00", None])
+def test_a_value_comes_back_as_it_went(api: Api, value: object) -> None:
+    board, device = make(api)
+    device.system_library["echo"] = lambda x: x
+    result = board.function("echo")(value)
+    assert result == value
+    assert type(result) is type(value)
+
+
+DTYPES = [
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (7, 11), (2, 3, 4, 5), (3000,)])
+def test_an_array_of_any_dtype_and_shape_comes_back_as_it_went(api: Api, dtype: str, shape: tuple[int, ...]) -> None:
+    board, _ = make(api)
+    data = np.random.default_rng(3).integers(0, 2, shape).astype(dtype)
+    with board.array(data) as array:
+        back = array.numpy()
+        assert back.dtype == data.dtype
+        assert back.shape == data.shape
+        assert np.array_equal(back, data)
+
+
+@pytest.mark.parametrize(("dtype", "parts", "lanes"), [("bfloat16", "uint16", ()), ("float32x4", "float32", (4,))])
+def test_what_numpy_has_no_dtype_for_comes_as_its_parts(
+    api: Api, dtype: str, parts: str, lanes: tuple[int, ...]
+) -> None:
+    board, _ = make(api)
+    array = board.empty((5, 6), dtype)
+    data = np.arange(30 * (lanes[0] if lanes else 1)).astype(parts).reshape(5, 6, *lanes)
+    array.write(data)
+    assert np.array_equal(array.numpy(), data)
+    assert array.dtype == DataType.parse(dtype)
+
+
+def test_an_array_with_gaps_is_made_compact(api: Api) -> None:
+    board, _ = make(api)
+    data = np.arange(4000, dtype="int32").reshape(40, 100)
+    for view in (data.T, data[::2, ::3], data[::-1], np.asfortranarray(data), np.broadcast_to(data[0], (3, 100))):
+        assert np.array_equal(board.array(view).numpy(), view)
+
+
+def test_writing_what_does_not_fit_is_refused(api: Api) -> None:
+    board, _ = make(api)
+    array = board.empty((4,), "int32")
+    for wrong in (np.zeros(5, "int32"), np.zeros((4, 1), "int32"), np.zeros(4, "float32")):
+        with pytest.raises(CopyRangeError, match="takes data of shape"):
+            array.write(wrong)
+    with pytest.raises(UnsupportedValueError):
+        board.array(np.array(["text"]))
+
+
+def test_progress_is_told_after_each_block(api: Api) -> None:
+    board, _ = make(api)
+    told: list[tuple[int, int]] = []
+    data = np.zeros(5000, dtype="uint8")
+    array = board.array(data, on_progress=lambda done, total: told.append((done, total)))
+    block = 2048 - 18
+    assert told == [(block, 5000), (2 * block, 5000), (5000, 5000)]
+    told.clear()
+    array.numpy(on_progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (5000, 5000)
+
+
+def test_memory_scopes_and_copies_on_the_board(api: Api) -> None:
+    board, _ = make(api)
+    source = board.array(np.arange(10, dtype="int16"))
+    target = board.empty(10, "int16", scope="global")
+    source.copy_to(target)
+    assert np.array_equal(target.numpy(), np.arange(10))
+    with pytest.raises(RemoteError, match="no such memory scope"):
+        board.empty(10, "int16", scope="texture")
+    with pytest.raises(RemoteError, match="different sizes"):
+        source.copy_to(board.empty(9, "int16"))
+
+
+def test_running_out_of_memory_is_a_remote_error_and_harms_nothing(api: Api) -> None:
+    board, device = make(api, heap_bytes=1000)
+    with pytest.raises(RemoteError, match="out of memory"):
+        board.empty(1001, "uint8")
+    assert board.function("add")(1, 1) == 2
+    assert not device.memory.blocks
+
+
+def test_functions_modules_and_arrays_come_back_as_results(api: Api) -> None:
+    board, _ = make(api)
+    assert board.function("adder")(40)(2) == 42
+    assert np.array_equal(board.function("iota")(5).numpy(), np.arange(5))
+    with pytest.raises(RemoteError, match="want 0 to"):
+        board.function("iota")(10**12)
+    library = board.global_function("runtime.SystemLib")
+    assert library is not None
+    found = library().find("add")
+    assert found(2, 2) == 4
+
+
+def test_handles_are_freed_when_their_owners_are_gone(api: Api) -> None:
+    board, device = make(api)
+    kept = board.array([1, 2, 3])
+    board.array([4, 5, 6])
+    board.function("iota")(7)
+    gc.collect()
+    assert len(device.memory.blocks) == 2  # a finalizer must not do I/O: the last result goes with the next request
+    board.function("add")(1, 1)
+    assert list(device.memory.blocks) == [kept.tensor.data]
+    kept.free()
+    kept.free()
+    assert not device.memory.blocks
+    with pytest.raises(StaleHandleError, match="freed"):
+        kept.numpy()
+
+
+def test_closing_frees_everything_and_ends_the_session(api: Api) -> None:
+    device = Device()
+    install(device)
+    sent: list[bytes] = []
+
+    def note(data: bytes) -> bytes:
+        sent.append(data)
+        return data
+
+    with api.open_board(LoopbackChannel(device, to_device=note), Timeouts()) as board:
+        arrays = [board.array([1.0]), board.function("iota")(3)]
+        detached = board.array([2.0]).detach()
+    assert list(device.memory.blocks) == [detached]
+    assert FrameDecoder().feed(sent[-1]) == [encode_message(board.session_id, MessageType.TERMINATE_SESSION)]
+    with pytest.raises(ClosedError, match="closed here"):
+        board.function("add")
+    board.close()
+    with api.open_board(LoopbackChannel(device), Timeouts()) as again:
+        assert again.array_at(detached, 1, "float64").numpy() == [2.0]
+    assert list(device.memory.blocks) == [detached]
+    del arrays
+
+
+def test_closing_a_board_that_does_not_answer_waits_for_one_reply_only(api: Api) -> None:
+    device = Device()
+    channel = LoopbackChannel(device)
+    board = api.open_board(channel, Timeouts(call_s=2.0))
+    arrays = [board.array([n]) for n in range(10)]
+    channel.to_device = lambda data: b""
+    before = channel.now()
+    board.close()
+    assert channel.now() - before == pytest.approx(2.0)
+    del arrays
+
+
+def test_a_closing_that_is_interrupted_releases_the_port(api: Api) -> None:
+    def interrupt(data: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    device = Device()
+    channel = LoopbackChannel(device)
+    closed: list[bool] = []
+    board = api.open_board(channel, Timeouts(), on_close=lambda: closed.append(True))
+    array = board.array([1])
+    channel.to_host = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        board.close()
+    assert closed == [True]
+    with pytest.raises(PortLostError, match="closed by this program"):
+        channel.read(0.0)
+    board.close()
+    assert closed == [True]
+    del array
+
+
+def test_what_belongs_to_another_board_is_refused(api: Api) -> None:
+    board, other = make(api)[0], make(api)[0]
+    with pytest.raises(RequestError, match="another board"):
+        board.function("sum_f32")(other.array(np.zeros(3, "float32")))
+    with pytest.raises(RequestError, match="another board"):
+        board.array([1]).copy_to(other.array([1]))
+
+
+def test_a_numpy_array_as_argument_says_what_to_do(api: Api) -> None:
+    board, _ = make(api)
+    with pytest.raises(UnsupportedValueError, match=r"board\.array\(x\)"):
+        board.function("sum_f32")(np.zeros(3, "float32"))
+
+
+def test_a_remote_error_has_message_function_and_code(api: Api) -> None:
+    board, _ = make(api)
+    with pytest.raises(RemoteError) as caught:
+        board.function("add")("x")
+    assert caught.value.function == "add"
+    assert caught.value.code == "CallFunc"
+    assert caught.value.message == "add: want (int, int)"
+
+
+def test_the_time_evaluator_gives_seconds_a_run(api: Api) -> None:
+    board, _ = make(api)
+    timing = board.time_evaluator("sleep_ms", number=4, repeat=3)(250)
+    assert timing.results == pytest.approx((0.25, 0.25, 0.25))
+    assert timing.mean == timing.min == timing.max == pytest.approx(0.25)
+
+
+def test_any_request_can_be_sent_and_its_reply_is_given_as_it_is(api: Api) -> None:
+    board, device = make(api, packet_size_bytes=512)
+    assert board.max_packet_bytes() == 512 - 11
+    found = board.request(Syscall(PacketCode.GET_GLOBAL_FUNC, ("runtime.SystemLib",)))
+    assert isinstance(found, Return)
+    assert isinstance(board.request(CallFunc(1, ())), RemoteException)
+    assert board.syscall(PacketCode.GET_GLOBAL_FUNC, "nothing") == OpaqueHandle(0)
+    assert board.session_id != 0
+    before = board.epoch
+    device.reset()
+    assert board.system_library().find("nothing") is None
+    assert board.epoch == board.reply_epoch == before + 1
+
+
+def test_streams_and_devices(api: Api) -> None:
+    board, _ = make(api)
+    stream = board.create_stream()
+    stream.use()
+    stream.sync()
+    stream.free()
+    with pytest.raises(RemoteError, match="SetDevice not supported"):
+        board.set_device()
+    with pytest.raises(RemoteError, match="GetAttr not supported"):
+        board.attribute(1)
+
+
+def test_logs_go_to_logging_and_to_the_callback_which_may_fail(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    device = Device()
+    install(device)
+    heard: list[str] = []
+
+    def on_log(text: str) -> None:
+        heard.append(text)
+        raise ValueError("the caller's own fault")
+
+    with caplog.at_level(logging.INFO, "microrpc.board"):
+        board = api.open_board(LoopbackChannel(device), Timeouts(), on_log=on_log)
+        assert board.function("log")("one line") is None
+    assert heard == ["one line"]
+    assert "loopback: one line" in caplog.messages
+
+
+# --- through a real pty -----------------------------------------------------------------------
+
+
+def test_the_whole_stack_through_a_pty(api: Api) -> None:
+    with api.connect("sim://nucleo_f746zg") as board:
+        assert os.path.exists(board.name)
+        data = np.random.default_rng(0).integers(0, 256, 20_000, dtype="uint8")
+        assert np.array_equal(board.array(data).numpy(), data)
+
+
+def test_threads_take_turns_on_a_blocking_board() -> None:
+    with microrpc.connect("sim://") as board:
+        threads = 4
+        results: list[int] = []
+
+        def work(n: int) -> None:
+            add = board.function("add")
+            results.extend(add(n, i) - n - i for i in range(50))
+
+        workers = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(30)
+        assert results == [0] * 200
+
+
+def test_a_board_can_be_opened_again_after_it_was_closed(api: Api) -> None:
+    with PtyServer(simulate(microrpc.profile("loopback"))) as server:
+        for _ in range(3):
+            with api.connect(server.path) as board:
+                assert board.function("add")(2, 3) == 5
+
+
+def test_a_reset_of_a_board_on_a_pty_is_noticed(api: Api) -> None:
+    with PtyServer(simulate(microrpc.profile("loopback"))) as server, api.connect(server.path) as board:
+        add = board.function("add")
+        server.reset()
+
+        def call_until_the_reset() -> None:
+            for _ in range(10_000):
+                add(1, 1)
+
+        with pytest.raises((microrpc.BoardResetError, StaleHandleError)):
+            call_until_the_reset()
+        assert board.function("add")(1, 1) == 2
+
+
+def test_a_port_that_goes_away_is_reported_once_and_then_closed(api: Api) -> None:
+    server = PtyServer(simulate(microrpc.profile("loopback")))
+    server.start()
+    board = api.connect(server.path)
+    add = board.function("add")
+    server.close()
+    with pytest.raises(PortLostError):
+        add(1, 1)
+    with pytest.raises(ClosedError, match="port went away"):
+        add(1, 1)
+    board.close()
+
+
+def test_bad_targets_have_one_clear_error(api: Api) -> None:
+    with pytest.raises(microrpc.PortNotFoundError, match="no-such-tty"):
+        api.connect("/dev/no-such-tty")
+    with pytest.raises(ProfileError, match="nucleo"):
+        api.connect("sim://nucleo")
+    with pytest.raises(PortError, match="tcp://HOST:PORT"):
+        api.connect("tcp://nowhere")

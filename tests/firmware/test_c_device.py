@@ -1,0 +1,435 @@
+"""The device library in C and the simulator's robust firmware: the same bytes, whatever is said to them.
+
+docs/device.md is what both are written from. The Python device is fed byte by byte, the one in C in pieces of any size.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from c_board import CBoard
+
+from firmware_sim.board.demo import install
+from firmware_sim.board.device import Device
+from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, UInt, Value
+from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
+from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
+from microrpc.wire.names import LINK_FUNCTION
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyFromRemote,
+    CopyToRemote,
+    InitServer,
+    PacketCode,
+    RemoteException,
+    Request,
+    Return,
+    Shutdown,
+    Syscall,
+    decode_packet,
+    encode_packet,
+)
+from microrpc.wire.session import MessageType, Session, encode_message
+
+PACKET_BYTES = 512
+HEAP_BYTES = 4096
+FUNCTIONS = tuple(
+    index for index in range(20) if index != 18
+)  # in the system library: not sleep_ms, on a clock that stands
+GLOBAL_NAMES = (
+    "runtime.SystemLib",
+    "tvm.rpc.server.ModuleGetFunction",
+    "tvm.rpc.server.GetCRTMaxPacketSize",
+    "tvm.contrib.random.random_fill",
+    "runtime.RPCTimeEvaluator",
+    "microrpc.crc32",
+    "add",
+    LINK_FUNCTION,
+    "no.such.function",
+    "",
+)
+DTYPES = (
+    *map(
+        DataType.parse,
+        ("float32", "float32", "int8", "uint16", "int64", "bool", "float16", "int32x2", "handle", "int4"),
+    ),
+    DataType(2, 8),
+    DataType(0, 8, 0),
+)
+SYSTEM_LIB = 2 << 32 | 1 << 63
+
+
+class Pair:
+    """Both devices, freshly booted, and what their answers told."""
+
+    def __init__(self, rng: random.Random, *, packet_bytes: int = PACKET_BYTES, heap_bytes: int = HEAP_BYTES) -> None:
+        self.rng = rng
+        seed = rng.randrange(1 << 16)
+        nonce = Session(seed)._nonce  # before the first INIT steps it
+        ring_bytes = packet_bytes + 100
+        self.c = CBoard(
+            packet_size_bytes=packet_bytes,
+            ring_bytes=ring_bytes,
+            reply_bytes=packet_bytes,
+            heap_bytes=heap_bytes,
+            nonce=nonce,
+            step_us=0,
+        )
+        self.python = Device(
+            packet_size_bytes=packet_bytes, heap_bytes=heap_bytes, seed=seed, receive_ring_bytes=ring_bytes
+        )
+        self.python.memory.base_address = self.c.heap_address
+        install(self.python)
+        self.session_id = 0
+        self.seq = 0
+        self.handles: list[int] = [0, SYSTEM_LIB]
+        self.blocks: list[int] = []
+        self.heard: Counter[str] = Counter()
+        self._decoder = FrameDecoder()
+        self.say(b"")
+
+    def say(self, wire: bytes) -> list[bytes]:
+        """Send bytes to both; give the payloads of their answers, which must be equal to the byte."""
+        for at in range(len(wire)):
+            self.python.receive(wire[at : at + 1])
+        expected = self.python.take_output()
+        for piece in self._pieces(wire):
+            self.c.receive(piece)
+        answered = self.c.take_output()
+        assert answered == expected, f"after {wire.hex(' ')}"
+        payloads = self._decoder.feed(expected)
+        assert not any(isinstance(payload, Damage) for payload in payloads)
+        answers = [payload for payload in payloads if isinstance(payload, bytes)]
+        for answer in answers:
+            self._take_note(answer)
+        return answers
+
+    def _take_note(self, answer: bytes) -> None:
+        message_type = MessageType(answer[2])
+        packet = answer[11:] if message_type is MessageType.NORMAL else answer[6:-4]
+        if message_type is MessageType.LINK_REPLY:
+            self.heard[f"LINK {ReplyKind(answer[5]).name}"] += 1
+        elif message_type is MessageType.NORMAL:
+            self.heard[f"NORMAL {PacketCode(packet[0]).name}"] += 1
+        else:
+            self.heard[message_type.name] += 1
+        if message_type is MessageType.NORMAL or (message_type is MessageType.LINK_REPLY and not answer[5]):
+            reply = decode_packet(packet)
+            if isinstance(reply, RemoteException):
+                self.heard[reply.message] += 1
+
+    def _pieces(self, wire: bytes) -> Iterator[bytes]:
+        while wire:
+            size = self.rng.choice((1, 3, 17, len(wire)))
+            yield wire[:size]
+            wire = wire[size:]
+
+    def say_message(self, message_type: int, body: bytes = b"", session_id: int | None = None) -> list[bytes]:
+        """Send one message, and take note of a session that it opened."""
+        header = struct.pack("<HB", self.session_id if session_id is None else session_id, message_type)
+        answers = self.say(encode_frame(header + body))
+        for answer in answers:
+            if answer[2] == MessageType.START_SESSION_REPLY:
+                self.session_id = int.from_bytes(answer[:2], "little")
+                self.seq = 0
+        return answers
+
+    def open(self) -> None:
+        """Open a session."""
+        self.say_message(MessageType.TERMINATE_SESSION, session_id=0)
+        self.say_message(MessageType.START_SESSION_INIT, b"\x01", session_id=self.rng.randrange(1, 256))
+
+    def ask(self, packet: bytes, *, over_link: bool) -> None:
+        """Send one packet, from packet_nbytes on, and learn from the answer."""
+        if over_link:
+            payloads = self.say(encode_frame(self.link_request(RequestKind.PACKET, packet[8:])))
+            replies = [payload[6:-4] for payload in payloads if payload[2] == MessageType.LINK_REPLY]
+        else:
+            payloads = self.say_message(MessageType.NORMAL, packet)
+            replies = [payload[11:] for payload in payloads if payload[2] == MessageType.NORMAL]
+        for reply in replies:
+            self.learn(reply)
+
+    def link_request(self, kind: int, body: bytes, seq: int | None = None) -> bytes:
+        """Give the payload of a LINK_REQUEST, the next one where no seq is given."""
+        if seq is None:
+            seq, self.seq = self.seq, self.seq + 1
+        return encode_link_message(self.session_id, MessageType.LINK_REQUEST, seq & 0xFFFF, bytes((kind,)), body)
+
+    def learn(self, reply: bytes) -> None:
+        """Remember handles and addresses."""
+        packet = decode_packet(reply)
+        if isinstance(packet, Return):
+            for value in packet.values:
+                if isinstance(value, OpaqueHandle) and value:
+                    self.handles.append(int(value))
+                    if not value >> 63:
+                        self.blocks.append(int(value))
+
+    def close(self) -> None:
+        """Free the one in C."""
+        self.c.close()
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    pair = Pair(random.Random(getattr(request, "param", 0)))
+    yield pair
+    pair.close()
+
+
+# --- what is said -----------------------------------------------------------------------------------------
+
+
+def pick_address(pair: Pair) -> int:
+    rng = pair.rng
+    heap = pair.c.heap_address
+    if pair.blocks and rng.random() < 0.8:
+        return rng.choice(pair.blocks[-4:]) + rng.choice((0, 0, 0, 0, 4, 1, 2, 16, 63, 64))
+    return rng.choice((heap, heap + HEAP_BYTES - 8, heap + HEAP_BYTES, heap - 1, 0, 1 << 63, (1 << 64) - 4))
+
+
+def pick_tensor(pair: Pair) -> Tensor:
+    rng = pair.rng
+    address = pick_address(pair)
+    offset = rng.choice((0, 0, 0, 4, (1 << 64) - 4))
+    shape = rng.choice(((4,), (2, 3), (), (0,), (1, 2, 2), (64,), (1 << 33, 1 << 33), (1 << 62, 0)))
+    device = CPU if rng.random() < 0.95 else BoardDevice(2, 0)
+    return Tensor((address - offset) % (1 << 64), device, rng.choice(DTYPES), shape, offset)
+
+
+def pick_value(pair: Pair) -> Value:
+    rng = pair.rng
+    choices: tuple[Callable[[], Value], ...] = (
+        lambda: rng.choice((0, 1, -1, 7, 64, 1 << 62, -(1 << 63), rng.randrange(1 << 20))),
+        lambda: rng.choice((0.0, 1.5, -2.25, 1e300)),
+        lambda: rng.choice(("", "abc", "h\u00e9\u20acllo", "add")),
+        lambda: rng.randbytes(rng.choice((0, 1, 8, 40))),
+        lambda: pick_tensor(pair),
+        lambda: pick_tensor(pair),
+        lambda: None,
+        lambda: UInt(rng.randrange(1 << 16)),
+        lambda: OpaqueHandle(rng.choice(pair.handles)),
+        lambda: ModuleHandle(rng.choice((SYSTEM_LIB, *pair.handles))),
+        lambda: FunctionHandle(rng.choice(pair.handles)),
+        lambda: rng.choice(DTYPES),
+        lambda: CPU,
+    )
+    return rng.choice(choices)()
+
+
+SIGNATURES: dict[PacketCode, tuple[Callable[[Pair], Value], ...]] = {
+    PacketCode.GET_GLOBAL_FUNC: (lambda pair: pair.rng.choice(GLOBAL_NAMES),),
+    PacketCode.FREE_HANDLE: (
+        lambda pair: OpaqueHandle(pair.rng.choice(pair.handles)),
+        lambda pair: pair.rng.choice((9, 10, 13, 13, 7, -1)),
+    ),
+    PacketCode.DEV_SET_DEVICE: (lambda _: CPU,),
+    PacketCode.DEV_GET_ATTR: (lambda _: CPU, lambda _: 0),
+    PacketCode.DEV_ALLOC_DATA: (
+        lambda _: CPU,
+        lambda pair: pair.rng.choice((0, 1, 16, 64, 64, 100, 1000, 5000, -1, 1 << 40)),
+        lambda pair: pair.rng.choice((8, 8, 8, 1, 64, 256, 3, 0, -8, 1 << 30, 1 << 31, 1 << 62)),
+        lambda pair: pair.rng.choice(DTYPES),
+    ),
+    PacketCode.DEV_FREE_DATA: (lambda _: CPU, lambda pair: OpaqueHandle(pick_address(pair))),
+    PacketCode.DEV_STREAM_SYNC: (lambda _: CPU, lambda _: OpaqueHandle(0)),
+    PacketCode.COPY_AMONG_REMOTE: (pick_tensor, pick_tensor, lambda _: OpaqueHandle(0)),
+    PacketCode.DEV_ALLOC_DATA_WITH_SCOPE: (
+        lambda pair: Tensor(
+            0, CPU, pair.rng.choice(DTYPES), pair.rng.choice(((4,), (3, 5), (1 << 40,), (1 << 40,) * 3))
+        ),
+        lambda pair: pair.rng.choice((None, "global", "", "local")),
+    ),
+    PacketCode.DEV_CREATE_STREAM: (lambda pair: pair.rng.choice((CPU, BoardDevice(1, 1), BoardDevice(-1, -7))),),
+    PacketCode.DEV_FREE_STREAM: (lambda _: CPU, lambda _: OpaqueHandle(0)),
+    PacketCode.DEV_SET_STREAM: (lambda _: CPU, lambda _: OpaqueHandle(0)),
+}
+
+
+def make_syscall(pair: Pair) -> Syscall:
+    rng = pair.rng
+    code = rng.choice(tuple(SIGNATURES))
+    args = tuple(make(pair) for make in SIGNATURES[code])
+    if rng.random() < 0.1:
+        args = tuple(rng.sample((*args, pick_value(pair)), rng.randrange(len(args) + 2)))
+    return Syscall(code if rng.random() < 0.97 else rng.choice((21, 99, (1 << 31) - 1)), args)
+
+
+TIME_EVALUATOR = 1 << 63 | 4
+
+
+def make_evaluator(pair: Pair) -> CallFunc:
+    """Ask for a function that times another; the clocks of both devices stand still."""
+    rng = pair.rng
+    name = rng.choice(("noop", "adder", "fail", "no.such.function", "log"))
+    numbers = (1, 0, rng.choice((0, 1, 3)), rng.choice((-1, 1, 2, 4)), rng.choice((0, 10)), 2, 0, 1, 0)
+    return CallFunc(TIME_EVALUATOR, (ModuleHandle(SYSTEM_LIB), name, *numbers, rng.choice(("", "", "add", "nothing"))))
+
+
+def make_request(pair: Pair) -> Request:
+    rng = pair.rng
+    if rng.random() < 0.03:
+        return make_evaluator(pair)
+    kind = rng.random()
+    if kind < 0.4:
+        function = rng.choice(FUNCTIONS) | 1 << 32 | 1 << 63
+        if rng.random() < 0.3:
+            function = rng.choice((*pair.handles, *(index | 1 << 63 for index in range(8) if index != 4)))
+        tensor = pick_tensor(pair)
+        args = tuple(pick_value(pair) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 5))))
+        return CallFunc(
+            function,
+            rng.choice(
+                (args, args, (tensor,), (tensor, 2.5), (tensor, tensor, tensor), (3, 4), (rng.choice((-1, 40)),))
+            ),
+        )
+    if kind < 0.7:
+        return make_syscall(pair)
+    tensor = pick_tensor(pair)
+    if kind < 0.83:
+        return CopyToRemote(tensor, rng.randbytes(rng.choice((0, 1, 16, 64, 300))))
+    if kind < 0.97:
+        return CopyFromRemote(tensor, rng.choice((0, 1, 16, 64, 1000, 1 << 40, (1 << 64) - 1)))
+    return InitServer(rng.choice(("0.8.0", "0.9.0")), rng.choice(((), ("rpc.LocalSession",))))
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """Change a few bytes, cut some out, or double some."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(4):
+            case 0:
+                changed[at : at + 1] = bytes([rng.choice((0, 1, 0x7F, 0x80, 0xFD, 0xFE, 0xFF, rng.randrange(256)))])
+            case 1 if at < len(changed):
+                changed[at] ^= 1 << rng.randrange(8)
+            case 2:
+                del changed[at : at + rng.choice((1, 2, 4, 8))]
+            case _:
+                changed[at:at] = changed[at : at + rng.choice((1, 4, 8))]
+    return bytes(changed)
+
+
+def converse(pair: Pair, *, steps: int, damage: float) -> None:
+    """Say `steps` things, each mutated at some level with the probability `damage`."""
+    rng = pair.rng
+    pair.open()
+    for _ in range(steps):
+        request = make_request(pair)
+        # Of an evaluator the damage may be a number of repetitions that takes years.
+        is_damaged = rng.random() < damage and getattr(request, "handle", 0) != TIME_EVALUATOR
+        packet = encode_packet(request)
+        kind = rng.random()
+        if kind < 0.45:
+            if is_damaged:
+                packet = mutated(rng, packet)
+            pair.ask(packet, over_link=False)
+        elif kind < 0.65:
+            if is_damaged:
+                packet = packet[:8] + mutated(rng, packet[8:])
+            pair.ask(packet, over_link=True)
+        elif kind < 0.8:
+            copy(pair, is_damaged=is_damaged)
+        elif kind < 0.85:
+            packets = b"".join((packet, bytes(8 * rng.randrange(2)), encode_packet(make_request(pair))))
+            pair.say_message(MessageType.NORMAL, packets + rng.choice((b"", b"", b"\0", bytes(7))))
+        elif kind < 0.9 and is_damaged:
+            frame = encode_frame(encode_message(pair.session_id, MessageType.NORMAL, packet))
+            pair.say(rng.choice((mutated(rng, frame), frame[: rng.randrange(len(frame))], rng.randbytes(20))))
+        elif kind < 0.94:
+            message_type = rng.choice((*MessageType, MessageType.START_SESSION_INIT, 0x77))
+            session_id = rng.choice((pair.session_id, 0, rng.randrange(1 << 16)))
+            pair.say_message(message_type, rng.choice((b"\x01", b"", b"\x02", b"hello")), session_id)
+        elif kind < 0.95:
+            pair.say_message(MessageType.NORMAL, encode_packet(Shutdown()))
+        if kind > 0.985 or not pair.session_id:
+            pair.open()
+
+
+def copy(pair: Pair, *, is_damaged: bool) -> None:
+    """Say a WRITE or READ of the link, an old or an early one now and then."""
+    rng = pair.rng
+    address = struct.pack("<Q", pick_address(pair))
+    seq = None if rng.random() < 0.7 else pair.seq + rng.randrange(-10, 10)
+    if rng.random() < 0.5:
+        payload = pair.link_request(RequestKind.WRITE, address + rng.randbytes(rng.choice((0, 1, 16, 64))), seq)
+    else:
+        body = address + struct.pack("<I", rng.choice((0, 1, 16, 64, 1 << 31)))
+        payload = pair.link_request(RequestKind.READ, body[: rng.choice((12, 12, 12, 11))], seq)
+    if is_damaged:
+        kinds = (RequestKind.PACKET, 3, 255)
+        payload = rng.choice((mutated(rng, payload), pair.link_request(rng.choice(kinds), rng.randbytes(9), seq)))
+    pair.say(encode_frame(payload))
+
+
+# --- tests ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", range(20), indirect=True)
+def test_both_answer_the_same_to_whatever_is_right(pair: Pair) -> None:
+    with np.errstate(all="ignore"):
+        converse(pair, steps=250, damage=0.0)
+
+
+@pytest.mark.parametrize("pair", range(100, 140), indirect=True)
+def test_both_answer_the_same_to_whatever_is_wrong(pair: Pair) -> None:
+    with np.errstate(all="ignore"):
+        converse(pair, steps=250, damage=0.5)
+
+
+def test_the_conversations_reach_all_that_a_device_can_answer() -> None:
+    heard: Counter[str] = Counter()
+    for seed in range(40):
+        pair = Pair(random.Random(1000 + seed))
+        with np.errstate(all="ignore"):
+            converse(pair, steps=250, damage=0.3)
+        pair.close()
+        heard += pair.heard
+    texts = {re.sub(r"0x[0-9a-f]+|-?\b[0-9]+\b", "N", text) for text in heard}
+    assert ANSWERS - texts == set()
+
+
+# The kinds of messages, and the texts of exceptions with N for their numbers.
+ANSWERS = {
+    *("START_SESSION_REPLY", "TERMINATE_SESSION", "LOG", "LINK_NAK"),
+    *("LINK PACKET", "LINK DONE", "LINK DATA", "NORMAL RETURN", "NORMAL EXCEPTION", "NORMAL COPY_ACK"),
+    "",
+    "malformed packet",
+    "unknown packet code N",
+    "wrong arguments of packet code N",
+    "Server has already been initialized",
+    "protocol version mismatch: this device speaks N.N.N",
+    "SetDevice not supported",
+    "GetAttr not supported",
+    "there is no device (N, N) here, only the CPU (N, N)",
+    "there is no such memory scope here",
+    "the tensors have different sizes",
+    "cannot allocate N bytes aligned to N",
+    "out of memory: N bytes asked for, the largest free block has N",
+    "cannot free N: no block begins there",
+    "N bytes at N are not inside an allocated block",
+    "no function or module has the handle N; look it up again",
+    "no object of type N has the handle N",
+    "argument N: the dtype is not supported",
+    "argument N: the tensor is not aligned",
+    "argument N: Int expected",
+    "argument N: Float expected",
+    "argument N: Str expected",
+    "argument N: Bytes expected",
+    "argument N: Tensor expected",
+    "argument N: float32 expected",
+    "argument N: Module expected",
+    "RPCTimeEvaluator: no function has that name",
+    "RPCTimeEvaluator: number and repeat must be positive",
+    "fail: this function always fails",
+    "iota: want N to N",
+    "add: want (int, int)",
+}

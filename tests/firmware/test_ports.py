@@ -1,0 +1,319 @@
+"""The ports that a computer can run: the process, the Arduino library and the Zephyr sample on stubs; and the ring."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pty
+import subprocess
+import sys
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import needs
+import numpy as np
+import pytest
+
+import microrpc
+from microrpc.errors import RemoteError
+from microrpc.firmware.new import new_project
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+FIRMWARE = ROOT / "firmware"
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+
+COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
+
+
+@pytest.fixture(params=COMPILERS, ids=[c for c, _ in COMPILERS])
+def compilers(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Compilers of C and of C++."""
+    c, cxx = request.param
+    needs.program(c)
+    needs.program(cxx)
+    return c, cxx
+
+
+@pytest.fixture
+def compiler(compilers: tuple[str, str]) -> str:
+    """A compiler of C."""
+    return compilers[0]
+
+
+def _compile(*command: str | pathlib.Path) -> None:
+    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=100, cwd=FIRMWARE)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+@contextmanager
+def _board(program: pathlib.Path) -> Iterator[microrpc.Client]:
+    """Run `program`, whose serial port is its standard input and output, and connect to it."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    process = subprocess.Popen([program], stdin=master, stdout=master)
+    try:
+        with microrpc.connect(os.ttyname(slave)) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+
+
+# --- Arduino --------------------------------------------------------------------------------------
+
+
+def _lay_out(directory: pathlib.Path) -> pathlib.Path:
+    command = [sys.executable, FIRMWARE / "ports" / "arduino" / "layout.py", directory]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.stderr == ""
+    return pathlib.Path(run.stdout.strip())
+
+
+def _build_example(directory: pathlib.Path, name: str, compilers: tuple[str, str]) -> pathlib.Path:
+    library = _lay_out(directory)
+    return _build_sketch(directory, library / "examples" / name / f"{name}.ino", library / "src", compilers)
+
+
+def _build_sketch(
+    directory: pathlib.Path, sketch: pathlib.Path, library: pathlib.Path, compilers: tuple[str, str]
+) -> pathlib.Path:
+    c, cxx = compilers
+    objects = []
+    for source in library.glob("*.c"):
+        objects.append(directory / f"{source.stem}.o")
+        _compile(c, "-std=c99", *WARNINGS, "-c", source, "-o", objects[-1])
+    stub = FIRMWARE / "tests" / "arduino_stub"
+    includes = (f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
+    sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
+    _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
+    return directory / "sketch"
+
+
+def test_arduino_add(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    with _board(_build_example(tmp_path, "Add", compilers)) as board:
+        assert board.function("add")(2, 3) == 5
+        assert board.link is not None
+        assert (board.link.packet_bytes, board.link.window_bytes) == (512, 63)
+
+
+def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    with _board(_build_example(tmp_path, "Sensor", compilers)) as board:
+        samples = board.function("sample")(10, 100)
+        before = samples.numpy()
+        board.function("scale")(samples, 0.5)
+        np.testing.assert_array_equal(samples.numpy(), before / 2)
+        assert len(set(before.tolist())) > 1
+        with pytest.raises(RemoteError, match="want 1 to 1000 samples"):
+            board.function("sample")(0, 100)
+
+
+def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    directory = tmp_path / "my_sketch"
+    new_project(directory, "arduino")
+    program = _build_sketch(tmp_path, directory / "my_sketch.ino", directory / "src", compilers)
+    with _board(program) as board:
+        assert board.function("add")(2, 3) == 5
+
+
+def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pathlib.Path) -> None:
+    library = _lay_out(tmp_path)
+    (library / "src" / "old.c").write_text("")
+    assert _lay_out(tmp_path) == library
+    assert not (library / "src" / "old.c").exists()
+    (library / "library.properties").unlink()
+    command = [sys.executable, FIRMWARE / "ports" / "arduino" / "layout.py", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (1, f"error: {library} exists and is no Arduino library\n")
+
+
+# --- Zephyr ---------------------------------------------------------------------------------------
+
+
+def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
+    settings = ("RING_BYTES=8192", "CONFIG_SAMPLE_PACKET_BYTES=2048", "CONFIG_SAMPLE_MEMORY_BYTES=65536")
+    includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
+    sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c")
+    core = sorted((FIRMWARE / "src").glob("*.c"))
+    flags = [*(f"-D{setting}" for setting in settings), *(f"-I{include}" for include in includes)]
+    _compile(compiler, "-std=c99", *WARNINGS, *flags, *sources, *core, "-lpthread", "-o", tmp_path / "sample")
+    data = np.arange(40000, dtype=np.uint8)
+    with _board(tmp_path / "sample") as board:
+        assert board.function("add")(2, 3) == 5
+        np.testing.assert_array_equal(board.array(data).numpy(), data)
+        assert board.stats.retransmissions == 0
+
+
+# --- the ring -------------------------------------------------------------------------------------
+
+RING_TEST = r"""
+#include <assert.h>
+#include <string.h>
+
+#define RING_BYTES 8
+#include "ring.h"
+
+static ring_t ring;
+
+static void put(const char *text) {
+    for (; *text; text++) ring_put(&ring, (uint8_t)*text);
+}
+
+static void take(const char *text) {
+    uint8_t bytes[100];
+    size_t size = ring_take(&ring, bytes, sizeof bytes);
+    assert(size == strlen(text) && memcmp(bytes, text, size) == 0);
+}
+
+static void check(void) {
+    assert(ring_is_idle(&ring) && !ring_take_loss(&ring));
+    put("12345678");
+    assert(!ring_is_idle(&ring) && !ring_take_loss(&ring));
+    take("12345678");
+    assert(ring_is_idle(&ring));
+
+    put("12345678lost"); /* told behind what came before, and before what comes after */
+    assert(!ring_take_loss(&ring));
+    take("12345678");
+    put("abc");
+    take("");
+    assert(ring_take_loss(&ring) && !ring_take_loss(&ring));
+    take("abc");
+    assert(ring_is_idle(&ring));
+
+    ring_lose(&ring); /* with nothing around it, it is no idle ring */
+    assert(!ring_is_idle(&ring) && ring_take_loss(&ring) && ring_is_idle(&ring));
+
+    put("12345678x"); /* of two losses the last counts */
+    uint8_t byte;
+    assert(ring_take(&ring, &byte, 1) == 1 && byte == '1');
+    put("9y");
+    take("23456789");
+    assert(ring_take_loss(&ring) && !ring_take_loss(&ring) && ring_is_idle(&ring));
+}
+
+int main(void) {
+    check();
+    ring.put = ring.taken = ring.lost_at = 0xFFFFFFFDu; /* the indices wrap */
+    ring.losses = ring.told = 0xFFFFFFFFu;
+    check();
+    return 0;
+}
+"""
+
+
+def test_the_ring_tells_losses_where_they_were(tmp_path: pathlib.Path, compiler: str) -> None:
+    (tmp_path / "ring.c").write_text(RING_TEST)
+    _compile(compiler, "-std=c99", *WARNINGS, "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
+    run = subprocess.run([tmp_path / "ring"], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+INTERRUPTED_RING_TEST = r"""
+#include <assert.h>
+#include <string.h>
+
+static void before_load(void);
+#define RING_BYTES 256
+#include "ring.h"
+
+static ring_t ring;
+static int loads, interrupt_at;
+
+/* The UART's interrupt comes just before the main loop reads an index, and reports an overrun with its byte. */
+static void before_load(void) {
+    if (++loads != interrupt_at) return;
+    ring_lose(&ring);
+    ring_put(&ring, 'x');
+}
+
+int main(void) {
+    for (int at = 1; at <= 12; at++) {
+        char taken[64] = "";
+        unsigned losses = 0;
+        memset(&ring, 0, sizeof ring);
+        interrupt_at = 0;
+        for (char byte = 'a'; byte < 'k'; byte++) ring_put(&ring, (uint8_t)byte);
+        loads = 0;
+        interrupt_at = at;
+        for (int turn = 0; turn < 8; turn++) {
+            uint8_t bytes[16];
+            size_t size = ring_take(&ring, bytes, sizeof bytes);
+            assert(strlen(taken) + size < sizeof taken);
+            strncat(taken, (char *)bytes, size);
+            if (ring_take_loss(&ring)) {
+                losses++;
+                strcat(taken, "!");
+            }
+        }
+        assert(losses == 1 && ring_is_idle(&ring) && !strcmp(taken, "abcdefghij!x"));
+    }
+    return 0;
+}
+"""
+
+
+def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.Path, compiler: str) -> None:
+    load = "return __atomic_load_n(word, __ATOMIC_ACQUIRE);"
+    header = (FIRMWARE / "ports/common/ring.h").read_text()
+    assert load in header
+    (tmp_path / "ring.h").write_text(header.replace(load, f"before_load(); {load}"))
+    (tmp_path / "test.c").write_text(INTERRUPTED_RING_TEST)
+    _compile(compiler, "-std=c99", *WARNINGS, tmp_path / "test.c", "-o", tmp_path / "test")
+    run = subprocess.run([tmp_path / "test"], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    compiler = COMPILERS[0][0]
+    needs.program(compiler)
+    program = tmp_path_factory.mktemp("posix") / "board"
+    core = sorted((FIRMWARE / "src").glob("*.c"))
+    sources = ("ports/posix/main.c", "demo/demo.c", *core)
+    _compile(compiler, "-std=c99", *WARNINGS, "-Iinclude", "-Idemo", *sources, "-o", program)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--speed", "1"], "unknown option --speed"),
+        (["--nonce"], "--nonce needs a number"),
+        (["--nonce", "256"], "--nonce must be a number from 0 to 255, not 256"),
+        (["--nonce", "-1"], "--nonce must be a number from 0 to 255, not -1"),
+        (["--nonce", "1x"], "--nonce must be a number from 0 to 255, not 1x"),
+        (["--packet-bytes", "127"], "--packet-bytes must be a number from 128 to 16777215, not 127"),
+    ],
+)
+def test_wrong_arguments_of_the_process(process_port: pathlib.Path, words: list[str], complaint: str) -> None:
+    run = subprocess.run([process_port, *words], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"error: {complaint}")
+    assert run.stderr.count("\n") == 1
+
+
+def test_the_process_serves_one_client_after_another_and_ends_when_told(process_port: pathlib.Path) -> None:
+    command = [process_port, "--packet-bytes", "512", "--ring-bytes", "1000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        word, path = process.stdout.readline().split()
+        assert word == "port:"
+        for _ in range(2):
+            with microrpc.connect(path) as board:
+                assert board.function("add")(2, 3) == 5
+                assert board.link is not None
+                assert (board.link.packet_bytes, board.link.window_bytes) == (512, 1000)
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

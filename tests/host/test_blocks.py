@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microrpc.errors import CopyRangeError
+from microrpc.host.blocks import UNLIMITED, Block, copy_overhead_bytes, plan_copy
+from microrpc.wire.datatypes import CPU, DataType, Tensor
+from microrpc.wire.packets import CopyFromRemote, CopyToRemote, encode_packet
+
+UINT8 = DataType(1, 8)
+
+
+def _tensor(*shape: int, byte_offset: int = 0, dtype: DataType = UINT8) -> Tensor:
+    return Tensor(0x1000, CPU, dtype, shape, byte_offset)
+
+
+def _reference(nbytes: int, ndim: int, limit: int) -> list[tuple[int, int]]:
+    """RPCClientSession::CopyToRemote of the C++ host, line by line."""
+    overhead = 4 + 8 + 8 + 4 + 4 + 8 + ndim * 8 + 8
+    assert limit > overhead
+    block_size = limit - overhead
+    done, blocks = 0, []
+    for i in range(nbytes // block_size):
+        blocks.append((i * block_size, block_size))
+        done = i + 1
+    if nbytes % block_size:
+        blocks.append((done * block_size, nbytes % block_size))
+    return blocks
+
+
+@pytest.mark.parametrize(("ndim", "overhead"), [(0, 44), (1, 52), (2, 60), (4, 76)])
+def test_the_overhead_is_that_of_the_packet_that_is_really_sent(ndim: int, overhead: int) -> None:
+    assert copy_overhead_bytes(ndim) == overhead
+    tensor = _tensor(*[2] * ndim)
+    assert len(encode_packet(CopyToRemote(tensor, b"abc"))) == 8 + overhead + 3
+    (packet_nbytes,) = struct.unpack_from("<Q", encode_packet(CopyToRemote(tensor, b"")))
+    assert packet_nbytes == overhead
+    assert len(encode_packet(CopyFromRemote(tensor, 1))) == 8 + overhead
+
+
+def test_a_full_block_fills_the_receive_buffer_exactly() -> None:
+    limit_bytes = 2048 - 11
+    block = next(plan_copy(_tensor(5000), 5000, limit_bytes))
+    packet = encode_packet(CopyToRemote(_tensor(5000), bytes(block.size_bytes)))
+    assert len(packet) + 3 == 2048  # 3 of session header
+
+
+def test_5000_bytes_to_a_2_kib_board_go_as_the_recording_has_them() -> None:
+    assert list(plan_copy(_tensor(5000), 5000, 2037)) == [Block(0, 1985), Block(1985, 1985), Block(3970, 1030)]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "blocks"),
+    [
+        (0, []),
+        (1, [Block(0, 1)]),
+        (7, [Block(0, 7)]),
+        (8, [Block(0, 8)]),
+        (9, [Block(0, 8), Block(8, 1)]),
+        (16, [Block(0, 8), Block(8, 8)]),
+        (20, [Block(0, 8), Block(8, 8), Block(16, 4)]),
+    ],
+)
+def test_a_copy_is_full_blocks_and_a_remainder_if_any(size_bytes: int, blocks: list[Block]) -> None:
+    assert list(plan_copy(_tensor(20), size_bytes, 52 + 8)) == blocks
+
+
+@given(size_bytes=st.integers(0, 3000), limit_bytes=st.integers(53, 4000), ndim=st.integers(1, 4))
+def test_the_plan_is_that_of_the_reference(size_bytes: int, limit_bytes: int, ndim: int) -> None:
+    limit_bytes += 8 * (ndim - 1)
+    tensor = _tensor(3000, *[1] * (ndim - 1))
+    plan = [(block.byte_offset, block.size_bytes) for block in plan_copy(tensor, size_bytes, limit_bytes)]
+    assert plan == _reference(size_bytes, ndim, limit_bytes)
+
+
+@given(base=st.integers(0, 500), size_bytes=st.integers(0, 500), block_bytes=st.integers(1, 600))
+def test_the_blocks_cover_the_range_once_and_in_order(base: int, size_bytes: int, block_bytes: int) -> None:
+    at = base
+    for block in plan_copy(_tensor(1000, byte_offset=base), size_bytes, 52 + block_bytes):
+        assert block.byte_offset == at
+        assert 0 < block.size_bytes <= block_bytes
+        at += block.size_bytes
+    assert at == base + size_bytes
+
+
+def test_a_tensor_at_an_offset_is_copied_from_its_own_offset() -> None:
+    assert list(plan_copy(_tensor(20, byte_offset=10), 10, 52 + 8)) == [Block(10, 8), Block(18, 2)]
+
+
+def test_without_a_limit_there_is_one_block() -> None:
+    assert list(plan_copy(_tensor(10**9), 10**9, UNLIMITED)) == [Block(0, 10**9)]
+
+
+def test_the_plan_is_lazy() -> None:
+    plan = plan_copy(_tensor(2**50), 2**50, 53)
+    assert [next(plan), next(plan)] == [Block(0, 1), Block(1, 1)]
+
+
+@pytest.mark.parametrize("limit_bytes", [52, 51, 0, -1])
+def test_a_limit_with_no_room_for_data_is_refused_at_the_call(limit_bytes: int) -> None:
+    text = (
+        f"Invalid block size {limit_bytes - 52}: the board takes packets of {limit_bytes} bytes, and a copy of a "
+        "tensor of 1 dimensions has 52 bytes of overhead"
+    )
+    with pytest.raises(CopyRangeError) as caught:
+        plan_copy(_tensor(4), 4, limit_bytes)
+    assert str(caught.value) == text
+    with pytest.raises(CopyRangeError, match="Invalid block size"):
+        plan_copy(_tensor(4), 0, limit_bytes)  # the reference checks it even for an empty copy
+
+
+def test_a_limit_with_room_for_one_byte_is_enough() -> None:
+    assert list(plan_copy(_tensor(2), 2, 53)) == [Block(0, 1), Block(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "size_bytes", "text"),
+    [
+        (_tensor(4), 5, "(byte_offset=0, nbytes=5, tensor_total_size=4)"),
+        (_tensor(4, byte_offset=1), 4, "(byte_offset=1, nbytes=4, tensor_total_size=4)"),
+        (_tensor(3, 0), 1, "(byte_offset=0, nbytes=1, tensor_total_size=0)"),
+        (_tensor(4), -1, "(byte_offset=0, nbytes=-1, tensor_total_size=4)"),
+        (_tensor(4, byte_offset=2**64 - 1), 2, f"(byte_offset={2**64 - 1}, nbytes=2, tensor_total_size=4)"),
+    ],
+)
+def test_a_copy_past_the_end_is_refused_at_the_call(tensor: Tensor, size_bytes: int, text: str) -> None:
+    with pytest.raises(CopyRangeError) as caught:
+        plan_copy(tensor, size_bytes, UNLIMITED)
+    assert str(caught.value) == f"overflow in tensor size: {text}"
+
+
+def test_a_copy_may_end_at_the_last_byte() -> None:
+    assert list(plan_copy(_tensor(4, dtype=DataType(2, 32)), 16, UNLIMITED)) == [Block(0, 16)]
+    assert list(plan_copy(_tensor(4, byte_offset=1), 3, UNLIMITED)) == [Block(1, 3)]

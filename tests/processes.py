@@ -1,0 +1,32 @@
+"""Running the commands as processes, as a shell does."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+COMMAND = (sys.executable, "-m", "microrpc.cli")
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=30, check=False)
+
+
+@contextlib.contextmanager
+def serve(*args: object) -> Iterator[subprocess.Popen[str]]:
+    """Run `microrpc sim`."""
+    process = subprocess.Popen([*COMMAND, "sim", *map(str, args)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Wait for the first line that it prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
