@@ -1,0 +1,1 @@
+"""What developers run: scripts behind targets of the Makefile."""
