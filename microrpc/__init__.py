@@ -23,110 +23,44 @@ if TYPE_CHECKING:
     from microrpc.boards.catalogue import profiles as profiles
     from microrpc.boards.schema import BoardProfile as BoardProfile
     from microrpc.client.board import Board as Board
-    from microrpc.client.remote import (
-        RemoteArray as RemoteArray,
-    )
-    from microrpc.client.remote import (
-        RemoteFunction as RemoteFunction,
-    )
-    from microrpc.client.remote import (
-        RemoteModule as RemoteModule,
-    )
-    from microrpc.client.remote import (
-        RemoteStream as RemoteStream,
-    )
+    from microrpc.client.remote import RemoteArray as RemoteArray
+    from microrpc.client.remote import RemoteFunction as RemoteFunction
+    from microrpc.client.remote import RemoteModule as RemoteModule
+    from microrpc.client.remote import RemoteStream as RemoteStream
     from microrpc.connecting.blocking import connect as connect
     from microrpc.connecting.blocking import open_board as open_board
-    from microrpc.errors import (
-        BoardError as BoardError,
-    )
-    from microrpc.errors import (
-        BoardResetError as BoardResetError,
-    )
-    from microrpc.errors import (
-        CallTimeoutError as CallTimeoutError,
-    )
-    from microrpc.errors import (
-        ClosedError as ClosedError,
-    )
-    from microrpc.errors import (
-        CopyRangeError as CopyRangeError,
-    )
-    from microrpc.errors import (
-        DamagedReplyError as DamagedReplyError,
-    )
-    from microrpc.errors import (
-        FirmwareError as FirmwareError,
-    )
-    from microrpc.errors import (
-        FunctionNotFoundError as FunctionNotFoundError,
-    )
-    from microrpc.errors import (
-        HandshakeTimeoutError as HandshakeTimeoutError,
-    )
-    from microrpc.errors import (
-        MicroRpcError as MicroRpcError,
-    )
-    from microrpc.errors import (
-        OutcomeUnknownError as OutcomeUnknownError,
-    )
-    from microrpc.errors import (
-        PortBusyError as PortBusyError,
-    )
-    from microrpc.errors import (
-        PortError as PortError,
-    )
-    from microrpc.errors import (
-        PortLostError as PortLostError,
-    )
-    from microrpc.errors import (
-        PortNotFoundError as PortNotFoundError,
-    )
-    from microrpc.errors import (
-        PortPermissionError as PortPermissionError,
-    )
-    from microrpc.errors import (
-        ProfileError as ProfileError,
-    )
-    from microrpc.errors import (
-        ProtocolError as ProtocolError,
-    )
-    from microrpc.errors import (
-        RemoteError as RemoteError,
-    )
-    from microrpc.errors import (
-        RequestError as RequestError,
-    )
-    from microrpc.errors import (
-        RequestTooLargeError as RequestTooLargeError,
-    )
-    from microrpc.errors import (
-        StaleHandleError as StaleHandleError,
-    )
-    from microrpc.errors import (
-        UnsupportedValueError as UnsupportedValueError,
-    )
-    from microrpc.errors import (
-        VerifyError as VerifyError,
-    )
+    from microrpc.errors import BoardError as BoardError
+    from microrpc.errors import BoardResetError as BoardResetError
+    from microrpc.errors import CallTimeoutError as CallTimeoutError
+    from microrpc.errors import ClosedError as ClosedError
+    from microrpc.errors import CopyRangeError as CopyRangeError
+    from microrpc.errors import DamagedReplyError as DamagedReplyError
+    from microrpc.errors import FirmwareError as FirmwareError
+    from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
+    from microrpc.errors import HandshakeTimeoutError as HandshakeTimeoutError
+    from microrpc.errors import MicroRpcError as MicroRpcError
+    from microrpc.errors import OutcomeUnknownError as OutcomeUnknownError
+    from microrpc.errors import PortBusyError as PortBusyError
+    from microrpc.errors import PortError as PortError
+    from microrpc.errors import PortLostError as PortLostError
+    from microrpc.errors import PortNotFoundError as PortNotFoundError
+    from microrpc.errors import PortPermissionError as PortPermissionError
+    from microrpc.errors import ProfileError as ProfileError
+    from microrpc.errors import ProtocolError as ProtocolError
+    from microrpc.errors import RemoteError as RemoteError
+    from microrpc.errors import RequestError as RequestError
+    from microrpc.errors import RequestTooLargeError as RequestTooLargeError
+    from microrpc.errors import StaleHandleError as StaleHandleError
+    from microrpc.errors import UnsupportedValueError as UnsupportedValueError
+    from microrpc.errors import VerifyError as VerifyError
     from microrpc.host.handles import Timing as Timing
     from microrpc.host.stats import CopyStats as CopyStats
     from microrpc.host.stats import Stats as Stats
-    from microrpc.wire.datatypes import (
-        CPU as CPU,
-    )
-    from microrpc.wire.datatypes import (
-        DataType as DataType,
-    )
-    from microrpc.wire.datatypes import (
-        Device as Device,
-    )
-    from microrpc.wire.datatypes import (
-        OpaqueHandle as OpaqueHandle,
-    )
-    from microrpc.wire.datatypes import (
-        UInt as UInt,
-    )
+    from microrpc.wire.datatypes import CPU as CPU
+    from microrpc.wire.datatypes import DataType as DataType
+    from microrpc.wire.datatypes import Device as Device
+    from microrpc.wire.datatypes import OpaqueHandle as OpaqueHandle
+    from microrpc.wire.datatypes import UInt as UInt
     from microrpc.wire.session import Timeouts as Timeouts
 else:
     __all__, __getattr__, __dir__ = lazy(

@@ -15,18 +15,10 @@ from microrpc._names import lazy
 
 if TYPE_CHECKING:
     from microrpc.client.aio.board import AsyncBoard as AsyncBoard
-    from microrpc.client.aio.remote import (
-        AsyncRemoteArray as AsyncRemoteArray,
-    )
-    from microrpc.client.aio.remote import (
-        AsyncRemoteFunction as AsyncRemoteFunction,
-    )
-    from microrpc.client.aio.remote import (
-        AsyncRemoteModule as AsyncRemoteModule,
-    )
-    from microrpc.client.aio.remote import (
-        AsyncRemoteStream as AsyncRemoteStream,
-    )
+    from microrpc.client.aio.remote import AsyncRemoteArray as AsyncRemoteArray
+    from microrpc.client.aio.remote import AsyncRemoteFunction as AsyncRemoteFunction
+    from microrpc.client.aio.remote import AsyncRemoteModule as AsyncRemoteModule
+    from microrpc.client.aio.remote import AsyncRemoteStream as AsyncRemoteStream
     from microrpc.connecting.aio import Opening as Opening
     from microrpc.connecting.aio import connect as connect
     from microrpc.connecting.aio import open_board as open_board

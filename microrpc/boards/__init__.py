@@ -7,33 +7,15 @@ from typing import TYPE_CHECKING
 from microrpc._names import lazy
 
 if TYPE_CHECKING:
-    from microrpc.boards.catalogue import (
-        load_profile as load_profile,
-    )
-    from microrpc.boards.catalogue import (
-        profile as profile,
-    )
-    from microrpc.boards.catalogue import (
-        profiles as profiles,
-    )
-    from microrpc.boards.catalogue import (
-        user_directory as user_directory,
-    )
-    from microrpc.boards.schema import (
-        BoardKind as BoardKind,
-    )
-    from microrpc.boards.schema import (
-        BoardProfile as BoardProfile,
-    )
-    from microrpc.boards.schema import (
-        Reset as Reset,
-    )
-    from microrpc.boards.schema import (
-        ResetStep as ResetStep,
-    )
-    from microrpc.boards.schema import (
-        ResetStrategy as ResetStrategy,
-    )
+    from microrpc.boards.catalogue import load_profile as load_profile
+    from microrpc.boards.catalogue import profile as profile
+    from microrpc.boards.catalogue import profiles as profiles
+    from microrpc.boards.catalogue import user_directory as user_directory
+    from microrpc.boards.schema import BoardKind as BoardKind
+    from microrpc.boards.schema import BoardProfile as BoardProfile
+    from microrpc.boards.schema import Reset as Reset
+    from microrpc.boards.schema import ResetStep as ResetStep
+    from microrpc.boards.schema import ResetStrategy as ResetStrategy
     from microrpc.ports.usb import UsbId as UsbId
     from microrpc.wire.uart import FlowControl as FlowControl
 else:
