@@ -8,7 +8,8 @@ from microrpc._lazy import lazy
 
 if TYPE_CHECKING:
     from microrpc.boards.catalogue import load_profile, profile, profiles, user_directory
-    from microrpc.boards.schema import BoardKind, BoardProfile, Reset, ResetStep, ResetStrategy
+    from microrpc.boards.schema import BoardKind, BoardProfile, Reset
+    from microrpc.boards.strategies import ResetStep, ResetStrategy
     from microrpc.ports.usb import UsbId
     from microrpc.wire.uart import FlowControl
 
@@ -34,8 +35,8 @@ _PLACES = {
     "BoardKind": "microrpc.boards.schema",
     "BoardProfile": "microrpc.boards.schema",
     "Reset": "microrpc.boards.schema",
-    "ResetStep": "microrpc.boards.schema",
-    "ResetStrategy": "microrpc.boards.schema",
+    "ResetStep": "microrpc.boards.strategies",
+    "ResetStrategy": "microrpc.boards.strategies",
     "UsbId": "microrpc.ports.usb",
     "FlowControl": "microrpc.wire.uart",
 }
