@@ -24,10 +24,10 @@ from firmware_sim.line.injector import Injector
 from firmware_sim.line.lane import Crossing, Lane
 from firmware_sim.line.settings import LineState, Uart
 from microrpc.serve.local import FunctionError
+from microrpc.wire.frames import FRAME_START
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.uart import FlowControl
 
-_FRAME_START = b"\xff\xfd"
 _XON, _XOFF = 0x11, 0x13
 _RING_STOP_FRACTION = 0.75  # how full the ring is when flow control stops the host,
 _RING_GO_ON_FRACTION = 0.25  # and when it lets the host go on
@@ -381,7 +381,7 @@ class UartLine:
 def _split_frames(data: bytes) -> Iterator[bytes]:
     """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
     start = 0
-    while (at := data.find(_FRAME_START, start + 1)) > 0:
+    while (at := data.find(FRAME_START, start + 1)) > 0:
         yield data[start:at]
         start = at
     if start < len(data):

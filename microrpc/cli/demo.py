@@ -25,6 +25,7 @@ from microrpc.cli.common import (
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
 from microrpc.errors import RemoteError, RequestError
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from firmware_sim.board.device import Device
@@ -213,8 +214,10 @@ class _Demo:
             holds = session_id.to_bytes(2, "little") in replies
             self.screen.check("session", f"0x{session_id:04x} ({nonces}), in {format_time(opened_s)}", holds)
             limit = self.board.max_packet_bytes()
-            buffer = f"{limit} bytes, so its receive buffer has {limit + 11}"
-            self.screen.check("largest packet", buffer, limit + 11 == self.profile.packet_size_bytes)
+            buffer = f"{limit} bytes, so its receive buffer has {limit + MESSAGE_OVERHEAD_BYTES}"
+            self.screen.check(
+                "largest packet", buffer, limit + MESSAGE_OVERHEAD_BYTES == self.profile.packet_size_bytes
+            )
             link = self.board.link
             window = f"{link.window_requests} requests, {link.window_bytes} bytes" if link else "none"
             self.screen.check("window of the link", window, link is not None)

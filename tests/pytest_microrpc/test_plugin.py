@@ -221,6 +221,8 @@ class TestIt:
     [
         ("[1]", "takes arguments by name only, not [1]"),
         ("fault=[]", "has no argument 'fault'; did you mean 'faults'? There are: profile, functions, faults*"),
+        ("zzz=1", "has no argument 'zzz'. There are: profile, functions, faults*"),
+        ("firmware=['stock']", "firmware: must be 'robust' or 'stock', not ['stock']"),
         ("profile='nucleo'", "profile: there is no board profile 'nucleo'*"),
         ("profile=1", "profile: must be the name of a profile or a BoardProfile, not 1"),
         ("functions=print", "functions: must be a list of functions, or {name: function}, not <built-in*"),
@@ -799,8 +801,8 @@ def _without_times(text: str) -> str:
 
 
 def test_the_guide_has_every_option_argument_and_fixture() -> None:
-    from pytest_microrpc.setups import _READERS
+    from pytest_microrpc.setups import _keys
 
     words = ("--board NAME", "--board-file PATH", "--port PATH", "--fault-seed N", "--firmware", "board", "sim_board")
-    for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _READERS)):
+    for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _keys(Path()))):
         assert f"`{name}" in GUIDE, name
