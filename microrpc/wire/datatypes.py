@@ -1,6 +1,6 @@
 """What an RPC packet can carry: type codes, data types, devices, tensors and handles (docs/protocol.md 3).
 
-Plain values without behaviour on the wire; `codec.py` turns them into bytes and back.
+Plain values without behaviour on the wire; `packets.py` and `values.py` turn them into bytes and back.
 """
 
 from __future__ import annotations
