@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 RESULTS := build/benchmarks.json
 
-.PHONY: help demo test lint bench plots venv clean
+.PHONY: help demo test lint docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,6 +23,9 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED) ## build the reference of every public name into build/docs
+	$(BIN)/python tests/reference.py build/docs
 
 bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)

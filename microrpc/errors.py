@@ -108,6 +108,7 @@ class ProtocolError(BoardError):
         super().__init__(f"{message} (docs/protocol.md, section {section})")
         self.section = section
         self.reason = message
+        """What was wrong, without the section."""
 
 
 # --- the caller -------------------------------------------------------------------------------
@@ -127,7 +128,9 @@ class RequestTooLargeError(RequestError):
     def __init__(self, message: str, *, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(message)
         self.size_bytes = size_bytes
+        """What the request takes, in bytes."""
         self.limit_bytes = limit_bytes
+        """The most that the board takes, in bytes."""
 
 
 class CopyRangeError(RequestError):

@@ -33,13 +33,16 @@ _WINDOW_REQUESTS = 8
 _RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
 
 RegistryName = Literal["system", "global"]
+"""Where a function is registered: the system library, or the global registry."""
 
 
 class Firmware(enum.StrEnum):
     """Which receive side a board has."""
 
-    ROBUST = "robust"  # answers or drops whatever arrives
-    STOCK = "stock"  # fails as the real C runtime does (docs/protocol.md 6)
+    ROBUST = "robust"
+    """Answers or drops whatever arrives."""
+    STOCK = "stock"
+    """Fails as the real C runtime does (docs/protocol.md 6)."""
 
 
 class Device:
@@ -73,7 +76,9 @@ class Device:
         self.functions = Module()
         self.system_library = Module()
         self.stats = Stats()
+        """What arrived since it was made."""
         self.monitor: Monitor | None = None
+        """Who is told what it does, None for nobody."""
         self._seed = seed
         self._is_wedged = False
         self._encoder = FrameEncoder()

@@ -21,9 +21,12 @@ from microrpc.wire.names import LINK_FUNCTION
 from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
 
 CRC32_FUNCTION = "microrpc.crc32"  # docs/copies.md
-MESSAGE_OVERHEAD_BYTES = 11  # packet_nbytes and the session header (docs/protocol.md 4)
+"""The function that verifies copies (docs/copies.md)."""
+MESSAGE_OVERHEAD_BYTES = 11
+"""Packet_nbytes and the session header (docs/protocol.md 4)."""
 
 Array = np.ndarray[Any, Any]
+"""A tensor argument: an array that aliases the board's memory."""
 ResultT = TypeVar("ResultT")
 _Words = npt.NDArray[np.uint32]
 
@@ -92,7 +95,10 @@ class RandomWords:
 
 
 class RuntimeSession(LocalSession):
-    """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
+    """Executes requests as the C runtime does: there are no device attributes, and no device can be set.
+
+    `functions` is the global registry, `random_words` what random_fill draws from (docs/device.md 4).
+    """
 
     def __init__(
         self,

@@ -27,7 +27,9 @@ class Lane:
     def __init__(self, byte_s: float) -> None:
         self.byte_s = byte_s
         self.bytes_carried = 0
+        """How many have crossed."""
         self.queued_bytes = 0
+        """How many are to cross still."""
         self._runs: deque[tuple[float, bytes]] = deque()
         self._is_open = True
         self._gates: deque[tuple[float, bool]] = deque()

@@ -63,8 +63,10 @@ class SimBoard:
     ) -> None:
         self.profile = profile
         self.name = f"sim://{profile.name}"
+        """What messages call its port."""
         self.device = simulate(profile, seed=seed, firmware=firmware, clock=VirtualClock())
         self.function = self.device.function
+        """See `Device.function`."""
         uart = uart or uart_of(profile)
         self.line = UartLine(self.device, uart, faults, boots_at=-uart.power_up_s)
         self._clock = VirtualClock()

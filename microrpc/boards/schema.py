@@ -24,6 +24,7 @@ class BoardKind(enum.StrEnum):
     """What is behind the port."""
 
     HARDWARE = "hardware"
+    """A board on a serial port."""
     EMULATED = "emulated"
     """Firmware in an emulator: microrpc starts it where it has firmware of that name, else somebody else."""
     SIMULATED = "simulated"
@@ -34,13 +35,19 @@ class ResetStrategy(enum.StrEnum):
     """How a board is reset over its port."""
 
     NONE = "none"
+    """It cannot be reset over its port."""
     DTR_RTS = "dtr-rts"
+    """By a sequence of DTR and RTS, on the open port."""
     TOUCH_1200 = "touch-1200"
+    """By opening the port at 1200 baud and dropping DTR; the port goes away and comes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetStep:
-    """One step of a DTR/RTS sequence: True asserts a line (the low level), None leaves it; then a wait, in seconds."""
+    """One step of a sequence: `dtr` and `rts` are set, then it waits for `wait_s` seconds.
+
+    True asserts a line (the low level), None leaves it as it is.
+    """
 
     dtr: bool | None = None
     rts: bool | None = None
@@ -57,11 +64,12 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class BoardProfile:
-    """One board."""
+    """One board, as a file in `boards/` or one of the user's describes it (docs/boards.md)."""
 
     name: str
     """Lower case, digits and underscores; the file is called after it."""
     description: str
+    """One line for people: what board, over which of its ports."""
     baud: int
     """Bits a second."""
     packet_size_bytes: int
@@ -71,15 +79,21 @@ class BoardProfile:
     heap_bytes: int
     """The memory that the simulated or emulated board gives to arrays."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    """In seconds; those of the session and of a call."""
     kind: BoardKind = BoardKind.HARDWARE
+    """Whether it is real, emulated or simulated."""
     maker: str | None = None
+    """Who makes the board."""
     mcu: str | None = None
+    """The microcontroller, with its processor."""
     ram_bytes: int | None = None
     """What a firmware has in all, in one piece or several."""
     usb: tuple[UsbId, ...] = ()
     """The ids of the port that the host sees, which for many boards are those of a debug probe on them."""
     flow_control: FlowControl = FlowControl.NONE
+    """How its port tells the host to wait."""
     reset: Reset = Reset()
+    """How it is reset over its port."""
     power_up_s: float = 1.0
     """The longest time from a reset to the board's TERMINATE."""
     notes: str = ""
@@ -115,10 +129,13 @@ KEYS = {
     "timeouts": _Key(dict),
     "reset": _Key(dict),
 }
-# A day is as good as for ever, and fits every clock.
+"""The keys of a profile, and what each must hold."""
 TIMEOUT_KEYS = {key: _Key(float, greatest=86400.0) for key in ("start_retry_s", "start_s", "call_s")}
+"""Those of [timeouts], in seconds. A day is as good as for ever, and fits every clock."""
 RESET_KEYS = {"strategy": _Key(str, required=True, choices=ResetStrategy), "sequence": _Key(list)}
+"""Those of [reset]."""
 STEP_KEYS = {"dtr": _Key(bool), "rts": _Key(bool), "wait_s": _Key(float, greatest=10.0)}
+"""Those of a step in `reset.sequence`."""
 
 _KIND_NAMES: dict[type, str] = {
     str: "a text",

@@ -19,7 +19,9 @@ class Trace:
 
     def __init__(self, *, keep_frames: int | None = None) -> None:
         self.bytes_to_board = 0
+        """How many bytes went to the board, since it was made or cleared."""
         self.bytes_to_host = 0
+        """And how many came from it."""
         self._keep_frames = keep_frames
         self._pending: list[tuple[float, bool, bytes]] = []
         self._pending_bytes = 0

@@ -55,6 +55,7 @@ _ADDRESS_BITS = 48
 _BYTE = DataType.parse("uint8")
 
 Held: TypeAlias = AsyncRemoteFunction | AsyncRemoteModule | AsyncRemoteArray
+"""A handle of the board that clients hold by a number."""
 _TYPE_CODES: dict[type, TypeCode] = {
     AsyncRemoteFunction: TypeCode.FUNCTION,
     AsyncRemoteModule: TypeCode.MODULE,
@@ -84,7 +85,7 @@ class Kept:
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Block:
-    """Memory of a client: at `address` on the board, and higher by `shift` for the client."""
+    """Memory of a client, an `array` of bytes: at `address` on the board, and higher by `shift` for the client."""
 
     array: AsyncRemoteArray
     address: int
@@ -97,7 +98,11 @@ class Block:
 
 
 class Own(enum.Enum):
-    """What clients look up and this process answers itself: it must stay what it is when the board resets."""
+    """What clients look up and this process answers itself: it must stay what it is when the board resets.
+
+    SYSTEM_LIBRARY is the module; the others are functions: GET_SYSTEM_LIBRARY gives it, GET_FUNCTION looks a name up in
+    it, MAX_PACKET_SIZE tells the limit.
+    """
 
     SYSTEM_LIBRARY = enum.auto()
     GET_SYSTEM_LIBRARY = enum.auto()
@@ -197,6 +202,7 @@ class ClientSession:
     """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited."""
 
     is_async = True
+    """It is: `execute` gives the reply when the board has given it."""
 
     def __init__(self, shared: SharedBoard) -> None:
         self._shared = shared

@@ -29,12 +29,18 @@ from microrpc.wire.packets import (
 from microrpc.wire.reader import CLOSED_IN_PACKET, MAX_PACKET_BYTES, EndpointState, PacketReader
 
 NOT_INITIALISED = "Need to call InitRemoteSession first before any further actions"
+"""What every request is answered with before InitServer has named a session."""
 NO_ASYNC = "Cannot host an async session in a non-Event driven server"
+"""What every request is answered with where the session is asynchronous and the server is not event-driven."""
 DEFAULT_CONSTRUCTOR = "rpc.LocalSession"
+"""The constructor of an InitServer that names none."""
 WRITABLE = 2
+"""The bit of `on_io`'s event_flag that says that the channel can be written."""
 
 Done = Callable[[Reply], None]
+"""Takes the reply of a request; called once for each."""
 Constructor = Callable[..., object]
+"""Makes a serving session of the arguments that InitServer has after the constructor's name."""
 
 
 class ServingSession(Protocol):
@@ -64,8 +70,11 @@ class ServerStatus(enum.IntEnum):
     """What the event-driven server answers after each event."""
 
     SHUT_DOWN = 0
+    """The client sent Shutdown, or closed between two packets: nothing more is served."""
     NEEDS_INPUT = 1
+    """All that came is served, and all replies are taken."""
     HAS_OUTPUT = 2
+    """Replies wait to be sent."""
 
 
 class ServerEndpoint:
@@ -90,6 +99,7 @@ class ServerEndpoint:
         max_packet_bytes: int = MAX_PACKET_BYTES,
     ) -> None:
         self.name = name
+        """What its refusals of InitServer call it."""
         self._reader = PacketReader(max_packet_bytes=max_packet_bytes, init_header=init_header)
         self._max_packet_bytes = max_packet_bytes
         self._fixed_session = session

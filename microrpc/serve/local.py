@@ -44,6 +44,7 @@ from microrpc.wire.packets import (
 )
 
 RemoteCallable = Callable[..., Any]
+"""A function that is served."""
 FunctionT = TypeVar("FunctionT", bound=RemoteCallable)
 _U64_MASK = (1 << 64) - 1
 _MOST_BYTES = (1 << 32) - 1  # that a tensor has: one that would have more has these, which is too many as well
@@ -52,7 +53,9 @@ _LIBRARY_HANDLE = _REGISTERED + (2 << 32)
 _OBJECT_BYTES = 64
 _MANY_DIMENSIONS = 32  # numpy has a bound, a tensor has none
 DEFAULT_MEMORY_BYTES = 1 << 24
+"""The memory of a session that was given none: 16 MiB."""
 DEVICE_ATTR_EXIST = 0
+"""The kind of DevGetAttr that asks whether a device exists."""
 
 
 class FunctionError(Exception):
@@ -98,6 +101,7 @@ class LocalSession:
     """
 
     is_async = False
+    """It answers before `submit` returns."""
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class ProxySession:
     """Passes each request on by a call that waits for the reply, for instance `Board.request`."""
 
     is_async = False
+    """It waits in `submit`."""
 
     def __init__(self, call: Callable[[Request], Reply]) -> None:
         self._call = call
@@ -42,6 +43,7 @@ class AsyncProxySession:
     """
 
     is_async = True
+    """Only an event-driven server can host it."""
 
     def __init__(self, endpoint: ClientEndpoint, send: Callable[[bytes], None]) -> None:
         self._endpoint = endpoint
