@@ -24,11 +24,11 @@ class PortError(MicroRpcError):
 
 
 class PortNotFoundError(PortError):
-    """There is no such port."""
+    """There is no such port, or nobody answers at such an address; or the board to look for is not plugged in."""
 
 
 class PortBusyError(PortError):
-    """Another program holds the port."""
+    """Another program holds the port; the message names it where this user may see that."""
 
 
 class PortPermissionError(PortError):
@@ -146,7 +146,7 @@ class StaleHandleError(RequestError):
 
 
 class ClosedError(RequestError):
-    """The connection was closed."""
+    """The connection was closed by this program, or can be used no more: the message says why. Connect again."""
 
 
 class ProfileError(RequestError):

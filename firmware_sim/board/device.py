@@ -114,7 +114,7 @@ class Device:
 
     @property
     def memory(self) -> Memory:
-        """The heap that tensors live in."""
+        """The heap that tensors live in, with its blocks and how much is used."""
         return self._session.memory
 
     @property
@@ -151,7 +151,7 @@ class Device:
         return output
 
     def log(self, text: str) -> None:
-        """Send a LOG; allowed at any time, also from within a function, before its reply."""
+        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply."""
         if not self.is_dead:
             # What of a Str is not UTF-8 goes as it came.
             self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))

@@ -38,7 +38,7 @@ class Lane:
 
     @property
     def busy_s(self) -> float:
-        """How long bytes were on their way, in all."""
+        """How long bytes were on their way, in all, in seconds."""
         return self.bytes_carried * self.byte_s
 
     def put(self, data: bytes, at: float) -> None:

@@ -120,7 +120,7 @@ class UartLine:
 
     @property
     def state(self) -> LineState:
-        """What happened until now."""
+        """What happened until now: bytes, times in seconds, losses, damage."""
         return LineState(
             bytes_to_board=self._to_board.bytes_carried,
             bytes_to_host=self._to_host.bytes_carried,

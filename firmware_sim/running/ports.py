@@ -86,7 +86,7 @@ class HostPort:
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: a path, or a URL."""
         raise NotImplementedError
 
     @property
@@ -271,7 +271,7 @@ class TcpPort(HostPort):
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: socket://HOST:PORT."""
         return f"socket://{f'[{self.host}]' if ':' in self.host else self.host}:{self.number}"
 
     @property

@@ -89,7 +89,7 @@ class SimBoard:
         return self._clock.now()
 
     def sleep(self, seconds: float) -> None:
-        """Let time go by."""
+        """Let `seconds` of virtual time go by, in which the line and the board go on."""
         self._clock.sleep(seconds)
         self.line.advance(self.now())
 
@@ -99,7 +99,7 @@ class SimBoard:
             self.line.inject(fault, self.now())
 
     def reset(self) -> None:
-        """Press the reset button."""
+        """Press the reset button: the board loses memory, handles and session, and boots for `power_up_s`."""
         self.line.reset(self.now())
 
     def unplug(self, *, keeps_power: bool = False) -> None:

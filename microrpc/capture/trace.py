@@ -31,7 +31,7 @@ class Trace:
         self._count = 0
 
     def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
-        """Take bytes that passed at `time_s`. They are decoded later, so as not to slow the line down."""
+        """Take bytes that passed at `time_s`, in seconds. They are decoded later, so as not to slow the line down."""
         if to_board:
             self.bytes_to_board += len(data)
         else:

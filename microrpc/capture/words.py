@@ -213,7 +213,7 @@ def printable(text: str) -> str:
 
 
 def log_text(payload: bytes) -> str:
-    """Give the text of a LOG, from its frame payload."""
+    """Give the text of a LOG (docs/protocol.md 2), from its frame payload; what is no UTF-8 is escaped."""
     return payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace")
 
 

@@ -55,7 +55,7 @@ class ServingSession(Protocol):
         """Whether `done` may be called after `submit` has returned."""
 
     def submit(self, request: Request, done: Done) -> None:
-        """Execute `request` and call `done` with its reply."""
+        """Execute `request` and call `done` with its reply. Raises nothing: what goes wrong is a RemoteException."""
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -113,7 +113,7 @@ class ServerEndpoint:
 
     @property
     def state(self) -> EndpointState:
-        """Where the endpoint stands."""
+        """Where the endpoint stands, by the names of docs/protocol.md 5."""
         if self._shut_down:
             return EndpointState.SHUTDOWN_RECEIVED
         if self._waiting is not None:
@@ -122,12 +122,12 @@ class ServerEndpoint:
 
     @property
     def remote_key(self) -> str | None:
-        """The key that the client sent first, where one is read."""
+        """The key that the client sent first; None before it is there, and without `init_header`."""
         return self._reader.remote_key
 
     @property
     def bytes_needed(self) -> int:
-        """How many more bytes the next step needs."""
+        """How many more bytes the next step needs; 0 when it can be taken."""
         return self._reader.bytes_needed
 
     def feed(self, data: bytes) -> ServerStatus:
@@ -145,7 +145,7 @@ class ServerEndpoint:
         return self._status()
 
     def take_output(self) -> bytes:
-        """Give the replies that wait to be sent."""
+        """Give the bytes of the replies that wait to be sent, once; they are empty where none do."""
         output = bytes(self._output)
         self._output.clear()
         return output
@@ -153,7 +153,7 @@ class ServerEndpoint:
     def on_io(self, in_bytes: bytes, event_flag: int) -> ServerStatus:
         """Serve one event: `in_bytes` came in (may be none); `event_flag` & 2: the channel can be written.
 
-        Gives 0: shut down, 1: wants input, 2: has output left.
+        Gives 0: shut down, 1: wants input, 2: has output left (docs/protocol.md 5). Raises as `feed` does.
         """
         if in_bytes:
             self.feed(in_bytes)

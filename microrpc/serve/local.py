@@ -130,7 +130,7 @@ class LocalSession:
         }
 
     def submit(self, request: Request, done: Done) -> None:
-        """Execute `request` at once."""
+        """Execute `request`, and call `done` with its reply before this returns."""
         done(self.serve(request))
 
     def serve(self, request: Request) -> Reply:
@@ -166,7 +166,7 @@ class LocalSession:
         return self._to_value(self.invoke(function, arguments))
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
-        """Run a function that was called by its handle."""
+        """Run a function that was called by its handle; subclasses may do more. What it raises reaches the client."""
         return function(*arguments)
 
     def _from_value(self, index: int, value: Value) -> object:
@@ -301,7 +301,7 @@ class LocalSession:
             raise FunctionError(f"there is no device ({device.type}, {device.id}) here, only the CPU (1, 0)")
 
     def set_device(self, device: Device) -> None:
-        """DevSetDevice."""
+        """DevSetDevice. Raises FunctionError for what is not the CPU."""
         self._check_device(device)
 
     def get_attr(self, device: Device, kind: int) -> Value:

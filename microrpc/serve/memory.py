@@ -50,7 +50,7 @@ class Memory:
 
     @property
     def used_bytes(self) -> int:
-        """How much is allocated, without the table."""
+        """How many bytes are allocated, without the table."""
         return sum(self.blocks.values())
 
     @property
