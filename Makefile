@@ -11,7 +11,7 @@ RESULTS := build/benchmarks.json
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
@@ -25,7 +25,7 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/mypy
 
 docs: $(INSTALLED) ## build the reference of every public name into build/docs
-	$(BIN)/python tests/reference.py build/docs
+	$(BIN)/python -m dev.reference build/docs
 
 bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)

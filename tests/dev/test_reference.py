@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 
 import pytest
-import reference
+
+from dev import reference
 
 
 @pytest.mark.parametrize("module", reference.modules())

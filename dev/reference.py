@@ -1,6 +1,6 @@
 """The reference of every public name, built by pdoc: each must be described, and pdoc must find nothing odd.
 
-python tests/reference.py build/docs
+`python -m dev.reference build/docs` writes it; it ends with 1 where a name is not described or pdoc warns.
 """
 
 from __future__ import annotations
