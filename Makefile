@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 RESULTS := build/benchmarks.json
 
-.PHONY: help demo test lint generate bench plots venv clean
+.PHONY: help demo test lint generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,9 @@ lint: $(INSTALLED) ## check style and types
 
 generate: $(INSTALLED) ## make the blocking client from asyncio's
 	$(BIN)/python -m dev.generate
+
+docs: $(INSTALLED) ## build the reference of every public name into build/docs
+	$(BIN)/python -m dev.reference build/docs
 
 bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)

@@ -28,7 +28,11 @@ from microrpc.errors import ProfileError
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the tests run on: `board` as far as it was told, on `port` or wherever it is found."""
+    """What the tests run on: `board` as far as it was told, on `port` or wherever it is found.
+
+    `kind` is what is behind the port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
+    where the command line has none.
+    """
 
     board: BoardProfile | None
     port: str | None
@@ -122,7 +126,11 @@ def read_setup(config: pytest.Config) -> Setup:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a test needs of its board; `seed` and `fault_seed` are None where it does not say."""
+    """What a test needs of its board (docs/testing.md has the arguments of the mark); what is None it does not say.
+
+    `functions`, by name, must be there. `faults` with `fault_seed`, `firmware`, `uart` and `seed` are for the simulator
+    alone. `reset`: the board must be reset first.
+    """
 
     board: BoardProfile | None = None
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from microrpc.wire.names import (
 from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
 
 Array = np.ndarray[Any, Any]
+"""A tensor argument: an array that aliases the board's memory."""
 ResultT = TypeVar("ResultT")
 _Words = npt.NDArray[np.uint32]
 
@@ -98,7 +99,10 @@ class RandomWords:
 
 
 class RuntimeSession(LocalSession):
-    """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
+    """Executes requests as the C runtime does: there are no device attributes, and no device can be set.
+
+    `functions` is the global registry, `random_words` what random_fill draws from (docs/device.md 4).
+    """
 
     def __init__(
         self,

@@ -55,18 +55,26 @@ class Direction(enum.StrEnum):
     """Which way a byte goes."""
 
     TO_BOARD = "to-board"
+    """From the host."""
     TO_HOST = "to-host"
+    """From the board."""
     BOTH = "both"
+    """Each way for itself."""
 
 
 class Action(enum.Enum):
     """What a fault does to the board or its cable, as a verb for messages."""
 
     RESET = "the board was reset"
+    """It boots anew."""
     WEDGE = "the board hangs"
+    """It answers nothing until it is reset."""
     UNPLUG = "the cable was pulled"
+    """The port goes away, and the power."""
     UNPLUG_POWERED = "the cable was pulled, the board has power"
+    """The port goes away; the board keeps its power and memory."""
     PLUG = "the cable was put back"
+    """The port is there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +182,7 @@ class Burst(ByteFault):
 
 @dataclass(frozen=True, slots=True)
 class Stuck(Fault):
-    """The line stands still: what is sent from `at_s` on is lost, for `for_s` seconds or for ever."""
+    """The line stands still: what is sent in `direction` from `at_s` on is lost, for `for_s` seconds or for ever."""
 
     at_s: float
     for_s: float = math.inf
@@ -268,7 +276,7 @@ class Unplug(Fault):
 
 @dataclass(frozen=True)
 class Faults:
-    """Faults that strike one after the other, in this order; `seed` decides where those with a rate do."""
+    """The `faults` strike one after the other, in this order; `seed` decides where those with a rate do."""
 
     faults: Sequence[Fault] = ()
     seed: int = 0

@@ -47,8 +47,11 @@ class UartLine:
             raise ValueError("a device on a UartLine needs a VirtualClock: the line moves its time")
         self.device = device
         self.uart = uart or Uart()
+        """What it is made of."""
         self.is_plugged = True
-        self.plugs = 0  # how often the cable was put back
+        """Whether the cable is there."""
+        self.plugs = 0
+        """How often the cable was put back."""
         self._clock = device.clock
         self._now = boots_at
         self._injector = Injector(faults or Faults())
@@ -117,7 +120,7 @@ class UartLine:
 
     @property
     def state(self) -> LineState:
-        """What happened until now."""
+        """What happened until now: bytes, times in seconds, losses, damage."""
         return LineState(
             bytes_to_board=self._to_board.bytes_carried,
             bytes_to_host=self._to_host.bytes_carried,

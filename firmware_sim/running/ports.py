@@ -21,7 +21,7 @@ _MOST_UNREAD_BYTES = 1 << 22
 
 
 class Line(Protocol):
-    """What connects a host to a board; `UartLine` is one."""
+    """What connects a host to a board, its `device`, while `is_plugged`; `UartLine` is one."""
 
     device: Device
     is_plugged: bool
@@ -43,6 +43,7 @@ class DirectLine:
     """A line without length: bytes are there at once. The device should live in real time (`RealClock`)."""
 
     is_plugged = True
+    """It always is."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -85,7 +86,7 @@ class HostPort:
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: a path, or a URL."""
         raise NotImplementedError
 
     @property
@@ -270,7 +271,7 @@ class TcpPort(HostPort):
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: socket://HOST:PORT."""
         return f"socket://{f'[{self.host}]' if ':' in self.host else self.host}:{self.number}"
 
     @property

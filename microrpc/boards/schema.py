@@ -23,6 +23,7 @@ class BoardKind(enum.StrEnum):
     """What is behind the port."""
 
     HARDWARE = "hardware"
+    """A board on a serial port."""
     EMULATED = "emulated"
     """Firmware in an emulator: microrpc starts it where it has firmware of that name, else somebody else."""
     SIMULATED = "simulated"
@@ -40,11 +41,12 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class BoardProfile:
-    """One board."""
+    """One board, as a file in `boards/` or one of the user's describes it (docs/boards.md)."""
 
     name: str
     """Lower case, digits and underscores; the file is called after it."""
     description: str
+    """One line for people: what board, over which of its ports."""
     baud: int
     """Bits a second."""
     packet_size_bytes: int
@@ -54,15 +56,21 @@ class BoardProfile:
     heap_bytes: int
     """The memory that the simulated or emulated board gives to arrays."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    """In seconds; those of the session and of a call."""
     kind: BoardKind = BoardKind.HARDWARE
+    """Whether it is real, emulated or simulated."""
     maker: str | None = None
+    """Who makes the board."""
     mcu: str | None = None
+    """The microcontroller, with its processor."""
     ram_bytes: int | None = None
     """What a firmware has in all, in one piece or several."""
     usb: tuple[UsbId, ...] = ()
     """The ids of the port that the host sees, which for many boards are those of a debug probe on them."""
     flow_control: FlowControl = FlowControl.NONE
+    """How its port tells the host to wait."""
     reset: Reset = Reset()
+    """How it is reset over its port."""
     power_up_s: float = 1.0
     """The longest time from a reset to the board's TERMINATE."""
     notes: str = ""

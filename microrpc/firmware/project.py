@@ -14,11 +14,12 @@ from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.errors import FirmwareError
 
 FILE_NAME = "port.toml"
+"""What describes a project, in its directory (firmware/ports/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gcc:
-    """How GCC builds it: what is in front of "gcc", and the flags that only GCC takes."""
+    """How GCC builds it: `prefix` is what is in front of "gcc", `flags` are those that only GCC takes."""
 
     prefix: str = ""
     flags: tuple[str, ...] = ()
@@ -26,7 +27,10 @@ class Gcc:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What every firmware is built with: always, without an operating system, by zig, by GCC without such a system."""
+    """What every firmware is built with: `all` always, `freestanding` without an operating system, `zig` by zig.
+
+    `gcc_freestanding` come last where GCC builds without an operating system.
+    """
 
     all: tuple[str, ...] = ("-Wall", "-Wextra", "-Werror")
     freestanding: tuple[str, ...] = ()
@@ -36,7 +40,10 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself."""
+    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself.
+
+    `args` are what QEMU needs besides `-kernel` and the serial port.
+    """
 
     program: str = ""
     machine: str = ""
@@ -47,7 +54,12 @@ class Emulation:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One firmware. Its paths are relative to `root`."""
+    """One firmware, as its `file` (port.toml) describes it: firmware/ports/README.md explains the keys.
+
+    `sources` (with `*`), `includes` and `linker_script` are paths relative to `root`, where the compiler runs. `cpu`
+    and `flags` are for the compiler; `gcc` and `emulation` are None where GCC cannot build it, or nothing here run it.
+    `name` is that of the board.
+    """
 
     name: str
     root: pathlib.Path

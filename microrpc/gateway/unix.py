@@ -113,6 +113,7 @@ class Share:
     ) -> None:
         self.path = Path(path).absolute()
         self.url = f"unix://{self.path}"
+        """What clients connect to: unix:///PATH."""
         self._board = board
         self._baud = baud
         self._max_clients = max_clients

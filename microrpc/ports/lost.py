@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
 
 log = logging.getLogger("microrpc.board")
+"""Told that a port is back."""
 
 RECONNECT_S = 10.0
 """How long a request waits for a port to come back, where nothing else is said."""
 POLL_S = 0.05
+"""How often it is looked whether the port is back, in seconds."""
 
 OnReconnect = Callable[[bool], None]
 """Told that the board is back, and whether it lost its memory."""
@@ -49,7 +51,10 @@ _TOOLS = SearchTools()
 
 @dataclass(frozen=True, slots=True)
 class UsbIdentity:
-    """What tells one USB serial port from another. `location` is where on the bus it is, as pyserial writes it."""
+    """What tells one USB serial port from another: `usb`, `serial_number` where it has one, and `location`.
+
+    The location is where on the bus it is, as pyserial writes it: "1-4:1.2".
+    """
 
     usb: UsbId
     serial_number: str | None
@@ -100,7 +105,9 @@ class UsbIdentity:
 class LostPort:
     """A port that may go away: make it while it is there, ask it for the port's name when it is gone.
 
-    `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again.
+    `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again. `identity` is
+    what its USB device is known by, None where there is none. `wait_s`: how long, in seconds, whoever needs it waits.
+    `system`: the computer, as tests may replace it.
     """
 
     def __init__(self, port: str, *, wait_s: float = RECONNECT_S, tools: SearchTools = _TOOLS) -> None:

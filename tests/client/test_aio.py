@@ -9,14 +9,12 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import socket
 import subprocess
 import sys
 import threading
 import tty
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -712,17 +710,6 @@ def test_asyncio_is_imported_when_it_is_first_used() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         microrpc.nothing  # noqa: B018
-
-
-GUIDE = (Path(__file__).parent.parent.parent / "docs" / "asyncio.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL))
-def test_the_snippets_of_the_guide_run(snippet: str) -> None:
-    run = subprocess.run([sys.executable, "-W", "error", "-c", snippet], capture_output=True, text=True, timeout=60)
-    assert (run.returncode, run.stderr) == (0, "")
-    expected = re.findall(r"# prints (.*)", snippet)
-    assert run.stdout.splitlines() == expected
 
 
 # --- opening in a thread ----------------------------------------------------------------------
