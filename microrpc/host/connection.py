@@ -69,7 +69,7 @@ class Connection:
         self.on_message: Callable[[bytes], bool] = self.frames.on_message
         self.on_link: Callable[[bytes, float], object]
         self.on_damage: Callable[[str, float], None]
-        self.on_garbage: Callable[[int, float], None]
+        self.on_garbage: Callable[[bytes, float], None]
         self.after_garbage: Callable[[bool, float], None]
         self._use(self.frames)
         self._is_ready = False

@@ -167,9 +167,10 @@ class LinkCarrier:
         """Have sent again what the damaged frame answered."""
         self.host.on_damage(now)
 
-    def on_garbage(self, size_bytes: int, now: float) -> None:
+    def on_garbage(self, data: bytes, now: float) -> None:
         """Take it for a frame whose start was damaged."""
-        self.host.on_damage(now)
+        if data != b"\xff":  # which is the first byte of a start, doubled: the frame itself comes
+            self.host.on_damage(now)
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""
