@@ -18,10 +18,6 @@ from pdoc import doc, render
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
-# Being rewritten: described when that is done.
-UNDER_WAY = re.compile(
-    r"microrpc\.(host|client|connecting|boards\.resets|ports\.(aio|fd)|wire\.(frames|link|session|reader|packets|values))\b"
-)
 
 
 def modules() -> list[str]:
@@ -58,8 +54,7 @@ def undescribed(holder: doc.Namespace[object]) -> Iterator[str]:
     """Give the names that the reference shows, in a module or class and below, without saying what they are."""
     for member in holder.own_members if isinstance(holder, doc.Class) else holder.members.values():
         is_hidden = member.name.startswith("_") or getattr(member, "is_typevar", False)
-        is_under_way = UNDER_WAY.match(member.taken_from[0]) or UNDER_WAY.match(holder.modulename)
-        if is_hidden or is_under_way or isinstance(member, doc.Module):
+        if is_hidden or isinstance(member, doc.Module):
             continue
         if not _is_described(member, holder):
             yield member.fullname
