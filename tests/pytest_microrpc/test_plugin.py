@@ -538,6 +538,19 @@ def test_fails(board): assert board.function("add")(1, 2) == 4
     assert "add(1, 2)" in conversation(result)
 
 
+def test_an_emulated_board_has_its_ring_and_no_line(run: Run) -> None:
+    needs.emulated("posix")
+    result = run(
+        """
+def test(board):
+    assert board.stats.to_board.baud is None
+    assert board._conversation.ring_bytes == microrpc.profile("posix").receive_ring_bytes > 0
+""",
+        "--port=emulated://posix",
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 

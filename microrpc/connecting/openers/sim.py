@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from firmware_sim.board.device import Device
 from firmware_sim.line.uart import UartLine
-from firmware_sim.running.server import PtyServer
 from firmware_sim.running import simulate as simulator
+from firmware_sim.running.server import PtyServer
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import Target
 from microrpc.connecting.openers import Opened, ResetFirst
