@@ -12,13 +12,13 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
 from microrpc.connecting.connection import OnLog, board_log, make_connection
-from microrpc.connecting.openers import PYSERIAL, Opened, ResetFirst, find_opener, open_target
+from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
@@ -30,11 +30,7 @@ Wrap = Callable[[AsyncChannel], AsyncChannel]
 """See `microrpc.connecting.wrap`."""
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_Opened = TypeVar("_Opened", bound=_Closable)
+_Opened = TypeVar("_Opened", bound=Closable)
 
 
 class Opening:

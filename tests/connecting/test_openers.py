@@ -197,3 +197,7 @@ def test_the_ring_of_an_emulated_board_is_the_same_whoever_opens_it(api: Api) ->
             assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
             opened.close()
             assert emulator.is_running
+        demo = importlib.import_module("microrpc.cli.demo")  # the package has the command under that name
+        _, opened, _ = demo._open(profile("posix"), 0)
+        assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
+        opened.close()

@@ -34,11 +34,14 @@ _OPENERS = {
 }
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
+class Closable(Protocol):
+    """What is open until it is closed."""
+
+    def close(self) -> None:
+        """Close it. Closing twice is fine."""
 
 
-C = TypeVar("C", bound=_Closable)
+C = TypeVar("C", bound=Closable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ Opener = Callable[[Target, ResetFirst | None], Opened[Channel]]
 def open_target(target: Target, reset: ResetFirst | None = None) -> Opened[Channel]:
     """Open the channel to a board, within `target.timeouts.start_s` where somebody is to answer; `reset` it first.
 
-    A simulated or emulated board begins anew in any case, until what it is opened with is closed.
+    A simulated or emulated board begins anew in any case.
     Raises PortError and its kinds, ProfileError for a board that cannot be reset, FirmwareError.
     """
     module, _, name = find_opener(target).partition(":")
