@@ -40,7 +40,9 @@ from microrpc.errors import (
     RequestError,
 )
 from microrpc.ports.aio import AsyncFdChannel
+from microrpc.ports.channel import SerialChannel
 from microrpc.ports.fd import FdChannel
+from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
 from microrpc.wire.session import Timeouts
@@ -429,25 +431,37 @@ def test_connect_can_be_awaited_or_entered() -> None:
 
 
 @pytest.mark.parametrize("in_the_handshake", [False, True])
-def test_a_connect_that_is_cancelled_leaves_neither_port_nor_simulator(in_the_handshake: bool) -> None:
+def test_a_connect_that_is_cancelled_leaves_neither_port_nor_simulator(
+    in_the_handshake: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_open = threading.Event()
+
     def is_served() -> bool:
         return any(thread.name.startswith("PtyServer") for thread in threading.enumerate())
+
+    def open_when_told(port: str, **options: Any) -> SerialChannel:
+        assert may_open.wait(LIMIT_S)
+        return open_serial(port, **options)
 
     async def test() -> None:
         fds = os.listdir("/proc/self/fd")
         task = asyncio.create_task(aio.connect("sim://").__aenter__())
         await asyncio.sleep(0)
         assert openings()
-        while in_the_handshake and openings():
-            await asyncio.sleep(0)
-        assert is_served() or not in_the_handshake
+        if in_the_handshake:
+            may_open.set()
+            while openings():
+                await asyncio.sleep(0)
+            assert is_served()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        may_open.set()
         wait_for_openings()
         assert not is_served()
         assert len(os.listdir("/proc/self/fd")) == len(fds)
 
+    monkeypatch.setattr("microrpc.connecting.openers.sim.open_serial", open_when_told)
     run(test())
 
 
