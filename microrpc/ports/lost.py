@@ -1,7 +1,7 @@
 """Finding a port again that went away: by its path, and by what its USB device told of itself (docs/reconnecting.md).
 
 `connect(reconnect=True)` makes a `LostPort` while the port is open; when it is gone, `reopen_port` waits for it.
-asyncio has a twin of that in `microrpc.aio.opening`.
+asyncio has a twin of that in `microrpc.connecting.aio`.
 """
 
 from __future__ import annotations

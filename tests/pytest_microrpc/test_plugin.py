@@ -18,8 +18,8 @@ import pytest
 
 import microrpc
 import microrpc.boards.finding
+import microrpc.connecting.openers.serial
 import microrpc.firmware.emulator
-import pytest_microrpc.desk
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
@@ -27,7 +27,7 @@ from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
-from pytest_microrpc import simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
+from pytest_microrpc import desk, simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -540,6 +540,19 @@ def test_fails(board): assert board.function("add")(1, 2) == 4
     assert "add(1, 2)" in conversation(result)
 
 
+def test_an_emulated_board_has_its_ring_and_no_line(run: Run) -> None:
+    needs.emulated("posix")
+    result = run(
+        """
+def test(board):
+    assert board.stats.to_board.baud is None
+    assert board.operations.connection.frames.ring_bytes == microrpc.profile("posix").receive_ring_bytes > 0
+""",
+        "--port=emulated://posix",
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
@@ -706,7 +719,7 @@ def test_a_reset_begins_anew(run: Run, server: PtyServer, monkeypatch: pytest.Mo
         server.reset()
         return open_serial(port, baud=board.baud), 0.1
 
-    monkeypatch.setattr(pytest_microrpc.desk, "open_reset", open_reset)
+    monkeypatch.setattr(microrpc.connecting.openers.serial, "open_reset", open_reset)
     result = run(
         """
 reset = pytest.mark.microrpc_board(reset=True)
