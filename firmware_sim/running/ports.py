@@ -9,11 +9,14 @@ import select
 import socket
 import tty
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from firmware_sim.board.device import Device
 from firmware_sim.line.uart import UartLine
 from microrpc.errors import PortBusyError, PortError
+
+SimulatedBoard: TypeAlias = Device | UartLine
+"""A board that answers as fast as it can, or one behind its line."""
 
 _READ_BYTES = 65536
 # What a host may leave unread of a board that never stops talking, as one in a brown-out does.
@@ -72,7 +75,7 @@ class HostPort:
     Not thread-safe: from the moment it is served it belongs to the server's thread.
     """
 
-    def __init__(self, board: Device | UartLine) -> None:
+    def __init__(self, board: SimulatedBoard) -> None:
         self.line: Line = DirectLine(board) if isinstance(board, Device) else board
         self.due = -math.inf
         """When it wants to be pumped."""
@@ -161,7 +164,7 @@ class PtyPort(HostPort):
     is removed at the end. Raises PortError where something that is no link is in its place.
     """
 
-    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, board: SimulatedBoard, *, link: str | os.PathLike[str] | None = None) -> None:
         super().__init__(board)
         self.link = Path(link) if link is not None else None
         self.port = ""
@@ -249,7 +252,7 @@ class TcpPort(HostPort):
     cable is pulled nobody is let in. Raises PortError, PortBusyError.
     """
 
-    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+    def __init__(self, board: SimulatedBoard, *, host: str = "127.0.0.1", number: int = 0) -> None:
         super().__init__(board)
         self.host = host
         name = f"{host}:{number}"

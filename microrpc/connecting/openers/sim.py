@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from firmware_sim.board.device import Device
-from firmware_sim.line.uart import UartLine
 from firmware_sim.running import simulate as simulator
+from firmware_sim.running.ports import SimulatedBoard
 from firmware_sim.running.server import PtyServer
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import Target
@@ -18,7 +17,7 @@ def open_simulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
     return open_served(simulator.simulate(target.profile), target.profile)
 
 
-def open_served(board: Device | UartLine, profile: BoardProfile, *, baud: int | None = None) -> Opened[Channel]:
+def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | None = None) -> Opened[Channel]:
     """Serve `board` from a thread until the connection is closed; `baud` is that of its line, where it is on one."""
     server = PtyServer(board)
     server.start()
