@@ -109,13 +109,13 @@ class StreamConnection:
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do, one block after the other. Raises as `exchange`, and RemoteError."""
         while job.todo:
-            [block] = job.plan(*job.todo[0], 1)
+            [block] = job.next_blocks(1)
             request = job.request(block)
             packet = encode_packet(request)
             reply = yield from self.exchange(
                 request, packet, timeout_s=job.timeout_s, repeatable=False, epoch=job.epoch
             )
-            job.accept_replies([block], [reply])
+            job.accept_replies([reply])
 
     def begin(self, epoch: int | None) -> Operation[float]:
         """Give the time; initialise the server first where the connection is a new one. Raises BoardResetError."""

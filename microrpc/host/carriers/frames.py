@@ -88,14 +88,14 @@ class FrameCarrier:
         answer tells which it was. Only their number does: it is one short. The board may have executed the damaged
         one, and so have put a block over others: then the job is suspect.
         """
-        blocks = job.plan(*job.todo[0], batch_blocks(self.ring_bytes, job.request_bytes))
-        requests: list[Request] = [job.request(block) for block in blocks]
+        most_blocks = batch_blocks(self.ring_bytes, job.request_bytes)
+        requests: list[Request] = [job.request(block) for block in job.next_blocks(most_blocks)]
         try:
             replies = yield from self._exchange_all(requests, now, job.timeout_s)
         except OutcomeUnknownError:
             job.is_suspect = True
             raise
-        job.accept_replies(blocks, replies)
+        job.accept_replies(replies)
 
     def _exchange_all(self, requests: list[Request], now: float, timeout_s: float) -> Operation[list[Reply]]:
         trust, replies = self._trust, self._replies
