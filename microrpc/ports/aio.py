@@ -46,6 +46,7 @@ class AsyncFdChannel:
 
     def __init__(self, port: FdChannel) -> None:
         self.name = port.name
+        """See `AsyncChannel.name`."""
         self._port = port
         self._fd = port.fileno()
         self._loop = asyncio.get_running_loop()
@@ -161,6 +162,7 @@ class InMemoryChannel:
 
     def __init__(self, channel: Channel) -> None:
         self.name = channel.name
+        """See `AsyncChannel.name`."""
         self._channel = channel
 
     def now(self) -> float:
@@ -208,7 +210,7 @@ def adopt(channel: SerialChannel) -> AsyncFdChannel:
 
 
 async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:
-    """Connect to a plain byte stream over TCP, as `microrpc.ports.opening.open_tcp` does."""
+    """Connect to a plain byte stream over TCP, as `microrpc.ports.opening.open_tcp` does. Raises as it does."""
     with tcp_errors(host, port, timeout_s) as name:
         if not hasattr(select, "poll"):
             raise _unsupported(name, "this system cannot poll file descriptors")
@@ -218,7 +220,7 @@ async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:
 
 
 async def open_stream(address: tuple[str, int] | str, timeout_s: float) -> AsyncFdChannel:
-    """Connect to host and port over TCP, or to the Unix socket with that path."""
+    """Connect to host and port over TCP, or to the Unix socket with that path. Raises as `open_tcp` and `open_unix`."""
     # A Unix socket is connected at once, or not: where its queue is full, this says so and does not hold up the loop.
     return AsyncFdChannel(open_unix(address, 0)) if isinstance(address, str) else await open_tcp(*address, timeout_s)
 

@@ -98,7 +98,7 @@ def open_unix(path: str, timeout_s: float) -> FdChannel:
 
 
 def open_stream(address: tuple[str, int] | str, timeout_s: float) -> SerialChannel:
-    """Connect to host and port over TCP as `open_tcp` does, or to a path as `open_unix` does."""
+    """Connect to host and port over TCP as `open_tcp` does, or to a path as `open_unix` does. Raises as they do."""
     return open_unix(address, timeout_s) if isinstance(address, str) else open_tcp(*address, timeout_s)
 
 
