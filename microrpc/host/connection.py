@@ -36,11 +36,14 @@ class Connection:
     """A connection to a board over frames and sessions (docs/protocol.md 1, 2, 5, 6; docs/link.md).
 
     trust: what is believed of the board, the count of its resets among that. repeats: requests that were sent again
-    after doubt; counters: all else that is counted; output: what is to be sent now. `on_log` is called with
-    each line of the board's log. `seed` seeds the nonces; `link`: ask the board once a boot whether it knows the link;
-    `ring_bytes`: of the ring in front of a stock board's receive buffer, 0 where nobody knows; `baud`: of the line, in
-    bits a second, None where there is none that one could wait for; `max_reply_bytes` bounds what a peer can make us
-    hold.
+    after doubt; counters: all else that is counted; output: what is to be sent now. line, session: what it speaks over;
+    recovery: what opens sessions. carrier: what takes requests now, `frames` or the link; what arrives goes to
+    `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage` and `after_garbage` of the carrier.
+
+    `on_log` is called with each line of the board's log. `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
+    the board once a boot whether it knows the link; `ring_bytes`: of the ring in front of a stock board's receive
+    buffer, 0 where nobody knows; `byte_s`: what a byte takes on the line, in seconds, 0 where nobody knows;
+    `max_reply_bytes` bounds what a peer can make us hold.
     """
 
     def __init__(

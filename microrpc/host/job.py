@@ -22,10 +22,11 @@ Progress = Callable[[int, int], None]
 class CopyJob:
     """A copy of `data` into a tensor, or of a tensor into `data`.
 
-    tensor: where on the board. limit_bytes: the largest packet that the board takes, without its packet_nbytes.
-    timeout_s: how long the next answer may take. epoch: the one that the tensor belongs to, None where nobody knows.
-    on_progress: told after each block. todo: the ranges (offset, end) of `data` that are not copied yet. is_suspect:
-    a board may have put a damaged block over others, so that what it has must be compared.
+    tensor: where on the board. data: bytes (u8). to_board: which way. limit_bytes: the largest packet that the board
+    takes, without its packet_nbytes. timeout_s: how long the next answer may take. epoch: the one that the tensor
+    belongs to, None where nobody knows. on_progress: told after each block. done_bytes: what is copied. todo: the
+    ranges (offset, end) of `data` that are not copied yet. is_suspect: a board may have put a damaged block over
+    others, so that what it has must be compared.
     """
 
     tensor: Tensor
@@ -65,7 +66,10 @@ class CopyJob:
         return self.limit_bytes if self.to_board else copy_overhead_bytes(1)
 
     def next_blocks(self, most_blocks: int) -> list[Block]:
-        """Give the blocks to be exchanged next, `most_blocks` at most: the same until they are accepted."""
+        """Give the blocks to be exchanged next, `most_blocks` at most: the same until they are accepted.
+
+        Raises CopyRangeError.
+        """
         if not self._batch:
             self._batch = list(islice(self._plan, most_blocks))
         if not self._batch:

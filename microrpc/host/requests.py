@@ -42,7 +42,10 @@ T = TypeVar("T")
 
 
 class AnyConnection(Protocol):
-    """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`."""
+    """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`.
+
+    trust: what is believed of the board. counters: what crossed the line. output: what is to be sent now.
+    """
 
     trust: Trust
     counters: Counters

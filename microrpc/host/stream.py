@@ -34,7 +34,8 @@ class StreamConnection:
 
     key: the remote key that is sent first, where the server reads one. session_args: those of the server's session
     constructor, its name first. After a timeout the stream cannot be trusted, and everything raises ClosedError.
-    `trust.epoch` counts the connections before this one.
+    `trust.epoch` counts the connections before this one. counters: what crossed the stream. output: what is to be sent
+    now. A stream has no `link` and no `session_id`, asks for its `limit_bytes`, and never `is_fresh`.
     """
 
     link = None
@@ -60,7 +61,10 @@ class StreamConnection:
         return self.counters.snapshot()
 
     def open(self) -> Operation[None]:
-        """Initialise the server: protocol version and the session constructor's arguments. Raises RemoteError."""
+        """Initialise the server: protocol version and the session constructor's arguments (docs/protocol.md 5).
+
+        Raises RemoteError where it refuses; else as `exchange`.
+        """
         request = InitServer(PROTOCOL_VERSION, self._session_args)
         reply = yield from self._ask(request, encode_packet(request), self._timeouts.start_s)
         if isinstance(reply, RemoteException):
@@ -118,7 +122,7 @@ class StreamConnection:
             job.accept_replies([reply])
 
     def begin(self, epoch: int | None) -> Operation[float]:
-        """Give the time; initialise the server first where the connection is a new one. Raises BoardResetError."""
+        """Give the time; initialise the server first where the connection is new. Raises as `exchange`, `open`."""
         yield from self._begin_anew()
         self._check_epoch(epoch)
         _, now = yield AT_ONCE

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class AsyncPump:
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
-    The arguments and attributes are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
+    Its arguments, and `name` and `closed`, are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
     """
 
     def __init__(

@@ -28,6 +28,7 @@ class FrameCarrier:
 
     ring_bytes: of the ring in front of the board's receive buffer, 0 where nobody knows: then one request is under
     way at a time. is_fresh: no request was answered in this session yet, so stale bytes may narrow the board's buffer.
+    parameters, limit_bytes, retransmissions: as `Carrier` has them.
     """
 
     parameters: LinkParameters | None = None
