@@ -16,8 +16,9 @@ from firmware_sim.line.uart import UartLine
 from firmware_sim.running.ports import PtyPort
 from firmware_sim.running.server import Server
 from firmware_sim.running.simulate import simulate
-from microrpc import aio
 from microrpc.boards.catalogue import profile
+from microrpc.client.aio.board import AsyncBoard
+from microrpc.connecting.aio import connect
 
 BOARDS = 64
 BAUD = 115200
@@ -39,7 +40,7 @@ def measure(*, quick: bool) -> list[Row]:
 
 
 async def _copy_on_all(paths: list[str], lines: list[UartLine], size_bytes: int) -> list[float]:
-    boards = [await aio.connect(path) for path in paths]
+    boards = [await connect(path) for path in paths]
     try:
         return await asyncio.gather(*(_copy(*pair, size_bytes) for pair in zip(boards, lines, strict=True)))
     finally:
@@ -47,7 +48,7 @@ async def _copy_on_all(paths: list[str], lines: list[UartLine], size_bytes: int)
             await board.close()
 
 
-async def _copy(board: aio.AsyncBoard, line: UartLine, size_bytes: int) -> float:
+async def _copy(board: AsyncBoard, line: UartLine, size_bytes: int) -> float:
     """Copy there and back; give the share of the time, in per cent, in which the copy's direction carried bytes."""
     data = np.random.default_rng().integers(0, 256, size_bytes, dtype=np.uint8)
     array = await board.empty(data.shape, data.dtype)

@@ -1,1 +1,1 @@
-"""Scripts for those who work on the project; users need none of them."""
+"""What developers run: scripts behind targets of the Makefile."""

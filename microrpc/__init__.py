@@ -10,142 +10,79 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microrpc._lazy import lazy
-
-if TYPE_CHECKING:
-    from microrpc import aio
-    from microrpc.boards.catalogue import load_profile, profile, profiles
-    from microrpc.boards.schema import BoardProfile
-    from microrpc.client.board import Board
-    from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
-    from microrpc.connecting.blocking import connect, open_board
-    from microrpc.errors import (
-        BoardError,
-        BoardResetError,
-        CallTimeoutError,
-        ClosedError,
-        CopyRangeError,
-        DamagedReplyError,
-        FirmwareError,
-        FunctionNotFoundError,
-        HandshakeTimeoutError,
-        MicroRpcError,
-        OutcomeUnknownError,
-        PortBusyError,
-        PortError,
-        PortLostError,
-        PortNotFoundError,
-        PortPermissionError,
-        ProfileError,
-        ProtocolError,
-        RemoteError,
-        RequestError,
-        RequestTooLargeError,
-        StaleHandleError,
-        UnsupportedValueError,
-        VerifyError,
-    )
-    from microrpc.host.handles import Timing
-    from microrpc.host.stats import CopyStats, Stats
-    from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, UInt
-    from microrpc.wire.session import Timeouts
+from microrpc._names import lazy
 
 __version__ = "0.5.0"
 
-__all__ = [
-    "CPU",
-    "Board",
-    "BoardError",
-    "BoardProfile",
-    "BoardResetError",
-    "CallTimeoutError",
-    "ClosedError",
-    "CopyRangeError",
-    "CopyStats",
-    "DamagedReplyError",
-    "DataType",
-    "Device",
-    "FirmwareError",
-    "FunctionNotFoundError",
-    "HandshakeTimeoutError",
-    "MicroRpcError",
-    "OpaqueHandle",
-    "OutcomeUnknownError",
-    "PortBusyError",
-    "PortError",
-    "PortLostError",
-    "PortNotFoundError",
-    "PortPermissionError",
-    "ProfileError",
-    "ProtocolError",
-    "RemoteArray",
-    "RemoteError",
-    "RemoteFunction",
-    "RemoteModule",
-    "RemoteStream",
-    "RequestError",
-    "RequestTooLargeError",
-    "StaleHandleError",
-    "Stats",
-    "Timeouts",
-    "Timing",
-    "UInt",
-    "UnsupportedValueError",
-    "VerifyError",
-    "aio",
-    "connect",
-    "load_profile",
-    "open_board",
-    "profile",
-    "profiles",
-]
-
-_PLACES = {
-    "aio": "microrpc.aio",
-    "load_profile": "microrpc.boards.catalogue",
-    "profile": "microrpc.boards.catalogue",
-    "profiles": "microrpc.boards.catalogue",
-    "BoardProfile": "microrpc.boards.schema",
-    "Board": "microrpc.client.board",
-    "RemoteArray": "microrpc.client.remote",
-    "RemoteFunction": "microrpc.client.remote",
-    "RemoteModule": "microrpc.client.remote",
-    "RemoteStream": "microrpc.client.remote",
-    "connect": "microrpc.connecting.blocking",
-    "open_board": "microrpc.connecting.blocking",
-    "BoardError": "microrpc.errors",
-    "BoardResetError": "microrpc.errors",
-    "CallTimeoutError": "microrpc.errors",
-    "ClosedError": "microrpc.errors",
-    "CopyRangeError": "microrpc.errors",
-    "DamagedReplyError": "microrpc.errors",
-    "FirmwareError": "microrpc.errors",
-    "FunctionNotFoundError": "microrpc.errors",
-    "HandshakeTimeoutError": "microrpc.errors",
-    "MicroRpcError": "microrpc.errors",
-    "OutcomeUnknownError": "microrpc.errors",
-    "PortBusyError": "microrpc.errors",
-    "PortError": "microrpc.errors",
-    "PortLostError": "microrpc.errors",
-    "PortNotFoundError": "microrpc.errors",
-    "PortPermissionError": "microrpc.errors",
-    "ProfileError": "microrpc.errors",
-    "ProtocolError": "microrpc.errors",
-    "RemoteError": "microrpc.errors",
-    "RequestError": "microrpc.errors",
-    "RequestTooLargeError": "microrpc.errors",
-    "StaleHandleError": "microrpc.errors",
-    "UnsupportedValueError": "microrpc.errors",
-    "VerifyError": "microrpc.errors",
-    "Timing": "microrpc.host.handles",
-    "CopyStats": "microrpc.host.stats",
-    "Stats": "microrpc.host.stats",
-    "CPU": "microrpc.wire.datatypes",
-    "DataType": "microrpc.wire.datatypes",
-    "Device": "microrpc.wire.datatypes",
-    "OpaqueHandle": "microrpc.wire.datatypes",
-    "UInt": "microrpc.wire.datatypes",
-    "Timeouts": "microrpc.wire.session",
-}
-
-__getattr__, __dir__ = lazy(__name__, _PLACES)
+if TYPE_CHECKING:
+    from microrpc import aio as aio
+    from microrpc import boards as boards
+    from microrpc import errors as errors
+    from microrpc.boards.catalogue import load_profile as load_profile
+    from microrpc.boards.catalogue import profile as profile
+    from microrpc.boards.catalogue import profiles as profiles
+    from microrpc.boards.schema import BoardProfile as BoardProfile
+    from microrpc.client.board import Board as Board
+    from microrpc.client.remote import RemoteArray as RemoteArray
+    from microrpc.client.remote import RemoteFunction as RemoteFunction
+    from microrpc.client.remote import RemoteModule as RemoteModule
+    from microrpc.client.remote import RemoteStream as RemoteStream
+    from microrpc.connecting.blocking import connect as connect
+    from microrpc.connecting.blocking import open_board as open_board
+    from microrpc.errors import BoardError as BoardError
+    from microrpc.errors import BoardResetError as BoardResetError
+    from microrpc.errors import CallTimeoutError as CallTimeoutError
+    from microrpc.errors import ClosedError as ClosedError
+    from microrpc.errors import CopyRangeError as CopyRangeError
+    from microrpc.errors import DamagedReplyError as DamagedReplyError
+    from microrpc.errors import FirmwareError as FirmwareError
+    from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
+    from microrpc.errors import HandshakeTimeoutError as HandshakeTimeoutError
+    from microrpc.errors import MicroRpcError as MicroRpcError
+    from microrpc.errors import OutcomeUnknownError as OutcomeUnknownError
+    from microrpc.errors import PortBusyError as PortBusyError
+    from microrpc.errors import PortError as PortError
+    from microrpc.errors import PortLostError as PortLostError
+    from microrpc.errors import PortNotFoundError as PortNotFoundError
+    from microrpc.errors import PortPermissionError as PortPermissionError
+    from microrpc.errors import ProfileError as ProfileError
+    from microrpc.errors import ProtocolError as ProtocolError
+    from microrpc.errors import RemoteError as RemoteError
+    from microrpc.errors import RequestError as RequestError
+    from microrpc.errors import RequestTooLargeError as RequestTooLargeError
+    from microrpc.errors import StaleHandleError as StaleHandleError
+    from microrpc.errors import UnsupportedValueError as UnsupportedValueError
+    from microrpc.errors import VerifyError as VerifyError
+    from microrpc.host.handles import Timing as Timing
+    from microrpc.host.stats import CopyStats as CopyStats
+    from microrpc.host.stats import Stats as Stats
+    from microrpc.wire.datatypes import CPU as CPU
+    from microrpc.wire.datatypes import DataType as DataType
+    from microrpc.wire.datatypes import Device as Device
+    from microrpc.wire.datatypes import OpaqueHandle as OpaqueHandle
+    from microrpc.wire.datatypes import UInt as UInt
+    from microrpc.wire.session import Timeouts as Timeouts
+else:
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "microrpc": "aio boards errors",
+            "microrpc.boards.catalogue": "load_profile profile profiles",
+            "microrpc.boards.schema": "BoardProfile",
+            "microrpc.client.board": "Board",
+            "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
+            "microrpc.connecting.blocking": "connect open_board",
+            "microrpc.errors": (
+                "BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
+                "DamagedReplyError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
+                "MicroRpcError OutcomeUnknownError PortBusyError PortError PortLostError "
+                "PortNotFoundError PortPermissionError ProfileError ProtocolError "
+                "RemoteError RequestError RequestTooLargeError StaleHandleError "
+                "UnsupportedValueError VerifyError"
+            ),
+            "microrpc.host.handles": "Timing",
+            "microrpc.host.stats": "CopyStats Stats",
+            "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
+            "microrpc.wire.session": "Timeouts",
+        },
+    )

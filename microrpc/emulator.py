@@ -1,5 +1,7 @@
 """The old name of `microrpc.firmware.emulator`, for one release."""
 
-from microrpc._moved import moved
+from microrpc._names import moved
 
-__getattr__ = moved(__name__, "microrpc.firmware.emulator")
+__getattr__ = moved(
+    __name__, {"microrpc.firmware.emulator": "Emulator START_S build_to_run start_emulated start_firmware"}
+)

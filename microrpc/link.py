@@ -1,5 +1,14 @@
-"""The old name of `microrpc.wire.link` and `microrpc.host.link`, for one release."""
+"""The old name of what is in `microrpc.wire.link`, `microrpc.host.link` and beside them, for one release."""
 
-from microrpc._moved import moved
+from microrpc._names import moved
 
-__getattr__ = moved(__name__, "microrpc.wire.link", "microrpc.host.link", "microrpc.wire.names")
+__getattr__ = moved(
+    __name__,
+    {
+        "firmware_sim.board.link": "LinkDevice",
+        "microrpc.host.link": "LinkHost LinkReply LinkRequest",
+        "microrpc.host.noise": "Noise",
+        "microrpc.wire.link": "LinkParameters ReplyKind RequestKind decode_link_message encode_link_message",
+        "microrpc.wire.names": "LINK_FUNCTION",
+    },
+)

@@ -1,5 +1,5 @@
 """The old name of `microrpc.gateway.unix`, for one release."""
 
-from microrpc._moved import moved
+from microrpc._names import moved
 
-__getattr__ = moved(__name__, "microrpc.gateway.unix")
+__getattr__ = moved(__name__, {"microrpc.gateway.unix": "Share check_system default_path turn_bytes"})

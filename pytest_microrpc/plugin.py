@@ -19,8 +19,7 @@ _MARKERS = (
     f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
     "hardware: the test needs a real board; without --port or --board it is skipped",
 )
-NEEDS_HARDWARE = "needs hardware: give --port or --board"
-"""Why a test of hardware is skipped in the simulator."""
+_NEEDS_HARDWARE = "needs hardware: give --port or --board"
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
@@ -90,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reason = _setup(config).lacks(_wishes(item))
         setup = config.stash.get(_setup_key, None)
         if item.get_closest_marker("hardware") is not None:
-            reason = (NEEDS_HARDWARE if setup is None else setup.is_no_hardware) or reason
+            reason = _NEEDS_HARDWARE if setup is None or setup.is_simulated else setup.is_no_hardware or reason
         if setup is not None and not setup.is_simulated and "sim_board" in getattr(item, "fixturenames", ()):
             reason = "needs the simulator: sim_board"
         if reason is not None:

@@ -20,7 +20,6 @@ from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
 from microrpc.errors import FaultsError, ProfileError
-from pytest_microrpc.plugin import NEEDS_HARDWARE
 
 # --- the command line ---------------------------------------------------------------------------------
 
@@ -54,10 +53,8 @@ class Setup:
 
     @property
     def is_no_hardware(self) -> str | None:
-        """Why a test of hardware cannot run here, None where it can."""
-        if self.kind is BoardKind.EMULATED:
-            return f"needs hardware: {self.name} is emulated"
-        return NEEDS_HARDWARE if self.is_simulated else None
+        """Why a test of hardware cannot run on the board that was named, None where it can."""
+        return f"needs hardware: {self.name} is emulated" if self.kind is BoardKind.EMULATED else None
 
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can."""

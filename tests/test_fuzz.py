@@ -25,8 +25,9 @@ from microrpc.errors import (
     RequestError,
     StaleHandleError,
 )
-from microrpc.host.connection import MAX_ATTEMPTS, Conversation
+from microrpc.host.connection import Connection
 from microrpc.host.operation import Operation
+from microrpc.host.recovery import MAX_ATTEMPTS
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
 from microrpc.serve.memory import Memory
@@ -335,9 +336,9 @@ class Line:
     While `is_fluent`, INITs are answered, so that what follows comes to a host with a session.
     """
 
-    def __init__(self, rng: random.Random, conversation: Conversation) -> None:
+    def __init__(self, rng: random.Random, connection: Connection) -> None:
         self.rng = rng
-        self.conversation = conversation
+        self.connection = connection
         self.now = 0.0
         self.fed = 0
         self.is_fluent = True
@@ -354,7 +355,7 @@ class Line:
                 self.fed += len(data)
                 deadline = operation.send((data, self.now))
                 assert self.now <= end, f"it still waits after {limit_s} s"
-                self._listen(self.conversation.take_output())
+                self._listen(self.connection.output.take(0.0, 0.0)[0])
         except StopIteration as stop:
             return stop.value
         raise AssertionError("it does not end")
@@ -376,7 +377,7 @@ class Line:
         if self.rng.random() < (0.9 if self.is_fluent else 0.3):
             return b""
         size = self.rng.choice((50, 300, 2000))
-        return hostile(self.rng, "device", self.conversation.session_id, size)
+        return hostile(self.rng, "device", self.connection.session_id, size)
 
 
 def test_fuzz_conversation_ends_each_operation_in_time_with_a_reply_or_a_documented_error() -> None:
@@ -386,22 +387,20 @@ def test_fuzz_conversation_ends_each_operation_in_time_with_a_reply_or_a_documen
     requests: list[Request] = [LOOK_UP, Syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (tensor, None))]
 
     def case(rng: random.Random, seed: int) -> int:
-        conversation = Conversation(seed=seed, timeouts=waits, max_reply_bytes=1 << 16)
-        line = Line(rng, conversation)
+        connection = Connection(seed=seed, timeouts=waits, link=False, max_reply_bytes=1 << 16)
+        line = Line(rng, connection)
         line.is_fluent = rng.random() < 0.9
-        operations: list[Callable[[], Operation[Any]]] = [conversation.open]
+        operations: list[Callable[[], Operation[Any]]] = [connection.open]
         for _ in range(6):
             request = rng.choice(requests)
-            epoch = rng.choice((None, None, conversation.epoch))
+            epoch = rng.choice((None, None, connection.trust.epoch))
             repeatable = rng.random() < 0.5
 
             def exchange(
                 request: Request = request, epoch: int | None = epoch, repeatable: bool = repeatable
             ) -> Operation[Any]:
                 packet = encode_packet(request)
-                return conversation.exchange(
-                    request, packet, timeout_s=waits.call_s, repeatable=repeatable, epoch=epoch
-                )
+                return connection.exchange(request, packet, timeout_s=waits.call_s, repeatable=repeatable, epoch=epoch)
 
             operations.append(exchange)
         for operation in operations:
@@ -410,9 +409,9 @@ def test_fuzz_conversation_ends_each_operation_in_time_with_a_reply_or_a_documen
             except MicroRpcError as error:
                 if not isinstance(error, OutcomeUnknownError | HandshakeTimeoutError):
                     raise
-                conversation.take_output()
-            check_decoder_is_bounded(conversation._decoder)
-        line.run(conversation.close(shutdown=False), limit_s)
+                connection.output.take(0.0, 0.0)[0]
+            check_decoder_is_bounded(connection.line._decoder)
+        line.run(connection.close(shutdown=False), limit_s)
         return line.fed
 
     fuzz("conversation", case)
@@ -572,17 +571,17 @@ def test_a_reset_that_arrives_with_the_proof_is_not_blamed_on_the_caller() -> No
 def test_a_log_that_arrives_just_after_the_handshake_is_passed_on() -> None:
     device = make_device(0, Firmware.ROBUST)
     logs: list[str] = []
-    conversation = Conversation(seed=1, timeouts=Timeouts(), on_log=logs.append)
-    operation = conversation.exchange(LOOK_UP, encode_packet(LOOK_UP), timeout_s=1.0, repeatable=True, epoch=None)
+    connection = Connection(seed=1, timeouts=Timeouts(), on_log=logs.append, link=False)
+    operation = connection.exchange(LOOK_UP, encode_packet(LOOK_UP), timeout_s=1.0, repeatable=True, epoch=None)
     deadline = operation.send(None)  # type: ignore[arg-type]
     was_logged = False
     with pytest.raises(StopIteration):  # noqa: PT012
         for _ in range(20):
             data = device.take_output()
-            if conversation.session.state is SessionState.ESTABLISHED and not was_logged:
+            if connection.session.state is SessionState.ESTABLISHED and not was_logged:
                 data, was_logged = encode_frame(encode_message(0, MessageType.LOG, b"up")) + data, True
             deadline = operation.send((data, max(deadline, 0.0) if not data else 0.0))
-            device.receive(conversation.take_output())
+            device.receive(connection.output.take(0.0, 0.0)[0])
     assert was_logged
     assert logs == ["up"]
 

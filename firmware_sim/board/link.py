@@ -46,19 +46,22 @@ class LinkDevice:
     def receive(self, payload: bytes) -> bytes | None:
         """Take a LINK_REQUEST of this session; give the frame payload to answer with, None for no answer."""
         message = decode_link_message(payload)
-        kind = REQUEST_KINDS.get(message.content[0]) if message is not None and message.content else None
-        if message is None or kind is None:
+        if message is None:
+            return self.on_damage()
+        _, seq, content = message
+        kind = REQUEST_KINDS.get(content[0]) if content else None
+        if kind is None:
             return self.on_damage()
         self.is_active = True
         self.has_complained = False
-        body = message.content[1:]
-        ahead = seq_distance(message.seq, self.base)
+        body = content[1:]
+        ahead = seq_distance(seq, self.base)
         if ahead >= self.parameters.window_requests:
             return None
         is_old = ahead < 0 or bool(self.done >> ahead & 1)
         if kind is PACKET:
-            return self._repeat(message.seq) if is_old else self._execute_packet(message.seq, ahead, body)
-        reply = self._reply(message.seq, *self.execute(kind, body, is_old))
+            return self._repeat(seq) if is_old else self._execute_packet(seq, ahead, body)
+        reply = self._reply(seq, *self.execute(kind, body, is_old))
         if not is_old:
             self._mark(ahead)
         return reply

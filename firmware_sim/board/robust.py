@@ -91,7 +91,7 @@ class RobustPort:
         for frame in self._decoder.feed(data):
             if isinstance(frame, Damage):
                 self._refuse(frame)
-            else:
+            elif isinstance(frame, bytes):
                 self._stats.frames_received += 1
                 self._take(frame)
         if self._decoder.bytes_skipped != self._skipped_bytes:
@@ -179,7 +179,7 @@ class RobustPort:
     def _note_packet(self, link: LinkDevice, payload: bytes) -> bool:
         """Tell whether this is a good PACKET, after which damage is answered again."""
         message = decode_link_message(payload)
-        is_packet = message is not None and message.content[:1] == bytes((RequestKind.PACKET,))
+        is_packet = message is not None and message[2][:1] == bytes((RequestKind.PACKET,))
         if is_packet:
             link.is_active, link.has_complained = True, False
         return is_packet

@@ -11,38 +11,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microrpc._lazy import lazy
+from microrpc._names import lazy
 
 if TYPE_CHECKING:
-    from microrpc.client.aio.board import AsyncBoard
-    from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
-    from microrpc.connecting.aio import Opening, connect, open_board
-    from microrpc.ports.aio import AsyncChannel, InMemoryChannel
-
-__all__ = [
-    "AsyncBoard",
-    "AsyncChannel",
-    "AsyncRemoteArray",
-    "AsyncRemoteFunction",
-    "AsyncRemoteModule",
-    "AsyncRemoteStream",
-    "InMemoryChannel",
-    "Opening",
-    "connect",
-    "open_board",
-]
-
-_PLACES = {
-    "AsyncBoard": "microrpc.client.aio.board",
-    "AsyncRemoteArray": "microrpc.client.aio.remote",
-    "AsyncRemoteFunction": "microrpc.client.aio.remote",
-    "AsyncRemoteModule": "microrpc.client.aio.remote",
-    "AsyncRemoteStream": "microrpc.client.aio.remote",
-    "Opening": "microrpc.connecting.aio",
-    "connect": "microrpc.connecting.aio",
-    "open_board": "microrpc.connecting.aio",
-    "AsyncChannel": "microrpc.ports.aio",
-    "InMemoryChannel": "microrpc.ports.aio",
-}
-
-__getattr__, __dir__ = lazy(__name__, _PLACES)
+    from microrpc.client.aio.board import AsyncBoard as AsyncBoard
+    from microrpc.client.aio.remote import AsyncRemoteArray as AsyncRemoteArray
+    from microrpc.client.aio.remote import AsyncRemoteFunction as AsyncRemoteFunction
+    from microrpc.client.aio.remote import AsyncRemoteModule as AsyncRemoteModule
+    from microrpc.client.aio.remote import AsyncRemoteStream as AsyncRemoteStream
+    from microrpc.connecting.aio import Opening as Opening
+    from microrpc.connecting.aio import connect as connect
+    from microrpc.connecting.aio import open_board as open_board
+    from microrpc.ports.aio import AsyncChannel as AsyncChannel
+    from microrpc.ports.aio import InMemoryChannel as InMemoryChannel
+else:
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "microrpc.client.aio.board": "AsyncBoard",
+            "microrpc.client.aio.remote": "AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream",
+            "microrpc.connecting.aio": "Opening connect open_board",
+            "microrpc.ports.aio": "AsyncChannel InMemoryChannel",
+        },
+    )

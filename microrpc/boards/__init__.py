@@ -4,40 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microrpc._lazy import lazy
+from microrpc._names import lazy
 
 if TYPE_CHECKING:
-    from microrpc.boards.catalogue import load_profile, profile, profiles, user_directory
-    from microrpc.boards.schema import BoardKind, BoardProfile, Reset, ResetStep, ResetStrategy
-    from microrpc.ports.usb import UsbId
-    from microrpc.wire.uart import FlowControl
-
-__all__ = [
-    "BoardKind",
-    "BoardProfile",
-    "FlowControl",
-    "Reset",
-    "ResetStep",
-    "ResetStrategy",
-    "UsbId",
-    "load_profile",
-    "profile",
-    "profiles",
-    "user_directory",
-]
-
-_PLACES = {
-    "load_profile": "microrpc.boards.catalogue",
-    "profile": "microrpc.boards.catalogue",
-    "profiles": "microrpc.boards.catalogue",
-    "user_directory": "microrpc.boards.catalogue",
-    "BoardKind": "microrpc.boards.schema",
-    "BoardProfile": "microrpc.boards.schema",
-    "Reset": "microrpc.boards.schema",
-    "ResetStep": "microrpc.boards.schema",
-    "ResetStrategy": "microrpc.boards.schema",
-    "UsbId": "microrpc.ports.usb",
-    "FlowControl": "microrpc.wire.uart",
-}
-
-__getattr__, __dir__ = lazy(__name__, _PLACES)
+    from microrpc.boards.catalogue import load_profile as load_profile
+    from microrpc.boards.catalogue import profile as profile
+    from microrpc.boards.catalogue import profiles as profiles
+    from microrpc.boards.catalogue import user_directory as user_directory
+    from microrpc.boards.schema import BoardKind as BoardKind
+    from microrpc.boards.schema import BoardProfile as BoardProfile
+    from microrpc.boards.schema import Reset as Reset
+    from microrpc.boards.schema import ResetStep as ResetStep
+    from microrpc.boards.schema import ResetStrategy as ResetStrategy
+    from microrpc.ports.usb import UsbId as UsbId
+    from microrpc.wire.uart import FlowControl as FlowControl
+else:
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "microrpc.boards.catalogue": "load_profile profile profiles user_directory",
+            "microrpc.boards.schema": "BoardKind BoardProfile Reset ResetStep ResetStrategy",
+            "microrpc.ports.usb": "UsbId",
+            "microrpc.wire.uart": "FlowControl",
+        },
+    )

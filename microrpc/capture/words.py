@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from microrpc.errors import ProtocolError
 from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
-from microrpc.wire.frames import Damage, FrameDecoder
+from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
 from microrpc.wire.names import PACKET_NBYTES
 from microrpc.wire.packets import (
@@ -66,18 +66,15 @@ class FrameReader:
         self._names: dict[int, str] = {}
 
     def read(self, time_s: float, to_board: bool, data: bytes) -> list[Frame]:
-        """Give what `data`, seen at `time_s`, completes; bytes outside of frames come first."""
-        decoder = self._decoders[to_board]
-        skipped_before = decoder.bytes_skipped
-        found = decoder.feed(data)
+        """Give what `data`, seen at `time_s`, completes, and what is outside of frames, in order."""
         frames = []
-        if skipped := decoder.bytes_skipped - skipped_before:
-            frames.append(Frame(time_s, to_board, b"", NOISE, "outside of any frame", skipped))
-        for one in found:
-            if isinstance(one, Damage):
-                frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
-            else:
+        for one in self._decoders[to_board].feed(data):
+            if isinstance(one, bytes):
                 frames.append(Frame(time_s, to_board, one, *self._explain(one, to_board), len(one)))
+            elif isinstance(one, Garbage):
+                frames.append(Frame(time_s, to_board, b"", NOISE, "outside of any frame", len(one.data)))
+            else:
+                frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
         return frames
 
     @property
@@ -115,12 +112,13 @@ class FrameReader:
         message = decode_link_message(payload)
         if message is None:
             return DAMAGED, "crc32"
-        if message.type is MessageType.LINK_NAK or not message.content:
-            return "NAK", f"something was damaged; I wait for #{message.seq}"
-        code, body = message.content[0], message.content[1:]
+        message_type, seq, content = message
+        if message_type is MessageType.LINK_NAK or not content:
+            return "NAK", f"something was damaged; I wait for #{seq}"
+        code, body = content[0], content[1:]
         if code == 0:
             kind, meaning = self._explain_packet(body)
-        elif message.type is MessageType.LINK_REPLY:
+        elif message_type is MessageType.LINK_REPLY:
             kind, meaning = (
                 ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
             )
@@ -132,7 +130,7 @@ class FrameReader:
             kind, meaning = "READ", f"{size_bytes} bytes at 0x{address:x}"
         else:
             kind, meaning = _name_of(RequestKind, code), ""
-        return kind, f"{meaning} #{message.seq}".lstrip()
+        return kind, f"{meaning} #{seq}".lstrip()
 
     def _explain_packet(self, body: bytes) -> tuple[str, str]:
         try:

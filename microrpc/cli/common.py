@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from microrpc.boards.schema import BoardProfile
     from microrpc.client.board import Board
-    from microrpc.host.requests import Progress
+    from microrpc.host.job import Progress
     from microrpc.wire.session import Timeouts
 
 

@@ -13,7 +13,7 @@ from microrpc.cli.common import is_terminal, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod
 
-    from microrpc.host.requests import Progress
+    from microrpc.host.job import Progress
 
 _LABEL_WIDTH = 26
 _KIND_WIDTH = 14

@@ -63,7 +63,7 @@ def share(
 async def _serve(
     port: str, profile: BoardProfile, is_known: bool, baud: int | None, timeout_s: float | None, path: Path | None
 ) -> None:
-    from microrpc.aio import connect
+    from microrpc.connecting.aio import connect
     from microrpc.gateway.unix import Share, default_path
 
     path = path if path is not None else default_path(port)

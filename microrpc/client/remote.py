@@ -1,4 +1,5 @@
-"""What a `Board` hands out: functions, modules, arrays and streams that live on the board.
+# Generated from microrpc/client/aio/remote.py by `make generate`; edit that.
+"""What an `Board` hands out: functions, modules, arrays and streams that live on the board.
 
 Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next request, since a
 finalizer must not do I/O), or when the board is closed. After a reset of the board they refuse to be used.
@@ -8,22 +9,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy.typing as npt
 
-from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Timing, as_bytes
-from microrpc.host.requests import Progress
+from microrpc.client.pump import Pump
+from microrpc.host.board import BoardOperations
+from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
+from microrpc.host.job import Progress
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
-if TYPE_CHECKING:
-    from microrpc.client.board import Board
+__all__ = [
+    "RemoteArray",
+    "RemoteFunction",
+    "RemoteHandle",
+    "RemoteModule",
+    "RemoteStream",
+    "Timing",
+]
 
-__all__ = ["RemoteArray", "RemoteFunction", "RemoteHandle", "RemoteModule", "RemoteStream", "Timing"]
+
+class Owner(Keeper, Protocol):
+    """What a remote needs of its `Board`."""
+
+    pump: Pump
+    operations: BoardOperations[Any, Any, Any]
+
+    def collect(self) -> None:
+        """Free on the board what was freed here."""
 
 
-class RemoteHandle(AnyHandle["Board"]):
+class RemoteHandle(AnyHandle[Owner]):
     """Something on the board. `owned` tells whether it is given back in the end."""
 
     def free(self) -> None:
@@ -32,28 +49,31 @@ class RemoteHandle(AnyHandle["Board"]):
         self.board.collect()
 
 
-class RemoteFunction(RemoteHandle, AnyFunction["Board"]):
+class RemoteFunction(RemoteHandle, AnyFunction[Owner]):
     """A function on the board: call it."""
 
     def __call__(self, *args: Any, timeout_s: float | None = None) -> Any:
         """Call it with values as docs/protocol.md 3 has them, and arrays, functions and modules of this board.
 
         `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
-        Device, RemoteArray, RemoteFunction or RemoteModule. Raises RemoteError, CallTimeoutError, DamagedReplyError,
-        BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, PortLostError.
+        Device, RemoteArray, RemoteFunction or RemoteModule. Raises RemoteError, CallTimeoutError,
+        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError,
+        PortLostError.
         """
-        return self.board.call(self, args, timeout_s=timeout_s)
+        board = self.board
+        return board.pump.run(board.operations.call, self, args, timeout_s)
 
 
-class RemoteModule(RemoteHandle, AnyModule["Board"]):
+class RemoteModule(RemoteHandle, AnyModule[Owner]):
     """A module on the board: a set of functions, such as the system library."""
 
     def find(self, name: str) -> RemoteFunction | None:
-        """Give the function of that name, None where the module has none."""
-        return self.board.find_in_module(self, name)
+        """Give the function of that name, None where the module has none. Raises as a call does."""
+        found: RemoteFunction | None = self.board.pump.run(self.board.operations.find_in_module, self, name)
+        return found
 
 
-class RemoteArray(RemoteHandle, AnyArray["Board"]):
+class RemoteArray(RemoteHandle, AnyArray[Owner]):
     """An array in the board's memory: `shape`, `dtype` (a `DataType`), row by row without gaps.
 
     `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
@@ -67,20 +87,22 @@ class RemoteArray(RemoteHandle, AnyArray["Board"]):
         a call does.
         """
         result = self.make_room()
-        self.board.read_bytes(self, as_bytes(result), on_progress=on_progress, verify=verify)
+        operations = self.board.operations
+        self.board.pump.run(operations.read, self, as_bytes(result), on_progress=on_progress, verify=verify)
         return result
 
     def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
         """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
 
-        `verify` compares what is in it then with `data`, and raises VerifyError (docs/copies.md). Raises CopyRangeError
-        where shape or dtype differ, else as a call does.
+        `on_progress` is called with (bytes done, bytes in all). `verify` compares what is in it then with `data`, and
+        raises VerifyError (docs/copies.md). Raises CopyRangeError where shape or dtype differ, else as a call does.
         """
-        self.board.write_bytes(self.pack(data), self, on_progress=on_progress, verify=verify)
+        operations, packed = self.board.operations, self.pack(data)
+        self.board.pump.run(operations.write, packed, self, on_progress=on_progress, verify=verify)
 
     def copy_to(self, target: RemoteArray) -> None:
-        """Copy it into another array of this board, on the board."""
-        self.board.copy(self, target)
+        """Copy it into another array of this board, on the board. Raises as a call does."""
+        self.board.pump.run(self.board.operations.copy, self, target)
 
     def __enter__(self) -> Self:
         return self
@@ -95,17 +117,20 @@ class RemoteArray(RemoteHandle, AnyArray["Board"]):
 class RemoteStream:
     """A stream (queue of work) of the board; most boards have the default one only."""
 
-    board: Board
+    board: Owner
     handle: OpaqueHandle
 
     def sync(self) -> None:
-        """Wait until everything in it is done."""
-        self.board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, self.handle)
+        """Wait until everything in it is done. Raises as a call does."""
+        self._syscall(PacketCode.DEV_STREAM_SYNC)
 
     def use(self) -> None:
-        """Make it the one that what follows goes into."""
-        self.board.syscall(PacketCode.DEV_SET_STREAM, CPU, self.handle)
+        """Make it the one that what follows goes into. Raises as a call does."""
+        self._syscall(PacketCode.DEV_SET_STREAM)
 
     def free(self) -> None:
-        """Give it back."""
-        self.board.syscall(PacketCode.DEV_FREE_STREAM, CPU, self.handle)
+        """Give it back. Raises as a call does."""
+        self._syscall(PacketCode.DEV_FREE_STREAM)
+
+    def _syscall(self, code: PacketCode) -> None:
+        self.board.pump.run(self.board.operations.syscall, code, CPU, self.handle)

@@ -15,8 +15,7 @@ from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError
 from microrpc.firmware.project import has_port, port_names
-from microrpc.host.linked import LinkedConversation
-from microrpc.host.pipelining import PipelinedConversation
+from microrpc.host.connection import Connection
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import BITS_PER_BYTE
 
@@ -163,21 +162,20 @@ def framed_conversation(
     link: bool = True,
     baud: int | None = None,
     ring_bytes: int = 0,
-) -> PipelinedConversation:
+) -> Connection:
     """Make a conversation with the board on the port `name`, whose log goes where `board_log` says.
 
     seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
     knows it (docs/link.md). baud: of the line, in bits a second, None where it has none that one could wait for.
     ring_bytes: of the ring in front of a stock board's receive buffer, where that is known.
     """
-    nonces = secrets.randbits(64) if seed is None else seed
-    pass_log = board_log(name, on_log)
-    if link:
-        byte_s = BITS_PER_BYTE / baud if baud else 0.0
-        conversation: PipelinedConversation = LinkedConversation(
-            seed=nonces, timeouts=timeouts, on_log=pass_log, ring_bytes=ring_bytes, byte_s=byte_s
-        )
-    else:
-        conversation = PipelinedConversation(seed=nonces, timeouts=timeouts, on_log=pass_log, ring_bytes=ring_bytes)
-    conversation.counters.baud = baud
-    return conversation
+    connection = Connection(
+        seed=secrets.randbits(64) if seed is None else seed,
+        timeouts=timeouts,
+        on_log=board_log(name, on_log),
+        link=link,
+        ring_bytes=ring_bytes,
+        byte_s=BITS_PER_BYTE / baud if baud else 0.0,
+    )
+    connection.counters.baud = baud
+    return connection

@@ -14,8 +14,8 @@ from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import Target, board_log, find_target, framed_conversation, no_reset
 from microrpc.errors import PortError
-from microrpc.host.board import PumpedConversation
-from microrpc.host.stream import StreamConversation
+from microrpc.host.requests import AnyConnection
+from microrpc.host.stream import StreamConnection
 from microrpc.ports.aio import AsyncChannel, adopt, open_port, open_stream
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
 from microrpc.wire.session import Timeouts
@@ -85,7 +85,7 @@ def connect(
             address = target.stream_address
             return await _open(
                 await open_stream(address, target.timeouts.start_s),
-                StreamConversation(timeouts=target.timeouts),
+                StreamConnection(timeouts=target.timeouts),
                 target.timeouts,
                 reopen=_reopen(lost, lambda _, timeout_s: open_stream(address, timeout_s)),
                 on_reconnect=on_reconnect,
@@ -135,7 +135,7 @@ def open_board(
 
 async def _open(
     channel: AsyncChannel,
-    conversation: PumpedConversation,
+    conversation: AnyConnection,
     timeouts: Timeouts,
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,

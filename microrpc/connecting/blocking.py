@@ -9,8 +9,8 @@ from microrpc.boards.resets import open_reset
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import Target, board_log, find_target, framed_conversation, no_reset
-from microrpc.host.board import PumpedConversation
-from microrpc.host.stream import StreamConversation
+from microrpc.host.requests import AnyConnection
+from microrpc.host.stream import StreamConnection
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, reconnect_log, reopen_port
 from microrpc.ports.opening import open_serial, open_stream
@@ -64,7 +64,7 @@ def connect(
         address = target.stream_address
         return _open(
             open_stream(address, target.timeouts.start_s),
-            StreamConversation(timeouts=target.timeouts),
+            StreamConnection(timeouts=target.timeouts),
             target.timeouts,
             reopen=_reopen(lost, lambda _, timeout_s: open_stream(address, timeout_s)),
             on_reconnect=on_reconnect,
@@ -119,7 +119,7 @@ def open_board(
 
 def _open(
     channel: Channel,
-    conversation: PumpedConversation,
+    conversation: AnyConnection,
     timeouts: Timeouts,
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Channel] | None = None,

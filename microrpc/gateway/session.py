@@ -1,28 +1,22 @@
-"""A board that several clients share, and what each of them may do with it (docs/sharing.md).
+"""What each client of a shared board may do with it: its requests, executed (docs/sharing.md).
 
-A `SharedBoard` is the board with what its clients have in common; a `ClientSession` executes the requests of one
-client. Clients get handles of their own numbers, which mean nothing to anybody else, and the board's addresses. What
-the board gave out are objects of `microrpc.aio`: they know the epoch that they belong to, and give themselves back when
-the last client has let go of them.
+Clients get handles of their own numbers, which mean nothing to anybody else, and the board's addresses.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from typing import Any
 
-from microrpc.aio import AsyncBoard, AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RemoteError
-from microrpc.gateway.regions import Regions
+from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule
+from microrpc.errors import MicroRpcError, RemoteError
+from microrpc.gateway.memory import Block, ClientMemory
+from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
 from microrpc.serve.endpoint import Done
 from microrpc.serve.signatures import fits_signature
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
-    DataType,
     Device,
     FunctionHandle,
     ModuleHandle,
@@ -47,53 +41,12 @@ from microrpc.wire.packets import (
     encode_result,
 )
 
-_FIRST_HANDLE = 0x5000_0001
 _MOST_HANDLES = 4096
-# Clients see the memory of later boots at other addresses (the count of resets since they connected stands above these
-# bits), because a stream has no epochs: an array from before a reset must not be taken for one from after it.
-_ADDRESS_BITS = 48
-_BYTE = DataType.parse("uint8")
-
-Held: TypeAlias = AsyncRemoteFunction | AsyncRemoteModule | AsyncRemoteArray
 _TYPE_CODES: dict[type, TypeCode] = {
     AsyncRemoteFunction: TypeCode.FUNCTION,
     AsyncRemoteModule: TypeCode.MODULE,
     AsyncRemoteArray: TypeCode.NDARRAY,
 }
-
-
-class RefusedError(Exception):
-    """A request that this process does not pass on; the text is for the client."""
-
-
-@dataclass(eq=False)
-class Kept:
-    """One thing of the board, with as many handles as the board gave out for it.
-
-    A board may count how often it gave a handle out, or free it for everybody at the first word. So all are given
-    back together, when no client holds this object any more.
-    """
-
-    handles: list[Held] = field(default_factory=list)
-
-    @property
-    def one(self) -> Held:
-        """Any of the handles: they are all the same."""
-        return self.handles[0]
-
-
-@dataclass(eq=False, frozen=True, slots=True)
-class Block:
-    """Memory of a client: at `address` on the board, and higher by `shift` for the client."""
-
-    array: AsyncRemoteArray
-    address: int
-    shift: int
-
-    @property
-    def visible(self) -> int:
-        """The address that the client knows."""
-        return self.address + self.shift
 
 
 class Own(enum.Enum):
@@ -112,87 +65,6 @@ _OWN_FUNCTIONS = {
 }
 
 
-class SharedBoard:
-    """A board and what its clients have in common; `limit_bytes` is the largest packet that is taken from them."""
-
-    def __init__(self, board: AsyncBoard, limit_bytes: int) -> None:
-        self.board = board
-        self.limit_bytes = limit_bytes
-        self.failure: MicroRpcError | None = None
-        """Why the board can be used no more."""
-        self._numbers = itertools.count(_FIRST_HANDLE)
-        self._named: WeakValueDictionary[tuple[bool, str], Kept] = WeakValueDictionary()
-        self._kept: WeakValueDictionary[tuple[type, int, int], Kept] = WeakValueDictionary()
-        self._memory: Regions[ClientSession] = Regions()
-        self._memory_epoch = board.epoch
-
-    # --- who owns which of the board's addresses -------------------------------------------------
-
-    def own(self, client: ClientSession, block: Block) -> None:
-        """Note that memory of this boot is a client's alone."""
-        self._forget_other_boots()
-        self._memory.add(block.address, block.array.size_bytes, client)
-
-    def disown(self, block: Block) -> None:
-        """Note that it is no more; what is from another boot is forgotten anyway."""
-        self._forget_other_boots()
-        if block.array.epoch == self._memory_epoch:
-            self._memory.remove(block.address)
-
-    def may_use(self, client: ClientSession, address: int, size_bytes: int) -> bool:
-        """Tell whether none of these bytes belongs to another client."""
-        self._forget_other_boots()
-        return all(owner is client for owner in self._memory.overlapping(address, size_bytes))
-
-    def _forget_other_boots(self) -> None:
-        if self._memory_epoch != self.board.epoch:
-            self._memory = Regions()
-            self._memory_epoch = self.board.epoch
-
-    # --- handles -------------------------------------------------------------------------------
-
-    def number(self) -> int:
-        """Give a number that no handle has yet."""
-        return next(self._numbers)
-
-    def keep(self, thing: Held) -> Kept:
-        """Put a handle that the board just gave out beside those that it gave out for the same thing."""
-        key = type(thing), thing.handle, thing.epoch
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._kept[key] = Kept()
-        kept.handles.append(thing)
-        return kept
-
-    async def look_up(self, name: str, *, in_library: bool = False) -> Kept | None:
-        """Find a function, globally or in the system library; one that a client holds is not asked for again."""
-        known = self._named.get((in_library, name))
-        if known is not None and known.one.is_live:
-            return known
-        found: AsyncRemoteFunction | None
-        if in_library:
-            library = await self.board.system_library()
-            found = await self.board.find_in_module(library, name) if library is not None else None
-        else:
-            found = await self.board.global_function(name)
-        if found is None:
-            return None
-        kept = self._named[in_library, name] = self.keep(found)
-        return kept
-
-    async def free_garbage(self) -> None:
-        """Give back on the board what no client holds any more."""
-        try:
-            await self.board.collect()
-        except MicroRpcError as error:
-            self.note(error)
-
-    def note(self, error: MicroRpcError) -> None:
-        """Remember an error after which nothing can be asked any more."""
-        if isinstance(error, PortLostError | ClosedError):
-            self.failure = self.failure or error
-
-
 class ClientSession:
     """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited."""
 
@@ -201,13 +73,11 @@ class ClientSession:
     def __init__(self, shared: SharedBoard) -> None:
         self._shared = shared
         self._board = shared.board
-        self._first_epoch = shared.board.epoch
         self._waiting: tuple[Request, Done] | None = None
         self._things: dict[int, Kept | Own] = {}
         self._numbers: dict[Own, int] = {}
-        self._allocated: dict[int, Block] = {}
         self._results: dict[int, Block] = {}
-        self._memory: Regions[Block] = Regions()
+        self._memory = ClientMemory(shared)
 
     def submit(self, request: Request, done: Done) -> None:
         """Take a request; `take` gives it, with what is to be called with its reply."""
@@ -232,8 +102,7 @@ class ClientSession:
 
     def release(self) -> None:
         """Let go of everything that the client has; the next `free_garbage` gives it back."""
-        for address in list(self._allocated):
-            self._free(address)
+        self._memory.release()
         for number in list(self._things):
             self._let_go(number)
 
@@ -242,13 +111,13 @@ class ClientSession:
             return await self._call(request)
         if isinstance(request, CopyToRemote):
             data = memoryview(request.data)
-            await self._board.write_bytes(data, self._view(request.tensor, len(data)), on_progress=None)
+            await self._board.write_bytes(data, self._memory.view(request.tensor, len(data)), on_progress=None)
             return RETURN_NONE
         if isinstance(request, CopyFromRemote):
             if request.size_bytes > self._shared.limit_bytes:
                 raise RefusedError(f"at most {self._shared.limit_bytes} bytes are copied at once here")
             into = bytearray(request.size_bytes)
-            array = self._view(request.tensor, request.size_bytes)
+            array = self._memory.view(request.tensor, request.size_bytes)
             await self._board.read_bytes(array, memoryview(into), on_progress=None)
             return CopyAck(bytes(into))
         if isinstance(request, Syscall):
@@ -289,7 +158,7 @@ class ClientSession:
 
     async def _from_client(self, value: Value) -> Any:
         if isinstance(value, Tensor):
-            return self._tensor(value, value.size_bytes)
+            return self._memory.tensor(value, value.size_bytes)
         if not isinstance(value, FunctionHandle | ModuleHandle):
             return value
         thing = self._thing(value)
@@ -302,7 +171,7 @@ class ClientSession:
     def _to_client(self, result: Any) -> Value | ArrayResult:
         if isinstance(result, AsyncRemoteArray):
             number = self._give(self._shared.keep(result))
-            block = self._results[number] = self._own(result)
+            block = self._results[number] = self._memory.own(result)
             visible = Tensor(block.visible, CPU, result.dtype, result.shape)
             return ArrayResult(visible, OpaqueHandle(number))
         if isinstance(result, AsyncRemoteFunction):
@@ -345,71 +214,7 @@ class ClientSession:
         del self._things[number]
         block = self._results.pop(number, None)
         if block is not None:
-            self._disown(block)
-
-    # --- memory --------------------------------------------------------------------------------
-
-    def _own(self, array: AsyncRemoteArray) -> Block:
-        tensor = array.tensor
-        block = Block(array, tensor.data, (array.epoch - self._first_epoch) << _ADDRESS_BITS)
-        self._memory.add(block.visible, tensor.size_bytes, block)
-        self._shared.own(self, block)
-        return block
-
-    def _disown(self, block: Block) -> None:
-        self._memory.remove(block.visible)
-        self._shared.disown(block)
-
-    def _address(self, tensor: Tensor, size_bytes: int) -> int:
-        """Give the board's address of the first byte of `size_bytes` in a tensor of the client.
-
-        Memory that nobody allocated is everybody's: it may be a register, or what a function told the address of.
-        """
-        visible = tensor.data + tensor.byte_offset
-        block = next(self._memory.overlapping(visible, 1), None)
-        if block is None and visible >> _ADDRESS_BITS:
-            raise RefusedError(f"there is no memory of this client at 0x{visible:x} any more: it was freed")
-        # The property `tensor` raises StaleHandleError for what is from before a reset.
-        address = visible - block.shift if block is not None and block.array.tensor else visible
-        if not self._shared.may_use(self, address, size_bytes):
-            raise RefusedError(f"{size_bytes} bytes at 0x{address:x} reach into memory of another client")
-        return address
-
-    def _tensor(self, tensor: Tensor, size_bytes: int) -> Tensor:
-        address = self._address(tensor, size_bytes)
-        return Tensor(address - tensor.byte_offset, tensor.device, tensor.dtype, tensor.shape, tensor.byte_offset)
-
-    def _view(self, tensor: Tensor, size_bytes: int) -> AsyncRemoteArray:
-        return self._board.array_at(self._address(tensor, size_bytes), size_bytes, _BYTE)
-
-    async def _allocate(self, tensor: Tensor, scope: str | None) -> OpaqueHandle:
-        self._check_device(tensor.device)
-        # On a stock board an array without bytes has the address of the next one, which may be another client's.
-        shape, dtype = (tensor.shape, tensor.dtype) if tensor.size_bytes else ((1,), _BYTE)
-        return self._allocation(await self._board.empty(shape, dtype, scope=scope))
-
-    async def _allocate_bytes(self, device: Device, size_bytes: int, *rest: Value) -> OpaqueHandle:
-        self._check_device(device)
-        address = await self._board.syscall(PacketCode.DEV_ALLOC_DATA, device, max(size_bytes, 1), *rest)
-        if not isinstance(address, OpaqueHandle) or not address:
-            raise RefusedError(f"DevAllocData: the board gave {address!r}, not an address")
-        return self._allocation(AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,))))
-
-    def _allocation(self, array: AsyncRemoteArray) -> OpaqueHandle:
-        block = self._own(array)
-        self._allocated[block.visible] = block
-        return OpaqueHandle(block.visible)
-
-    def _free(self, visible: int) -> None:
-        block = self._allocated.pop(visible, None)
-        if block is None:
-            raise RefusedError(f"DevFreeData: this client allocated nothing that begins at 0x{visible:x}")
-        self._disown(block)
-        block.array.discard()
-
-    def _check_device(self, device: Device) -> None:
-        if device != CPU:
-            raise RefusedError(f"only memory of the CPU (1, 0) can be had here, not of ({device.type}, {device.id})")
+            self._memory.disown(block)
 
     # --- syscalls ------------------------------------------------------------------------------
 
@@ -428,16 +233,15 @@ class ClientSession:
                 await self._shared.free_garbage()
                 return None
             case PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (Tensor() as tensor, str() | None as scope):
-                return await self._allocate(tensor, scope)
+                return await self._memory.allocate(tensor, scope)
             case PacketCode.DEV_ALLOC_DATA, (Device() as device, int() as size_bytes, *rest):
-                return await self._allocate_bytes(device, size_bytes, *rest)
+                return await self._memory.allocate_bytes(device, size_bytes, *rest)
             case PacketCode.DEV_FREE_DATA, (Device() as device, OpaqueHandle() as address):
-                self._check_device(device)
-                self._free(address)
+                self._memory.free(device, address)
                 await self._shared.free_garbage()
                 return None
         epoch = self._board.epoch
-        passed = [self._tensor(arg, arg.size_bytes) if isinstance(arg, Tensor) else arg for arg in args]
+        passed = [self._memory.tensor(arg, arg.size_bytes) if isinstance(arg, Tensor) else arg for arg in args]
         return await self._board.syscall(code, *passed, epoch=epoch)
 
     async def _look_up(self, name: str) -> int:

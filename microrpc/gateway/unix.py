@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from microrpc.aio import AsyncBoard
+from microrpc.client.aio.board import AsyncBoard
 from microrpc.errors import (
     CallTimeoutError,
     MicroRpcError,
@@ -32,7 +32,8 @@ from microrpc.errors import (
     PortPermissionError,
     ProtocolError,
 )
-from microrpc.gateway.session import ClientSession, SharedBoard
+from microrpc.gateway.session import ClientSession
+from microrpc.gateway.shared import SharedBoard
 from microrpc.ports.aio import AsyncFdChannel
 from microrpc.ports.channel import READ_BYTES
 from microrpc.ports.opening import socket_channel

@@ -1,15 +1,31 @@
-"""A copy as a plan of blocks that the board's receive buffer can take (docs/protocol.md 4). Pure."""
+"""Every size of a copy: its plan of blocks, the bytes in flight, and what noise makes of both. Pure.
+
+docs/protocol.md 4 and 6 for boards that take frames, docs/link.md 4 for the link.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from microrpc.errors import CopyRangeError
 from microrpc.wire.datatypes import Tensor
+from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
+from microrpc.wire.link import WRITE_OVERHEAD_BYTES
+from microrpc.wire.names import PACKET_NBYTES
+from microrpc.wire.session import HEADER_SIZE_BYTES
 
 UNLIMITED = 2**64 - 1
 """The limit, in bytes, of a board that has no function to ask for one."""
+
+_MESSAGE_BYTES = FRAME_OVERHEAD_BYTES + HEADER_SIZE_BYTES + PACKET_NBYTES
+_ESCAPES = 1.005  # what random bytes grow by in a frame; the real length is looked at when it is sent
+_BATCH_BLOCKS = 16  # after damage a batch is exchanged anew as a whole, so it must not be long
+
+_LEAST_BLOCK_BYTES = 32
+_NOISE_WINDOW_BYTES = 128 * 1024
+_FEW_LOSSES = 0.1  # one, long ago
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +36,75 @@ class Block:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be in flight to a board besides the request that it reads: `window_bytes` of frames.
+
+    That is what its ring takes (docs/protocol.md 6), or the window of its link (docs/link.md 4), which also bounds how
+    many requests a new one may be ahead of the oldest that is unanswered: `window_requests` at most.
+    """
+
+    window_bytes: int
+    window_requests: float = math.inf
+
+    def has_room(self, sizes_bytes: Collection[int], size_bytes: int, ahead: int) -> bool:
+        """Whether a frame of `size_bytes` may follow those in flight, of `sizes_bytes`.
+
+        `ahead`: how many requests it is ahead of the oldest. Nobody knows which frame is being read and so takes no
+        room: it may be the smallest. One frame is always allowed.
+        """
+        if not sizes_bytes:
+            return True
+        if ahead >= self.window_requests:
+            return False
+        return sum(sizes_bytes) + size_bytes - min(min(sizes_bytes), size_bytes) <= self.window_bytes
+
+
+@dataclass(slots=True)
+class Noise:
+    """How often something is lost, over about the last 128 KiB."""
+
+    bytes_passed: float = 0.0
+    losses: float = 0.0
+
+    def note_success(self, wire_bytes: int) -> None:
+        """Take note of a request and its reply that have passed."""
+        self.bytes_passed += wire_bytes
+        if self.bytes_passed > _NOISE_WINDOW_BYTES:
+            self.bytes_passed /= 2
+            self.losses /= 2
+
+    def note_loss(self, wire_bytes: int) -> None:
+        """Take note of a request that was lost, or whose reply was; its bytes count all the same."""
+        self.losses += 1
+        self.note_success(wire_bytes)
+
+    def best_block_bytes(self, packet_bytes: int) -> int:
+        """Give the size of a block of a copy over the link, of a board that takes `packet_bytes`.
+
+        It wastes least: for its header where it is small, for its losses where it is not.
+        """
+        most_bytes = packet_bytes - WRITE_OVERHEAD_BYTES
+        if self.losses < _FEW_LOSSES:
+            return most_bytes
+        best = math.sqrt((WRITE_OVERHEAD_BYTES + FRAME_OVERHEAD_BYTES) * self.bytes_passed / self.losses)
+        return min(max(int(best), _LEAST_BLOCK_BYTES), most_bytes)
+
+
 def copy_overhead_bytes(ndim: int) -> int:
     """Bytes of a copy packet that are not data, for a tensor of `ndim` dimensions (docs/protocol.md 4).
 
     From the packet's code on: code, data, device, ndim, dtype, byte_offset, nbytes and the shape.
     """
     return 4 + 8 + 8 + 4 + 4 + 8 + 8 + 8 * ndim
+
+
+def batch_blocks(ring_bytes: int, packet_bytes: int) -> int:
+    """How many blocks of a copy are exchanged together: one, or several where a ring takes a frame besides another.
+
+    `packet_bytes`: of a block's request, without its packet_nbytes.
+    """
+    return _BATCH_BLOCKS if ring_bytes >= (packet_bytes + _MESSAGE_BYTES) * _ESCAPES else 1
 
 
 def plan_copy(tensor: Tensor, size_bytes: int, limit_bytes: int) -> Iterator[Block]:

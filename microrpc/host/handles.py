@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import CopyRangeError, RequestError, StaleHandleError
+from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, Tensor, TypeCode, Value
 
 
@@ -37,26 +38,23 @@ class Keeper(Protocol):
     """What is to be given back when the board is closed."""
 
     @property
-    def epoch(self) -> int:
-        """How often the board was seen to reset."""
-
-    @property
-    def reply_epoch(self) -> int:
-        """The epoch in which the last request was sent."""
+    def trust(self) -> Trust:
+        """What is believed of the board: the count of its resets among that."""
 
 
 BoardT = TypeVar("BoardT", bound=Keeper)
 
 
 class AnyHandle(Generic[BoardT]):
-    """Something on the board. `owned` tells whether it is given back in the end."""
+    """Something on the board. `owned` tells whether it is given back in the end; `epoch` is the one it belongs to."""
 
     def __init__(self, board: BoardT, handle: int, type_code: TypeCode | None, *, owned: bool = True) -> None:
         self.board = board
         self._handle = handle
-        self._epoch = board.reply_epoch if owned else board.epoch
+        self._trust = trust = board.trust
+        self.epoch = trust.reply_epoch if owned else trust.epoch
         self._is_freed = False
-        self._release = weakref.finalize(self, board.garbage.append, Owned(handle, type_code, self._epoch))
+        self._release = weakref.finalize(self, board.garbage.append, Owned(handle, type_code, self.epoch))
         self._release.atexit = False
         if owned:
             board.live.add(self)
@@ -66,21 +64,16 @@ class AnyHandle(Generic[BoardT]):
     @property
     def is_live(self) -> bool:
         """Whether it can be used: neither freed nor from before a reset."""
-        return not self._is_freed and self._epoch == self.board.epoch
+        return not self._is_freed and self.epoch == self._trust.epoch
 
     @property
     def handle(self) -> int:
         """The handle. Raises StaleHandleError where `is_live` is False."""
         if self._is_freed:
             raise StaleHandleError(f"{self!r} was freed")
-        if self._epoch != self.board.epoch:
+        if self.epoch != self._trust.epoch:
             raise StaleHandleError(f"{self!r} is from before a reset of the board, whose memory is gone; make it again")
         return self._handle
-
-    @property
-    def epoch(self) -> int:
-        """The board's epoch that it belongs to."""
-        return self._epoch
 
     def as_value(self) -> Value:
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""

@@ -6,10 +6,9 @@ Sans I/O: frame payloads and times in, frames out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from microrpc.host.noise import Noise
+from microrpc.host.blocks import Budget, Noise
 from microrpc.host.roundtrip import RoundTrip
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES, encode_frame
 from microrpc.wire.link import (
@@ -24,7 +23,6 @@ from microrpc.wire.link import (
     REPLY_KINDS,
     SEQ_MODULUS,
     WRITE,
-    WRITE_OVERHEAD_BYTES,
     Buffer,
     LinkParameters,
     ReplyKind,
@@ -33,6 +31,8 @@ from microrpc.wire.link import (
     encode_with_kind,
     seq_distance,
 )
+
+_REPLY_BYTES = FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES  # of a reply without data, on the wire
 
 
 class LinkReply(NamedTuple):
@@ -44,38 +44,59 @@ class LinkReply(NamedTuple):
     size_bytes: int
 
 
-@dataclass(slots=True)
 class LinkRequest:
     """A request with its seq, encoded: `frame` is sent, again and again, until it is answered.
 
-    Of a copy, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
+    Of a copy, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter. `wire_bytes` is
+    what it and its reply take on the line, `reply_bytes` the reply alone. Times are seconds of the caller's clock.
     """
 
-    kind: RequestKind
-    seq: int
-    frame: bytes
-    address: int = 0
-    data: memoryview | None = None
-    size_bytes: int = 0
-    wire_bytes: int = 0  # what it and its reply take on the line
-    expected_at: float = 0.0
-    first_expected_at: float = 0.0
-    was_late: bool = False
-    first_order: int = 0
-    order: int = 0
-    transmissions: int = 0
+    __slots__ = (
+        "address",
+        "data",
+        "expected_at",
+        "first_expected_at",
+        "first_order",
+        "frame",
+        "kind",
+        "order",
+        "reply_bytes",
+        "seq",
+        "size_bytes",
+        "transmissions",
+        "was_late",
+        "wire_bytes",
+    )
 
-    @property
-    def reply_bytes(self) -> int:
-        """About how long its reply is on the wire."""
-        return FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES + (self.size_bytes if self.kind is READ else 0)
+    def __init__(
+        self,
+        kind: RequestKind,
+        seq: int,
+        frame: bytes,
+        address: int = 0,
+        data: memoryview | None = None,
+        size_bytes: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.seq = seq
+        self.frame = frame
+        self.address = address
+        self.data = data
+        self.size_bytes = size_bytes
+        self.reply_bytes = _REPLY_BYTES + size_bytes if kind is READ else _REPLY_BYTES
+        self.wire_bytes = 0
+        self.expected_at = self.first_expected_at = 0.0
+        self.was_late = False
+        self.first_order = self.order = self.transmissions = 0
 
 
 class LinkHost:
     """The host's side of one session (docs/link.md 4).
 
     byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows. `frames` are to be sent now, in order;
-    whoever sends them takes them out. noise: what was learned of the line in earlier sessions.
+    whoever sends them takes them out, as whoever waits for them does the `replies`. noise: what was learned of the line
+    in earlier sessions. deadline: when
+    `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(
@@ -83,12 +104,13 @@ class LinkHost:
     ) -> None:
         self.parameters = parameters
         self.frames: list[bytes] = []
+        self.replies: list[LinkReply] = []
         self.retransmissions = 0
         self.deadline = math.inf
-        """When `on_time` wants to be called; infinity where nothing is unanswered."""
         self.noise = noise or Noise()
         self._session_id = session_id
         self._byte_s = byte_s
+        self._budget = Budget(parameters.window_bytes, parameters.window_requests)
         self._next_seq = 0
         self._order = 0
         self._unanswered: dict[int, LinkRequest] = {}
@@ -106,16 +128,16 @@ class LinkHost:
     @property
     def block_bytes(self) -> int:
         """How many bytes a copy's block should have now (docs/link.md 4)."""
-        return self.noise.best_block_bytes(self.parameters.packet_bytes - WRITE_OVERHEAD_BYTES)
+        return self.noise.best_block_bytes(self.parameters.packet_bytes)
 
     # --- sending -------------------------------------------------------------------------------
 
-    def send_packet(self, packet: bytes, now: float) -> int:
+    def send_packet(self, packet: Buffer, now: float) -> int:
         """Send an RPC packet, from its code on, when nothing is unanswered; give its seq."""
-        frame = self._encode(self._next_seq, PACKET, packet)
-        request = LinkRequest(PACKET, self._next_seq, frame)
-        self._send(request, now)
-        return request.seq
+        seq = self._next_seq
+        frame = encode_frame(encode_with_kind(self._session_id, LINK_REQUEST, seq, PACKET, packet))
+        self._send(LinkRequest(PACKET, seq, frame), now)
+        return seq
 
     def prepare_write(self, address: int, data: memoryview) -> LinkRequest:
         """Encode a WRITE, to be the next request that is sent."""
@@ -131,8 +153,12 @@ class LinkHost:
 
     def try_send(self, request: LinkRequest, now: float) -> bool:
         """Send what was prepared, if the window has room for it; tell whether it had."""
-        if not self._has_room(len(request.frame)):
-            return False
+        unanswered = self._unanswered
+        if unanswered:
+            lowest = next(iter(unanswered))  # seqs go up in the order of insertion
+            sizes_bytes = [len(other.frame) for other in unanswered.values()]
+            if not self._budget.has_room(sizes_bytes, len(request.frame), seq_distance(self._next_seq, lowest)):
+                return False
         self._send(request, now)
         return True
 
@@ -145,32 +171,25 @@ class LinkHost:
             return self._encode(request.seq, request.kind, ADDRESS.pack(request.address), data)
         return self._encode(request.seq, request.kind, RANGE.pack(request.address, request.size_bytes))
 
-    def _has_room(self, wire_bytes: int) -> bool:
-        unanswered = self._unanswered
-        if not unanswered:
-            return True
-        lowest = next(iter(unanswered))  # seqs go up in the order of insertion
-        if seq_distance(self._next_seq, lowest) >= self.parameters.window_requests:
-            return False
-        sizes = [len(request.frame) for request in unanswered.values()] + [wire_bytes]
-        return sum(sizes) - min(sizes) <= self.parameters.window_bytes
-
     def _send(self, request: LinkRequest, now: float) -> None:
         self._next_seq = (request.seq + 1) % SEQ_MODULUS
-        self._unanswered[request.seq] = request
         self._transmit(request, now)
-        if len(self._unanswered) == 1:
-            self._await(request, now)
+        if not self._unanswered:  # sent now, so that its answer is expected no earlier than any timer says
+            round_trip = self._packets if request.kind is PACKET else self._round_trip(request)
+            self.deadline = request.expected_at + round_trip.patience_s
+        self._unanswered[request.seq] = request
 
     def _transmit(self, request: LinkRequest, now: float) -> None:
-        self._order += 1
+        self._order = order = self._order + 1
         request_bytes, reply_bytes = len(request.frame), request.reply_bytes
         request.wire_bytes = request_bytes + reply_bytes
-        self._sent_by = max(self._sent_by, now) + request_bytes * self._byte_s
-        self._answered_by = max(self._answered_by, self._sent_by) + reply_bytes * self._byte_s
-        request.order, request.expected_at = self._order, self._answered_by
+        sent_by = max(now, self._sent_by)
+        self._sent_by = sent_by = sent_by + request_bytes * self._byte_s
+        answered_by = max(sent_by, self._answered_by)
+        self._answered_by = answered_by = answered_by + reply_bytes * self._byte_s
+        request.order, request.expected_at = order, answered_by
         if not request.transmissions:
-            request.first_order, request.first_expected_at = self._order, self._answered_by
+            request.first_order, request.first_expected_at = order, answered_by
         request.transmissions += 1
         self.frames.append(request.frame)
 
@@ -189,6 +208,7 @@ class LinkHost:
         self.retransmissions += 1
         if request.kind is not PACKET and request.size_bytes > 2 * self.block_bytes:
             request.size_bytes = self.block_bytes
+            request.reply_bytes = _REPLY_BYTES + request.size_bytes if request.kind is READ else _REPLY_BYTES
             request.frame = self._encode_copy(request)
         self._transmit(request, now)
 
@@ -201,29 +221,34 @@ class LinkHost:
             self.on_damage(now)
             return None
         self._is_damaged = False
-        if message.type is LINK_NAK:
+        message_type, seq, content = message
+        if message_type is LINK_NAK:
             self._repeat_oldest(now)
             return None
-        request = self._unanswered.get(message.seq)
-        kind = REPLY_KINDS.get(message.content[:1])
-        if request is None or kind is None or message.type is not LINK_REPLY:
+        unanswered = self._unanswered
+        request = unanswered.get(seq)
+        kind = REPLY_KINDS.get(content[:1])
+        if request is None or kind is None or message_type is not LINK_REPLY:
             return None
-        del self._unanswered[message.seq]
+        del unanswered[seq]
         self.noise.note_success(request.wire_bytes)
         if request.transmissions == 1 or request.was_late:  # else it was lost, and this is the time of another
             round_trip = self._packets if request.kind is PACKET else self._copies
-            round_trip.measure(max(now - request.first_expected_at, 0.0))
-        if self._unanswered:
+            round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
+        if unanswered:
             # The line keeps the order: what was sent before this request and is unanswered is lost.
             # Where it was sent more than once, it may be the first one that was answered.
-            for lost in [other for other in self._unanswered.values() if other.order < request.first_order]:
+            for lost in [other for other in unanswered.values() if other.order < request.first_order]:
                 self._repeat_lost(lost, now)
             self._await(self._oldest(), now)
         else:
             self._sent_by = self._answered_by = -math.inf
             self.deadline = math.inf
-        body = message.content[1:]
-        return LinkReply(message.seq, kind, body, len(body) if kind is ReplyKind.DATA else request.size_bytes)
+        body = content[1:]
+        size_bytes = len(body) if kind is ReplyKind.DATA else request.size_bytes
+        reply = tuple.__new__(LinkReply, (seq, kind, body, size_bytes))  # as LinkReply(...) does, in a step less
+        self.replies.append(reply)
+        return reply
 
     def on_damage(self, now: float) -> None:
         """Take note of a damaged frame, or of bytes outside of one, from the device: it was a reply, most likely.

@@ -2,15 +2,16 @@
 
 Everything in `microrpc.host` is sans I/O. An operation yields a deadline (a time of the caller's clock) whenever it
 needs bytes, and is sent `(data, now)`: what arrived, b"" where the deadline passed. Before it waits, the caller sends
-what `take_output` of the connection gives.
+what the connection's `output` has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import TypeVar
+from collections.abc import Callable, Generator
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Arrival = tuple[bytes, float]
 Operation = Generator[float, Arrival, T]
@@ -18,9 +19,8 @@ Operation = Generator[float, Arrival, T]
 AT_ONCE = -math.inf
 """A deadline: give what is there and do not wait."""
 
-_FLUSH_S = 1.0  # how long the port may take for what is sent without waiting for an answer
 
-
-def write_by(deadline: float, now: float) -> float:
-    """Until when a port may take what is sent before a wait until `deadline`."""
-    return deadline if deadline != AT_ONCE else now + _FLUSH_S
+def after(first: Operation[object], make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+    """Give an operation that is made when `first` is done; its result is that of the second."""
+    yield from first
+    return (yield from make(*args, **kwargs))

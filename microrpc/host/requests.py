@@ -1,21 +1,24 @@
-"""What the host does with a board, one generator an operation: look-ups, calls, memory. `copying.py` has the copies.
+"""What the host asks a board, one generator a question: look-ups, calls, memory. `microrpc.host.copies` has the copies.
 
-Built on a conversation (`microrpc.host.connection`, `microrpc.host.stream`), and like it sans I/O. `microrpc.host.board` makes
-of these what users see. Requests are checked against the board's limit before they are sent (docs/protocol.md 4): a
-stock board dies of one that is too large.
+Requests are checked against the board's limit before they are sent (docs/protocol.md 4): a stock board dies of one that
+is too large. `microrpc.host.board` makes of these what users see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar, overload
 
 from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
 from microrpc.host.blocks import UNLIMITED
+from microrpc.host.job import CopyJob
 from microrpc.host.operation import Operation
-from microrpc.host.stats import Counters
+from microrpc.host.output import Output
+from microrpc.host.stats import Counters, Stats
+from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
-from microrpc.wire.names import MAX_PACKET_SIZE_FUNCTION, SYSTEM_LIBRARY_FUNCTION
+from microrpc.wire.link import LinkParameters
+from microrpc.wire.names import MAX_PACKET_SIZE_FUNCTION, PACKET_NBYTES, SYSTEM_LIBRARY_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -30,34 +33,43 @@ from microrpc.wire.packets import (
 )
 from microrpc.wire.reader import request_label
 
-if TYPE_CHECKING:
-    from microrpc.host.linked import LinkedConversation
-
-
-_PACKET_NBYTES = 8
 # What fits every board there is (256-byte buffers exist, and bytes of a handshake may still lie in them), so that a
 # board's limit need not be asked for the sake of a small request.
 _SMALL_PACKET_BYTES = 192
 _FIRST_PACKET_BYTES = 64
 
-Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
-class Exchanger(Protocol):
-    """What the operations need of a conversation: `microrpc.host.connection`'s, `linked`'s or `stream`'s."""
+class AnyConnection(Protocol):
+    """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`."""
 
-    epoch: int
-    reply_epoch: int
-    repeats: int
+    trust: Trust
     counters: Counters
+    output: Output
 
     @property
-    def linked(self) -> LinkedConversation | None:
-        """The conversation, where requests go over a link now (docs/link.md)."""
+    def session_id(self) -> int:
+        """The id of the session, 0 without one."""
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far."""
+
+    @property
+    def link(self) -> LinkParameters | None:
+        """What the board told of its link; None without one."""
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The largest packet that the board takes, without its packet_nbytes; None where it must be asked."""
 
     @property
     def is_fresh(self) -> bool:
         """Whether no request was answered in this session yet."""
+
+    def open(self) -> Operation[None]:
+        """Begin."""
 
     def begin(self, epoch: int | None) -> Operation[float]:
         """Come to where a request may be sent; give the time."""
@@ -67,23 +79,47 @@ class Exchanger(Protocol):
     ) -> Operation[Reply]:
         """Send a request and give its reply."""
 
-    ring_bytes: int
-    """What the board's ring takes besides the request that is being read; 0 where nobody knows."""
+    def copy(self, job: CopyJob) -> Operation[None]:
+        """Copy what is to do."""
 
-    def exchange_batch(
-        self, requests: Sequence[Request], *, timeout_s: float, epoch: int | None
-    ) -> Operation[list[Reply]]:
-        """Send requests that may be repeated, several at once where the ring takes them; give their replies."""
+    def close(self, shutdown: bool) -> Operation[None]:
+        """End."""
+
+    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+        """Begin anew over a port that was opened again; `on_session` is told whether the board lost its memory."""
 
 
-class Host:
-    """The operations of one conversation. `call_s` is how long a reply is waited for where nothing else is said."""
+class Requests:
+    """The questions of one connection. `call_s` is how long a reply is waited for where nothing else is said."""
 
-    def __init__(self, conversation: Exchanger, *, call_s: float) -> None:
-        self.conversation = conversation
+    def __init__(self, connection: AnyConnection, *, call_s: float) -> None:
+        self.connection = connection
         self.call_s = call_s
         self._limit_bytes = 0
         self._limit_epoch = -1
+
+    @overload
+    def request(
+        self,
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+        repeatable: bool = False,
+        epoch: int | None = None,
+        function: str = "",
+    ) -> Operation[Return | CopyAck]: ...
+
+    @overload
+    def request(
+        self,
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+        repeatable: bool = False,
+        epoch: int | None = None,
+        function: str = "",
+        finish: Callable[[Return | CopyAck, str], T],
+    ) -> Operation[T]: ...
 
     def request(
         self,
@@ -93,25 +129,17 @@ class Host:
         repeatable: bool = False,
         epoch: int | None = None,
         function: str = "",
-    ) -> Operation[Return | CopyAck]:
-        """Send any request and give its reply.
+        finish: Callable[[Return | CopyAck, str], T] | None = None,
+    ) -> Operation[T | Return | CopyAck]:
+        """Send any request and give its reply, or what `finish` makes of it and `function`.
 
-        Raises RequestTooLargeError before anything is sent, RemoteError where the board answers with an exception,
-        and what the conversation raises. `function` names what is called, for messages.
+        `function` names what is called, for messages. Raises RequestTooLargeError before anything is sent, RemoteError
+        where the board answers with an exception, and what the connection raises.
         """
         packet = encode_packet(request)
-        small = _FIRST_PACKET_BYTES if self.conversation.is_fresh else _SMALL_PACKET_BYTES
-        if len(packet) > small:
-            limit_bytes = yield from self.max_packet_bytes()
-            size_bytes = len(packet) - _PACKET_NBYTES
-            if size_bytes > limit_bytes:
-                raise RequestTooLargeError(
-                    f"{function or request_label(request)} is a packet of {size_bytes} bytes, and the board takes "
-                    f"{limit_bytes}: pass less at once, and large data as arrays on the board; nothing was sent",
-                    size_bytes=size_bytes,
-                    limit_bytes=limit_bytes,
-                )
-        reply = yield from self.conversation.exchange(
+        if len(packet) > _FIRST_PACKET_BYTES:
+            yield from self._check_fits(len(packet), request, function)
+        reply = yield from self.connection.exchange(
             request,
             packet,
             timeout_s=self.call_s if timeout_s is None else timeout_s,
@@ -120,20 +148,25 @@ class Host:
         )
         if isinstance(reply, RemoteException):
             raise RemoteError(reply.message, function=function, code=request_label(request))
-        return reply
+        return reply if finish is None else finish(reply, function)
 
-    def request_batch(self, requests: Sequence[Request], *, epoch: int | None) -> Operation[list[Reply]]:
-        """Send requests that may be repeated and that the board can take; give their replies. Raises as `request`."""
-        replies = yield from self.conversation.exchange_batch(requests, timeout_s=self.call_s, epoch=epoch)
-        for request, reply in zip(requests, replies, strict=True):
-            if isinstance(reply, RemoteException):
-                raise RemoteError(reply.message, code=request_label(request))
-        return replies
+    def _check_fits(self, packet_bytes: int, request: Request, function: str) -> Operation[None]:
+        if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
+            return
+        limit_bytes = yield from self.max_packet_bytes()
+        size_bytes = packet_bytes - PACKET_NBYTES
+        if size_bytes > limit_bytes:
+            raise RequestTooLargeError(
+                f"{function or request_label(request)} is a packet of {size_bytes} bytes, and the board takes "
+                f"{limit_bytes}: pass less at once, and large data as arrays on the board; nothing was sent",
+                size_bytes=size_bytes,
+                limit_bytes=limit_bytes,
+            )
 
     def syscall(
         self, code: PacketCode, *args: Value, repeatable: bool = False, epoch: int | None = None
     ) -> Operation[Value]:
-        """Send a syscall and give the one value that it returns."""
+        """Send a syscall and give the one value that it returns. Raises as `request`, and ProtocolError."""
         reply = yield from self.request(Syscall(code, args), repeatable=repeatable, epoch=epoch)
         if not isinstance(reply, Return) or len(reply.values) != 1:
             raise ProtocolError("3", f"{code.label} returned {reply}, not one value")
@@ -144,40 +177,33 @@ class Host:
         return (yield from self._handle(PacketCode.GET_GLOBAL_FUNC, name, repeatable=True))
 
     def call(
-        self,
-        handle: int,
-        args: tuple[Value, ...],
-        *,
-        timeout_s: float | None = None,
-        repeatable: bool = False,
-        epoch: int | None = None,
-        function: str = "",
+        self, handle: int, args: tuple[Value, ...], *, epoch: int | None = None, function: str = ""
     ) -> Operation[Value | ArrayResult]:
-        """Call a function by handle and give its result."""
-        reply = yield from self.request(
-            CallFunc(handle, args), timeout_s=timeout_s, repeatable=repeatable, epoch=epoch, function=function
-        )
+        """Call a function of the runtime, one that may be called again after doubt, and give its result."""
+        reply = yield from self.request(CallFunc(handle, args), repeatable=True, epoch=epoch, function=function)
         if not isinstance(reply, Return):
-            raise ProtocolError("3", f"{function or 'a call'} returned {type(reply).__name__}")
+            raise ProtocolError("3", f"{function} returned {type(reply).__name__}")
         return decode_result(reply.values)
 
     def max_packet_bytes(self) -> Operation[int]:
-        """Give the largest packet that the board takes, asked once per boot (docs/protocol.md 4); a link tells it."""
-        yield from self.conversation.begin(None)
-        if self.conversation.linked is not None:
-            return self.conversation.linked.limit_bytes
-        if self._limit_epoch != self.conversation.epoch or not self._limit_bytes:
+        """Give the largest packet that the board takes, without its packet_nbytes; UNLIMITED where it knows none.
+
+        It is asked once per boot (docs/protocol.md 4); a link tells it.
+        """
+        connection = self.connection
+        yield from connection.begin(None)
+        if connection.limit_bytes is not None:
+            return connection.limit_bytes
+        if self._limit_epoch != connection.trust.epoch or not self._limit_bytes:
             handle = yield from self.look_up(MAX_PACKET_SIZE_FUNCTION)
             limit: Value | ArrayResult = UNLIMITED
             if handle:
-                epoch = self.conversation.reply_epoch
-                limit = yield from self.call(
-                    handle, (), repeatable=True, epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION
-                )
+                epoch = connection.trust.reply_epoch
+                limit = yield from self.call(handle, (), epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION)
             if not isinstance(limit, int) or limit <= 0:
                 raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
             self._limit_bytes = limit
-            self._limit_epoch = self.conversation.epoch
+            self._limit_epoch = connection.trust.epoch
         return self._limit_bytes
 
     def system_library(self) -> Operation[int]:
@@ -185,8 +211,8 @@ class Host:
         handle = yield from self.look_up(SYSTEM_LIBRARY_FUNCTION)
         if not handle:
             return 0
-        epoch = self.conversation.reply_epoch
-        module = yield from self.call(handle, (), repeatable=True, epoch=epoch, function=SYSTEM_LIBRARY_FUNCTION)
+        epoch = self.connection.trust.reply_epoch
+        module = yield from self.call(handle, (), epoch=epoch, function=SYSTEM_LIBRARY_FUNCTION)
         return int(module) if isinstance(module, ModuleHandle) else 0
 
     # --- memory --------------------------------------------------------------------------------

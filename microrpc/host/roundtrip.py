@@ -24,6 +24,8 @@ class RoundTrip:
     deviation_s: float = _FIRST_ROUND_TRIP_S / 2
     is_measured: bool = False
     back_offs: int = 0
+    base_s: float = 3 * _FIRST_ROUND_TRIP_S
+    """What the measurements make of the patience, before any doubling of it."""
     patience_s: float = 3 * _FIRST_ROUND_TRIP_S
     """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
 
@@ -36,13 +38,11 @@ class RoundTrip:
         else:
             self.is_measured = True
             self.smoothed_s, self.deviation_s = sample_s, sample_s / 2
-        self._set_patience()
+        margin_s = 4 * self.deviation_s
+        self.base_s = base_s = self.smoothed_s + (max(_LEAST_PATIENCE_S, margin_s))
+        self.patience_s = min(_MOST_PATIENCE_S, base_s)
 
     def back_off(self) -> None:
         """Wait for twice as long, until something is measured."""
         self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
-        self._set_patience()
-
-    def _set_patience(self) -> None:
-        patience_s = self.smoothed_s + max(4 * self.deviation_s, _LEAST_PATIENCE_S)
-        self.patience_s = min(patience_s * (1 << self.back_offs), _MOST_PATIENCE_S)
+        self.patience_s = min(self.base_s * (1 << self.back_offs), _MOST_PATIENCE_S)

@@ -1,4 +1,4 @@
-"""The client's side of a conversation over a plain byte stream, such as TCP (docs/protocol.md 3 and 5).
+"""The host's side of a connection over a plain byte stream, such as TCP (docs/protocol.md 3 and 5).
 
 The stream itself is the packets: there are no frames and no sessions, so nothing can be asked again after doubt.
 Operations are generators, as in `microrpc.host.connection`.
@@ -7,53 +7,52 @@ Operations are generators, as in `microrpc.host.connection`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from microrpc.errors import BoardResetError, CallTimeoutError, ClosedError, ProtocolError, RemoteError
-from microrpc.host.operation import AT_ONCE, Operation, write_by
+from microrpc.host.job import CopyJob
+from microrpc.host.operation import AT_ONCE, Operation
+from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
+from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import Value
-from microrpc.wire.packets import PROTOCOL_VERSION, InitServer, RemoteException, Reply, Request, Shutdown, encode_packet
+from microrpc.wire.packets import (
+    PROTOCOL_VERSION,
+    InitServer,
+    RemoteException,
+    Reply,
+    Request,
+    Shutdown,
+    encode_packet,
+)
 from microrpc.wire.reader import ClientEndpoint, request_label
 from microrpc.wire.session import Timeouts
 
 
-class StreamConversation:
-    """A conversation with an RPC server over a byte stream.
+class StreamConnection:
+    """A connection to an RPC server over a byte stream.
 
-    key: the remote key that is sent first, where the server reads one. After a timeout the stream cannot be
-    trusted, and everything raises ClosedError. `epoch` counts the connections before this one.
+    key: the remote key that is sent first, where the server reads one. session_args: those of the server's session
+    constructor, its name first. After a timeout the stream cannot be trusted, and everything raises ClosedError.
+    `trust.epoch` counts the connections before this one.
     """
 
-    repeats = 0
-    linked = None
-    ring_bytes = 0
+    link = None
+    limit_bytes = None
     is_fresh = False
     session_id = 0
 
     def __init__(self, *, timeouts: Timeouts, key: str | None = None, session_args: tuple[Value, ...] = ()) -> None:
-        self.epoch = 0
-        self.reply_epoch = 0
+        self.trust = Trust()
         self.counters = Counters()
+        self.output = Output(self.counters, has_frames=False)
         self._timeouts = timeouts
         self._client = ClientEndpoint()
-        self._output: list[bytes] = []
         self._session_args = session_args
         self._closed = ""
         self._on_session: Callable[[bool], None] | None = None
         self._greeting = b"" if key is None else struct.pack("<i", len(key.encode())) + key.encode()
-        self._output.append(self._greeting)
-
-    def take_output(self) -> bytes:
-        """Give the bytes that are to be sent now."""
-        output = b"".join(self._output)
-        self.counters.bytes_sent += len(output)
-        self._output.clear()
-        return output
-
-    def write_by(self, deadline: float, now: float) -> float:
-        """Until when the port may take them, where the operation waits until `deadline`."""
-        return write_by(deadline, now)
+        self.output.pieces.append(self._greeting)
 
     @property
     def stats(self) -> Stats:
@@ -69,16 +68,19 @@ class StreamConversation:
 
     def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
         """Begin anew over a new connection; `on_session` is called when the server has answered there."""
-        self._output[:] = [self._greeting]
+        self.output.pieces[:] = [self._greeting]
         self._client = ClientEndpoint()
         self._closed = ""
-        self.epoch += 1
+        self.trust.epoch += 1
         self._on_session = on_session
 
     def exchange(
         self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
     ) -> Operation[Reply]:
-        """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated."""
+        """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated.
+
+        Raises BoardResetError for handles of an earlier connection, CallTimeoutError, ClosedError, ProtocolError.
+        """
         yield from self._begin_anew()
         self._check_epoch(epoch)
         return (yield from self._ask(request, packet, timeout_s))
@@ -89,8 +91,8 @@ class StreamConversation:
         data, now = yield AT_ONCE
         self._take(data, now, request)  # an empty packet, or what tells that this stream can be used no more
         self._client.expect(request)
-        self.reply_epoch = self.epoch
-        self._output.append(packet)
+        self.trust.reply_epoch = self.trust.epoch
+        self.output.pieces.append(packet)
         self._closed = f"{request_label(request)} was interrupted"
         deadline = now + timeout_s
         while True:
@@ -104,17 +106,16 @@ class StreamConversation:
                 self._closed = f"{request_label(request)} was not answered"
                 raise CallTimeoutError(f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run")
 
-    def exchange_batch(
-        self, requests: Sequence[Request], *, timeout_s: float, epoch: int | None
-    ) -> Operation[list[Reply]]:
-        """Send requests, one after the other, and give their replies."""
-        replies = []
-        for request in requests:
+    def copy(self, job: CopyJob) -> Operation[None]:
+        """Copy what is to do, one block after the other. Raises as `exchange`, and RemoteError."""
+        while job.todo:
+            [block] = job.plan(*job.todo[0], 1)
+            request = job.request(block)
             packet = encode_packet(request)
-            replies.append(
-                (yield from self.exchange(request, packet, timeout_s=timeout_s, repeatable=True, epoch=epoch))
+            reply = yield from self.exchange(
+                request, packet, timeout_s=job.timeout_s, repeatable=False, epoch=job.epoch
             )
-        return replies
+            job.accept_replies([block], [reply])
 
     def begin(self, epoch: int | None) -> Operation[float]:
         """Give the time; initialise the server first where the connection is a new one. Raises BoardResetError."""
@@ -131,7 +132,7 @@ class StreamConversation:
             on_session(True)
 
     def _check_epoch(self, epoch: int | None) -> None:
-        if epoch is not None and epoch != self.epoch:
+        if epoch is not None and epoch != self.trust.epoch:
             text = "the connection to the server was lost, and with it the function or array that this request uses"
             raise BoardResetError(f"{text}; nothing was sent. Make it again", may_have_run=False)
 
@@ -152,5 +153,5 @@ class StreamConversation:
         """Send Shutdown; on a stream this ends the server's loop for this client only."""
         yield AT_ONCE
         if not self._closed:
-            self._output.append(self._client.shutdown())
+            self.output.pieces.append(self._client.shutdown())
             self._closed = "it was closed here"

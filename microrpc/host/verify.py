@@ -1,6 +1,6 @@
 """Is a copy what it should be? Asked of the board where it computes checksums, and else by reading again.
 
-docs/copies.md specifies the board's function. Operations, as in `microrpc.host`.
+docs/copies.md specifies the board's function. Operations, as in `microrpc.host.requests`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import zlib
 from microrpc.errors import ProtocolError, VerifyError
 from microrpc.host.copies import copy_from
 from microrpc.host.operation import Operation
-from microrpc.host.requests import Host
+from microrpc.host.requests import Requests
 from microrpc.wire.datatypes import DataType, Tensor
-
-CRC32_FUNCTION = "microrpc.crc32"
+from microrpc.wire.names import CRC32_FUNCTION
 
 _BYTE = DataType.parse("uint8")
 
@@ -21,8 +20,8 @@ _BYTE = DataType.parse("uint8")
 class Verifier:
     """Compares copies with the board's memory. Whether it has the function is asked once per boot."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
         self._handle = 0
         self._epoch = -1
 
@@ -38,8 +37,8 @@ class Verifier:
         if not data:
             return
         if self._epoch != epoch:
-            self._handle = yield from self._host.look_up(CRC32_FUNCTION)
-            self._epoch = self._host.conversation.reply_epoch
+            self._handle = yield from self._requests.look_up(CRC32_FUNCTION)
+            self._epoch = self._requests.connection.trust.reply_epoch
         if self._handle:
             ours = zlib.crc32(data)
             boards = yield from self._ask_crc32(tensor, len(data), epoch)
@@ -47,14 +46,14 @@ class Verifier:
                 raise VerifyError(f"{differs}: its crc32 is 0x{ours:08x}, and by the board 0x{boards:08x}")
             return
         found = bytearray(len(data))
-        yield from copy_from(self._host, tensor, memoryview(found), epoch=epoch)
+        yield from copy_from(self._requests, tensor, memoryview(found), epoch=epoch)
         if found != data:
             wrong = [offset for offset, (a, b) in enumerate(zip(data, found, strict=True)) if a != b]
             raise VerifyError(f"{differs}: {len(wrong)} of {len(data)} bytes, the first at offset {wrong[0]}")
 
     def _ask_crc32(self, tensor: Tensor, size_bytes: int, epoch: int) -> Operation[int]:
         view = Tensor(tensor.data + tensor.byte_offset, tensor.device, _BYTE, (size_bytes,))
-        value = yield from self._host.call(self._handle, (view,), repeatable=True, epoch=epoch, function=CRC32_FUNCTION)
+        value = yield from self._requests.call(self._handle, (view,), epoch=epoch, function=CRC32_FUNCTION)
         if not isinstance(value, int):
             raise ProtocolError("3", f"{CRC32_FUNCTION} returned {value!r}, not a number")
         return value & 0xFFFFFFFF  # C may have made a negative number of it

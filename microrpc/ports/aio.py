@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from microrpc.errors import PortError, PortLostError
@@ -48,6 +49,8 @@ class AsyncFdChannel:
         self._port = port
         self._fd = port.fileno()
         self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
+        """See `AsyncChannel.now`."""
         self._kept = bytearray()
         self._lost: PortLostError | None = None
         self._is_watching = False
@@ -58,10 +61,6 @@ class AsyncFdChannel:
         except NotImplementedError as error:
             port.close()
             raise _unsupported(port.name, "this event loop cannot watch file descriptors") from error
-
-    def now(self) -> float:
-        """See `AsyncChannel.now`."""
-        return self._loop.time()
 
     def __repr__(self) -> str:
         return f"<AsyncFdChannel {self.name}{' closed' if self._fd < 0 else ''}>"

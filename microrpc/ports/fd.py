@@ -29,7 +29,7 @@ _SPIN_S = 400e-6
 _READS_BETWEEN_VAIN_SPINS = 128
 
 # poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
-_LONGEST_WAIT_MS = 1e9
+_LONGEST_WAIT_S = 1e6
 
 
 _Poll = Callable[[float], list[tuple[int, int]]]
@@ -58,9 +58,7 @@ class FdChannel:
         self._poll_readable: _Poll = readable.poll
         self._poll_writable: _Poll = writable.poll
 
-    def now(self) -> float:
-        """See `Channel.now`."""
-        return monotonic()
+    now = staticmethod(monotonic)
 
     def __repr__(self) -> str:
         return f"<FdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
@@ -80,7 +78,8 @@ class FdChannel:
                 ready = self._spin(now + _SPIN_S, deadline)
         while True:
             if not ready:
-                ready = poll(_wait_ms(deadline))
+                wait_s = deadline - monotonic()  # inline: a step less for every call
+                ready = poll(wait_s * 1e3 if 0 < wait_s < _LONGEST_WAIT_S else _wait_ms(deadline))
             if ready:
                 try:
                     data = os.read(self._fd, READ_BYTES)
@@ -193,8 +192,7 @@ class FdChannel:
 
 def _wait_ms(deadline: float) -> float:
     """The timeout for poll(), which rounds it up to a whole millisecond. Negative would mean for ever."""
-    wait_s = deadline - monotonic()
-    return min(wait_s * 1e3, _LONGEST_WAIT_MS) if wait_s > 0 else 0
+    return min(max(deadline - monotonic(), 0), _LONGEST_WAIT_S) * 1e3
 
 
 def _discard_output(fd: int) -> None:

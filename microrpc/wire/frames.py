@@ -7,8 +7,9 @@
     FF FE   no-op, skipped; inside the region that the crc covers it counts in the crc
     FF ..   anything else is an invalid escape: the packet is dropped
 
-The crc is CRC-16/CCITT-FALSE over the bytes as sent, from FF FD to the last byte of the payload. Damage on the line is
-a value that the decoder returns among the payloads, not an exception. Pure: no I/O, no clock.
+The crc is CRC-16/CCITT-FALSE over the bytes as sent, from FF FD to the last byte of the payload. Damage on the line,
+and bytes outside of frames, are values that the decoder returns among the payloads, not exceptions. Pure: no I/O, no
+clock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import crcmod
 import crcmod.crcmod
@@ -32,6 +33,7 @@ __all__ = [
     "DamageKind",
     "FrameDecoder",
     "FrameEncoder",
+    "Garbage",
     "crc16",
     "crc16_crcmod",
     "crc16_fastcrc",
@@ -100,8 +102,9 @@ def _tail(crc: int) -> bytes:
 
 def encode_frame(payload: bytes) -> bytes:
     """Return `payload` as one frame (docs/protocol.md 1). RequestError if it is longer than 2**32 - 1 bytes."""
-    body = _head(len(payload)) + _escape(payload)
-    return body + _tail(crc16(body))
+    body = _head(len(payload)) + (_escape(payload) if _FF in payload else payload)
+    tail = crc16(body).to_bytes(2, "little")
+    return body + (tail.replace(_FF, b"\xff\xff") if _FF in tail else tail)
 
 
 class FrameEncoder:
@@ -187,6 +190,17 @@ class Damage:
         return f"{self.kind.value} in the frame at byte {self.offset}: {self.detail}"
 
 
+@dataclass(slots=True, frozen=True)
+class Garbage:
+    """Bytes outside of any frame, without 0xFE and the no-op FF FE, which mean nothing; never empty."""
+
+    data: bytes
+
+
+Item: TypeAlias = "bytes | Damage | Garbage"
+"""What a decoder gives: the payload of a good frame, or what there was instead."""
+
+
 class _Field(enum.Enum):
     HUNT = "no packet"
     LENGTH = "length"
@@ -248,9 +262,10 @@ class FrameDecoder:
     """Payloads out of a stream of bytes, however it is cut into pieces (docs/protocol.md 1).
 
     `max_payload_bytes` bounds what is accepted, and so the memory: a frame that announces more is refused before
-    anything is allocated. Nothing that arrives raises; a frame that is damaged gives a `Damage`.
+    anything is allocated. Nothing that arrives raises; a frame that is damaged gives a `Damage`, what is outside of
+    frames a `Garbage`, as soon as it is seen: a run of it that comes in pieces gives several.
 
-    `bytes_skipped` counts the garbage between packets in bytes. 0xFE and the no-op FF FE are not garbage.
+    `bytes_skipped` counts the bytes of garbage.
     """
 
     def __init__(self, max_payload_bytes: int = 1 << 20) -> None:
@@ -270,9 +285,9 @@ class FrameDecoder:
         """Whether the last byte fed was inside a packet."""
         return self._missing > 0
 
-    def feed(self, data: bytes) -> list[bytes | Damage]:
-        """Take the next `data` of the stream; return the payloads and damages that it completed, in their order."""
-        out: list[bytes | Damage] = []
+    def feed(self, data: bytes) -> list[Item]:
+        """Take the next `data` of the stream; return what it completed, in the order of the stream."""
+        out: list[Item] = []
         if self._held:
             data = self._held + data
             self._base -= 1
@@ -285,8 +300,10 @@ class FrameDecoder:
                 continue
             start = data.find(_START, pos)
             if start != pos:
-                garbage = data[pos : start if start >= 0 else last]
-                self.bytes_skipped += len(garbage) - garbage.count(b"\xfe") - garbage.count(_NOP)
+                garbage = data[pos : start if start >= 0 else last].replace(_NOP, b"").replace(b"\xfe", b"")
+                if garbage:
+                    self.bytes_skipped += len(garbage)
+                    out.append(Garbage(garbage))
                 if start < 0:
                     pos = last
                     break
@@ -305,7 +322,7 @@ class FrameDecoder:
         self._missing = missing  # unescaped bytes of the field that are still to come, never 0 in a packet
         self._got = bytearray()  # and those that came
 
-    def _take_whole(self, data: bytes, start: int, out: list[bytes | Damage]) -> int:
+    def _take_whole(self, data: bytes, start: int, out: list[Item]) -> int:
         """Take the packet at `start` and return its end; 0 if it needs `_advance`, which is right but slower.
 
         Taken is what most packets are: here whole and sound, not large, with few FFs, and none in length or crc.
@@ -338,7 +355,7 @@ class FrameDecoder:
         out.append(payload)
         return crc_at + 2
 
-    def _advance(self, data: bytes, pos: int, out: list[bytes | Damage]) -> int:
+    def _advance(self, data: bytes, pos: int, out: list[Item]) -> int:
         """Consume what one window of `data` has of the current field, and act if that completes it or damages it."""
         plain, tokens = _unescape(data, pos, min(self._missing, _WINDOW))
         used = len(tokens)
@@ -355,7 +372,7 @@ class FrameDecoder:
             self._complete(out)
         return pos
 
-    def _complete(self, out: list[bytes | Damage]) -> None:
+    def _complete(self, out: list[Item]) -> None:
         got = bytes(self._got)
         if self._field is _Field.PAYLOAD:
             self._payload = got
@@ -380,7 +397,7 @@ class FrameDecoder:
                 if not length:
                     self._complete(out)
 
-    def _break_off(self, data: bytes, pos: int, out: list[bytes | Damage]) -> int:
+    def _break_off(self, data: bytes, pos: int, out: list[Item]) -> int:
         """Report the escape at `pos`, which ends the packet, and return where hunting begins."""
         code = data[pos + 1]
         where = f"before its {self._field.value} was complete (bytes missing: {self._missing})"

@@ -10,7 +10,7 @@ import enum
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from microrpc.wire.session import MessageType
 
@@ -83,14 +83,6 @@ class LinkParameters:
         return cls(window_requests, packet_bytes, handle >> 40 & 0xFFFFFF)
 
 
-class LinkMessage(NamedTuple):
-    """One good message: its type, its sequence number, and what is between that and the crc32."""
-
-    type: MessageType
-    seq: int
-    content: bytes
-
-
 def encode_link_message(session_id: int, message_type: MessageType, seq: int, *content: Buffer) -> bytes:
     """Give the frame payload of a message (docs/link.md 2)."""
     body = b"".join((_HEAD.pack(session_id, message_type, seq), *content))
@@ -103,12 +95,15 @@ def encode_with_kind(session_id: int, message_type: MessageType, seq: int, kind:
     return message + _CRC.pack(zlib.crc32(message))
 
 
-def decode_link_message(payload: bytes) -> LinkMessage | None:
-    """Read a message; None where its crc32 is wrong or it is too short to have one."""
+def decode_link_message(payload: bytes) -> tuple[MessageType, int, bytes] | None:
+    """Give a message's type, its seq, and what is between that and the crc32.
+
+    None where its crc32 is wrong or it is too short to have one.
+    """
     if len(payload) < _LEAST_MESSAGE_BYTES or zlib.crc32(payload) != _CRC_OF_GOOD:
         return None
     _, message_type, seq = _HEAD.unpack_from(payload)
-    return LinkMessage(_MESSAGE_TYPES[message_type], seq, payload[_HEAD.size : -_CRC.size])
+    return _MESSAGE_TYPES[message_type], seq, payload[_HEAD.size : -_CRC.size]
 
 
 def seq_distance(seq: int, base: int) -> int:

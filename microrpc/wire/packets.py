@@ -224,14 +224,6 @@ def encode_packet(packet: Packet) -> bytes:
         raise UnsupportedValueError(f"{type(packet).__name__}: a number does not fit its field: {error}") from None
 
 
-def _decode_return(body: Buffer) -> tuple[Return, int]:
-    values, at = decode_values(body, 4)
-    for value in values:
-        if type(value) in _CLIENT_ONLY:
-            raise malformed(f"a Return with a {type(value).__name__}, which goes from client to server only", 4)
-    return Return(values), at
-
-
 def _decode_exception(body: Buffer) -> tuple[RemoteException, int]:
     values, at = decode_values(body, 4)
     if len(values) != 1 or not isinstance(values[0], str):
@@ -275,7 +267,11 @@ def decode_packet(body: Buffer) -> Packet:
     packet: Packet
     try:
         if code == 4:
-            packet, at = _decode_return(body)
+            values, at = decode_values(body, 4)
+            for value in values:
+                if type(value) in _CLIENT_ONLY:
+                    raise malformed(f"a Return with a {type(value).__name__}, which goes from client to server only", 4)
+            packet = Return(values)
         elif code == 8:
             packet, at = CopyAck(bytes(body[4:])), len(body)
         elif code == 5:

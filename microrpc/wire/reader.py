@@ -12,6 +12,7 @@ import enum
 import struct
 
 from microrpc.errors import ProtocolError, RequestError
+from microrpc.wire.names import PACKET_NBYTES
 from microrpc.wire.packets import (
     CopyAck,
     CopyFromRemote,
@@ -65,16 +66,23 @@ class PacketReader:
 
     def feed(self, data: bytes) -> None:
         """Add bytes that arrived."""
+        whole = self.take_whole(data)
+        if whole is None:
+            self._buffer += data
+        else:
+            self._whole = whole
+
+    def take_whole(self, data: bytes) -> bytes | None:
+        """Give the packet that `data` is, where it is one and nothing else is held; None where it must be fed."""
         if (
             not self._buffer
             and self._whole is None
             and self.state is EndpointState.RECV_PACKET_NUM_BYTES
-            and len(data) > _NBYTES.size
-            and _NBYTES.unpack_from(data)[0] == len(data) - _NBYTES.size <= self._max_packet_bytes
+            and len(data) > PACKET_NBYTES
+            and _NBYTES.unpack_from(data)[0] == len(data) - PACKET_NBYTES <= self._max_packet_bytes
         ):
-            self._whole = data[_NBYTES.size :]
-        else:
-            self._buffer += data
+            return data[PACKET_NBYTES:]
+        return None
 
     @property
     def bytes_needed(self) -> int:
@@ -188,16 +196,25 @@ class ClientEndpoint:
         Raises ProtocolError for bytes that are not the reply of the request in flight. That is so for what follows a
         reply, too: left where it is, it would be taken for the next one.
         """
-        self._reader.feed(data)
-        body = self._reader.next_packet()
+        reader = self._reader
+        body = reader.take_whole(data)
+        if body is not None:
+            reply = decode_packet(body)
+            if type(reply) is Return and self._request is not None and type(self._request) is not CopyFromRemote:
+                self._request = None
+                self._last = EndpointState.RETURN_RECEIVED
+                return reply
+            return self._take(reply)
+        reader.feed(data)
+        body = reader.next_packet()
         if body is None:
-            if self._request is None and not self._reader.is_between_packets:
+            if self._request is None and not reader.is_between_packets:
                 raise ProtocolError("5", _UNASKED)
             return None
-        reply = self._take(decode_packet(body))
-        if self._reader.next_packet() is not None or not self._reader.is_between_packets:
+        answer = self._take(decode_packet(body))
+        if reader.next_packet() is not None or not reader.is_between_packets:
             raise ProtocolError("5", _UNASKED)
-        return reply
+        return answer
 
     def _take(self, reply: Packet) -> Reply | Shutdown:
         if isinstance(reply, Shutdown):

@@ -25,6 +25,7 @@ SESSION_VERSION = 1
 HEADER_SIZE_BYTES = 3
 
 _HEADER = struct.Struct("<HB")
+_NO_HEADER = b"none"  # longer than a header, so that none is taken for it
 _MAX_STARTS = 16  # a few hundred INITs in a row overflow a stock board's buffer (docs/protocol.md 6)
 _MAX_TIES = 3
 
@@ -148,7 +149,8 @@ class Session:
     """One side of a session, initiator or responder (docs/protocol.md 2).
 
     `seed` seeds the random source of this side's nonces, so that a test repeats; `deadline` is the time (in the
-    seconds of whatever clock the caller passes in) at which `on_time` must be called, or None.
+    seconds of whatever clock the caller passes in) at which `on_time` must be called, or None. `normal_header` and
+    `link_headers` begin the messages of the established session; without one, no message begins so.
     """
 
     def __init__(self, seed: int) -> None:
@@ -158,8 +160,8 @@ class Session:
         self.outgoing: list[bytes] = []
         self.deadline: float | None = None
         self._nonce = self._random.randrange(1, 256)
-        self._normal_header = b""  # empty where no session is established, as is the next
-        self._link_headers: frozenset[bytes] = frozenset()
+        self.normal_header = _NO_HEADER
+        self.link_headers: frozenset[bytes] = frozenset()
         self._used_nonces: deque[int] = deque(maxlen=2 * _MAX_STARTS)
         self._retry_s = 0.0
         self._expiry = 0.0
@@ -195,9 +197,9 @@ class Session:
 
         Raises RequestError where no session is established.
         """
-        if not self._normal_header:
+        if self.state is not SessionState.ESTABLISHED:
             raise RequestError(f"no session is established (it is: {self.state.value}); open one first")
-        return self._normal_header + body
+        return self.normal_header + body
 
     # --- what time does -----------------------------------------------------------------------
 
@@ -220,9 +222,9 @@ class Session:
 
     def receive(self, payload: bytes) -> Event:
         """Take the payload of one good frame; give the one event that it means."""
-        if self._normal_header and payload.startswith(self._normal_header):
+        if payload[:HEADER_SIZE_BYTES] == self.normal_header:
             return Message(payload[HEADER_SIZE_BYTES:])
-        if payload[:HEADER_SIZE_BYTES] in self._link_headers:
+        if payload[:HEADER_SIZE_BYTES] in self.link_headers:
             return LinkMessage(payload)
         if len(payload) < HEADER_SIZE_BYTES:
             return Dropped(f"a message of {len(payload)} bytes is shorter than its header")
@@ -314,14 +316,14 @@ class Session:
     def _establish(self, session_id: int) -> None:
         self.state = SessionState.ESTABLISHED
         self.session_id = session_id
-        self._normal_header = _HEADER.pack(session_id, MessageType.NORMAL)
-        self._link_headers = frozenset(_HEADER.pack(session_id, message_type) for message_type in _LINK_TYPES)
+        self.normal_header = _HEADER.pack(session_id, MessageType.NORMAL)
+        self.link_headers = frozenset(_HEADER.pack(session_id, message_type) for message_type in _LINK_TYPES)
         self.deadline = None
 
     def _drop_session(self, *, keep_deadline: bool = False) -> None:
         self.state = SessionState.NO_SESSION
         self.session_id = 0
-        self._normal_header = b""
-        self._link_headers = frozenset()
+        self.normal_header = _NO_HEADER
+        self.link_headers = frozenset()
         if not keep_deadline:
             self.deadline = None

@@ -149,7 +149,7 @@ def test_it_ends_when_nobody_has_it_any_more(install: Install) -> None:
 START_AND = """
 import sys
 from pathlib import Path
-from microrpc.emulator import Emulator
+from microrpc.firmware.emulator import Emulator
 from microrpc.firmware.project import Emulation
 emulator = Emulator("mine", Path("my.elf"), Emulation("fake-qemu", "m"))
 print(emulator._running._process.pid, emulator._running._watcher.pid, flush=True)

@@ -364,11 +364,11 @@ def test_the_requests_of_one_client_do_not_hold_up_those_of_another(path: Path) 
     with sharing, microrpc.connect(sharing.url) as ours, microrpc.connect(sharing.url) as theirs:
         mark, theirs_mark = ours.function("mark"), theirs.function("mark")
         # A client of this package waits for each reply; others may send as much as they like at once.
-        theirs._channel.write(encode_packet(CallFunc(theirs_mark.handle, (2,))) * 2000, time.monotonic() + LIMIT_S)
+        theirs.pump._channel.write(encode_packet(CallFunc(theirs_mark.handle, (2,))) * 2000, time.monotonic() + LIMIT_S)
         sharing.wait_until(lambda: len(order) > 0)
         mark(1)
         assert order.index(1) < 1900, "it waited for all of the other's"
-        theirs._channel.close()
+        theirs.pump._channel.close()
 
 
 # --- resets and errors ------------------------------------------------------------------------------
@@ -681,13 +681,13 @@ def test_whatever_a_client_sends_harms_no_other(path: Path, firmware: str) -> No
             for at in rng.integers(8, len(packet), int(rng.integers(0, 4))):
                 packet[at] = rng.integers(0, 256)
             with contextlib.suppress(PortLostError):
-                wild._channel.write(bytes(packet), deadline)
-                wild._channel.read(deadline)
+                wild.pump._channel.write(bytes(packet), deadline)
+                wild.pump._channel.read(deadline)
             if turn % 10 == 0:
-                wild._channel.close()
+                wild.pump._channel.close()
                 wild = microrpc.connect(sharing.url)
             assert add(turn, 1) == turn + 1
-        wild._channel.close()
+        wild.pump._channel.close()
         assert array.numpy().tolist() == list(range(64))
         array.free()
         sharing.wait_until(lambda: sharing.device.memory.used_bytes == 0)

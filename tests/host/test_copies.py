@@ -26,7 +26,8 @@ from microrpc.errors import (
     RemoteError,
     StaleHandleError,
 )
-from microrpc.host.linked import LinkedConversation
+from microrpc.host.carriers.link import LinkCarrier
+from microrpc.host.connection import Connection
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.link import ReplyKind, RequestKind
 from microrpc.wire.packets import CopyFromRemote, CopyToRemote, Return, decode_packet, encode_packet
@@ -75,9 +76,10 @@ class Wire:
 
 
 def retransmissions(board: Board) -> int:
-    conversation = board._conversation
-    assert isinstance(conversation, LinkedConversation)
-    return conversation.link.retransmissions
+    connection = board.operations.connection
+    assert isinstance(connection, Connection)
+    assert isinstance(connection.carrier, LinkCarrier)
+    return connection.carrier.retransmissions
 
 
 def some_data(size: int, seed: int = 0) -> np.ndarray:

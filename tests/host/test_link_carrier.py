@@ -1,4 +1,4 @@
-"""A conversation over the link (docs/link.md): how it comes about, what damage does to it, what is left to report."""
+"""Requests over the link (docs/link.md): how it comes about, what damage does to it, what is left to report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from microrpc.errors import (
     RemoteError,
     StaleHandleError,
 )
-from microrpc.host.linked import LinkedConversation
+from microrpc.host.carriers.link import LinkCarrier
+from microrpc.host.connection import Connection
 from microrpc.host.operation import AT_ONCE
 from microrpc.wire.datatypes import OpaqueHandle
 from microrpc.wire.frames import FrameDecoder, encode_frame
@@ -149,10 +150,11 @@ def twice(data: bytes) -> bytes:
 DAMAGES = (flip_last, flip_start, lose, lose_middle, twice)
 
 
-def conversation(board: Board) -> LinkedConversation:
-    linked = board._conversation
-    assert isinstance(linked, LinkedConversation)
-    return linked
+def carrier(board: Board) -> LinkCarrier:
+    connection = board.operations.connection
+    assert isinstance(connection, Connection)
+    assert isinstance(connection.carrier, LinkCarrier)
+    return connection.carrier
 
 
 # --- coming to a link ---------------------------------------------------------------------------------
@@ -305,7 +307,7 @@ def test_a_damaged_request_is_sent_again_at_once_because_the_board_complains() -
     start = wire.channel.now()
     assert count() == 1
     assert wire.channel.now() == start
-    assert conversation(board).link.retransmissions == 1
+    assert carrier(board).retransmissions == 1
 
 
 def test_logs_come_through_in_between() -> None:
@@ -374,7 +376,7 @@ def test_a_call_without_any_answer_ends_at_its_deadline_and_the_next_one_is_righ
     assert caught.value.may_have_run
     assert wire.channel.now() - start == pytest.approx(1.0)
     assert wire.executions == 1  # though it was sent again and again
-    assert conversation(board).link.retransmissions >= 2
+    assert carrier(board).retransmissions >= 2
     wire.to_host = lambda data: data
     assert count() == 2
     assert board.session_id != session_id
@@ -394,7 +396,7 @@ def test_a_slow_function_runs_once_although_it_is_asked_for_again() -> None:
     slow_on_board = board.function("slow")
     assert [slow_on_board() for _ in range(3)] == [1, 2, 3]
     assert len(runs) == 3
-    assert conversation(board).link.retransmissions > 3
+    assert carrier(board).retransmissions > 3
 
 
 def test_a_deadline_that_passes_while_the_board_is_busy_leaves_nothing_wrong_behind() -> None:
@@ -584,13 +586,13 @@ def test_a_repetition_may_take_until_the_deadline_to_be_sent_and_a_goodbye_its_o
     wire = Wire()
     board = wire.open()
     board.function("count")
-    linked = conversation(board)
+    output = board.operations.connection.output
     wire.device.clock.sleep(1000.0)
     now = wire.channel.now()
-    assert linked.write_by(AT_ONCE, now) > now  # not the deadline of long ago
-    linked._give_up_at = now + 2.0
-    assert linked.write_by(now + 0.1, now) == now + 2.0
-    assert linked.write_by(now + 3.0, now) == now + 3.0
+    assert output.take(AT_ONCE, now)[1] > now  # not the deadline of long ago
+    output.give_up_at = now + 2.0
+    assert output.take(now + 0.1, now)[1] == now + 2.0
+    assert output.take(now + 3.0, now)[1] == now + 3.0
 
 
 def test_a_new_session_begins_without_what_the_old_link_had_to_say() -> None:

@@ -318,9 +318,9 @@ def test_the_model_finds_a_host_that_takes_any_reply(monkeypatch: pytest.MonkeyP
 
     def careless(self: LinkHost, payload: bytes, now: float) -> LinkReply | None:
         message = decode_link_message(payload)
-        if message is not None and message.type is MessageType.LINK_REPLY and self._unanswered:
+        if message is not None and message[0] is MessageType.LINK_REPLY and self._unanswered:
             seq = next(iter(self._unanswered))
-            payload = encode_link_message(SESSION_ID, MessageType.LINK_REPLY, seq, message.content)
+            payload = encode_link_message(SESSION_ID, MessageType.LINK_REPLY, seq, message[2])
         return receive(self, payload, now)
 
     monkeypatch.setattr(LinkHost, "receive", careless)

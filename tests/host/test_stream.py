@@ -1,4 +1,4 @@
-"""RPC over a plain byte stream: `StreamConversation`, a `Board` on it over TCP, and a board served again by proxy."""
+"""RPC over a plain byte stream: `StreamConnection`, a `Board` on it over TCP, and a board served again by proxy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from microrpc.errors import (
     RemoteError,
 )
 from microrpc.host.operation import AT_ONCE, Operation
-from microrpc.host.stream import StreamConversation
+from microrpc.host.stream import StreamConnection
 from microrpc.ports.opening import open_tcp
 from microrpc.serve.endpoint import WRITABLE, ServerEndpoint, ServerStatus, run_server
 from microrpc.serve.local import LocalSession, Module
@@ -59,14 +59,14 @@ FOUND = Return((OpaqueHandle(7),))
 INIT = InitServer("0.8.0", ())
 
 
-# --- the conversation alone, on virtual time --------------------------------------------------
+# --- the connection alone, on virtual time --------------------------------------------------
 
 
 class Peer:
-    """Pumps a conversation: `answers` are the pieces that arrive, one at each wait; b"" lets the deadline come."""
+    """Pumps a connection: `answers` are the pieces that arrive, one at each wait; b"" lets the deadline come."""
 
-    def __init__(self, conversation: StreamConversation) -> None:
-        self.conversation = conversation
+    def __init__(self, connection: StreamConnection) -> None:
+        self.connection = connection
         self.now = 100.0
         self.sent = b""
         self.waits: list[float] = []
@@ -81,40 +81,40 @@ class Peer:
                     self.waits.append(deadline)
                     self.now = self.now if data else deadline
                 deadline = operation.send((data, self.now))
-                self.sent += self.conversation.take_output()
+                self.sent += self.connection.output.take(AT_ONCE, 0.0)[0]
         except StopIteration as stop:
-            self.sent += self.conversation.take_output()
+            self.sent += self.connection.output.take(AT_ONCE, 0.0)[0]
             result: T = stop.value
             return result
 
     def ask(self, *answers: bytes, request: Request = LOOK_UP, timeout_s: float = 2.0, at_once: bytes = b"") -> Reply:
-        exchange = self.conversation.exchange(
+        exchange = self.connection.exchange(
             request, encode_packet(request), timeout_s=timeout_s, repeatable=True, epoch=None
         )
         return self.run(exchange, *answers, at_once=at_once)
 
 
 def peer() -> Peer:
-    return Peer(StreamConversation(timeouts=TIMEOUTS))
+    return Peer(StreamConnection(timeouts=TIMEOUTS))
 
 
 def test_opening_sends_init_server_without_a_key() -> None:
     one = peer()
-    one.run(one.conversation.open(), encode_packet(RETURN_NONE))
+    one.run(one.connection.open(), encode_packet(RETURN_NONE))
     assert one.sent == encode_packet(INIT)
     assert one.waits == [110.0]
 
 
 def test_a_key_goes_first_and_session_arguments_go_with_init_server() -> None:
-    one = Peer(StreamConversation(timeouts=TIMEOUTS, key="server:x", session_args=("my.session", 5)))
-    one.run(one.conversation.open(), encode_packet(RETURN_NONE))
+    one = Peer(StreamConnection(timeouts=TIMEOUTS, key="server:x", session_args=("my.session", 5)))
+    one.run(one.connection.open(), encode_packet(RETURN_NONE))
     assert one.sent == b"\x08\x00\x00\x00server:x" + encode_packet(InitServer("0.8.0", ("my.session", 5)))
 
 
 def test_a_refusal_of_init_server_is_a_remote_error() -> None:
     one = peer()
     with pytest.raises(RemoteError, match="no way") as caught:
-        one.run(one.conversation.open(), encode_packet(RemoteException("no way")))
+        one.run(one.connection.open(), encode_packet(RemoteException("no way")))
     assert (caught.value.message, caught.value.code) == ("no way", "InitServer")
 
 
@@ -142,13 +142,13 @@ def test_after_a_timeout_everything_raises_closed_error_and_nothing_is_sent() ->
     for _ in range(2):
         with pytest.raises(ClosedError, match="GetGlobalFunc was not answered"):
             one.ask(encode_packet(FOUND))
-    one.run(one.conversation.close(shutdown=True))
+    one.run(one.connection.close(shutdown=True))
     assert one.sent == b""
 
 
 def test_a_request_that_was_interrupted_closes_the_stream() -> None:
     one = peer()
-    exchange = one.conversation.exchange(LOOK_UP, encode_packet(LOOK_UP), timeout_s=1, repeatable=True, epoch=None)
+    exchange = one.connection.exchange(LOOK_UP, encode_packet(LOOK_UP), timeout_s=1, repeatable=True, epoch=None)
     exchange.send(None)  # type: ignore[arg-type]
     exchange.send((b"", 0.0))
     exchange.close()
@@ -192,8 +192,8 @@ def test_shutdown_from_the_server_is_a_closed_error(before: bool) -> None:
 @pytest.mark.parametrize("shutdown", [True, False])
 def test_closing_sends_shutdown_once(shutdown: bool) -> None:
     one = peer()
-    one.run(one.conversation.close(shutdown))
-    one.run(one.conversation.close(shutdown))
+    one.run(one.connection.close(shutdown))
+    one.run(one.connection.close(shutdown))
     assert one.sent == encode_packet(Shutdown())
     with pytest.raises(ClosedError, match="closed here"):
         one.ask(encode_packet(FOUND))
@@ -343,8 +343,8 @@ def test_closing_the_board_ends_the_server_cleanly() -> None:
             board.function("add")
 
 
-def stream_board(port: int, conversation: StreamConversation) -> Board:
-    return Board(open_tcp("127.0.0.1", port, LIMIT_S), conversation, call_s=TIMEOUTS.call_s)
+def stream_board(port: int, connection: StreamConnection) -> Board:
+    return Board(open_tcp("127.0.0.1", port, LIMIT_S), connection, call_s=TIMEOUTS.call_s)
 
 
 def test_a_session_constructor_gets_its_arguments_and_the_server_the_key() -> None:
@@ -355,8 +355,8 @@ def test_a_session_constructor_gets_its_arguments_and_the_server_the_key() -> No
         return LocalSession(functions())
 
     endpoint = ServerEndpoint(constructors={"my.session": construct}, init_header=True)
-    conversation = StreamConversation(timeouts=TIMEOUTS, key="client:1", session_args=("my.session", 5, "x"))
-    with serving(endpoint) as server, stream_board(server.port, conversation) as board:
+    connection = StreamConnection(timeouts=TIMEOUTS, key="client:1", session_args=("my.session", 5, "x"))
+    with serving(endpoint) as server, stream_board(server.port, connection) as board:
         board.open()
         assert board.function("add")(1, 2) == 3
     assert seen == [(5, "x")]
@@ -369,9 +369,9 @@ def test_a_session_constructor_that_refuses_is_a_remote_error() -> None:
 
     cases = {"broken": "no such bench: \\(3,\\)", "absent": "Cannot find session constructor absent"}
     for name, text in cases.items():
-        conversation = StreamConversation(timeouts=TIMEOUTS, session_args=(name, 3))
+        connection = StreamConnection(timeouts=TIMEOUTS, session_args=(name, 3))
         with serving(local_server(broken=broken)) as server:
-            with stream_board(server.port, conversation) as board, pytest.raises(RemoteError, match=text) as caught:
+            with stream_board(server.port, connection) as board, pytest.raises(RemoteError, match=text) as caught:
                 board.open()
             assert caught.value.code == "InitServer"
             server.wait()

@@ -612,7 +612,7 @@ def test_a_connection_that_a_test_left_closed_or_lost_is_opened_again(run: Run, 
         """
 def test_closed(board): board.close()
 def test_next(board): assert board.function("add")(1, 2) == 3
-def test_lost(board): board._channel.close()
+def test_lost(board): board.pump._channel.close()
 def test_after(board): assert board.function("add")(1, 2) == 3
 """,
         f"--port={server.path}",
@@ -662,7 +662,7 @@ def test_what_the_profile_says_of_line_and_ring_is_used(run: Run, server: PtySer
 def test(board):
     profile = microrpc.profile("nucleo_f746zg")
     assert board.stats.to_board.baud == profile.baud
-    assert board._conversation.ring_bytes == profile.receive_ring_bytes
+    assert board.operations.connection.frames.ring_bytes == profile.receive_ring_bytes
 """,
         "--board=nucleo_f746zg",
         f"--port={server.path}",

@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 
 from microrpc.errors import RequestError
 from microrpc.wire import frames as framing
-from microrpc.wire.frames import Damage, DamageKind, FrameDecoder, FrameEncoder, crc16, encode_frame
+from microrpc.wire.frames import (
+    Damage,
+    DamageKind,
+    FrameDecoder,
+    FrameEncoder,
+    Garbage,
+    Item,
+    crc16,
+    encode_frame,
+)
 
 MAX = 600  # max_payload_bytes of most decoders here
 VECTORS = {b"one": bytes.fromhex("FFFD030000006F6E6558F4"), b"": bytes.fromhex("FFFD000000008344")}
@@ -61,6 +70,7 @@ class SlowDecoder:
     def __init__(self, max_payload_bytes: int) -> None:
         self.max = max_payload_bytes
         self.out: list[Seen] = []
+        self.all: list[Seen | Garbage] = []  # with what is outside of frames
         self.position = -1
         self.hunt()
 
@@ -76,16 +86,29 @@ class SlowDecoder:
         self.field = bytearray()
         self.payload = b""
 
+    def note(self, item: Seen) -> None:
+        self.out.append(item)
+        self.all.append(item)
+
     def damage(self, kind: DamageKind) -> None:
-        self.out.append((kind, self.offset))
+        self.note((kind, self.offset))
+
+    def garbage(self, byte: int) -> None:
+        last = self.all.pop() if self.all and isinstance(self.all[-1], Garbage) else Garbage(b"")
+        assert isinstance(last, Garbage)
+        self.all.append(Garbage(last.data + bytes([byte])))
 
     def byte(self, byte: int) -> None:
         self.position += 1
         if self.state == "hunt":
             if self.escape and byte == 0xFD:
                 self.start()
-            else:
-                self.escape = byte == 0xFF
+                return
+            if self.escape and byte != 0xFE:
+                self.garbage(0xFF)
+            self.escape = byte == 0xFF
+            if byte not in (0xFE, 0xFF):
+                self.garbage(byte)
             return
         if self.escape:
             self.escape = False
@@ -121,7 +144,7 @@ class SlowDecoder:
             self.state = "crc"
         elif self.state == "crc" and len(self.field) == 2:
             if int.from_bytes(self.field, "little") == self.crc:
-                self.out.append(self.payload)
+                self.note(self.payload)
             else:
                 self.damage(DamageKind.BAD_CRC)
             self.hunt()
@@ -142,9 +165,7 @@ def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(points)]
 
 
-def decode(
-    pieces: Iterable[bytes], max_payload_bytes: int = MAX, decoder: FrameDecoder | None = None
-) -> list[bytes | Damage]:
+def decode(pieces: Iterable[bytes], max_payload_bytes: int = MAX, decoder: FrameDecoder | None = None) -> list[Item]:
     decoder = decoder or FrameDecoder(max_payload_bytes)
     return [item for piece in pieces for item in decoder.feed(piece)]
 
@@ -153,18 +174,42 @@ def bytewise(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-def seen(items: Iterable[bytes | Damage]) -> list[Seen]:
-    return [(item.kind, item.offset) if isinstance(item, Damage) else item for item in items]
+def seen(items: Iterable[Item]) -> list[Seen]:
+    """Payloads and damages, in short."""
+    return [
+        (item.kind, item.offset) if isinstance(item, Damage) else item
+        for item in items
+        if not isinstance(item, Garbage)
+    ]
+
+
+def joined(items: Iterable[Item]) -> list[Item]:
+    """The items, garbage that came in pieces made one."""
+    whole: list[Item] = []
+    for item in items:
+        last = whole[-1] if whole else None
+        if isinstance(item, Garbage) and isinstance(last, Garbage):
+            whole[-1] = Garbage(last.data + item.data)
+        else:
+            whole.append(item)
+    return whole
+
+
+def in_short(items: Iterable[Item]) -> list[Seen | Garbage]:
+    """All that a decoder gave, as the reference tells it."""
+    return [(item.kind, item.offset) if isinstance(item, Damage) else item for item in joined(items)]
 
 
 def check_every_split(data: bytes, expected: list[Seen], max_payload_bytes: int = MAX) -> None:
     """Whole, byte by byte, and cut in two at every place."""
     whole = FrameDecoder(max_payload_bytes)
     items = whole.feed(data)
-    assert seen(items) == expected == slow_decode(data, max_payload_bytes).out
+    slow = slow_decode(data, max_payload_bytes)
+    assert seen(items) == expected == slow.out
+    assert in_short(items) == slow.all
     for pieces in [bytewise(data), *(cut(data, [at]) for at in range(len(data) + 1))]:
         decoder = FrameDecoder(max_payload_bytes)
-        assert decode(pieces, decoder=decoder) == items  # the texts too
+        assert joined(decode(pieces, decoder=decoder)) == joined(items)  # the texts too
         assert (decoder.in_packet, decoder.bytes_skipped) == (whole.in_packet, whole.bytes_skipped)
 
 
@@ -461,7 +506,7 @@ def test_damage_reads_well() -> None:
             slow_frame(b"", 1000),
         ]
     )
-    assert [str(item) for item in decode([stream])] == [
+    assert [str(item) for item in decode([stream]) if isinstance(item, Damage)] == [
         "bad crc in the frame at byte 3: it carries 0xF558, but its bytes give 0xF458",
         "short packet in the frame at byte 14: the sender restarted before its payload was complete (bytes missing: 1)",
         "invalid escape in the frame at byte 22: FF 41 at byte 30, before its payload was complete (bytes missing: 1)",
@@ -478,7 +523,7 @@ def test_offsets_count_from_the_start_of_the_stream_over_feeds_and_resets() -> N
     assert seen(decoder.feed(bad)) == [(DamageKind.BAD_CRC, 5)]
     assert decoder.feed(b"\xff") == []
     decoder.reset()
-    assert decoder.feed(b"\xfd") == []
+    assert decoder.feed(b"\xfd") == [Garbage(b"\xfd")]
     assert not decoder.in_packet
     assert seen(decoder.feed(bad)) == [(DamageKind.BAD_CRC, 18)]
 
@@ -505,8 +550,8 @@ def test_only_garbage_counts_as_skipped() -> None:
     decoder = FrameDecoder()
     decoder.feed(b"\xfe" + VECTORS[b"one"] + b"\xff\xfe\xff\xfe" + VECTORS[b"one"])
     assert decoder.bytes_skipped == 0
-    for piece in (b"abc", b"\xff", b"x", b"\xff", VECTORS[b"one"]):
-        decoder.feed(piece)
+    found = [decoder.feed(piece) for piece in (b"abc", b"\xff", b"x\xfe", b"\xff", VECTORS[b"one"])]
+    assert found == [[Garbage(b"abc")], [], [Garbage(b"\xffx")], [], [Garbage(b"\xff"), b"one"]]
     assert decoder.bytes_skipped == 6
 
 
@@ -544,9 +589,9 @@ def test_any_stream_in_any_pieces_decodes_as_the_reference_says(parts: list[byte
     slow = slow_decode(data, 300)
     whole, pieces, single = FrameDecoder(300), FrameDecoder(300), FrameDecoder(300)
     items = whole.feed(data)
-    assert seen(items) == slow.out
-    assert decode(cut(data, [min(i, len(data)) for i in at]), decoder=pieces) == items
-    assert decode(bytewise(data), decoder=single) == items
+    assert in_short(items) == slow.all
+    assert joined(decode(cut(data, [min(i, len(data)) for i in at]), decoder=pieces)) == joined(items)
+    assert joined(decode(bytewise(data), decoder=single)) == joined(items)
     assert whole.in_packet == pieces.in_packet == single.in_packet == (slow.state != "hunt")
     assert whole.bytes_skipped == pieces.bytes_skipped == single.bytes_skipped
 
@@ -570,11 +615,10 @@ def test_long_noisy_streams_decode_as_the_reference_says() -> None:
             else:
                 data[at:at] = rng.choice([b"\xff", b"\xff\xfe", b"\xfe", b"\xff\xff", b"\xff\xfd", b"\xff\x00"])
         wire = bytes(data)
-        expected = slow_decode(wire, 2500).out
-        steps = [len(wire), 1, 100, 777]
-        assert all(
-            seen(decode((wire[i : i + step] for i in range(0, len(wire), step)), 2500)) == expected for step in steps
-        )
+        expected = slow_decode(wire, 2500).all
+        for step in (len(wire), 1, 100, 777):
+            pieces = (wire[i : i + step] for i in range(0, len(wire), step))
+            assert in_short(decode(pieces, 2500)) == expected
 
 
 # --- memory -----------------------------------------------------------------------------------

@@ -1,142 +1,102 @@
-"""asyncio's client: an `AsyncBoard` pumps the operations of `microrpc.host.board` over a channel that is awaited."""
+"""asyncio's client: an `AsyncBoard` has its operations pumped over a channel that is awaited.
+
+`microrpc.aio.connect` opens one; what it hands out is in `microrpc.client.aio.remote`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy.typing as npt
 
+from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
-from microrpc.host.board import BoardOperations, PumpedConversation
+from microrpc.errors import ClosedError
+from microrpc.host.board import BoardOperations
 from microrpc.host.handles import Timing, describe
-from microrpc.host.operation import AT_ONCE, Operation
-from microrpc.host.requests import Progress
+from microrpc.host.job import Progress
+from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
+from microrpc.host.trust import Trust
 from microrpc.ports.aio import AsyncChannel
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
 
-T = TypeVar("T")
-
 
 class AsyncBoard:
-    """A connection to one board: `microrpc.Board`, but what asks the board something is awaited.
+    """A connection to one board. All methods that ask it something are awaited, and all waits end.
 
     It belongs to the event loop that it was made in, and raises RequestError in any other. Tasks take turns, in the
     order in which they asked. Each may be cancelled: what it asked the board for may have been done, and the next
-    request begins with a new session. `reopen` and `on_reconnect` are those of `microrpc.Board`, `reopen` awaited.
+    request begins with a new session.
+
+    `call_s` is how long a reply is waited for where nothing else is said, in seconds. `on_close` is called last, when
+    the board is closed. `reopen` is awaited for a port that went away and opens it, raising PortError where it does not
+    come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its memory; it must
+    not use the board.
     """
 
     def __init__(
         self,
         channel: AsyncChannel,
-        conversation: PumpedConversation,
+        connection: AnyConnection,
         *,
         call_s: float,
         on_close: Callable[[], None] = lambda: None,
         reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
-        self.name = channel.name
-        self._channel = channel
-        self._conversation = conversation
-        self._operations = BoardOperations(
+        self.pump = AsyncPump(channel, connection, on_close=on_close, reopen=reopen, on_reconnect=on_reconnect)
+        self.operations = BoardOperations(
             self,
-            conversation,
+            connection,
             call_s=call_s,
             function=AsyncRemoteFunction,
             module=AsyncRemoteModule,
             array=AsyncRemoteArray,
         )
-        self.garbage = self._operations.garbage
-        self.live = self._operations.live
-        self._on_close = on_close
-        self._reopen = reopen
-        self._on_reconnect = on_reconnect
-        self._loop = asyncio.get_running_loop()
-        self._lock = asyncio.Lock()
+        self.garbage = self.operations.garbage
+        self.live = self.operations.live
+        self.trust: Trust = connection.trust
+        self._connection = connection
 
-    # --- the pump ------------------------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        """The port as the user gave it, for messages."""
+        return self.pump.name
 
     async def open(self) -> None:
         """Open the session; `connect` does it. Raises HandshakeTimeoutError."""
-        await self._run(self._conversation.open())
-
-    async def _run(self, operation: Operation[T]) -> T:
-        """Drive one operation to its end: send what it wants sent, wait for what it waits for."""
-        self._check_loop()
-        conversation = self._conversation
-        async with self._lock:
-            try:
-                if self._operations.closed:
-                    operation = await self._reconnect(operation)
-                channel = self._channel
-                deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                while True:
-                    data = await channel.read(deadline)
-                    now = channel.now()
-                    deadline = operation.send((data, now))
-                    output = conversation.take_output()
-                    if output:
-                        await channel.write(output, conversation.write_by(deadline, now))
-            except StopIteration as stop:
-                output = conversation.take_output()
-                if output:
-                    await channel.write(output, conversation.write_by(AT_ONCE, channel.now()))
-                result: T = stop.value
-                return result
-            except PortLostError as error:
-                self._operations.closed = self._operations.closed or "the port went away"
-                text = str(error)
-                if self._reopen is not None:
-                    self._channel.close()  # held open, its name would not be free for the port that comes back
-                    text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
-            finally:
-                operation.close()
-
-    async def _reconnect(self, operation: Operation[T]) -> Operation[T]:
-        """Open the port that went away, and give `operation` with a new session before it."""
-        if self._reopen is None:
-            raise self._operations.closed_error()
-        channel = await self._reopen()
-        if self._reopen is None:  # closed meanwhile, by a task that did not wait for this one
-            channel.close()
-            raise self._operations.closed_error()
-        self._channel, self.name = channel, channel.name
-        return self._operations.resume(operation, self._on_reconnect)
-
-    def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise RequestError(f"{self!r} belongs to another event loop: use it in the one that it was connected in")
+        await self.pump.run(self._connection.open)
 
     # --- functions -----------------------------------------------------------------------------
 
     async def function(self, name: str) -> AsyncRemoteFunction:
-        """See `microrpc.Board.function`."""
-        return await self._run(self._operations.function(name))
+        """Look a function up: in the global registry first, then in the system library.
+
+        Raises FunctionNotFoundError, else as a call does.
+        """
+        return await self.pump.run(self.operations.function, name)
 
     async def global_function(self, name: str) -> AsyncRemoteFunction | None:
-        """See `microrpc.Board.global_function`."""
-        return await self._run(self._operations.global_function(name))
+        """Look a function up in the global registry alone; None where there is none of that name."""
+        return await self.pump.run(self.operations.global_function, name)
 
     async def system_library(self) -> AsyncRemoteModule | None:
-        """See `microrpc.Board.system_library`."""
-        return await self._run(self._operations.system_library())
+        """Give the board's system library, None where it has none."""
+        return await self.pump.run(self.operations.system_library)
 
     async def find_in_module(self, module: AsyncRemoteModule, name: str) -> AsyncRemoteFunction | None:
-        """See `microrpc.Board.find_in_module`."""
-        return await self._run(self._operations.find_in_module(module, name))
+        """Look a function up in a module; `AsyncRemoteModule.find` does it."""
+        return await self.pump.run(self.operations.find_in_module, module, name)
 
     async def call(self, function: AsyncRemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
-        """See `microrpc.Board.call`."""
-        return await self._run(self._operations.call(function, args, timeout_s=timeout_s))
+        """Call a function; `AsyncRemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        return await self.pump.run(self.operations.call, function, tuple(args), timeout_s)
 
     async def time_evaluator(
         self,
@@ -147,13 +107,17 @@ class AsyncBoard:
         min_repeat_ms: int = 0,
         timeout_s: float | None = None,
     ) -> Callable[..., Awaitable[Timing]]:
-        """See `microrpc.Board.time_evaluator`; what it gives is awaited too."""
-        timed = await self._run(
-            self._operations.time_evaluator(name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms)
+        """Give a function that times the board's function `name` by the board's own clock.
+
+        Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError.
+        """
+        timed = await self.pump.run(
+            self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
         )
 
         async def evaluate(*args: Any) -> Timing:
-            return await self._run(self._operations.timing(timed, args, repeat=repeat, timeout_s=timeout_s))
+            return await self.pump.run(self.operations.timing, timed, args, repeat=repeat, timeout_s=timeout_s)
 
         return evaluate
 
@@ -162,112 +126,118 @@ class AsyncBoard:
     async def array(
         self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False
     ) -> AsyncRemoteArray:
-        """See `microrpc.Board.array`."""
-        return await self._run(self._operations.array(data, on_progress=on_progress, verify=verify))
+        """Allocate an array on the board and copy `data` into it, of any shape and any dtype that a board can have.
+
+        `on_progress` is called with (bytes done, bytes in all) after each block. `verify` compares what is in the array
+        then with what was sent (docs/copies.md), and raises VerifyError. Raises else as a call does.
+        """
+        return await self.pump.run(self.operations.array, data, on_progress=on_progress, verify=verify)
 
     async def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
     ) -> AsyncRemoteArray:
-        """See `microrpc.Board.empty`. Cancelled, the memory may stay taken until the board's reset."""
-        return await self._run(self._operations.empty(shape, dtype, scope=scope))
+        """Allocate an array on the board, its contents undefined; `scope` names a memory scope that the board has.
+
+        `dtype` is a numpy dtype, or a `DataType` or its name ("float32x4", "bfloat16") where numpy has none. Raises
+        RequestError, RemoteError where the board has no room, else as a call does. Cancelled, the memory may stay
+        taken until the board's reset.
+        """
+        return await self.pump.run(self.operations.empty, shape, dtype, scope=scope)
 
     def array_at(
         self, address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str
     ) -> AsyncRemoteArray:
-        """See `microrpc.Board.array_at`. It asks the board nothing, so it is not awaited."""
+        """Give access to memory of the board by its address; it is not freed. It asks the board nothing."""
         return AsyncRemoteArray(self, describe(address, shape, dtype), owned=False)
 
     async def copy(self, source: AsyncRemoteArray, target: AsyncRemoteArray) -> None:
-        """See `microrpc.Board.copy`."""
-        await self._run(self._operations.copy(source, target))
+        """Copy one array of the board into another, on the board."""
+        await self.pump.run(self.operations.copy, source, target)
 
     async def write_bytes(
         self, data: memoryview, array: AsyncRemoteArray, *, on_progress: Progress | None, verify: bool = False
     ) -> None:
-        """See `microrpc.Board.write_bytes`."""
-        await self._run(self._operations.write(data, array, on_progress=on_progress, verify=verify))
+        """Copy bytes into an array; `AsyncRemoteArray.write` does it."""
+        await self.pump.run(self.operations.write, data, array, on_progress=on_progress, verify=verify)
 
     async def read_bytes(
         self, array: AsyncRemoteArray, into: memoryview, *, on_progress: Progress | None, verify: bool = False
     ) -> None:
-        """See `microrpc.Board.read_bytes`."""
-        await self._run(self._operations.read(array, into, on_progress=on_progress, verify=verify))
+        """Copy bytes out of an array; `AsyncRemoteArray.numpy` does it."""
+        await self.pump.run(self.operations.read, array, into, on_progress=on_progress, verify=verify)
 
     # --- the rest ------------------------------------------------------------------------------
 
     async def max_packet_bytes(self) -> int:
-        """See `microrpc.Board.max_packet_bytes`."""
-        return await self._run(self._operations.max_packet_bytes())
+        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none."""
+        return await self.pump.run(self.operations.max_packet_bytes)
 
     async def create_stream(self) -> AsyncRemoteStream:
-        """See `microrpc.Board.create_stream`."""
-        return AsyncRemoteStream(self, await self._run(self._operations.create_stream()))
+        """Create a stream on the board. Raises RemoteError where it cannot."""
+        return AsyncRemoteStream(self, await self.pump.run(self.operations.create_stream))
 
     async def set_device(self, device: Device = CPU) -> None:
-        """See `microrpc.Board.set_device`."""
+        """Choose the device for what follows. Raises RemoteError on a stock board."""
         await self.syscall(PacketCode.DEV_SET_DEVICE, device)
 
     async def attribute(self, kind: int, device: Device = CPU) -> Value:
-        """See `microrpc.Board.attribute`."""
+        """Give an attribute of a device. Raises RemoteError on a stock board."""
         return await self.syscall(PacketCode.DEV_GET_ATTR, device, kind)
 
     async def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Value:
-        """See `microrpc.Board.syscall`."""
-        return await self._run(self._operations.syscall(code, *args, epoch=epoch))
+        """Send a syscall and give the value that it returns (docs/protocol.md 3).
+
+        `epoch` is the one that its handles come from, None where it has none. Raises as a call does.
+        """
+        return await self.pump.run(self.operations.syscall, code, *args, epoch=epoch)
 
     async def request(self, request: Request) -> Reply:
-        """See `microrpc.Board.request`."""
-        return await self._run(self._operations.request(request))
+        """Send any request and give the reply as it is; a proxy serves a board to others with it."""
+        return await self.pump.run(self.operations.request, request)
 
     @property
     def session_id(self) -> int:
-        """See `microrpc.Board.session_id`."""
-        return self._conversation.session_id
+        """The id of the session, both nonces in it; 0 where there is none, as over TCP."""
+        return self._connection.session_id
 
     @property
     def link(self) -> LinkParameters | None:
-        """See `microrpc.Board.link`."""
-        linked = self._conversation.linked
-        return linked.parameters if linked is not None else None
+        """What the board told of its reliable link (docs/link.md); None without one, and before the first request."""
+        return self._connection.link
 
     @property
     def stats(self) -> Stats:
-        """See `microrpc.Board.stats`."""
-        return self._conversation.stats
+        """What crossed the line since the connection was opened, and how fast (docs/copies.md). It asks nothing."""
+        return self._connection.stats
 
     @property
     def epoch(self) -> int:
-        """See `microrpc.Board.epoch`."""
-        return self._conversation.epoch
+        """How often the board was seen to reset; what it handed out belongs to one epoch."""
+        return self.trust.epoch
 
     @property
     def reply_epoch(self) -> int:
-        """See `microrpc.Board.reply_epoch`."""
-        return self._conversation.reply_epoch
+        """The epoch in which the last request was sent."""
+        return self.trust.reply_epoch
 
     # --- handles -------------------------------------------------------------------------------
 
     async def collect(self) -> None:
-        """See `microrpc.Board.collect`."""
-        if self.garbage and not self._operations.closed:
+        """Free on the board what was freed or garbage collected here; stop at the first sign of trouble.
+
+        Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
+        """
+        if self.garbage and not self.pump.closed:  # nothing is worth freeing that a port must come back for
             with contextlib.suppress(ClosedError):
-                await self._run(self._operations.collect())
+                await self.pump.run(self.operations.collect)
 
     async def close(self, *, shutdown: bool = False) -> None:
-        """See `microrpc.Board.close`. The port is released even if this is cancelled."""
-        is_reachable = not self._loop.is_closed()
-        if is_reachable:
-            self._check_loop()
-        self._reopen = None
-        try:
-            with contextlib.suppress(MicroRpcError, OSError):
-                if is_reachable:
-                    await self._run(self._operations.close(shutdown))
-        finally:
-            self._operations.closed = self._operations.closed or "it was closed here"
-            self._channel.close()
-            on_close, self._on_close = self._on_close, lambda: None
-            on_close()
+        """Free everything on the board, leave the session and release the port; never fails, closing twice is fine.
+
+        `shutdown` sends Shutdown too, as TVM's host does: a stock board is deaf from then on, until it is reset.
+        The port is released even if this is cancelled.
+        """
+        await self.pump.close(lambda: self.operations.close(shutdown))
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,4 +248,4 @@ class AsyncBoard:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<AsyncBoard {self.name}{' closed' if self._operations.closed else ''}>"
+        return f"<AsyncBoard {self.name}{' closed' if self.pump.closed else ''}>"

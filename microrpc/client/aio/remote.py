@@ -1,23 +1,45 @@
-"""What an `AsyncBoard` hands out; see `microrpc.client.remote`, of which these are the awaitable twins."""
+"""What an `AsyncBoard` hands out: functions, modules, arrays and streams that live on the board.
+
+Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next request, since a
+finalizer must not do I/O), or when the board is closed. After a reset of the board they refuse to be used.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy.typing as npt
 
-from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, as_bytes
-from microrpc.host.requests import Progress
+from microrpc.client.aio.pump import AsyncPump
+from microrpc.host.board import BoardOperations
+from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
+from microrpc.host.job import Progress
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
-if TYPE_CHECKING:
-    from microrpc.client.aio.board import AsyncBoard
+__all__ = [
+    "AsyncRemoteArray",
+    "AsyncRemoteFunction",
+    "AsyncRemoteHandle",
+    "AsyncRemoteModule",
+    "AsyncRemoteStream",
+    "Timing",
+]
 
 
-class AsyncRemoteHandle(AnyHandle["AsyncBoard"]):
+class Owner(Keeper, Protocol):
+    """What a remote needs of its `AsyncBoard`."""
+
+    pump: AsyncPump
+    operations: BoardOperations[Any, Any, Any]
+
+    async def collect(self) -> None:
+        """Free on the board what was freed here."""
+
+
+class AsyncRemoteHandle(AnyHandle[Owner]):
     """Something on the board. `owned` tells whether it is given back in the end."""
 
     async def free(self) -> None:
@@ -26,38 +48,61 @@ class AsyncRemoteHandle(AnyHandle["AsyncBoard"]):
         await self.board.collect()
 
 
-class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction["AsyncBoard"]):
-    """A function on the board: await a call of it."""
+class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
+    """A function on the board: call it."""
 
     async def __call__(self, *args: Any, timeout_s: float | None = None) -> Any:
-        """See `microrpc.RemoteFunction`. Cancelled, the function may have run."""
-        return await self.board.call(self, args, timeout_s=timeout_s)
+        """Call it with values as docs/protocol.md 3 has them, and arrays, functions and modules of this board.
+
+        `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
+        Device, AsyncRemoteArray, AsyncRemoteFunction or AsyncRemoteModule. Raises RemoteError, CallTimeoutError,
+        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError,
+        PortLostError.
+        """
+        board = self.board
+        return await board.pump.run(board.operations.call, self, args, timeout_s)
 
 
-class AsyncRemoteModule(AsyncRemoteHandle, AnyModule["AsyncBoard"]):
+class AsyncRemoteModule(AsyncRemoteHandle, AnyModule[Owner]):
     """A module on the board: a set of functions, such as the system library."""
 
     async def find(self, name: str) -> AsyncRemoteFunction | None:
-        """Give the function of that name, None where the module has none."""
-        return await self.board.find_in_module(self, name)
+        """Give the function of that name, None where the module has none. Raises as a call does."""
+        found: AsyncRemoteFunction | None = await self.board.pump.run(self.board.operations.find_in_module, self, name)
+        return found
 
 
-class AsyncRemoteArray(AsyncRemoteHandle, AnyArray["AsyncBoard"]):
-    """An array in the board's memory; see `microrpc.RemoteArray`."""
+class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
+    """An array in the board's memory: `shape`, `dtype` (a `DataType`), row by row without gaps.
+
+    `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
+    """
 
     async def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
-        """See `microrpc.RemoteArray.numpy`."""
+        """Copy it back: an array of the same shape, with one more dimension where `dtype` has lanes.
+
+        bfloat16 comes as its raw bits, uint16. `on_progress` is called with (bytes done, bytes in all).
+        `verify` compares what came with what is in the array, and raises VerifyError (docs/copies.md). Raises else as
+        a call does.
+        """
         result = self.make_room()
-        await self.board.read_bytes(self, as_bytes(result), on_progress=on_progress, verify=verify)
+        operations = self.board.operations
+        await self.board.pump.run(operations.read, self, as_bytes(result), on_progress=on_progress, verify=verify)
         return result
 
     async def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
-        """See `microrpc.RemoteArray.write`. Cancelled, a part may have been written."""
-        await self.board.write_bytes(self.pack(data), self, on_progress=on_progress, verify=verify)
+        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
+
+        `on_progress` is called with (bytes done, bytes in all). `verify` compares what is in it then with `data`, and
+        raises VerifyError (docs/copies.md). Raises CopyRangeError where shape or dtype differ, else as a call does.
+        Cancelled, a part may have been written.
+        """
+        operations, packed = self.board.operations, self.pack(data)
+        await self.board.pump.run(operations.write, packed, self, on_progress=on_progress, verify=verify)
 
     async def copy_to(self, target: AsyncRemoteArray) -> None:
-        """Copy it into another array of this board, on the board."""
-        await self.board.copy(self, target)
+        """Copy it into another array of this board, on the board. Raises as a call does."""
+        await self.board.pump.run(self.board.operations.copy, self, target)
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,19 +115,22 @@ class AsyncRemoteArray(AsyncRemoteHandle, AnyArray["AsyncBoard"]):
 
 @dataclass(frozen=True, slots=True)
 class AsyncRemoteStream:
-    """A stream (queue of work) of the board; see `microrpc.RemoteStream`."""
+    """A stream (queue of work) of the board; most boards have the default one only."""
 
-    board: AsyncBoard
+    board: Owner
     handle: OpaqueHandle
 
     async def sync(self) -> None:
-        """Wait until everything in it is done."""
-        await self.board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, self.handle)
+        """Wait until everything in it is done. Raises as a call does."""
+        await self._syscall(PacketCode.DEV_STREAM_SYNC)
 
     async def use(self) -> None:
-        """Make it the one that what follows goes into."""
-        await self.board.syscall(PacketCode.DEV_SET_STREAM, CPU, self.handle)
+        """Make it the one that what follows goes into. Raises as a call does."""
+        await self._syscall(PacketCode.DEV_SET_STREAM)
 
     async def free(self) -> None:
-        """Give it back."""
-        await self.board.syscall(PacketCode.DEV_FREE_STREAM, CPU, self.handle)
+        """Give it back. Raises as a call does."""
+        await self._syscall(PacketCode.DEV_FREE_STREAM)
+
+    async def _syscall(self, code: PacketCode) -> None:
+        await self.board.pump.run(self.board.operations.syscall, code, CPU, self.handle)

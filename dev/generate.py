@@ -1,0 +1,90 @@
+"""Make the blocking client from asyncio's: `make generate`. Both are checked in; a test says where they differ.
+
+What is written is `microrpc/client/aio/board.py` and `remote.py`. The blocking twins are the same text without the
+waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is true of one client only, the
+table below has what stands in its place. A pump is different work and written twice.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLIENT = ROOT / "microrpc" / "client"
+FILES = ("board.py", "remote.py")
+
+HEAD = "# Generated from {source} by `make generate`; edit that.\n"
+
+# What is said of asyncio alone, and what stands there of the blocking client; each must be found once.
+SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
+    "board.py": (
+        (
+            '"""asyncio\'s client: an `AsyncBoard` has its operations pumped over a channel that is awaited.\n',
+            '"""The blocking client: a `Board` has its operations pumped over a channel that blocks.\n',
+        ),
+        (
+            '"""A connection to one board. All methods that ask it something are awaited, and all waits end.\n\n'
+            "    It belongs to the event loop that it was made in, and raises RequestError in any other. "
+            "Tasks take turns, in the\n    order in which they asked. Each may be cancelled: what it asked the board "
+            "for may have been done, and the next\n    request begins with a new session.\n",
+            '"""A connection to one board. All methods that ask it something wait, and all waits end.\n\n'
+            "    Any thread may call them, one runs at a time.\n",
+        ),
+        (
+            "`reopen` is awaited for a port that went away and opens it",
+            "`reopen` waits for a port that went away and opens it",
+        ),
+        (" Cancelled, the memory may stay\n        taken until the board's reset.", ""),
+        ("        The port is released even if this is cancelled.\n", ""),
+        ("reopen: Callable[[], Awaitable[AsyncChannel]] | None", "reopen: Callable[[], AsyncChannel] | None"),
+        ("-> Callable[..., Awaitable[Timing]]:", "-> Callable[..., Timing]:"),
+        (
+            "from collections.abc import Awaitable, Callable, Sequence\n",
+            "from collections.abc import Callable, Sequence\n",
+        ),
+        ("from microrpc.ports.aio import AsyncChannel\n", "from microrpc.ports.channel import AsyncChannel\n"),
+        ("`microrpc.aio.connect` opens one", "`microrpc.connect` opens one"),
+    ),
+    "remote.py": (("\n        Cancelled, a part may have been written.", ""),),
+}
+
+WORDS = (
+    (r"\basync (def|with|for)\b", r"\1"),
+    (r"\bawait ", ""),
+    (r"\b__a(enter|exit)__\b", r"__\1__"),
+    (r"\bAsync(?=[A-Z])", ""),
+    (r"\bmicrorpc\.client\.aio\.", "microrpc.client."),
+)
+
+
+def generate(name: str) -> str:
+    """Give the blocking twin of a file of `microrpc/client/aio`, formatted. Raises ValueError for a stale sentence."""
+    source = CLIENT / "aio" / name
+    text = source.read_text(encoding="utf-8")
+    for ours, theirs in SENTENCES[name]:
+        if text.count(ours) != 1:
+            raise ValueError(f"{source} has {text.count(ours)} times, not once: {ours!r}")
+        text = text.replace(ours, theirs)
+    for pattern, replacement in WORDS:
+        text = re.sub(pattern, replacement, text)
+    return HEAD.format(source=source.relative_to(ROOT).as_posix()) + _formatted(text, name)
+
+
+def _formatted(text: str, name: str) -> str:
+    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(CLIENT / name), "-"]
+        text = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return text
+
+
+def main() -> None:
+    """Write the blocking client."""
+    for name in FILES:
+        (CLIENT / name).write_text(generate(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

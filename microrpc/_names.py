@@ -1,0 +1,53 @@
+"""Names that a module hands on from elsewhere (PEP 562): loaded when they are first used, or moved for good.
+
+Both take a table of places: a module, and the names that are to be had from it, with spaces between them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy(package: str, places: Mapping[str, str]) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
+    """Give `__all__`, `__getattr__` and `__dir__` of a `package`; the names it has from itself are its modules."""
+    found = _by_name(places)
+
+    def load(name: str) -> object:
+        place = found.get(name)
+        if place is None:
+            raise _no_such(package, name)
+        if place == package:
+            return importlib.import_module(f"{package}.{name}")
+        value = getattr(importlib.import_module(place), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return sorted(found), load, lambda: sorted({*vars(sys.modules[package]), *found})
+
+
+def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """Give the `__getattr__` of an old `module`: for one release it hands its names on, with a DeprecationWarning."""
+    found = _by_name(places)
+
+    def look_up(name: str) -> Any:
+        place = found.get(name)
+        if place is None:
+            raise _no_such(module, name)
+        import warnings
+
+        text = f"{module}.{name} is {place}.{name} now; the old name goes with the next release"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(place), name)
+
+    return look_up
+
+
+def _by_name(places: Mapping[str, str]) -> dict[str, str]:
+    return {name: place for place, names in places.items() for name in names.split()}
+
+
+def _no_such(module: str, name: str) -> AttributeError:
+    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])

@@ -1,0 +1,184 @@
+"""Requests over the reliable link (docs/link.md): damage is no doubt here, the link repeats what was lost."""
+
+from __future__ import annotations
+
+from microrpc.errors import DamagedReplyError, OutcomeUnknownError, ProtocolError, RemoteError
+from microrpc.host.job import CopyJob
+from microrpc.host.line import Line
+from microrpc.host.link import LinkHost, LinkReply, LinkRequest
+from microrpc.host.operation import AT_ONCE, Operation
+from microrpc.host.stats import Counters
+from microrpc.host.trust import INTERRUPTED, Trust
+from microrpc.wire.link import LinkParameters, ReplyKind
+from microrpc.wire.names import PACKET_NBYTES
+from microrpc.wire.packets import RemoteException, Reply, Request, decode_packet
+from microrpc.wire.reader import request_label
+
+_LIMIT_OVERHEAD_BYTES = 11  # packet_nbytes and the session header; a LINK_REQUEST has one byte less
+
+
+class LinkCarrier:
+    """The link of one session, with which it ends."""
+
+    def __init__(self, host: LinkHost, line: Line, trust: Trust, counters: Counters) -> None:
+        self.host = host
+        self.on_link = host.receive
+        self._line = line
+        self._trust = trust
+        self._counters = counters
+
+    @property
+    def parameters(self) -> LinkParameters:
+        """What the board told of the link."""
+        return self.host.parameters
+
+    @property
+    def limit_bytes(self) -> int:
+        """The largest packet that the board takes, without its packet_nbytes, as GetCRTMaxPacketSize counts."""
+        return self.host.parameters.packet_bytes - _LIMIT_OVERHEAD_BYTES
+
+    @property
+    def retransmissions(self) -> int:
+        """How often a frame was sent again."""
+        return self.host.retransmissions
+
+    # --- one request ---------------------------------------------------------------------------
+
+    def exchange(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
+        """Send `request`, encoded as `packet`, and give its reply.
+
+        Raises CallTimeoutError, BoardResetError; DamagedReplyError where the request was executed and its reply is
+        lost for good; ProtocolError.
+        """
+        trust, host = self._trust, self.host
+        epoch = trust.reply_epoch = trust.epoch
+        seq = host.send_packet(packet[PACKET_NBYTES:], deadline - timeout_s)
+        while True:
+            data, now = yield self._wait_until(deadline)
+            if data:
+                self._line.receive(data, now)
+                for reply in host.replies:
+                    if reply.seq == seq:
+                        trust.doubt = trust.damage
+                        self._line.output.give_up_at = AT_ONCE
+                        self._counters.note_answer(deadline - timeout_s)
+                        return self._decode(reply, request)
+            trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
+            host.on_time(now)
+
+    def _wait_until(self, deadline: float) -> float:
+        """Hand over what the link wants sent; give until when to wait, for an answer by `deadline`."""
+        host, output = self.host, self._line.output
+        if host.frames:
+            output.pieces += host.frames
+            host.frames.clear()
+        output.give_up_at = deadline
+        self._trust.doubt = INTERRUPTED
+        host.replies.clear()
+        return min(host.deadline, deadline)
+
+    def _decode(self, reply: LinkReply, request: Request) -> Reply:
+        label = ""
+        try:
+            if reply.kind is ReplyKind.PACKET:
+                packet = decode_packet(reply.body)
+                if isinstance(packet, Reply):
+                    return packet
+                raise ProtocolError("3", f"{request_label(request)} was answered with a request")
+            label = request_label(request)
+            if reply.kind is not ReplyKind.FORGOTTEN:
+                raise ProtocolError("3", f"{label} was answered with {reply.kind.name}, not a packet")
+        except ProtocolError as error:
+            self._distrust(error)
+            raise
+        raise DamagedReplyError(
+            f"{label} was executed once, but its reply was lost, and is too long for the board to keep it"
+        )
+
+    def _distrust(self, error: ProtocolError) -> None:
+        """Begin the next request with a new session: the board answered what it must not."""
+        self._trust.doubt = f"an answer that is none ({error})"
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def copy(self, job: CopyJob, now: float) -> Operation[None]:
+        """Move what is to do, as many blocks at once as the window takes."""
+        blocks: dict[int, tuple[int, int]] = {}  # those that are under way: their ranges, by seq
+        try:
+            yield from self._copy_blocks(job, now, blocks)
+        except OutcomeUnknownError:
+            job.todo.extendleft(blocks.values())
+            raise
+        except ProtocolError as error:
+            self._distrust(error)
+            raise
+        finally:
+            self._line.output.give_up_at = AT_ONCE
+
+    def _copy_blocks(self, job: CopyJob, now: float, blocks: dict[int, tuple[int, int]]) -> Operation[None]:
+        trust, host, todo = self._trust, self.host, job.todo
+        epoch = trust.reply_epoch = trust.epoch
+        deadline = now + job.timeout_s
+        failure: RemoteException | None = None
+        prepared: LinkRequest | None = None
+        while blocks or (todo and failure is None):
+            while todo and failure is None:
+                offset, end = todo[0]
+                if prepared is None:
+                    prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))
+                if not host.try_send(prepared, now):
+                    break
+                todo.popleft()
+                block_end = offset + prepared.size_bytes
+                blocks[prepared.seq] = offset, block_end
+                if block_end < end:
+                    todo.appendleft((block_end, end))
+                prepared = None
+            data, now = yield self._wait_until(deadline)
+            if data:
+                self._line.receive(data, now)
+            replies = host.replies
+            trust.give_up_if_due(job.label, epoch, not replies and now >= deadline, job.timeout_s)
+            host.on_time(now)
+            if not host.unanswered:
+                trust.doubt = ""
+            for reply in replies:
+                offset, end = blocks.pop(reply.seq)
+                if reply.kind is ReplyKind.PACKET:
+                    failure = _exception(reply)
+                    continue
+                if not 0 < reply.size_bytes <= end - offset:
+                    text = f"{job.label} of {end - offset} bytes was answered with {reply.size_bytes}"
+                    raise ProtocolError("3", text)
+                job.accept_link(offset, reply.size_bytes, reply.kind, reply.body)
+                if offset + reply.size_bytes < end:
+                    todo.append((offset + reply.size_bytes, end))
+                deadline = now + job.timeout_s
+                job.tell_progress()
+        if failure is not None:
+            raise RemoteError(failure.message, code=job.label)
+
+    def _prepare(self, job: CopyJob, offset: int, size_bytes: int) -> LinkRequest:
+        if job.to_board:
+            return self.host.prepare_write(job.address + offset, job.data[offset : offset + size_bytes])
+        return self.host.prepare_read(job.address + offset, size_bytes)
+
+    # --- what comes ----------------------------------------------------------------------------
+
+    def on_damage(self, what: str, now: float) -> None:
+        """Have sent again what the damaged frame answered."""
+        self.host.on_damage(now)
+
+    def on_garbage(self, size_bytes: int, now: float) -> None:
+        """Take it for a frame whose start was damaged."""
+        self.host.on_damage(now)
+
+    def after_garbage(self, was_answered: bool, now: float) -> None:
+        """Think nothing further of it."""
+
+
+def _exception(reply: LinkReply) -> RemoteException:
+    packet = decode_packet(reply.body)
+    if not isinstance(packet, RemoteException):
+        raise ProtocolError("3", f"a copy was answered with {type(packet).__name__}")
+    return packet

@@ -1,0 +1,116 @@
+"""Frames and the session of one line: bytes in, and what they mean told to a sink (docs/protocol.md 1, 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from microrpc.host.output import Output
+from microrpc.host.stats import Counters
+from microrpc.wire.frames import FrameDecoder, FrameEncoder, Garbage
+from microrpc.wire.session import HEADER_SIZE_BYTES, Established, LateReply, Log, MessageType, Session, Terminated
+
+
+class Sink(Protocol):
+    """Who is told what arrives, in the order of the stream."""
+
+    on_message: Callable[[bytes], bool]
+    """Takes the body of a NORMAL message of this session; gives whether that completed the reply of a request."""
+    on_link: Callable[[bytes, float], object]
+    """Takes the payload of a message of the link, and the time."""
+
+    on_damage: Callable[[str, float], None]
+    """Takes what is known of a damaged frame, and the time."""
+    on_garbage: Callable[[int, float], None]
+    """Takes how many bytes were outside of any frame, and the time."""
+    after_garbage: Callable[[bool, float], None]
+    """Judges the garbage so far, after all that arrived with it: whether a reply was among that, and the time."""
+
+    def on_log(self, text: str) -> None:
+        """Take a line of the board's log."""
+
+    def on_reset(self) -> None:
+        """Take note that the board has booted."""
+
+    def on_established(self) -> None:
+        """Take note that a session has begun."""
+
+
+class Line:
+    """Encodes and decodes for one line, keeps its session, and counts.
+
+    inits_sent: INITs since the last session was established. late_session_id: of a REPLY to an earlier INIT than the
+    last, 0 without one. seed: of the session's nonces. max_payload_bytes: bounds what a peer can make us hold.
+    """
+
+    def __init__(self, sink: Sink, output: Output, counters: Counters, *, seed: int, max_payload_bytes: int) -> None:
+        self.session = Session(seed)
+        self.output = output
+        self.inits_sent = 0
+        self.late_session_id = 0
+        self._sink = sink
+        self._counters = counters
+        self._encoder = FrameEncoder()
+        self._decoder = FrameDecoder(max_payload_bytes=max_payload_bytes)
+
+    @property
+    def bytes_skipped(self) -> int:
+        """How many bytes were outside of any frame."""
+        return self._decoder.bytes_skipped
+
+    def send_payload(self, payload: bytes) -> None:
+        """Send the payload of one frame, in a session or without one."""
+        self.output.pieces.append(self._encoder.encode(payload))
+
+    def send_session(self) -> None:
+        """Send what the session wants sent."""
+        for payload in self.session.outgoing:
+            self.send_payload(payload)
+            self.inits_sent += payload[2] == MessageType.START_SESSION_INIT
+        self.session.outgoing.clear()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take what arrived at `now`, and tell the sink what it means."""
+        sink, session, counters = self._sink, self.session, self._counters
+        counters.now = now
+        counters.bytes_received += len(data)
+        was_answered = has_garbage = False
+        for item in self._decoder.feed(data):
+            if isinstance(item, bytes):
+                counters.frames_received += 1
+                header = item[:HEADER_SIZE_BYTES]
+                if header == session.normal_header:
+                    was_answered = sink.on_message(item[HEADER_SIZE_BYTES:]) or was_answered
+                elif header in session.link_headers:
+                    sink.on_link(item, now)
+                else:
+                    self._on_session_message(item)
+            elif isinstance(item, Garbage):
+                has_garbage = True
+                sink.on_garbage(len(item.data), now)
+            else:
+                counters.frames_damaged += 1
+                sink.on_damage(f"damage on the line ({item})", now)
+        if session.outgoing:
+            self.send_session()
+        if has_garbage:
+            sink.after_garbage(was_answered, now)
+
+    def _on_session_message(self, payload: bytes) -> None:
+        event = self.session.receive(payload)
+        if isinstance(event, Log):
+            self._sink.on_log(event.text)
+        elif isinstance(event, Terminated):
+            self._sink.on_reset()
+        elif isinstance(event, LateReply):
+            self.late_session_id = event.session_id
+        elif isinstance(event, Established):
+            self._sink.on_established()
+
+    def reset(self) -> None:
+        """Begin anew over a port that was opened again: nothing is under way, and no session is open."""
+        self.output.pieces.clear()
+        self._encoder.reset()
+        self._decoder.reset()
+        self.session.terminate()
+        self.session.outgoing.clear()

@@ -1,0 +1,34 @@
+"""What a connection wants sent now."""
+
+from __future__ import annotations
+
+from microrpc.host.operation import AT_ONCE
+from microrpc.host.stats import Counters
+
+_FLUSH_S = 1.0  # how long the port may take for what is sent without waiting for an answer
+
+
+class Output:
+    """Pieces that are to be sent, in order; a piece is a frame where there are frames.
+
+    give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
+    waits only for a repetition.
+    """
+
+    def __init__(self, counters: Counters, *, has_frames: bool = True) -> None:
+        self.pieces: list[bytes] = []
+        self.give_up_at = AT_ONCE
+        self._counters = counters
+        self._has_frames = has_frames
+
+    def take(self, deadline: float, now: float) -> tuple[bytes, float]:
+        """Give the bytes, and until when the port may take them, where `deadline` is waited for next."""
+        counters, pieces = self._counters, self.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._has_frames:
+            counters.frames_sent += len(pieces)
+        counters.bytes_sent += len(data)
+        pieces.clear()
+        if self.give_up_at > deadline and self.give_up_at > now:
+            return data, self.give_up_at
+        return data, deadline if deadline != AT_ONCE else now + _FLUSH_S

@@ -1,0 +1,198 @@
+"""What is done after doubt: a new session, and a proof that the board is in step or its cure (docs/protocol.md 6).
+
+A session's id is on every answer, so that no late one is taken for another; and a look-up whose answer is known proves
+that the board answers what it is asked. A board that even answers the handshake one message behind is cured with a
+request under the session id that it is about to choose, because a stock board clears its buffer only when it has
+handled a request of its current session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from microrpc.errors import HandshakeTimeoutError, OutcomeUnknownError
+from microrpc.host.carriers.frames import FrameCarrier
+from microrpc.host.line import Line
+from microrpc.host.operation import AT_ONCE, Operation
+from microrpc.host.trust import Trust
+from microrpc.wire.datatypes import OpaqueHandle
+from microrpc.wire.packets import PacketCode, Return, Syscall, encode_packet
+from microrpc.wire.session import MessageType, SessionState, Timeouts, encode_message, make_session_id, step_nonce
+
+MAX_ATTEMPTS = 3
+
+_LEAST_PROOF_S = 0.1
+
+
+class Recovery:
+    """Opens sessions over a line, and tells a board that went on from one that was reset unseen."""
+
+    def __init__(self, line: Line, frames: FrameCarrier, trust: Trust, timeouts: Timeouts) -> None:
+        self._line = line
+        self._session = line.session
+        self._frames = frames
+        self._trust = trust
+        self._timeouts = timeouts
+        self._responder_nonce = 0
+        self._proofs = 0
+        self._reopened_epoch = 0
+        self._on_reopened: Callable[[bool], None] | None = None
+
+    def is_calm(self) -> bool:
+        """Whether a request may be sent: a session is open, and nothing that arrived since is doubtful."""
+        trust = self._trust
+        trust.doubt = trust.doubt or trust.damage
+        return not trust.doubt and self._session.state is SessionState.ESTABLISHED
+
+    # --- what the session tells ------------------------------------------------------------------
+
+    def on_reset(self) -> None:
+        """Take note of a reset."""
+        self._trust.epoch += 1
+        self._responder_nonce = 0
+
+    def on_established(self) -> bool:
+        """Take note of a new session; give whether the board was reset unseen.
+
+        Its nonces step on with every INIT (docs/protocol.md 2).
+        """
+        inits, self._line.inits_sent = self._line.inits_sent, 0
+        if not inits:
+            self._trust.damage = "the board opened a session of its own"
+        was_reset = not self._steps_on(inits)
+        if was_reset:
+            self.on_reset()
+        self._responder_nonce = self._session.responder_nonce
+        return was_reset
+
+    def _steps_on(self, inits: int) -> bool:
+        nonce = self._responder_nonce
+        for _ in range(inits if nonce else 0):
+            nonce = step_nonce(nonce)
+            if nonce == self._session.responder_nonce:
+                return True
+        return not self._responder_nonce
+
+    def tell_reopened(self) -> None:
+        """Tell who waits for it that a session is open over the port that was opened again."""
+        if self._on_reopened is not None:
+            on_session, self._on_reopened = self._on_reopened, None
+            on_session(self._trust.epoch != self._reopened_epoch)
+
+    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+        """Doubt everything: the port went away. `on_session` is told whether the board lost its memory meanwhile."""
+        self._trust.damage = ""
+        self._trust.doubt = "the port went away"
+        if self._on_reopened is None:  # else it went away again before any session, and nothing was told yet
+            self._reopened_epoch = self._trust.epoch
+        self._on_reopened = on_session
+
+    # --- coming to a session -----------------------------------------------------------------------
+
+    def settle(self, now: float) -> Operation[float]:
+        """Open sessions until one stays, a few times; give the time. Raises HandshakeTimeoutError."""
+        for _ in range(MAX_ATTEMPTS):
+            yield from self.start_session(now)
+            data, now = yield AT_ONCE
+            self._receive(data, now)
+            if self.is_calm():
+                return now
+        reason = self._trust.doubt or "the board was reset each time"
+        raise HandshakeTimeoutError(
+            f"{MAX_ATTEMPTS} sessions were opened and none stayed ({reason}). "
+            f"Check its power supply, the cable, and that nothing else writes to this port"
+        )
+
+    def start_session(self, now: float) -> Operation[None]:
+        """Open a session, and where anything was doubtful prove the board in step in it.
+
+        Raises HandshakeTimeoutError.
+        """
+        trust, session, timeouts = self._trust, self._session, self._timeouts
+        expiry = now + timeouts.start_s
+        must_prove, in_step = bool(trust.doubt), False
+        reason = trust.doubt or "a new session"
+        trust.doubt = trust.doubt or "no session is open"
+        while now < expiry:
+            trust.damage = ""
+            self._line.late_session_id = 0
+            session.start(now, retry_s=timeouts.retry_s, total_s=expiry - now)
+            self._line.send_session()
+            retry_at = session.deadline or now
+            now = yield from self._await_session(now)
+            if session.state is SessionState.ESTABLISHED:
+                must_prove = must_prove or now >= retry_at or bool(trust.damage or self._line.late_session_id)
+                if must_prove:
+                    now, in_step = yield from self._prove(now, expiry)
+                if session.state is SessionState.ESTABLISHED and (in_step or not must_prove):
+                    trust.doubt = ""
+                    return
+            must_prove = True
+        raise HandshakeTimeoutError(
+            f"no session with the board within {timeouts.start_s:g} s (why one was wanted: {reason}). "
+            f"Check that it is powered, runs microTVM firmware and is set to this baud rate; then reset it: "
+            f"a stock board that met a damaged frame may be deaf until it is"
+        )
+
+    def _await_session(self, now: float) -> Operation[float]:
+        """Wait for the session to come about or its time to end; cure a board that answers one message behind."""
+        session, epoch, retry_s = self._session, self._trust.epoch, self._timeouts.retry_s
+        while session.state is SessionState.START_SENT and session.deadline is not None:
+            behind = self._line.late_session_id
+            deadline = min(session.deadline, now + retry_s / 4) if behind else session.deadline
+            data, now = yield deadline
+            self._receive(data, now)
+            if session.state is not SessionState.START_SENT:
+                break
+            if self._trust.epoch != epoch:  # it has booted only now, and its REPLY comes at once or not at all
+                epoch = self._trust.epoch
+                session.retry_by(now + retry_s / 4)
+            if now >= deadline and behind:
+                return (yield from self._cure(now, behind))
+            session.on_time(now)
+            self._line.send_session()
+        return now
+
+    def _cure(self, now: float, behind: int) -> Operation[float]:
+        """Bring a stock board in step that handles each message when the next one arrives.
+
+        It holds our INIT unhandled. A request under the id that it will choose makes it handle the INIT; whatever
+        comes next makes it handle the request, after which it clears its buffer. Both answers belong to a session
+        that is given up at once.
+        """
+        session = self._session
+        session_id = make_session_id(session.initiator_nonce, step_nonce(behind >> 8))
+        message = encode_message(session_id, MessageType.NORMAL, encode_packet(self._proof()))
+        for _ in range(2):
+            self._line.send_payload(message)
+            deadline = now + self._timeouts.retry_s / 4
+            while now < deadline:
+                data, now = yield deadline
+                self._receive(data, now)
+            if session.session_id != session_id:
+                break  # it chose another id: a second request under the wrong one would kill it
+        session.terminate()
+        session.outgoing.clear()
+        return now
+
+    def _prove(self, now: float, expiry: float) -> Operation[tuple[float, bool]]:
+        """Ask what has a known answer: a look-up of a name that cannot exist."""
+        self._trust.damage = ""
+        request = self._proof()
+        packet = encode_packet(request)
+        deadline = min(now + max(self._timeouts.retry_s, _LEAST_PROOF_S), expiry)
+        try:
+            reply = yield from self._frames.exchange(request, packet, deadline, deadline - now)
+        except OutcomeUnknownError:
+            reply = None
+        data, now = yield AT_ONCE
+        self._receive(data, now)
+        return now, reply == Return((OpaqueHandle(0),))
+
+    def _proof(self) -> Syscall:
+        self._proofs += 1
+        return Syscall(PacketCode.GET_GLOBAL_FUNC, (f"microrpc.in-step.{self._proofs}",))
+
+    def _receive(self, data: bytes, now: float) -> None:
+        if data:
+            self._line.receive(data, now)
