@@ -16,7 +16,7 @@ ROWS = {
     "hanging": "idea = 'for ever', old = 'return number * 2', new = 'while True: pass'",
     "unimportable": "idea = 'another name', old = 'def double', new = 'def twice'",
     "equivalent": "idea = 'nothing', old = 'number == 0', new = 'False', equivalent = '0 * 2 is 0'",
-    "not equivalent": "idea = 'half', old = '* 2', new = '/ 2', equivalent = 'it is not'",
+    "not equivalent": "idea = 'halves', old = '* 2', new = '/ 2', equivalent = 'it is not'",
     "stale": "idea = 'gone', old = 'number + 2', new = 'number'",
     "ambiguous": "idea = 'twice there', old = 'return', new = 'yield'",
     "not Python": "idea = 'broken', old = '* 2', new = '* ('",
@@ -42,26 +42,23 @@ def run(project: Path, *rows: str, words: tuple[str, ...] = ()) -> int:
     return mutants.main([*words, "-n", "1", "--table", str(table), "--root", str(project)])
 
 
-def test_a_mutant_that_a_test_notices_is_killed_by_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(project, "killed") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("killed ")
-    assert lines[0].endswith("program.py: half  test_program.py::test_two_is_doubled")
-    assert lines[-1].startswith("1 mutants: 1 killed, 0 equivalent, 0 SURVIVES, 0 NOT EQUIVALENT. Took")
-
-
-def test_one_that_no_test_notices_survives_among_others_that_are_killed(
+def test_mutants_are_told_apart_by_whether_a_test_notices_them(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(project, "killed", "survivor", "unimportable") == 1
+    before = {path.name: path.read_text() for path in project.iterdir()}
+    assert run(project, "killed", "survivor", "unimportable", "equivalent", "not equivalent") == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["killed", "SURVIVES", "killed"]
-    assert lines[4:8] == [
+    assert [line.split(" ", 1)[0] for line in lines[:5]] == ["killed", "SURVIVES", "killed", "equivalent", "NOT"]
+    assert lines[0].endswith("program.py: half  test_program.py::test_two_is_doubled")
+    assert lines[6:10] == [
         "SURVIVES: program.py: cube",
         "  old: 'number * 2'",
         "  new: 'number ** 2'",
         "  tests: test_program.py",
     ]
+    assert lines[11] == "NOT EQUIVALENT: program.py: halves"
+    assert lines[-1].startswith("5 mutants: 2 killed, 1 equivalent, 1 SURVIVES, 1 NOT EQUIVALENT. Took")
+    assert {path.name: path.read_text() for path in project.iterdir()} == before
 
 
 def test_one_that_hangs_is_ended_and_counts_as_killed(
@@ -69,21 +66,10 @@ def test_one_that_hangs_is_ended_and_counts_as_killed(
 ) -> None:
     monkeypatch.setattr(mutants, "_SLOWER", 1)
     monkeypatch.setattr(mutants, "_MORE_S", 2.0)
-    assert run(project, "hanging") == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("program.py: for ever  it hangs")
-
-
-def test_one_that_is_explained_may_survive_and_may_not_be_killed(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(project, "equivalent") == 0
-    assert run(project, "equivalent", "not equivalent") == 1
-    assert "1 equivalent, 0 SURVIVES, 1 NOT EQUIVALENT" in capsys.readouterr().out
-
-
-def test_words_choose_among_the_mutants(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(project, "killed", "survivor", words=("half",)) == 0
-    assert "1 mutants: 1 killed" in capsys.readouterr().out
+    assert run(project, "survivor", "hanging", words=("for ever", "no such idea")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("program.py: for ever  it hangs")
+    assert lines[-1].startswith("1 mutants: 1 killed, 0 equivalent, 0 SURVIVES, 0 NOT EQUIVALENT. Took")
 
 
 def test_no_mutants_at_all_are_no_success(project: Path) -> None:
@@ -113,12 +99,6 @@ def test_tests_that_fail_without_any_mutant_are_an_error(project: Path, capsys: 
     (project / "test_program.py").write_text(TESTS.replace("== 4", "== 5"))
     assert run(project, "killed") == 2
     assert "test_program.py must pass without any mutant:\n" in capsys.readouterr().err
-
-
-def test_the_files_of_the_project_stay_as_they_are(project: Path) -> None:
-    before = {path.name: path.read_text() for path in project.iterdir()}
-    run(project, "killed", "survivor")
-    assert {path.name: path.read_text() for path in project.iterdir()} == before
 
 
 def test_no_row_of_the_real_table_is_stale() -> None:
