@@ -7,11 +7,11 @@ INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 RESULTS := build/benchmarks.json
 
-.PHONY: help demo test lint mutants bench plots venv clean
+.PHONY: help demo test lint mutants generate bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
@@ -26,6 +26,9 @@ lint: $(INSTALLED) ## check style and types
 
 mutants: $(INSTALLED) ## put deliberate bugs into copies of the code: tests must notice each
 	$(BIN)/python -m dev.mutants $(ARGS)
+
+generate: $(INSTALLED) ## make the blocking client from asyncio's
+	$(BIN)/python -m dev.generate
 
 bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)

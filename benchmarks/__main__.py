@@ -16,7 +16,7 @@ from benchmarks import boards, calls, codec, copies, devices, host_cpu, line_rat
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
-from microrpc.wire.frames import CRC_ENGINE
+from microrpc.wire.crc import CRC_ENGINE
 
 Measure = Callable[..., Iterable[Row]]
 

@@ -7,7 +7,7 @@ __getattr__ = moved(
     {
         "firmware_sim.board.link": "LinkDevice",
         "microrpc.host.link": "LinkHost LinkReply LinkRequest",
-        "microrpc.host.noise": "Noise",
+        "microrpc.host.blocks": "Noise",
         "microrpc.wire.link": "LinkParameters ReplyKind RequestKind decode_link_message encode_link_message",
         "microrpc.wire.names": "LINK_FUNCTION",
     },

@@ -53,13 +53,13 @@ MOVED = {
         "microrpc.firmware.emulator": "Emulator START_S build_to_run start_emulated start_firmware",
     },
     "microrpc.host": {
-        "microrpc.host.requests": "Host Progress",
+        "microrpc.host.job": "Progress",
         "microrpc.wire.names": "MAX_PACKET_SIZE_FUNCTION MODULE_GET_FUNCTION SYSTEM_LIBRARY_FUNCTION",
     },
     "microrpc.link": {
         "firmware_sim.board.link": "LinkDevice",
         "microrpc.host.link": "LinkHost LinkReply LinkRequest",
-        "microrpc.host.noise": "Noise",
+        "microrpc.host.blocks": "Noise",
         "microrpc.wire.link": "LinkParameters ReplyKind RequestKind decode_link_message encode_link_message",
         "microrpc.wire.names": "LINK_FUNCTION",
     },

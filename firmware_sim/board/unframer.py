@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microrpc.wire.frames import crc16
+from microrpc.wire.crc import crc16
 
 _START = b"\xff\xfd"
 

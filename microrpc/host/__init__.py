@@ -6,7 +6,7 @@ from microrpc._names import moved
 __getattr__ = moved(
     __name__,
     {
-        "microrpc.host.requests": "Host Progress",
+        "microrpc.host.job": "Progress",
         "microrpc.wire.names": "MAX_PACKET_SIZE_FUNCTION MODULE_GET_FUNCTION SYSTEM_LIBRARY_FUNCTION",
     },
 )

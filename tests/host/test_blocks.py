@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microrpc.errors import CopyRangeError
-from microrpc.host.blocks import UNLIMITED, Block, copy_overhead_bytes, plan_copy
+from microrpc.host.blocks import UNLIMITED, Block, Budget, batch_blocks, copy_overhead_bytes, plan_copy
 from microrpc.wire.datatypes import CPU, DataType, Tensor
 from microrpc.wire.packets import CopyFromRemote, CopyToRemote, encode_packet
 
@@ -136,3 +136,49 @@ def test_a_copy_past_the_end_is_refused_at_the_call(tensor: Tensor, size_bytes: 
 def test_a_copy_may_end_at_the_last_byte() -> None:
     assert list(plan_copy(_tensor(4, dtype=DataType(2, 32)), 16, UNLIMITED)) == [Block(0, 16)]
     assert list(plan_copy(_tensor(4, byte_offset=1), 3, UNLIMITED)) == [Block(1, 3)]
+
+
+# --- what may be in flight ------------------------------------------------------------------------
+
+
+def test_a_single_frame_is_always_allowed_however_large() -> None:
+    assert Budget(0).has_room([], 10_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "size_bytes", "has_room"),
+    [
+        ([60], 40, True),  # 40 may be the one that is read
+        ([60], 60, True),
+        ([61], 61, False),
+        ([100], 60, False),  # the small one is read, and 100 do not fit
+        ([60], 100, False),
+        ([30, 30], 30, True),
+        ([20, 30, 30], 30, False),  # 90 besides the least
+        ([20, 20, 20], 20, True),
+        ([20, 20, 20], 21, False),
+    ],
+)
+def test_all_but_the_smallest_frame_must_fit_the_window(in_flight: list[int], size_bytes: int, has_room: bool) -> None:
+    assert Budget(60).has_room(in_flight, size_bytes, len(in_flight)) is has_room
+
+
+def test_a_request_is_not_further_ahead_of_the_oldest_than_the_window_allows() -> None:
+    budget = Budget(10_000, 4)
+    assert budget.has_room([10, 10], 10, 3)
+    assert not budget.has_room([10, 10], 10, 4)
+
+
+@pytest.mark.parametrize(
+    ("ring_bytes", "packet_bytes", "blocks"),
+    [
+        (0, 245, 1),
+        (256, 237, 1),  # 256 bytes on the line, and the escapes that random bytes have
+        (258, 237, 16),
+        (356, 245, 16),
+    ],
+)
+def test_blocks_are_exchanged_together_where_the_ring_takes_a_frame_besides_another(
+    ring_bytes: int, packet_bytes: int, blocks: int
+) -> None:
+    assert batch_blocks(ring_bytes, packet_bytes) == blocks

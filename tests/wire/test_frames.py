@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 import tracemalloc
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
-import crcmod
-import crcmod.crcmod
 import golden
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from slow_crc import slow_crc
 
 from microrpc.errors import RequestError
-from microrpc.wire import frames as framing
+from microrpc.wire.crc import crc16
 from microrpc.wire.frames import (
     Damage,
     DamageKind,
@@ -28,7 +23,6 @@ from microrpc.wire.frames import (
     FrameEncoder,
     Garbage,
     Item,
-    crc16,
     encode_frame,
 )
 
@@ -38,15 +32,6 @@ VECTORS = {b"one": bytes.fromhex("FFFD030000006F6E6558F4"), b"": bytes.fromhex("
 # --- the slow reference -----------------------------------------------------------------------
 
 Seen = bytes | tuple[DamageKind, int]
-
-
-def slow_crc(data: Iterable[int], crc: int = 0xFFFF) -> int:
-    for byte in data:
-        crc ^= byte << 8
-        for _ in range(8):
-            crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
-            crc &= 0xFFFF
-    return crc
 
 
 def slow_escape(data: bytes) -> bytes:
@@ -213,19 +198,6 @@ def check_every_split(data: bytes, expected: list[Seen], max_payload_bytes: int 
         assert (decoder.in_packet, decoder.bytes_skipped) == (whole.in_packet, whole.bytes_skipped)
 
 
-def load_copy_of_framing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("framing_copy", framing.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["framing_copy"] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules["framing_copy"]
-    return module
-
-
 def hold(decoder: FrameDecoder) -> int:
     """Bytes that the decoder keeps between feeds."""
     return sum(len(value) for value in vars(decoder).values() if isinstance(value, bytes | bytearray))
@@ -236,53 +208,6 @@ ff_rich = st.lists(
     max_size=30,
 ).map(b"".join)
 payloads = st.one_of(st.binary(max_size=40), ff_rich, st.integers(0, 300).map(lambda n: b"\xff" * n))
-
-
-# --- crc --------------------------------------------------------------------------------------
-
-ENGINES = [engine for engine in (framing.crc16, framing.crc16_crcmod, framing.crc16_fastcrc) if engine is not None]
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_crc_engine_gives_the_check_value(engine: Callable[..., int]) -> None:
-    assert engine(b"123456789") == 0x29B1 == slow_crc(b"123456789")
-    assert engine(b"") == 0xFFFF
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@given(head=st.binary(max_size=80), tail=st.binary(max_size=80))
-def test_every_crc_engine_continues_where_the_crc_before_ended(
-    engine: Callable[..., int], head: bytes, tail: bytes
-) -> None:
-    assert engine(tail, engine(head)) == engine(head + tail) == slow_crc(head + tail)
-
-
-def test_the_fast_engine_is_taken_when_it_is_installed() -> None:
-    fast = framing.crc16_fastcrc
-    assert framing.crc16 is (fast or framing.crc16_crcmod)
-    name = framing.CRC_ENGINE
-    assert name == ("fastcrc" if fast else "crcmod")
-
-
-def test_without_fastcrc_crcmod_is_taken_silently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fastcrc.crc16", None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        module = load_copy_of_framing()
-    assert module.CRC_ENGINE == "crcmod"
-    assert module.crc16_fastcrc is None
-    assert module.encode_frame(b"one") == VECTORS[b"one"]
-    assert module.FrameDecoder().feed(VECTORS[b"one"]) == [b"one"]
-
-
-def test_without_any_compiled_engine_a_warning_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fastcrc.crc16", None)
-    monkeypatch.setattr(crcmod.crcmod, "_usingExtension", False)
-    monkeypatch.setattr(crcmod, "mkCrcFun", lambda *_, **__: slow_crc)
-    with pytest.warns(RuntimeWarning, match=r"install microrpc\[fast\]") as caught:
-        module = load_copy_of_framing()
-    assert len(caught) == 1
-    assert module.encode_frame(b"one") == VECTORS[b"one"]
 
 
 # --- encoding ---------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from firmware_sim.board.stock import StockPort
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.connecting.blocking import open_board
 from microrpc.serve.endpoint import Done
+from microrpc.wire.crc import crc16
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, TypeCode
-from microrpc.wire.frames import Damage, FrameDecoder, FrameEncoder, crc16, encode_frame
+from microrpc.wire.frames import Damage, FrameDecoder, FrameEncoder, encode_frame
 from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
