@@ -30,7 +30,7 @@ from microrpc.errors import (
     StaleHandleError,
 )
 from microrpc.wire.frames import FrameDecoder
-from microrpc.wire.packets import CallFunc, decode_packet
+from microrpc.wire.packets import CallFunc, PacketCode, Syscall, decode_packet
 from microrpc.wire.session import MessageType, Timeouts
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
@@ -224,6 +224,43 @@ def test_after_doubt_the_board_proves_itself_before_it_is_believed() -> None:
     assert isinstance(call, CallFunc)
 
 
+def test_a_proof_is_the_one_answer_that_is_right_and_each_asks_for_another_name() -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    line.device.functions["microrpc.in-step.1"] = lambda: None  # so that it is answered as if it were another request
+    line.damage_board = once(flip_last)
+    with pytest.raises(DamagedReplyError):
+        count()
+    line.host_bytes.clear()
+    assert count() == 2
+    packets = [decode_packet(body[8:]) for _, kind, body in line.sent() if kind == MessageType.NORMAL]
+    assert packets[:-1] == [
+        Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.in-step.1",)),
+        Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.in-step.2",)),
+    ]
+
+
+def test_a_look_up_that_is_not_answered_is_sent_three_times_in_all() -> None:
+    line = Line()
+    board = line.open()
+    line.damage_host = lambda sent: lose(sent) if b"count" in sent else sent
+    with pytest.raises(CallTimeoutError):
+        board.function("count")
+    assert sum(b"count" in body for _, _, body in line.sent()) == 3
+    assert board.stats.repeats == 2
+
+
+def test_a_copy_may_fail_at_every_block_as_long_as_it_gets_on() -> None:
+    line = Line()
+    board = line.open()
+    large = itertools.count()
+    line.damage_host = lambda sent: flip_last(sent) if len(sent) > 300 and next(large) % 2 == 0 else sent
+    data = np.random.default_rng(2).integers(0, 256, 9000, dtype=np.uint8)
+    assert np.array_equal(board.array(data).numpy(), data)
+    assert board.stats.repeats == 5
+
+
 def test_a_clean_handshake_needs_no_proof() -> None:
     line = Line()
     line.open()
@@ -321,7 +358,7 @@ def test_a_reset_while_the_limit_is_asked_for_is_told_as_a_reset(firmware: str) 
         return b""
 
     line.damage_host = once(reset, lambda sent: sent[9:17] == bytes.fromhex("1000000000000000"))  # the limit's CallFunc
-    with pytest.raises(BoardResetError):
+    with pytest.raises(BoardResetError, match="reset during CallFunc"):
         board.array([1, 2, 3])
     assert board.array([1, 2, 3]).numpy().tolist() == [1, 2, 3]
 
@@ -339,6 +376,16 @@ def test_a_reset_that_nobody_saw_is_told_by_the_nonces() -> None:
     with pytest.raises(StaleHandleError):
         array.numpy()
     assert board.function("add")(1, 1) == 2
+
+
+def test_a_board_that_answers_the_second_init_was_not_reset() -> None:
+    line = Line()
+    board = line.open()
+    array = board.array([1, 2, 3])
+    changes = iter([flip_last, lose])  # of the copy's answer, and of the first REPLY
+    line.damage_board = lambda data: next(changes, bytes)(data)
+    assert array.numpy().tolist() == [1, 2, 3]
+    assert (board.stats.sessions, board.stats.resets) == (2, 0)
 
 
 def test_an_interrupted_call_makes_the_next_one_start_anew() -> None:
