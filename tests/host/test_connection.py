@@ -29,9 +29,9 @@ from microrpc.errors import (
     RequestTooLargeError,
     StaleHandleError,
 )
-from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.packets import CallFunc, PacketCode, Syscall, decode_packet
-from microrpc.wire.session import MessageType, Timeouts
+from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
 FIRMWARES = ("robust", "stock")
@@ -224,6 +224,32 @@ def test_after_doubt_the_board_proves_itself_before_it_is_believed() -> None:
     assert isinstance(call, CallFunc)
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "error", "after_s"), [(8, CallTimeoutError, TIMEOUTS.call_s), (9, DamagedReplyError, 0.0)]
+)
+def test_nine_bytes_outside_of_any_frame_are_a_lost_reply_and_fewer_are_not(
+    size_bytes: int, error: type[OutcomeUnknownError], after_s: float
+) -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    before = line.channel.now()
+    line.damage_board = once(lambda data: b"x" * size_bytes)
+    with pytest.raises(error):
+        count()
+    assert line.channel.now() - before == pytest.approx(after_s)
+
+
+def test_an_answer_that_comes_after_damage_is_not_believed() -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    line.damage_board = once(lambda data: flip_last(data) + data)
+    with pytest.raises(DamagedReplyError):
+        count()
+    assert count() == 2
+
+
 def test_a_proof_is_the_one_answer_that_is_right_and_each_asks_for_another_name() -> None:
     line = Line()
     board = line.open()
@@ -376,6 +402,18 @@ def test_a_reset_that_nobody_saw_is_told_by_the_nonces() -> None:
     with pytest.raises(StaleHandleError):
         array.numpy()
     assert board.function("add")(1, 1) == 2
+
+
+def test_a_handle_is_of_the_boot_in_which_it_was_asked_for() -> None:
+    line = Line()
+    board = line.open()
+    boot = encode_frame(encode_message(0, MessageType.TERMINATE_SESSION))
+    line.device.functions["f"] = lambda: 1
+    line.damage_board = once(lambda reply: reply + boot)  # both come at once, before a handle is made of the reply
+    function = board.global_function("f")
+    assert function is not None
+    with pytest.raises(StaleHandleError, match="before a reset"):
+        function()
 
 
 def test_a_board_that_answers_the_second_init_was_not_reset() -> None:
