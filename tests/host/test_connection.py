@@ -339,6 +339,16 @@ def test_the_first_request_after_an_init_is_small() -> None:
             assert len(body) <= 64
 
 
+def test_a_first_request_that_is_not_small_comes_after_the_look_up_of_the_limit() -> None:
+    line = Line()
+    board = line.open()
+    assert board.global_function("n" * 100) is None
+    names = [body[8:] for _, kind, body in line.sent() if kind == MessageType.NORMAL]
+    assert b"GetCRTMaxPacketSize" in names[0]
+    assert b"n" * 100 in names[-1]
+    assert len(names) == 3
+
+
 # --- resets -----------------------------------------------------------------------------------
 
 
