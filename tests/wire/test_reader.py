@@ -212,6 +212,9 @@ def test_reset_forgets_a_packet_in_progress() -> None:
     assert reader.next_packet() is None
     reader.reset()
     assert (reader.bytes_needed, reader.is_between_packets) == (8, True)
+    reader.feed(nbytes(4) + b"rest")  # whole, but not taken yet
+    reader.reset()
+    assert (reader.next_packet(), reader.is_between_packets) == (None, True)
     reader.feed(nbytes(1) + b"x")
     assert reader.next_packet() == b"x"
 
