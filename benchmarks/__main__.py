@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import boards, calls, codec, copies, devices, line_rate, noise, pacing, virtual_time
+from benchmarks import boards, calls, codec, copies, devices, host_cpu, line_rate, noise, pacing, steps, virtual_time
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
@@ -25,6 +25,7 @@ def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[
     """Give what can be measured, by name, in the order of the table."""
     return {
         "codec": (codec.measure,),
+        "steps": (steps.measure, host_cpu.measure),
         "calls": (calls.measure,),
         "copies": (copies.measure,),
         "boards": (boards.measure,),

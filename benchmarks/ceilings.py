@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from microrpc.host.blocks import copy_overhead_bytes
-from microrpc.host.copies import BATCH_BLOCKS
+from microrpc.host.blocks import batch_blocks, copy_overhead_bytes
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
 from microrpc.wire.link import DATA_OVERHEAD_BYTES, WRITE_OVERHEAD_BYTES
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES
@@ -65,7 +64,7 @@ def back_to_back(packet_bytes: int, direction: Direction) -> Ceiling:
     alone = stop_and_wait(packet_bytes, direction)
     request, reply = alone.line_bytes
     copied, meanwhile = (request, reply) if direction == "to" else (reply, request)
-    return Ceiling(alone.data_bytes, (copied, meanwhile / BATCH_BLOCKS))
+    return Ceiling(alone.data_bytes, (copied, meanwhile / batch_blocks(2 * packet_bytes, packet_bytes)))
 
 
 def over_the_link(packet_bytes: int, direction: Direction) -> Ceiling:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import devices, noise
+from benchmarks import devices, host_cpu, noise
 from benchmarks.ceilings import over_the_link, stop_and_wait
 from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
@@ -25,6 +25,14 @@ from microrpc.connecting.blocking import connect
 from microrpc.errors import FirmwareError, PortError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def has_commit(commit: str) -> bool:
+    """Whether this is a clone of the repository that goes back to `commit`."""
+    command = ["git", "-C", str(ROOT), "cat-file", "-e", f"{commit}^{{commit}}"]
+    return bool(shutil.which("git")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 SIZES = (16, 64, 256, 2048, 8192)
 CODEC = [
     f"{direction}, {content}, {size} B"
@@ -63,9 +71,29 @@ RANGED = {
     **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in LINES for way in ("to", "from")},
     **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},
 }
+STEPS = [
+    f"Python calls of add(2, 3), {who}, {where} the link" for who in ("blocking", "asyncio") for where in ("off", "on")
+]
+HAS_OLD = has_commit(host_cpu.OLD_COMMIT)
+HOST_CPU = {"host CPU of a call, on the link / off it": "times"}
+for work in host_cpu.WORKS.values():
+    for where in ("off", "on"):
+        row = f"host CPU of {work.title}, {where} the link"
+        HOST_CPU |= {row: work.unit}
+        HOST_CPU |= {f"{row}, 0.4.0": work.unit, f"{row} / 0.4.0": "times"} if HAS_OLD else {}
+TIMED |= HOST_CPU
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
 MISSING = [package.title for package in PACKAGES]
-COUNT = len(TIMED) + len(RANGED) + len(PEER_CODEC) + len(MISSING) + len(DEVICE_SIZES) + len(NOT_RUNNING)
+COUNT = (
+    len(TIMED)
+    + len(STEPS)
+    + (not HAS_OLD)
+    + len(RANGED)
+    + len(PEER_CODEC)
+    + len(MISSING)
+    + len(DEVICE_SIZES)
+    + len(NOT_RUNNING)
+)
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -115,6 +143,12 @@ def test_every_share_is_there_with_its_range(output: str, name: str, unit: str) 
     rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
     assert len(rows) == 1
     assert re.match(rf"{re.escape(name)} +[\d.]+ +{unit} +least [\d.]+, most [\d.]+ ", rows[0])
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_steps_of_a_call_are_there_with_their_bound(output: str, name: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
+    assert re.fullmatch(rf"{re.escape(name)} +\d+ +calls +at most \d+; \d+ modules, \d+ changes between them", row)
 
 
 @pytest.mark.parametrize("name", CODEC)
@@ -184,7 +218,7 @@ def test_one_section_can_be_chosen() -> None:
 def test_an_unknown_section_is_refused_with_those_that_there_are() -> None:
     result = run("benchmarks", "--quick", "codecs")
     assert result.returncode == 2
-    assert "there is no section codecs; there are codec, calls," in result.stderr
+    assert "there is no section codecs; there are codec, steps, calls," in result.stderr
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------
@@ -259,6 +293,48 @@ def test_outcomes_add_up() -> None:
     assert Outcome(lost=1, copied_bytes=10, copying_s=2.0) + Outcome(lost=2, copied_bytes=20, copying_s=4.0) == Outcome(
         lost=3, copied_bytes=30, copying_s=6.0
     )
+
+
+# --- the host alone ---------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_that_of_blocks_side_by_side_and_says_what_it_may_be() -> None:
+    work = host_cpu.Work("a thing", "us", 1, (0.8, 0.6), 1.7)
+    times = {
+        "off": {"new": [1.0, 2.0, 3.0], "0.4.0": [2.0, 2.0, 2.0]},
+        "on": {"new": [3.0, 6.0, 3.0], "0.4.0": [6.0, 6.0, 6.0]},
+    }
+    rows = {row.name.removeprefix("host CPU of a thing, "): row for row in host_cpu._rows(work, times, "new")}
+    assert {name: row.value for name, row in rows.items()} == {
+        "off the link": "2.00",
+        "off the link, 0.4.0": "2.00",
+        "off the link / 0.4.0": "1.00",
+        "on the link": "3.00",
+        "on the link, 0.4.0": "6.00",
+        "on the link / 0.4.0": "0.50",
+        "on the link / off it": "3.00",
+    }
+    assert rows["off the link / 0.4.0"].remark == "at most 0.8; 3 blocks"
+    assert rows["on the link / 0.4.0"].remark == "at most 0.6; 3 blocks"
+    assert rows["on the link / off it"].remark == "at most 1.7; 3 blocks"
+
+
+def test_where_the_old_version_is_not_to_be_had_this_one_is_measured_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(host_cpu, "_BUILD", tmp_path)
+    monkeypatch.setattr(host_cpu, "OLD_COMMIT", "0" * 40)
+    rows = list(host_cpu.measure(quick=True))
+    assert rows[0][:2] == ("host CPU of 0.4.0", "missing")
+    assert rows[0].remark.startswith("commit 0000000 is not in this copy of the project (")
+    assert {row.name for row in rows[1:]} == {name for name in HOST_CPU if "0.4.0" not in name}
+
+
+def test_without_git_the_old_version_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setattr(host_cpu, "_BUILD", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(host_cpu.MissingError, match=r"^git is not installed$"):
+        host_cpu.old_version()
 
 
 # --- devices that are not there ---------------------------------------------------------------------

@@ -164,6 +164,15 @@ def sharing(request: pytest.FixtureRequest, path: Path) -> Iterator[Sharing]:
 # --- what clients can do ----------------------------------------------------------------------
 
 
+def test_an_array_without_bytes_has_an_address_that_is_no_other_clients(path: Path) -> None:
+    # On a stock board it would have that of the next block.
+    with Sharing(path, "stock") as sharing:
+        with microrpc.connect(sharing.url) as one, microrpc.connect(sharing.url) as another:
+            empty, array = one.empty((0,), "float32"), another.array([1, 2, 3])
+            assert empty.tensor.data != array.tensor.data
+        sharing.wait_until_free()
+
+
 def test_everything_works_as_on_a_board_of_ones_own(api: Api, sharing: Sharing) -> None:
     with api.connect(sharing.url) as board:
         assert board.function("add")(2, 3) == 5

@@ -157,6 +157,7 @@ def test_a_single_frame_is_always_allowed_however_large() -> None:
         ([20, 30, 30], 30, False),  # 90 besides the least
         ([20, 20, 20], 20, True),
         ([20, 20, 20], 21, False),
+        ([10, 50], 30, False),  # the least may be any of them, so 80 do not fit
     ],
 )
 def test_all_but_the_smallest_frame_must_fit_the_window(in_flight: list[int], size_bytes: int, has_room: bool) -> None:

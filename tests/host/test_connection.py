@@ -30,7 +30,7 @@ from microrpc.errors import (
     StaleHandleError,
 )
 from microrpc.wire.frames import FrameDecoder, encode_frame
-from microrpc.wire.packets import CallFunc, decode_packet
+from microrpc.wire.packets import CallFunc, PacketCode, Syscall, decode_packet
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
@@ -224,6 +224,69 @@ def test_after_doubt_the_board_proves_itself_before_it_is_believed() -> None:
     assert isinstance(call, CallFunc)
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "error", "after_s"), [(8, CallTimeoutError, TIMEOUTS.call_s), (9, DamagedReplyError, 0.0)]
+)
+def test_nine_bytes_outside_of_any_frame_are_a_lost_reply_and_fewer_are_not(
+    size_bytes: int, error: type[OutcomeUnknownError], after_s: float
+) -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    before = line.channel.now()
+    line.damage_board = once(lambda data: b"x" * size_bytes)
+    with pytest.raises(error):
+        count()
+    assert line.channel.now() - before == pytest.approx(after_s)
+
+
+def test_an_answer_that_comes_after_damage_is_not_believed() -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    line.damage_board = once(lambda data: flip_last(data) + data)
+    with pytest.raises(DamagedReplyError):
+        count()
+    assert count() == 2
+
+
+def test_a_proof_is_the_one_answer_that_is_right_and_each_asks_for_another_name() -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    line.device.functions["microrpc.in-step.1"] = lambda: None  # so that it is answered as if it were another request
+    line.damage_board = once(flip_last)
+    with pytest.raises(DamagedReplyError):
+        count()
+    line.host_bytes.clear()
+    assert count() == 2
+    packets = [decode_packet(body[8:]) for _, kind, body in line.sent() if kind == MessageType.NORMAL]
+    assert packets[:-1] == [
+        Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.in-step.1",)),
+        Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.in-step.2",)),
+    ]
+
+
+def test_a_look_up_that_is_not_answered_is_sent_three_times_in_all() -> None:
+    line = Line()
+    board = line.open()
+    line.damage_host = lambda sent: lose(sent) if b"count" in sent else sent
+    with pytest.raises(CallTimeoutError):
+        board.function("count")
+    assert sum(b"count" in body for _, _, body in line.sent()) == 3
+    assert board.stats.repeats == 2
+
+
+def test_a_copy_may_fail_at_every_block_as_long_as_it_gets_on() -> None:
+    line = Line()
+    board = line.open()
+    large = itertools.count()
+    line.damage_host = lambda sent: flip_last(sent) if len(sent) > 300 and next(large) % 2 == 0 else sent
+    data = np.random.default_rng(2).integers(0, 256, 9000, dtype=np.uint8)
+    assert np.array_equal(board.array(data).numpy(), data)
+    assert board.stats.repeats == 5
+
+
 def test_a_clean_handshake_needs_no_proof() -> None:
     line = Line()
     line.open()
@@ -276,6 +339,16 @@ def test_the_first_request_after_an_init_is_small() -> None:
             assert len(body) <= 64
 
 
+def test_a_first_request_that_is_not_small_comes_after_the_look_up_of_the_limit() -> None:
+    line = Line()
+    board = line.open()
+    assert board.global_function("n" * 100) is None
+    names = [body[8:] for _, kind, body in line.sent() if kind == MessageType.NORMAL]
+    assert b"GetCRTMaxPacketSize" in names[0]
+    assert b"n" * 100 in names[-1]
+    assert len(names) == 3
+
+
 # --- resets -----------------------------------------------------------------------------------
 
 
@@ -321,7 +394,7 @@ def test_a_reset_while_the_limit_is_asked_for_is_told_as_a_reset(firmware: str) 
         return b""
 
     line.damage_host = once(reset, lambda sent: sent[9:17] == bytes.fromhex("1000000000000000"))  # the limit's CallFunc
-    with pytest.raises(BoardResetError):
+    with pytest.raises(BoardResetError, match="reset during CallFunc"):
         board.array([1, 2, 3])
     assert board.array([1, 2, 3]).numpy().tolist() == [1, 2, 3]
 
@@ -339,6 +412,28 @@ def test_a_reset_that_nobody_saw_is_told_by_the_nonces() -> None:
     with pytest.raises(StaleHandleError):
         array.numpy()
     assert board.function("add")(1, 1) == 2
+
+
+def test_a_handle_is_of_the_boot_in_which_it_was_asked_for() -> None:
+    line = Line()
+    board = line.open()
+    boot = encode_frame(encode_message(0, MessageType.TERMINATE_SESSION))
+    line.device.functions["f"] = lambda: 1
+    line.damage_board = once(lambda reply: reply + boot)  # both come at once, before a handle is made of the reply
+    function = board.global_function("f")
+    assert function is not None
+    with pytest.raises(StaleHandleError, match="before a reset"):
+        function()
+
+
+def test_a_board_that_answers_the_second_init_was_not_reset() -> None:
+    line = Line()
+    board = line.open()
+    array = board.array([1, 2, 3])
+    changes = iter([flip_last, lose])  # of the copy's answer, and of the first REPLY
+    line.damage_board = lambda data: next(changes, bytes)(data)
+    assert array.numpy().tolist() == [1, 2, 3]
+    assert (board.stats.sessions, board.stats.resets) == (2, 0)
 
 
 def test_an_interrupted_call_makes_the_next_one_start_anew() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Callable
 
@@ -166,6 +167,17 @@ def test_over_the_link_the_line_is_never_idle(baud: int | None) -> None:
 
 
 # --- losses ---------------------------------------------------------------------------------------------------
+
+
+def test_each_answer_gives_the_next_one_its_time() -> None:
+    profile = dataclasses.replace(PROFILE, packet_size_bytes=256, baud=115200)
+    sim = SimBoard(profile)
+    board = open_board(sim.open_channel(), Timeouts(call_s=0.15), seed=1, baud=115200)
+    array = board.empty((5000,), "uint8")
+    start = sim.now()
+    array.write(some_data(5000))
+    assert sim.now() - start > 2 * 0.15
+    assert board.stats.repeats == 0
 
 
 def test_blocks_become_small_where_much_is_damaged_and_large_again_after_it() -> None:

@@ -66,6 +66,17 @@ def test_the_ring_never_overruns_although_it_is_used() -> None:
     assert 0 < sim.state.ring_high_water_bytes <= RING_BYTES
 
 
+def test_each_answer_gives_the_next_one_its_time() -> None:
+    sim = SimBoard(PROFILE, firmware="stock")
+    board = open_board(sim.open_channel(), Timeouts(call_s=0.1), seed=1, ring_bytes=RING_BYTES)
+    array = board.empty((2500,), "uint8")
+    board.max_packet_bytes()
+    start = sim.now()
+    array.write(np.zeros(2500, dtype=np.uint8))  # one batch
+    assert sim.now() - start > 2 * 0.1
+    assert board.stats.repeats == 0
+
+
 def test_nothing_is_presumed_of_a_board_that_was_not_named() -> None:
     target = find_target("/dev/ttyACM0", board=None, baud=None, timeouts=None)
     assert target.ring_bytes == 0

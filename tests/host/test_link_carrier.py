@@ -595,6 +595,29 @@ def test_a_repetition_may_take_until_the_deadline_to_be_sent_and_a_goodbye_its_o
     assert output.take(now + 3.0, now)[1] == now + 3.0
 
 
+def test_what_a_call_sends_may_take_until_its_deadline_and_not_only_until_a_repetition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_s: list[float] = []
+    write = LoopbackChannel.write
+
+    def note(channel: LoopbackChannel, data: bytes, deadline: float) -> None:
+        write_s.append(deadline - channel.now())
+        write(channel, data, deadline)
+
+    monkeypatch.setattr(LoopbackChannel, "write", note)
+    count = Wire().open().function("count")
+    write_s.clear()
+    assert count(timeout_s=1.5) == 1
+    assert write_s == [pytest.approx(1.5)]
+
+
+def test_the_largest_packet_is_what_the_board_told_without_its_headers() -> None:
+    board = Wire(packet_size_bytes=300).open()
+    board.function("count")
+    assert board.max_packet_bytes() == 300 - 11
+
+
 def test_a_new_session_begins_without_what_the_old_link_had_to_say() -> None:
     wire = Wire()
     board = wire.open()

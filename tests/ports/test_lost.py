@@ -130,6 +130,14 @@ def test_a_board_with_a_serial_number_is_found_by_it_and_no_other_is_taken(
     assert lost.find() == found
 
 
+def test_of_two_ports_that_tell_the_same_of_themselves_none_is_found() -> None:
+    alike = [usb_port(device, location="1-4:1.0") for device in ("/dev/cu.a", "/dev/tty.a")]
+    identity = UsbIdentity.of(alike[0])
+    assert identity is not None
+    assert identity.find(alike[:1]) is alike[0]
+    assert identity.find(alike) is None
+
+
 @pytest.mark.parametrize(
     ("back", "found"),
     [

@@ -474,8 +474,9 @@ def test_a_copy_among_tensors_may_overlap(client: Client) -> None:
 def test_a_copy_among_tensors_of_different_sizes_is_refused(client: Client) -> None:
     tensor = client.put(np.zeros(8, np.uint8))
     small = Tensor(tensor.data, CPU, U8, (7,))
-    refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, tensor, small, STREAM)
-    assert refusal == "the tensors have different sizes"
+    for source, target in ((tensor, small), (small, tensor)):
+        refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, source, target, STREAM)
+        assert refusal == "the tensors have different sizes"
     refusal = client.syscall(PacketCode.COPY_AMONG_REMOTE, small, Tensor(0, CPU, U8, (7,)), STREAM)
     assert refusal == "7 bytes at 0x0 are not inside an allocated block"
 
@@ -525,6 +526,11 @@ def test_a_device_may_be_set_and_asked_whether_it_exists(client: Client) -> None
 )
 def test_there_is_no_device_but_the_cpu(client: Client, code: PacketCode, args: tuple[Value, ...]) -> None:
     assert client.syscall(code, *args) == "there is no device (2, 0) here, only the CPU (1, 0)"
+
+
+def test_there_is_one_cpu_alone(client: Client) -> None:
+    refusal = client.syscall(PacketCode.DEV_SET_DEVICE, Device(CPU.type, 1))
+    assert refusal == "there is no device (1, 1) here, only the CPU (1, 0)"
 
 
 RIGHT: dict[PacketCode, tuple[Value, ...]] = {

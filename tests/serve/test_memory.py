@@ -195,6 +195,17 @@ def test_only_what_was_given_out_can_be_freed_and_seen() -> None:
         memory.view(0, 0)
 
 
+def test_a_view_ends_with_its_block_at_the_latest() -> None:
+    memory = Memory(100)
+    address = memory.alloc(10)
+    memory.alloc(10)
+    for at, most_bytes in ((0, 10), (9, 1), (10, 0)):
+        assert len(memory.view(address + at, most_bytes)) == most_bytes
+        text = f"{most_bytes + 1} bytes at 0x{address + at:x} are not inside an allocated block"
+        with pytest.raises(MemoryAccessError, match=text):
+            memory.view(address + at, most_bytes + 1)
+
+
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_a_view_writes_through(at: int, size: int) -> None:
     memory = Memory(100)

@@ -17,6 +17,7 @@ from slow_crc import slow_crc
 from microrpc.errors import RequestError
 from microrpc.wire.crc import crc16
 from microrpc.wire.frames import (
+    FRAME_OVERHEAD_BYTES,
     Damage,
     DamageKind,
     FrameDecoder,
@@ -389,7 +390,14 @@ def test_a_crc_that_holds_ff_is_escaped() -> None:
             escaped["low" if low == 0xFF else "high"] += 1
             frame = body + slow_escape(bytes([low, high]))
             assert encode_frame(payload) == frame
+            encoder = FrameEncoder()
+            pieces = encoder.message_start(len(payload)) + encoder.message_chunk(payload) + encoder.message_done()
+            assert pieces == b"\xfe" + frame
             check_every_split(frame + VECTORS[b"one"], [payload, b"one"])
+
+
+def test_a_frame_without_escapes_is_its_payload_and_the_overhead() -> None:
+    assert len(encode_frame(bytes(100))) == 100 + FRAME_OVERHEAD_BYTES
 
 
 def test_a_length_that_holds_ff_is_escaped() -> None:

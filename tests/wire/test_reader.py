@@ -187,6 +187,17 @@ def test_a_packet_of_the_bound_is_taken_and_one_byte_more_is_refused_at_once() -
     assert caught.value.section == "3"
 
 
+@pytest.mark.parametrize("size", [10, 11])
+def test_the_bound_holds_for_a_packet_that_comes_in_one_piece(size: int) -> None:
+    reader = PacketReader(max_packet_bytes=10)
+    reader.feed(nbytes(size) + bytes(size))
+    if size == 10:
+        assert reader.next_packet() == bytes(10)
+    else:
+        with pytest.raises(ProtocolError, match=r"11 bytes is announced; at most 10"):
+            reader.next_packet()
+
+
 @pytest.mark.parametrize("size", [MAX_PACKET_BYTES + 1, 1 << 63, (1 << 64) - 1])
 def test_a_huge_packet_is_refused_without_waiting_for_it(size: int) -> None:
     reader = PacketReader()
@@ -201,6 +212,9 @@ def test_reset_forgets_a_packet_in_progress() -> None:
     assert reader.next_packet() is None
     reader.reset()
     assert (reader.bytes_needed, reader.is_between_packets) == (8, True)
+    reader.feed(nbytes(4) + b"rest")  # whole, but not taken yet
+    reader.reset()
+    assert (reader.next_packet(), reader.is_between_packets) == (None, True)
     reader.feed(nbytes(1) + b"x")
     assert reader.next_packet() == b"x"
 

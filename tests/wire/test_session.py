@@ -613,6 +613,13 @@ def test_a_start_sends_at_most_16_inits_however_short_the_retry(retry_s: float, 
     assert all(now < time < now + total_s for time in times)
 
 
+def test_inits_are_spaced_so_that_16_last_for_the_whole_time() -> None:
+    session, _ = starting(now=100.0, retry_s=0.01, total_s=16.0)
+    assert session.deadline == 101.0
+    times, _, _ = run_until_expiry(session)
+    assert times == [100.0 + second for second in range(1, 16)]
+
+
 def test_rounding_never_makes_a_17th_init() -> None:
     source = random.Random(4)
     for _ in range(300):
