@@ -220,4 +220,7 @@ def describe(address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | Da
     sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
     if any(size < 0 for size in sizes):
         raise RequestError(f"a shape has no negative sizes: {sizes}")
-    return Tensor(address, CPU, dtype, sizes)
+    tensor = Tensor(address, CPU, dtype, sizes)
+    if not 0 <= address <= address + tensor.size_bytes <= 1 << 64:
+        raise RequestError(f"{tensor.size_bytes} bytes at {address} are no memory: addresses are from 0 to 2**64 - 1")
+    return tensor

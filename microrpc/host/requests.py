@@ -206,7 +206,7 @@ class Requests:
             if not isinstance(limit, int) or limit <= 0:
                 raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
             self._limit_bytes = limit
-            self._limit_epoch = connection.trust.epoch
+            self._limit_epoch = connection.trust.reply_epoch
         return self._limit_bytes
 
     def system_library(self) -> Operation[int]:

@@ -92,23 +92,24 @@ class StreamConnection:
     def _ask(self, request: Request, packet: bytes, timeout_s: float) -> Operation[Reply]:
         if self._closed:
             raise ClosedError(f"the stream is closed ({self._closed}); connect again")
+        label = request_label(request)
         data, now = yield AT_ONCE
-        self._take(data, now, request)  # an empty packet, or what tells that this stream can be used no more
+        self._take(data, now, label)  # an empty packet, or what tells that this stream can be used no more
         self._client.expect(request)
         self.trust.reply_epoch = self.trust.epoch
         self.output.pieces.append(packet)
-        self._closed = f"{request_label(request)} was interrupted"
+        self._closed = f"{label} was interrupted"
         deadline = now + timeout_s
         while True:
             data, now = yield deadline
-            reply = self._take(data, now, request)
+            reply = self._take(data, now, label)
             if reply is not None:
                 self._closed = ""
                 self.counters.note_answer(deadline - timeout_s)
                 return reply
             if now >= deadline:
-                self._closed = f"{request_label(request)} was not answered"
-                raise CallTimeoutError(f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run")
+                self._closed = f"{label} was not answered"
+                raise CallTimeoutError(f"no reply of {label} within {timeout_s:g} s; it may have run")
 
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do, one block after the other. Raises as `exchange`, and RemoteError."""
@@ -125,8 +126,8 @@ class StreamConnection:
         """Give the time; initialise the server first where the connection is new. Raises as `exchange`, `open`."""
         yield from self._begin_anew()
         self._check_epoch(epoch)
-        _, now = yield AT_ONCE
-        self.counters.now = now
+        data, now = yield AT_ONCE
+        self._take(data, now, "what comes next")
         return now
 
     def _begin_anew(self) -> Operation[None]:
@@ -140,7 +141,7 @@ class StreamConnection:
             text = "the connection to the server was lost, and with it the function or array that this request uses"
             raise BoardResetError(f"{text}; nothing was sent. Make it again", may_have_run=False)
 
-    def _take(self, data: bytes, now: float, request: Request) -> Reply | None:
+    def _take(self, data: bytes, now: float, label: str) -> Reply | None:
         self.counters.now = now
         self.counters.bytes_received += len(data)
         try:
@@ -150,7 +151,7 @@ class StreamConnection:
             raise
         if isinstance(reply, Shutdown):
             self._closed = "the server shut down"
-            raise ClosedError(f"the server shut down before it answered {request_label(request)}; connect again")
+            raise ClosedError(f"the server shut down before it answered {label}; connect again")
         return reply
 
     def close(self, shutdown: bool) -> Operation[None]:

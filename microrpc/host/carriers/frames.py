@@ -51,6 +51,7 @@ class FrameCarrier:
         """Forget what is under way: a new session has begun, or the port is another."""
         self._client.reset()
         self.is_fresh = True
+        self._garbage_bytes = 0
 
     def shutdown(self) -> None:
         """Send Shutdown, after which nothing is answered."""
@@ -64,10 +65,10 @@ class FrameCarrier:
         Raises CallTimeoutError, DamagedReplyError, BoardResetError.
         """
         trust, replies = self._trust, self._replies
+        trust.doubt = INTERRUPTED
         replies.clear()
         self._client.expect(request)
         self._line.output.pieces.append(encode_frame(self._line.session.normal_header + packet))
-        trust.doubt = INTERRUPTED
         epoch = trust.reply_epoch = trust.epoch
         while True:
             data, now = yield deadline
@@ -100,6 +101,7 @@ class FrameCarrier:
 
     def _exchange_all(self, requests: list[Request], now: float, timeout_s: float) -> Operation[list[Reply]]:
         trust, replies = self._trust, self._replies
+        trust.doubt = INTERRUPTED
         replies.clear()
         self._to_expect.clear()
         epoch = trust.reply_epoch = trust.epoch
@@ -118,7 +120,6 @@ class FrameCarrier:
                     in_flight_bytes.append(len(frame))
                     sent += 1
                     frame = self._encode(requests[sent]) if sent < len(requests) else b""
-                trust.doubt = INTERRUPTED
                 data, now = yield deadline
                 if data:
                     self._line.receive(data, now)

@@ -49,6 +49,7 @@ class LinkCarrier:
         lost for good; ProtocolError.
         """
         trust, host = self._trust, self.host
+        trust.doubt = INTERRUPTED
         epoch = trust.reply_epoch = trust.epoch
         seq = host.send_packet(packet[PACKET_NBYTES:], deadline - timeout_s)
         while True:
