@@ -133,7 +133,7 @@ def test_every_file_of_ours_that_a_document_names_is_there() -> None:
     for document in DOCUMENTS:
         if document.name != "CHANGELOG.md":  # which tells of the past
             named = set(re.findall(ours, document.read_text(encoding="utf-8")))
-            assert [name for name in named if not (ROOT / name).exists()] == [], document
+            assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == [], document
 
 
 def test_every_exception_is_in_the_table_of_errors() -> None:
