@@ -6,18 +6,30 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
 RESULTS := build/benchmarks.json
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+# The tests with a mark that no test may have yet: pytest ends with 5 then.
+marked = $(PYTEST) -m $(1) $(ARGS) || { test $$? -eq 5 && echo "no test is marked '$(1)' yet"; }
 
-.PHONY: help demo test lint mutants generate bench plots venv clean
+.PHONY: help demo test test-boards test-tvm test-tools lint mutants generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="-k name" goes to pytest
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(PYTEST) -m "not boards and not tvm and not tools" $(ARGS)
+
+test-boards: $(INSTALLED) ## run those of every other emulated board
+	$(PYTEST) -m boards $(ARGS)
+
+test-tvm: $(INSTALLED) ## run those against TVM's own programs
+	$(call marked,tvm)
+
+test-tools: $(INSTALLED) ## run those with other people's tools
+	$(call marked,tools)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
@@ -29,6 +41,9 @@ mutants: $(INSTALLED) ## put deliberate bugs into copies of the code: tests must
 
 generate: $(INSTALLED) ## make the blocking client from asyncio's
 	$(BIN)/python -m dev.generate
+
+docs: $(INSTALLED) ## build the reference of every public name into build/docs
+	$(BIN)/python -m dev.reference build/docs
 
 bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from microrpc.host.blocks import batch_blocks, copy_overhead_bytes
+from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
 from microrpc.wire.link import DATA_OVERHEAD_BYTES, WRITE_OVERHEAD_BYTES
-from microrpc.wire.session import HEADER_SIZE_BYTES
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES
 
 Direction = Literal["to", "from"]
 DIRECTIONS: tuple[Direction, ...] = ("to", "from")
 
-_FRAME_BYTES = 8  # FF FD, a length of 4, a crc of 2
-_PACKET_NBYTES = 8
 _CODE_BYTES = 4
 _ESCAPED = 1 / 256  # of random bytes are 0xFF, and are sent twice
 _CRC_BYTES = 2
@@ -48,7 +47,7 @@ def stop_and_wait(packet_bytes: int, direction: Direction) -> Ceiling:
     escapes = (block + 2 of crc) / 256
     """
     overhead = copy_overhead_bytes(1)
-    data_bytes = packet_bytes - HEADER_SIZE_BYTES - _PACKET_NBYTES - overhead
+    data_bytes = packet_bytes - MESSAGE_OVERHEAD_BYTES - overhead
     escapes = (data_bytes + _CRC_BYTES) * _ESCAPED
     if direction == "to":
         request, reply = _message(overhead + data_bytes) + escapes, _message(_RETURN_NOTHING_BYTES)
@@ -79,8 +78,8 @@ def over_the_link(packet_bytes: int, direction: Direction) -> Ceiling:
     data_bytes = packet_bytes - WRITE_OVERHEAD_BYTES
     escapes = (data_bytes + _CRC32_BYTES + _CRC_BYTES) * _ESCAPED
     header = WRITE_OVERHEAD_BYTES if direction == "to" else DATA_OVERHEAD_BYTES
-    return Ceiling(data_bytes, (_FRAME_BYTES + header + data_bytes + escapes,))
+    return Ceiling(data_bytes, (FRAME_OVERHEAD_BYTES + header + data_bytes + escapes,))
 
 
 def _message(packet_bytes: int) -> int:
-    return _FRAME_BYTES + HEADER_SIZE_BYTES + _PACKET_NBYTES + packet_bytes
+    return FRAME_OVERHEAD_BYTES + MESSAGE_OVERHEAD_BYTES + packet_bytes

@@ -15,7 +15,8 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from benchmarks.peers.environment import MissingError
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
 from microrpc.client.board import Board
-from microrpc.connecting.blocking import connect
+from microrpc.connecting.address import find_target
+from microrpc.connecting.blocking import connect, open_session
+from microrpc.connecting.openers.emulated import open_running
 from microrpc.errors import MicroRpcError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.emulator import start_firmware
@@ -47,11 +50,11 @@ Raw = Mapping[str, Any]
 
 
 class _Device:
-    """One device, its port, and what was measured on it."""
+    """One device, how it is connected to, and what was measured on it."""
 
-    def __init__(self, name: str, port: str, firmware: Firmware | None) -> None:
+    def __init__(self, name: str, connect: Callable[..., Board], firmware: Firmware | None) -> None:
         self.name = name
-        self.port = port
+        self.connect = connect
         self.firmware = firmware
         self.times_us: dict[str, list[float]] = {mode.name: [] for mode in DEVICE_MODES}
         self.rates: dict[str, list[float]] = {"to": [], "from": []}
@@ -59,7 +62,7 @@ class _Device:
 
     def measure(self, mode: Mode, data: np.ndarray[Any, Any]) -> None:
         """Add a block of calls in a session of its own, and with the link a copy each way. Raises MicroRpcError."""
-        with connect(self.port, timeouts=_TIMEOUTS, **mode.connecting) as board:
+        with self.connect(**mode.connecting) as board:
             self.times_us[mode.name] += _call(board)
             if mode is _COPYING_MODE:
                 for way, rate in _copy(board, data).items():
@@ -128,13 +131,20 @@ def measure(*, quick: bool) -> Iterator[Row]:
 def _start(name: str, stack: contextlib.ExitStack) -> _Device:
     """Start a device, until `stack` is closed. Raises MissingError, FirmwareError, PortError."""
     if name == "simulator":
-        return _Device(name, stack.enter_context(child("benchmarks.board", "robust", str(_PACKET_BYTES))), None)
+        path = stack.enter_context(child("benchmarks.board", "robust", str(_PACKET_BYTES)))
+        return _Device(name, partial(connect, path, timeouts=_TIMEOUTS), None)
     _need_zig()
     project = load_port(name)
     if project.emulation is not None and project.emulation.program:
         _need(project.emulation.program, shutil.which(project.emulation.program))
     firmware = build(project)
-    return _Device(name, stack.enter_context(start_firmware(firmware)).port, firmware)
+    emulator = stack.enter_context(start_firmware(firmware))
+    target = find_target(None, board=name, baud=None, timeouts=_TIMEOUTS)
+
+    def connect_to_running(**options: Any) -> Board:
+        return open_session(open_running(emulator, target), target.timeouts, **options)
+
+    return _Device(name, connect_to_running, firmware)
 
 
 def _need_zig() -> None:

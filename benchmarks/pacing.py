@@ -22,9 +22,9 @@ from collections.abc import Iterator
 
 from benchmarks.processes import child, exit_with_stdin
 from benchmarks.rows import Row
+from microrpc.wire.uart import BITS_PER_BYTE
 
 BAUD = 921600
-BITS_PER_BYTE = 10
 _FIFO_BYTES = 4096
 _BATCH_S = 200e-6
 _PR_SET_TIMERSLACK = 29

@@ -1,1 +1,1 @@
-"""What developers run: scripts behind targets of the Makefile."""
+"""Scripts for those who work on the project; users need none of them."""

@@ -3,7 +3,8 @@
     with microrpc.connect("/dev/ttyACM0") as board:
         board.function("add")(2, 3)
 
-`connect` opens a `Board`; every exception is a `MicroRpcError`. See README.md and docs/.
+`connect` opens a `Board`; every exception is a `MicroRpcError`. `CPU` is the device that arrays lie on. See README.md
+and docs/.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ class PortError(MicroRpcError):
 
 
 class PortNotFoundError(PortError):
-    """There is no such port."""
+    """There is no such port, or nobody answers at such an address; or the board to look for is not plugged in."""
 
 
 class PortBusyError(PortError):
-    """Another program holds the port."""
+    """Another program holds the port; the message names it where this user may see that."""
 
 
 class PortPermissionError(PortError):
@@ -108,6 +108,7 @@ class ProtocolError(BoardError):
         super().__init__(f"{message} (docs/protocol.md, section {section})")
         self.section = section
         self.reason = message
+        """What was wrong, without the section."""
 
 
 # --- the caller -------------------------------------------------------------------------------
@@ -127,7 +128,9 @@ class RequestTooLargeError(RequestError):
     def __init__(self, message: str, *, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(message)
         self.size_bytes = size_bytes
+        """What the request takes, in bytes."""
         self.limit_bytes = limit_bytes
+        """The most that the board takes, in bytes."""
 
 
 class CopyRangeError(RequestError):
@@ -143,7 +146,7 @@ class StaleHandleError(RequestError):
 
 
 class ClosedError(RequestError):
-    """The connection was closed."""
+    """The connection was closed by this program, or can be used no more: the message says why. Connect again."""
 
 
 class ProfileError(RequestError):

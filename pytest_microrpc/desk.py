@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from microrpc.boards.resets import open_reset
 from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
-from microrpc.connecting.address import board_log, find_target
-from microrpc.connecting.blocking import connect, open_board
-from microrpc.connecting.wrap import RecordingChannel
+from microrpc.connecting.address import find_target
+from microrpc.connecting.blocking import open_session
+from microrpc.connecting.connection import board_log
+from microrpc.connecting.openers import ResetFirst, open_target
+from microrpc.connecting.wrap import tapped
 from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
 from microrpc.ports.channel import monotonic
-from microrpc.ports.opening import open_serial
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import KEEP_FRAMES, Story
 
@@ -106,22 +106,18 @@ class Desk:
     def _open(self, *, reset: bool) -> Board:
         """Connect as `microrpc.connect` does, but listen from the first byte on."""
         target = find_target(self._setup.port, board=self._setup.board, baud=None, timeouts=None)
-        if target.stream_address is not None:  # no frames to listen to
-            return connect(target.port, board=target.profile, reset=reset)
         if target.is_emulated:
-            channel, baud = open_serial(self._start(target.board_name, anew=reset), baud=target.baud), None
-        elif reset:
-            port_log, baud = board_log(target.port, None), target.baud
-            channel, _ = open_reset(target.port, target.profile, baud=baud, on_log=port_log)
-        else:
-            baud = target.baud
-            channel = open_serial(target.port, baud=baud, flow_control=target.profile.flow_control)
-        return open_board(
-            RecordingChannel(channel, self._trace), target.timeouts, baud=baud, ring_bytes=target.ring_bytes
-        )
+            from microrpc.connecting.openers.emulated import open_running
 
-    def _start(self, name: str, *, anew: bool) -> str:
-        """Give the port of the emulator: the one that runs, or `anew` and where that has ended a new one."""
+            opened = open_running(self._start(target.board_name, anew=reset), target)
+        else:
+            first = ResetFirst(board_log(target.port, None), self._trace) if reset else None
+            opened = open_target(target, first)
+        # Without frames there is nothing to listen to.
+        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._trace))
+
+    def _start(self, name: str, *, anew: bool) -> Emulator:
+        """Give the emulator: the one that runs, or `anew` and where that has ended a new one."""
         from microrpc.firmware.emulator import start_emulated
 
         if anew or self._emulator is None or not self._emulator.is_running:
@@ -131,4 +127,4 @@ class Desk:
             except (FirmwareError, PortError) as error:
                 self._no_emulator = str(error)
                 raise
-        return self._emulator.port
+        return self._emulator

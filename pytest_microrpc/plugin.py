@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_microrpc.story import Story
 
 MARK = "microrpc_board"
+"""The marker that says what a test needs of its board."""
 _MARKERS = (
     f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
     "hardware: the test needs a real board; without --port or --board it is skipped",

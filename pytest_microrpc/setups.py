@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,16 +19,20 @@ from firmware_sim.line.settings import Uart
 from microrpc.boards.catalogue import load_profile, profile
 from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
-from microrpc.boards.tables import did_you_mean
+from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
-from microrpc.errors import FaultsError, ProfileError
+from microrpc.errors import ProfileError
 
 # --- the command line ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the tests run on: `board` as far as it was told, on `port` or wherever it is found."""
+    """What the tests run on: `board` as far as it was told, on `port` or wherever it is found.
+
+    `kind` is what is behind the port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
+    where the command line has none.
+    """
 
     board: BoardProfile | None
     port: str | None
@@ -120,7 +126,11 @@ def read_setup(config: pytest.Config) -> Setup:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a test needs of its board; `seed` and `fault_seed` are None where it does not say."""
+    """What a test needs of its board (docs/testing.md has the arguments of the mark); what is None it does not say.
+
+    `functions`, by name, must be there. `faults` with `fault_seed`, `firmware`, `uart` and `seed` are for the simulator
+    alone. `reset`: the board must be reset first.
+    """
 
     board: BoardProfile | None = None
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -140,35 +150,45 @@ def read_wishes(item: pytest.Item, mark_name: str) -> Wishes:
     arguments: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers(mark_name))):
         if mark.args:
-            raise _error(item, mark_name, f"takes arguments by name only, not {mark.args[0]!r}")
+            text = f"takes arguments by name only, not {mark.args[0]!r}"
+            raise pytest.UsageError(f"{_prefix(item, mark_name)}{text}")
         arguments |= mark.kwargs
-    values: dict[str, Any] = {}
-    for name, argument in arguments.items():
-        if name not in _READERS:
-            guess = did_you_mean(name, _READERS) or "."
-            raise _error(item, mark_name, f"has no argument {name!r}{guess} There are: {', '.join(_READERS)}")
-        try:
-            values |= _READERS[name](argument, item.path.parent)
-        except (ValueError, ProfileError, FaultsError) as error:
-            raise _error(item, mark_name, f"{name}: {error}") from error
-    if values.get("fault_seed") is None or values.get("seed") is not None:
-        values["fault_seed"] = values.get("seed")
-    return Wishes(**values)
+    asked = _CHECKER.check(_prefix(item, mark_name), arguments, _keys(item.path.parent))
+    board, seed = asked.pop("profile", None), asked.get("seed")
+    faults, fault_seed = asked.pop("faults", ((), None))
+    return Wishes(board=board, faults=faults, fault_seed=fault_seed if seed is None else seed, **asked)
 
 
-def _error(item: pytest.Item, mark_name: str, text: str) -> pytest.UsageError:
-    return pytest.UsageError(f"{item.nodeid}: @pytest.mark.{mark_name}: {text}")
+def _prefix(item: pytest.Item, mark_name: str) -> str:
+    return f"{item.nodeid}: @pytest.mark.{mark_name}: "
 
 
-def _read_profile(value: object, directory: pathlib.Path) -> dict[str, Any]:
-    if isinstance(value, BoardProfile):
-        return {"board": value}
-    if isinstance(value, str):
-        return {"board": profile(value)}
-    raise ValueError(f"must be the name of a profile or a BoardProfile, not {value!r}")
+def _unknown_argument(name: str, known: Iterable[str]) -> str:
+    return f"has no argument {name!r}{did_you_mean(name, known) or '.'} There are: {', '.join(known)}"
 
 
-def _read_functions(value: object, directory: pathlib.Path) -> dict[str, Any]:
+_CHECKER = Checker(pytest.UsageError, unknown=_unknown_argument)
+
+
+def _keys(directory: pathlib.Path) -> dict[str, Key]:
+    """Give what each argument must be; the path of a file of faults is relative to `directory`."""
+    firmwares = " or ".join(map(repr, map(str, Firmware)))
+    return {
+        "profile": Key(str | BoardProfile, wanted="the name of a profile or a BoardProfile", read=_read_profile),
+        "functions": Key(object, read=_read_functions),
+        "faults": Key(object, read=functools.partial(_read_faults, directory)),
+        "firmware": Key(str, choices=Firmware, wanted=firmwares, read=Firmware),
+        "uart": Key(Uart, wanted="a firmware_sim.uart.Uart"),
+        "seed": Key(int, bounds=(0, math.inf), wanted="a whole number from 0 on"),
+        "reset": Key(bool, wanted="True or False"),
+    }
+
+
+def _read_profile(value: str | BoardProfile) -> BoardProfile:
+    return profile(value) if isinstance(value, str) else value
+
+
+def _read_functions(value: object) -> dict[str, Callable[..., Any]]:
     if isinstance(value, Mapping):
         functions = dict(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -182,50 +202,15 @@ def _read_functions(value: object, directory: pathlib.Path) -> dict[str, Any]:
             raise ValueError(f"must be functions, and {function!r} is none")
         if not isinstance(name, str) or name == "<lambda>":
             raise ValueError(f"{function!r} has no name of its own: give it as {{name: function}}")
-    return {"functions": functions}
+    return functions
 
 
-def _read_faults(value: object, directory: pathlib.Path) -> dict[str, Any]:
+def _read_faults(directory: pathlib.Path, value: object) -> tuple[tuple[Fault, ...], int | None]:
     if isinstance(value, str | os.PathLike):
         value = load_faults(directory / value)
     if isinstance(value, Faults):
-        return {"faults": tuple(value.faults), "fault_seed": value.seed}
+        return tuple(value.faults), value.seed
     faults = [value] if isinstance(value, Fault) else value
     if isinstance(faults, Sequence) and all(isinstance(fault, Fault) for fault in faults):
-        return {"faults": tuple(faults)}
+        return tuple(faults), None
     raise ValueError(f"must be faults such as [Flip(rate=1e-4)], a Faults, or the path of a TOML file, not {value!r}")
-
-
-def _read_firmware(value: object, directory: pathlib.Path) -> dict[str, Any]:
-    if value not in list(Firmware):
-        raise ValueError(f"must be {' or '.join(map(repr, map(str, Firmware)))}, not {value!r}")
-    return {"firmware": Firmware(str(value))}
-
-
-def _read_uart(value: object, directory: pathlib.Path) -> dict[str, Any]:
-    if not isinstance(value, Uart):
-        raise ValueError(f"must be a firmware_sim.uart.Uart, not {value!r}")
-    return {"uart": value}
-
-
-def _read_seed(value: object, directory: pathlib.Path) -> dict[str, Any]:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"must be a whole number from 0 on, not {value!r}")
-    return {"seed": value}
-
-
-def _read_reset(value: object, directory: pathlib.Path) -> dict[str, Any]:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be True or False, not {value!r}")
-    return {"reset": value}
-
-
-_READERS: dict[str, Callable[[object, pathlib.Path], dict[str, Any]]] = {
-    "profile": _read_profile,
-    "functions": _read_functions,
-    "faults": _read_faults,
-    "firmware": _read_firmware,
-    "uart": _read_uart,
-    "seed": _read_seed,
-    "reset": _read_reset,
-}

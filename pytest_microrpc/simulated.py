@@ -10,26 +10,17 @@ from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
 from microrpc.connecting.address import DEFAULT_PROFILE
 from microrpc.connecting.blocking import open_board
+from microrpc.connecting.wrap import TappedChannel
 from pytest_microrpc.setups import Setup, Wishes
 from pytest_microrpc.story import KEEP_FRAMES, SimStory
 
 
-class _ListenedChannel(LineChannel):
+class _ListenedChannel(TappedChannel, LineChannel):
     """A host's end that notes what passes; that is all it adds."""
 
-    trace: Trace
-
-    def read(self, deadline: float) -> bytes:
-        """See `Channel.read`."""
-        data = super().read(deadline)
-        if data:
-            self.trace.note(self.now(), data, to_board=False)
-        return data
-
-    def write(self, data: bytes, deadline: float) -> None:
-        """See `Channel.write`."""
-        self.trace.note(self.now(), data, to_board=True)
-        super().write(data, deadline)
+    def __init__(self, channel: LineChannel, trace: Trace) -> None:
+        super().__init__(channel, trace)
+        self.line = channel.line
 
 
 class _ListenedBoard(SimBoard):
@@ -40,10 +31,7 @@ class _ListenedBoard(SimBoard):
 
     def open_channel(self) -> LineChannel:
         """See `SimBoard.open_channel`."""
-        super().open_channel()
-        channel = _ListenedChannel(self.line, self._clock, name=self.name)
-        channel.trace = self.trace
-        return channel
+        return _ListenedChannel(super().open_channel(), self.trace)
 
     def inject(self, *faults: Fault) -> None:
         """See `SimBoard.inject`."""

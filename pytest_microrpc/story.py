@@ -23,7 +23,7 @@ _KEPT_OPTIONS = ("-p", "-c", "-o", "--config-file", "--rootdir", "--override-ini
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The story of one test, which began at `start_s`."""
+    """The story of one test on `board`, which began at `start_s` of the channel's clock; `trace` has the frames."""
 
     board: str
     trace: Trace
@@ -55,7 +55,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class SimStory(Story):
-    """The story of a test on a simulated board, which knows what happened to the line and on the other side."""
+    """The story of a test on a simulated board, `sim`, which knows what happened to the line and on the other side.
+
+    `faults`, drawn with `seed`, are what was to strike.
+    """
 
     sim: SimBoard
     faults: Sequence[Fault]

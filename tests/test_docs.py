@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ from microrpc.firmware.project import port_names
 
 FAULT_KINDS = (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
 ROOT = pathlib.Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "BENCHMARKS.md", ROOT / "CHANGELOG.md", *GUIDES]
 SIMULATOR = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -50,6 +53,21 @@ def test_the_commands_of_the_readme_run(command: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout
+
+
+def examples(document: str) -> list[Any]:
+    """Give every Python block of a document in docs/, each as a parameter with a name."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return [pytest.param(block, id=f"{document} {number}") for number, block in enumerate(blocks, 1)]
+
+
+@pytest.mark.parametrize("example", [*examples("asyncio.md"), *examples("serving.md")])
+def test_the_examples_print_what_they_say(example: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", example]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == re.findall(r"^# prints (.*)", example, flags=re.MULTILINE)
 
 
 def test_the_example_of_the_simulator_runs() -> None:
@@ -86,9 +104,39 @@ def test_the_guide_to_the_device_library_has_the_sizes_of_every_board() -> None:
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
-    for document in [ROOT / "README.md", ROOT / "BENCHMARKS.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_map_has_every_document_and_the_readme_has_the_map() -> None:
+    the_map = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    mapped = re.findall(r"^\* \[(.*?)\]\(\1\): ", the_map, flags=re.MULTILINE)
+    here = [place for place in mapped if not place.startswith("../")]
+    assert sorted([*here, "README.md"]) == [guide.name for guide in GUIDES]
+    assert "(docs/README.md)" in README
+
+
+def test_no_line_of_the_documents_is_longer_than_140_columns() -> None:
+    """Rows of tables cannot be wrapped, and the tables of BENCHMARKS.md are what a program printed."""
+    for document in [*DOCUMENTS, *(ROOT / "firmware" / "ports").rglob("README.md"), ROOT / "tests/vectors/README.md"]:
+        if document.name == "architecture.md":  # it is being rewritten
+            continue
+        text = document.read_text(encoding="utf-8")
+        if document.name == "BENCHMARKS.md":
+            text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        long = [line for line in text.splitlines() if len(line) > 140 and not line.startswith("| ")]
+        assert long == [], document
+
+
+def test_every_file_of_ours_that_a_document_names_is_there() -> None:
+    folders = "microrpc|firmware_sim|pytest_microrpc|tests|firmware|boards|benchmarks|dev"
+    ours = rf"(?<![\w/])(?:{folders})/[\w/]+\.(?:py|c|h|toml|md)\b"
+    past_or_under_way = {"CHANGELOG.md", "architecture.md", "contributing.md"}
+    for document in DOCUMENTS:
+        if document.name not in past_or_under_way:
+            named = set(re.findall(ours, document.read_text(encoding="utf-8")))
+            assert [name for name in named if not (ROOT / name).exists()] == [], document
 
 
 def test_every_exception_is_in_the_table_of_errors() -> None:

@@ -38,13 +38,16 @@ from microrpc.wire.packets import (
 )
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
-DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
+DEVICES = ("simulator", "posix", "qemu_mps2_an385")
+OTHER_DEVICES = ("qemu_lm3s6965evb", "qemu_riscv32_virt")  # make test-boards
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "float32", "float64")
 TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a busy computer
 
 
-@pytest.fixture(scope="module", params=DEVICES)
+@pytest.fixture(
+    scope="module", params=[*DEVICES, *(pytest.param(name, marks=pytest.mark.boards) for name in OTHER_DEVICES)]
+)
 def device(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """Give the name of a device and its port; it stays the same through all tests."""
     name: str = request.param

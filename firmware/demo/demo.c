@@ -1,5 +1,5 @@
 /* Demonstration functions, each short enough to be the example of its kind; the same as the simulator's
- * (firmware_sim/demo.py). */
+ * (firmware_sim/board/demo.py). */
 #include "functions.h"
 
 /* --- numbers --------------------------------------------------------------------------------------------------- */

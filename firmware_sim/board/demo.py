@@ -19,7 +19,9 @@ from microrpc.wire.datatypes import DataType, DataTypeCode, FunctionHandle, Modu
 from microrpc.wire.datatypes import Device as BoardDevice
 
 Array = np.ndarray[Any, Any]
+"""A tensor argument: an array that aliases the board's memory."""
 Number = int | float
+"""An Int or a Float."""
 
 _TYPE_CODES: tuple[tuple[type, TypeCode], ...] = (
     (UInt, TypeCode.UINT),

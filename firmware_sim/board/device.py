@@ -33,13 +33,16 @@ _WINDOW_REQUESTS = 8
 _RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
 
 RegistryName = Literal["system", "global"]
+"""Where a function is registered: the system library, or the global registry."""
 
 
 class Firmware(enum.StrEnum):
     """Which receive side a board has."""
 
-    ROBUST = "robust"  # answers or drops whatever arrives
-    STOCK = "stock"  # fails as the real C runtime does (docs/protocol.md 6)
+    ROBUST = "robust"
+    """Answers or drops whatever arrives."""
+    STOCK = "stock"
+    """Fails as the real C runtime does (docs/protocol.md 6)."""
 
 
 class Device:
@@ -73,7 +76,9 @@ class Device:
         self.functions = Module()
         self.system_library = Module()
         self.stats = Stats()
+        """What arrived since it was made."""
         self.monitor: Monitor | None = None
+        """Who is told what it does, None for nobody."""
         self._seed = seed
         self._is_wedged = False
         self._encoder = FrameEncoder()
@@ -109,7 +114,7 @@ class Device:
 
     @property
     def memory(self) -> Memory:
-        """The heap that tensors live in."""
+        """The heap that tensors live in, with its blocks and how much is used."""
         return self._session.memory
 
     @property
@@ -146,7 +151,7 @@ class Device:
         return output
 
     def log(self, text: str) -> None:
-        """Send a LOG; allowed at any time, also from within a function, before its reply."""
+        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply."""
         if not self.is_dead:
             # What of a Str is not UTF-8 goes as it came.
             self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))

@@ -29,7 +29,10 @@ class LinkDevice:
     """The device's side of one session (docs/link.md 3).
 
     execute: runs a request (its kind, its body, and whether a WRITE is only to be checked and not made) and gives the
-    kind and body of its reply. reply_bytes: the longest PACKET reply, in frame payload, that is kept for a repetition.
+    kind and body of its reply. session_id, parameters: those of the session. reply_bytes: the longest PACKET reply, in
+    frame payload, that is kept for a repetition. base: the oldest number that is not done; bit i of done: whether
+    base + i is. last_seq, last_reply: the last PACKET and its reply, empty where it was too long to keep. is_active:
+    whether a LINK_REQUEST came. has_complained: whether a LINK_NAK was sent since the last good one.
     """
 
     session_id: int

@@ -11,9 +11,13 @@ class Stats:
     """What arrived at a board since it was made; resets do not clear it."""
 
     frames_received: int = 0
+    """Whole, and with a good crc."""
     frames_damaged: int = 0
+    """With a bad crc, a bad escape, or cut short."""
     messages_dropped: int = 0
+    """Whole, but of no session, or not for a device."""
     resets: int = 0
+    """How often it was reset."""
 
 
 class Port(Protocol):

@@ -56,6 +56,7 @@ class RobustPort:
     """
 
     is_dead = False
+    """It never is."""
 
     def __init__(
         self,

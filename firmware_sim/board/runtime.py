@@ -17,13 +17,20 @@ from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
 from microrpc.wire.datatypes import Device as BoardDevice
-from microrpc.wire.names import LINK_FUNCTION
+from microrpc.wire.names import (
+    CRC32_FUNCTION,
+    LINK_FUNCTION,
+    MAX_PACKET_SIZE_FUNCTION,
+    MESSAGE_OVERHEAD_BYTES,
+    MODULE_GET_FUNCTION,
+    RANDOM_FILL_FUNCTION,
+    SYSTEM_LIBRARY_FUNCTION,
+    TIME_EVALUATOR_FUNCTION,
+)
 from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
 
-CRC32_FUNCTION = "microrpc.crc32"  # docs/copies.md
-MESSAGE_OVERHEAD_BYTES = 11  # packet_nbytes and the session header (docs/protocol.md 4)
-
 Array = np.ndarray[Any, Any]
+"""A tensor argument: an array that aliases the board's memory."""
 ResultT = TypeVar("ResultT")
 _Words = npt.NDArray[np.uint32]
 
@@ -92,7 +99,10 @@ class RandomWords:
 
 
 class RuntimeSession(LocalSession):
-    """Executes requests as the C runtime does: there are no device attributes, and no device can be set."""
+    """Executes requests as the C runtime does: there are no device attributes, and no device can be set.
+
+    `functions` is the global registry, `random_words` what random_fill draws from (docs/device.md 4).
+    """
 
     def __init__(
         self,
@@ -156,27 +166,27 @@ def register_runtime(session: RuntimeSession, clock: Clock, packet_size_bytes: i
     """Put the functions of the C runtime into the global registry of `session`, which runs what is timed."""
     functions = session.functions
 
-    @functions.function(name="runtime.SystemLib")
+    @functions.function(name=SYSTEM_LIBRARY_FUNCTION)
     @takes()
     def system_lib() -> Module:
         return session.system_library
 
-    @functions.function(name="tvm.rpc.server.ModuleGetFunction")
+    @functions.function(name=MODULE_GET_FUNCTION)
     @takes("Module", "Str")
     def module_get_function(module: Module, name: str) -> RemoteCallable | None:
         return module.get(name)
 
-    @functions.function(name="tvm.rpc.server.GetCRTMaxPacketSize")
+    @functions.function(name=MAX_PACKET_SIZE_FUNCTION)
     @takes()
     def get_crt_max_packet_size() -> int:
         return packet_size_bytes - MESSAGE_OVERHEAD_BYTES
 
-    @functions.function(name="tvm.contrib.random.random_fill")
+    @functions.function(name=RANDOM_FILL_FUNCTION)
     @takes("Tensor")
     def random_fill(array: BoardArray) -> None:
         session.random_words.fill(array)
 
-    @functions.function(name="runtime.RPCTimeEvaluator")
+    @functions.function(name=TIME_EVALUATOR_FUNCTION)
     @takes("Module", "Str", *("Int",) * 9, "Str")
     def rpc_time_evaluator(
         module: Module,

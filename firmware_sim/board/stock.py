@@ -79,6 +79,7 @@ class LastError:
     """
 
     is_async = False
+    """It answers at once, as what it serves by does."""
 
     def __init__(self, serving: ServingSession) -> None:
         self._serving = serving
@@ -121,6 +122,7 @@ class StockPort:
         self._unframer = Unframer(self._write, self._on_frame)
         self._serving = serving
         self.is_dead = False
+        """Whether nothing but a reset will make it answer again."""
 
     def boot(self, seed: int) -> None:
         """Start from nothing: no session, a nonce read off the clock (`seed` is for other ports); say TERMINATE."""

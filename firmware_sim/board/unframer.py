@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microrpc.wire.crc import crc16
-
-_START = b"\xff\xfd"
+from microrpc.wire.frames import FRAME_START
 
 
 class DeadError(Exception):
@@ -49,7 +48,7 @@ class Unframer:
     def _feed_byte(self, byte: int) -> None:
         if self._take is None:
             if self._escaped and byte == 0xFD:
-                self._wire = bytearray(_START)
+                self._wire = bytearray(FRAME_START)
                 self._expect(self._take_length, 4)
             self._escaped = byte == 0xFF
             return

@@ -16,11 +16,12 @@ import json
 import math
 import pathlib
 import random
-import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml
 from microrpc.errors import FaultsError
 
 __all__ = [
@@ -54,18 +55,26 @@ class Direction(enum.StrEnum):
     """Which way a byte goes."""
 
     TO_BOARD = "to-board"
+    """From the host."""
     TO_HOST = "to-host"
+    """From the board."""
     BOTH = "both"
+    """Each way for itself."""
 
 
 class Action(enum.Enum):
     """What a fault does to the board or its cable, as a verb for messages."""
 
     RESET = "the board was reset"
+    """It boots anew."""
     WEDGE = "the board hangs"
+    """It answers nothing until it is reset."""
     UNPLUG = "the cable was pulled"
+    """The port goes away, and the power."""
     UNPLUG_POWERED = "the cable was pulled, the board has power"
+    """The port goes away; the board keeps its power and memory."""
     PLUG = "the cable was put back"
+    """The port is there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,7 @@ class Burst(ByteFault):
 
 @dataclass(frozen=True, slots=True)
 class Stuck(Fault):
-    """The line stands still: what is sent from `at_s` on is lost, for `for_s` seconds or for ever."""
+    """The line stands still: what is sent in `direction` from `at_s` on is lost, for `for_s` seconds or for ever."""
 
     at_s: float
     for_s: float = math.inf
@@ -267,7 +276,7 @@ class Unplug(Fault):
 
 @dataclass(frozen=True)
 class Faults:
-    """Faults that strike one after the other, in this order; `seed` decides where those with a rate do."""
+    """The `faults` strike one after the other, in this order; `seed` decides where those with a rate do."""
 
     faults: Sequence[Fault] = ()
     seed: int = 0
@@ -285,22 +294,9 @@ def load_faults(path: str | pathlib.Path, *, seed: int | None = None) -> Faults:
     `seed` overrules the file's. Raises FaultsError, which names file, fault, key and reason.
     """
     path = pathlib.Path(path)
-    try:
-        table = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise FaultsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8, or not TOML: both say where
-        raise FaultsError(f"{path}: not valid TOML: {error}") from error
-    entries = table.pop("fault", [])
-    file_seed = table.pop("seed", 0)
-    if table:
-        raise FaultsError(f"{path}: {next(iter(table))}: unknown key; a file of faults has seed and [[fault]] tables")
-    if type(file_seed) is not int:
-        raise FaultsError(f"{path}: seed: must be a whole number, not {file_seed!r}")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise FaultsError(f"{path}: fault: write each fault as a table of its own: [[fault]]")
-    faults = [_read(entry, f"{path}: fault {number}") for number, entry in enumerate(entries, 1)]
-    return Faults(faults, file_seed if seed is None else seed)
+    table = _FILE_CHECKER.check(f"{path}: ", _FILE_CHECKER.load(path), _FILE_KEYS)
+    faults = [_read(entry, f"{path}: fault {number}") for number, entry in enumerate(table.get("fault", []), 1)]
+    return Faults(faults, table.get("seed", 0) if seed is None else seed)
 
 
 def parse_fault(line: str) -> Fault:
@@ -308,51 +304,59 @@ def parse_fault(line: str) -> Fault:
     try:
         if "\n" in line:
             raise ValueError("it has more than one line")
-        table = tomllib.loads(f"fault = {{ {line} }}")["fault"]
+        table = parse_toml(f"fault = {{ {line} }}")["fault"]
     except ValueError as error:
         text = f'{line!r} does not describe a fault ({error}): write it as in: kind = "flip", rate = 1e-5'
         raise FaultsError(text) from error
     return _read(table, repr(line))
 
 
+def _tables(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError("write each fault as a table of its own: [[fault]]")
+    return value
+
+
+def _positions(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _unknown_in_file(name: str, known: Iterable[str]) -> str:
+    return f"{name}: unknown key; a file of faults has seed and [[fault]] tables{did_you_mean(name, known)}"
+
+
+def _unknown_of_fault(name: str, known: Iterable[str]) -> str:
+    fields = [one for one in known if one != "kind"]
+    return f"{name}: unknown key; it has {', '.join(fields)}{did_you_mean(name, fields)}"
+
+
+_FILE_KEYS = {"seed": Key(int), "fault": Key(object, read=_tables)}
+_KIND_KEY = Key(str, choices=_KINDS, wanted=f"one of {', '.join(_KINDS)}")
+_FIELD_KEYS: dict[object, Key] = {
+    float: Key(float),
+    int: Key(int),
+    int | None: Key(int),
+    bool: Key(bool),
+    str | None: Key(str),
+    Direction: Key(str, choices=Direction, wanted="to-board, to-host or both", read=Direction),
+    tuple[int, ...]: Key(int | list, of=int, wanted="positions of bytes", read=_positions),
+}
+
+_FILE_CHECKER = Checker(FaultsError, unknown=_unknown_in_file)
+_FAULT_CHECKER = Checker(FaultsError, unknown=_unknown_of_fault)
+
+
 def _read(table: Mapping[str, object], where: str) -> Fault:
-    kind = _KINDS.get(str(table.get("kind")))
-    if kind is None:
-        raise FaultsError(f"{where}: kind: must be one of {', '.join(_KINDS)}, not {table.get('kind')!r}")
+    kind = _KINDS[_FAULT_CHECKER.value(f"{where}: kind", table.get("kind"), _KIND_KEY)]
     where = f"{where} ({kind.kind()})"
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    values = {}
-    for name, value in table.items():
-        if name == "kind":
-            continue
-        if name not in fields:
-            raise FaultsError(f"{where}: {name}: unknown key; it has {', '.join(fields)}")
-        values[name] = _value(value, hints[name], f"{where}: {name}")
-    for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
-            raise FaultsError(f"{where}: {name}: is missing")
+    keys = {"kind": _KIND_KEY}
+    for field in dataclasses.fields(kind):
+        is_required = field.default is dataclasses.MISSING
+        keys[field.name] = dataclasses.replace(_FIELD_KEYS[hints[field.name]], required=is_required)
+    values = _FAULT_CHECKER.check(f"{where}: ", table, keys)
+    del values["kind"]
     try:
         return kind(**values)
     except ValueError as error:
         raise FaultsError(f"{where}: {error}") from error
-
-
-def _value(value: object, hint: object, where: str) -> typing.Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is Direction:
-        if value in list(Direction):
-            return Direction(str(value))
-        raise FaultsError(f"{where}: must be to-board, to-host or both, not {value!r}")
-    if hint is float and is_number:
-        return float(f"{value}")  # which makes a whole number that is too large infinite
-    if hint in (int, int | None) and is_number and isinstance(value, int):
-        return value
-    if hint in (bool, str | None) and isinstance(value, bool if hint is bool else str):
-        return value
-    if hint == tuple[int, ...]:
-        positions = value if isinstance(value, list) else [value]
-        if all(type(position) is int for position in positions):
-            return tuple(positions)
-    wanted = {float: "a number", bool: "true or false", str | None: "a text", tuple[int, ...]: "positions of bytes"}
-    raise FaultsError(f"{where}: must be {wanted.get(hint, 'a whole number')}, not {value!r}")  # type: ignore[call-overload]

@@ -27,7 +27,9 @@ class Lane:
     def __init__(self, byte_s: float) -> None:
         self.byte_s = byte_s
         self.bytes_carried = 0
+        """How many have crossed."""
         self.queued_bytes = 0
+        """How many are to cross still."""
         self._runs: deque[tuple[float, bytes]] = deque()
         self._is_open = True
         self._gates: deque[tuple[float, bool]] = deque()
@@ -36,7 +38,7 @@ class Lane:
 
     @property
     def busy_s(self) -> float:
-        """How long bytes were on their way, in all."""
+        """How long bytes were on their way, in all, in seconds."""
         return self.bytes_carried * self.byte_s
 
     def put(self, data: bytes, at: float) -> None:

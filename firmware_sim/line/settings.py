@@ -38,7 +38,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class FirmwareTime:
-    """How long the board's processor takes for a byte, a packet and a call, in seconds.
+    """How long the board's processor takes: `byte_s`, `packet_s` and `function_s` (a call), in seconds.
 
     functions: the times of those calls, by the function's name, that take another time than `function_s`.
     """
@@ -66,12 +66,16 @@ class Uart:
     """
 
     to_board: Rate = field(default_factory=Rate)
+    """From the host to the board."""
     to_host: Rate = field(default_factory=Rate)
+    """From the board to the host."""
     receive_ring_bytes: int = 2148
     transmit_ring_bytes: int = 0
     flow_control: FlowControl = FlowControl.NONE
     adapter: HostAdapter = field(default_factory=HostAdapter)
+    """What the host's end of the line is."""
     firmware: FirmwareTime = field(default_factory=FirmwareTime)
+    """What the board's processor takes."""
     power_up_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -88,14 +92,21 @@ class LineState:
     """What happened on a line until now. `damaged` counts by kind of fault how often it struck."""
 
     bytes_to_board: int
+    """That crossed to the board."""
     bytes_to_host: int
+    """That crossed to the host."""
     to_board_busy_s: float
+    """How long bytes were on their way to the board, in seconds."""
     to_host_busy_s: float
+    """And to the host."""
     bytes_overrun: int
     """Lost because the receive ring was full."""
     bytes_unheard: int
     """Lost because the board was booting, or was reset before it had read them."""
     ring_bytes: int
+    """What waits in the receive ring now."""
     ring_high_water_bytes: int
+    """The most that ever waited there."""
     is_plugged: bool
+    """Whether the cable is there."""
     damaged: Mapping[str, int]

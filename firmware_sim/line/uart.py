@@ -24,10 +24,10 @@ from firmware_sim.line.injector import Injector
 from firmware_sim.line.lane import Crossing, Lane
 from firmware_sim.line.settings import LineState, Uart
 from microrpc.serve.local import FunctionError
+from microrpc.wire.frames import FRAME_START
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.uart import FlowControl
 
-_FRAME_START = b"\xff\xfd"
 _XON, _XOFF = 0x11, 0x13
 _RING_STOP_FRACTION = 0.75  # how full the ring is when flow control stops the host,
 _RING_GO_ON_FRACTION = 0.25  # and when it lets the host go on
@@ -47,8 +47,11 @@ class UartLine:
             raise ValueError("a device on a UartLine needs a VirtualClock: the line moves its time")
         self.device = device
         self.uart = uart or Uart()
+        """What it is made of."""
         self.is_plugged = True
-        self.plugs = 0  # how often the cable was put back
+        """Whether the cable is there."""
+        self.plugs = 0
+        """How often the cable was put back."""
         self._clock = device.clock
         self._now = boots_at
         self._injector = Injector(faults or Faults())
@@ -117,7 +120,7 @@ class UartLine:
 
     @property
     def state(self) -> LineState:
-        """What happened until now."""
+        """What happened until now: bytes, times in seconds, losses, damage."""
         return LineState(
             bytes_to_board=self._to_board.bytes_carried,
             bytes_to_host=self._to_host.bytes_carried,
@@ -381,7 +384,7 @@ class UartLine:
 def _split_frames(data: bytes) -> Iterator[bytes]:
     """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
     start = 0
-    while (at := data.find(_FRAME_START, start + 1)) > 0:
+    while (at := data.find(FRAME_START, start + 1)) > 0:
         yield data[start:at]
         start = at
     if start < len(data):

@@ -10,6 +10,7 @@ from firmware_sim.line.uart import UartLine
 from microrpc.errors import CallTimeoutError, PortLostError
 
 Damager = Callable[[bytes], bytes]
+"""Gives what becomes of bytes on their way."""
 
 
 class LoopbackChannel:
@@ -28,6 +29,7 @@ class LoopbackChannel:
     ) -> None:
         self.device = device
         self.name = name
+        """What messages call it."""
         self.to_device = to_device
         self.to_host = to_host
         self._is_open = True
@@ -69,6 +71,7 @@ class LineChannel:
     def __init__(self, line: UartLine, clock: VirtualClock, *, name: str = "simulated line") -> None:
         self.line = line
         self.name = name
+        """What messages call it."""
         self._clock = clock
         self._is_open = True
         self._plugs = line.plugs

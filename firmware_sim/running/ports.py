@@ -9,11 +9,14 @@ import select
 import socket
 import tty
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from firmware_sim.board.device import Device
 from firmware_sim.line.uart import UartLine
 from microrpc.errors import PortBusyError, PortError
+
+SimulatedBoard: TypeAlias = Device | UartLine
+"""A board that answers as fast as it can, or one behind its line."""
 
 _READ_BYTES = 65536
 # What a host may leave unread of a board that never stops talking, as one in a brown-out does.
@@ -21,7 +24,7 @@ _MOST_UNREAD_BYTES = 1 << 22
 
 
 class Line(Protocol):
-    """What connects a host to a board; `UartLine` is one."""
+    """What connects a host to a board, its `device`, while `is_plugged`; `UartLine` is one."""
 
     device: Device
     is_plugged: bool
@@ -43,6 +46,7 @@ class DirectLine:
     """A line without length: bytes are there at once. The device should live in real time (`RealClock`)."""
 
     is_plugged = True
+    """It always is."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -71,7 +75,7 @@ class HostPort:
     Not thread-safe: from the moment it is served it belongs to the server's thread.
     """
 
-    def __init__(self, board: Device | UartLine) -> None:
+    def __init__(self, board: SimulatedBoard) -> None:
         self.line: Line = DirectLine(board) if isinstance(board, Device) else board
         self.due = -math.inf
         """When it wants to be pumped."""
@@ -85,7 +89,7 @@ class HostPort:
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: a path, or a URL."""
         raise NotImplementedError
 
     @property
@@ -160,7 +164,7 @@ class PtyPort(HostPort):
     is removed at the end. Raises PortError where something that is no link is in its place.
     """
 
-    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, board: SimulatedBoard, *, link: str | os.PathLike[str] | None = None) -> None:
         super().__init__(board)
         self.link = Path(link) if link is not None else None
         self.port = ""
@@ -248,7 +252,7 @@ class TcpPort(HostPort):
     cable is pulled nobody is let in. Raises PortError, PortBusyError.
     """
 
-    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+    def __init__(self, board: SimulatedBoard, *, host: str = "127.0.0.1", number: int = 0) -> None:
         super().__init__(board)
         self.host = host
         name = f"{host}:{number}"
@@ -270,7 +274,7 @@ class TcpPort(HostPort):
 
     @property
     def path(self) -> str:
-        """What a host opens."""
+        """What a host opens: socket://HOST:PORT."""
         return f"socket://{f'[{self.host}]' if ':' in self.host else self.host}:{self.number}"
 
     @property

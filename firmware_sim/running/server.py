@@ -21,8 +21,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from firmware_sim.board.device import Device
-from firmware_sim.line.uart import UartLine
-from firmware_sim.running.ports import HostPort, PtyPort, TcpPort
+from firmware_sim.running.ports import HostPort, PtyPort, SimulatedBoard, TcpPort
 
 __all__ = ["PtyServer", "Server", "TcpServer"]
 
@@ -195,7 +194,7 @@ class _OnePortServer(Server, Generic[P]):
 class PtyServer(_OnePortServer[PtyPort]):
     """Serves a board on a pty; `link` as `PtyPort` has it."""
 
-    def __init__(self, board: Device | UartLine, *, link: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, board: SimulatedBoard, *, link: str | os.PathLike[str] | None = None) -> None:
         super().__init__(PtyPort(board, link=link))
 
     @property
@@ -207,5 +206,5 @@ class PtyServer(_OnePortServer[PtyPort]):
 class TcpServer(_OnePortServer[TcpPort]):
     """Serves a board on a TCP socket; `host` and `number` as `TcpPort` has them."""
 
-    def __init__(self, board: Device | UartLine, *, host: str = "127.0.0.1", number: int = 0) -> None:
+    def __init__(self, board: SimulatedBoard, *, host: str = "127.0.0.1", number: int = 0) -> None:
         super().__init__(TcpPort(board, host=host, number=number))

@@ -63,8 +63,10 @@ class SimBoard:
     ) -> None:
         self.profile = profile
         self.name = f"sim://{profile.name}"
+        """What messages call its port."""
         self.device = simulate(profile, seed=seed, firmware=firmware, clock=VirtualClock())
         self.function = self.device.function
+        """See `Device.function`."""
         uart = uart or uart_of(profile)
         self.line = UartLine(self.device, uart, faults, boots_at=-uart.power_up_s)
         self._clock = VirtualClock()
@@ -87,7 +89,7 @@ class SimBoard:
         return self._clock.now()
 
     def sleep(self, seconds: float) -> None:
-        """Let time go by."""
+        """Let `seconds` of virtual time go by, in which the line and the board go on."""
         self._clock.sleep(seconds)
         self.line.advance(self.now())
 
@@ -97,7 +99,7 @@ class SimBoard:
             self.line.inject(fault, self.now())
 
     def reset(self) -> None:
-        """Press the reset button."""
+        """Press the reset button: the board loses memory, handles and session, and boots for `power_up_s`."""
         self.line.reset(self.now())
 
     def unplug(self, *, keeps_power: bool = False) -> None:

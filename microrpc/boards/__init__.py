@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from microrpc.boards.schema import BoardKind as BoardKind
     from microrpc.boards.schema import BoardProfile as BoardProfile
     from microrpc.boards.schema import Reset as Reset
-    from microrpc.boards.schema import ResetStep as ResetStep
-    from microrpc.boards.schema import ResetStrategy as ResetStrategy
+    from microrpc.boards.strategies import ResetStep as ResetStep
+    from microrpc.boards.strategies import ResetStrategy as ResetStrategy
     from microrpc.ports.usb import UsbId as UsbId
     from microrpc.wire.uart import FlowControl as FlowControl
 else:
@@ -23,7 +23,8 @@ else:
         __name__,
         {
             "microrpc.boards.catalogue": "load_profile profile profiles user_directory",
-            "microrpc.boards.schema": "BoardKind BoardProfile Reset ResetStep ResetStrategy",
+            "microrpc.boards.schema": "BoardKind BoardProfile Reset",
+            "microrpc.boards.strategies": "ResetStep ResetStrategy",
             "microrpc.ports.usb": "UsbId",
             "microrpc.wire.uart": "FlowControl",
         },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import pathlib
 
-from microrpc.boards.schema import BoardProfile, parse_profile
+from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import ProfileError
 
@@ -17,13 +17,7 @@ from microrpc.errors import ProfileError
 def load_profile(path: str | pathlib.Path) -> BoardProfile:
     """Read and check one profile. Raises ProfileError, which names the file, the key and the reason."""
     path = pathlib.Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ProfileError(f"{path}: is not UTF-8 text, at byte {error.start}") from error
-    return parse_profile(path, text)
+    return parse_profile(path, CHECKER.load(path))
 
 
 def profile(name: str) -> BoardProfile:

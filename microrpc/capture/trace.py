@@ -19,7 +19,9 @@ class Trace:
 
     def __init__(self, *, keep_frames: int | None = None) -> None:
         self.bytes_to_board = 0
+        """How many bytes went to the board, since it was made or cleared."""
         self.bytes_to_host = 0
+        """And how many came from it."""
         self._keep_frames = keep_frames
         self._pending: list[tuple[float, bool, bytes]] = []
         self._pending_bytes = 0
@@ -29,7 +31,7 @@ class Trace:
         self._count = 0
 
     def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
-        """Take bytes that passed at `time_s`. They are decoded later, so as not to slow the line down."""
+        """Take bytes that passed at `time_s`, in seconds. They are decoded later, so as not to slow the line down."""
         if to_board:
             self.bytes_to_board += len(data)
         else:

@@ -37,9 +37,11 @@ NOISE = "noise"
 
 @dataclass(slots=True)
 class Frame:
-    """One frame: when it was complete (the channel's time, in seconds), where it went, and what it says.
+    """One frame: `time_s`, when it was complete (the channel's time), whether it went `to_board`, and what it says.
 
-    The payload is empty for what was no good frame: of the kind `DAMAGED` or `NOISE`.
+    `kind` is the name of its message or packet (docs/protocol.md 2, 3; docs/link.md), `meaning` the rest in words, and
+    `size_bytes` what it took on the line. `payload` is empty for what was no good frame: of the kind `DAMAGED` or
+    `NOISE`.
     """
 
     time_s: float
@@ -209,7 +211,7 @@ def printable(text: str) -> str:
 
 
 def log_text(payload: bytes) -> str:
-    """Give the text of a LOG, from its frame payload."""
+    """Give the text of a LOG (docs/protocol.md 2), from its frame payload; what is no UTF-8 is escaped."""
     return payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace")
 
 

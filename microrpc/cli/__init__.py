@@ -30,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+"""The commands, as typer runs them."""
 
 
 def _print_version(wanted: bool) -> None:

@@ -29,6 +29,7 @@ from microrpc.cli.common import (
     say_pairs,
 )
 from microrpc.cli.figures import stats_pairs
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
@@ -36,10 +37,9 @@ if TYPE_CHECKING:
     from microrpc.wire.link import LinkParameters
 
 _ROUND_TRIPS = 25
-_MESSAGE_OVERHEAD_BYTES = 11  # docs/protocol.md 4
 _OPTIONAL_FUNCTIONS = {
-    "time_evaluator": "runtime.RPCTimeEvaluator",
-    "random_fill": "tvm.contrib.random.random_fill",
+    "time_evaluator": TIME_EVALUATOR_FUNCTION,
+    "random_fill": RANDOM_FILL_FUNCTION,
 }
 
 
@@ -71,7 +71,7 @@ def info(
                     "baud": baud or profile.baud,
                     "session_id": session_id,
                     "max_packet_bytes": packet_bytes if is_limited else None,
-                    "receive_buffer_bytes": packet_bytes + _MESSAGE_OVERHEAD_BYTES if is_limited else None,
+                    "receive_buffer_bytes": packet_bytes + MESSAGE_OVERHEAD_BYTES if is_limited else None,
                     "link": dataclasses.asdict(link) if link is not None else None,
                     "round_trip_s": round_trip_s,
                     "system_library": has_library,
@@ -81,7 +81,7 @@ def info(
             )
             return
         limit = f"{packet_bytes} bytes" if is_limited else "unlimited"
-        buffer = f" (its receive buffer has {packet_bytes + _MESSAGE_OVERHEAD_BYTES})" if is_limited else ""
+        buffer = f" (its receive buffer has {packet_bytes + MESSAGE_OVERHEAD_BYTES})" if is_limited else ""
         say_pairs(
             [
                 ("port", port),

@@ -30,7 +30,7 @@ _LONGEST_TIMEOUT_S = 86400.0
 
 
 class ExitCode(enum.IntEnum):
-    """What a command ends with."""
+    """What a command ends with; docs/errors.md has the errors that lead to each."""
 
     OK = 0
     DIFFERS = 1
@@ -50,6 +50,7 @@ Exit codes:
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
   130  interrupted"""
+"""What `--help` says of them."""
 
 PORTS = """\b
 What a PORT is:
@@ -62,6 +63,7 @@ What a PORT is:
   socket://HOST:PORT   a serial line carried over TCP
   tcp://HOST:PORT      an RPC server that speaks without frames
   unix:///PATH         a board that `microrpc share` shares"""
+"""What `--help` says of ports."""
 
 # --- options --------------------------------------------------------------------------------------
 
@@ -69,6 +71,7 @@ PortArgument = Annotated[
     str,
     typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ..."),
 ]
+"""A port."""
 OptionalPortArgument = Annotated[
     str | None,
     typer.Argument(
@@ -77,23 +80,29 @@ OptionalPortArgument = Annotated[
         help="/dev/ttyACM0, COM3, ...; without it, where --board is plugged in.",
     ),
 ]
+"""A port, or none: the board is then looked for."""
 BoardOption = Annotated[
     str | None,
     typer.Option("--board", metavar="NAME", help="Board profile (`microrpc boards` lists them). [default: loopback]"),
 ]
+"""--board"""
 BoardFileOption = Annotated[
     Path | None,
     typer.Option("--board-file", metavar="FILE", help="Board profile of your own, a .toml file."),
 ]
+"""--board-file"""
 BaudOption = Annotated[
     int | None,
     typer.Option("--baud", metavar="N", min=1, help="Bits a second. [default: the profile's]"),
 ]
+"""--baud"""
 TimeoutOption = Annotated[
     float | None,
     typer.Option("--timeout", metavar="S", help="Seconds to wait for a reply. [default: the profile's]"),
 ]
+"""--timeout"""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+"""--json"""
 
 
 def examples(*lines: str) -> str:

@@ -25,14 +25,17 @@ from microrpc.cli.common import (
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
 from microrpc.errors import RemoteError, RequestError
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from firmware_sim.board.device import Device
     from firmware_sim.line.uart import UartLine
     from microrpc.boards.schema import BoardProfile
+    from microrpc.capture.trace import Trace
     from microrpc.capture.words import Frame
     from microrpc.client.board import Board
-    from microrpc.connecting.wrap import RecordingChannel
+    from microrpc.connecting.openers import Opened
+    from microrpc.ports.channel import Channel
 
 _COPY_BYTES = 65536
 _TERMINAL_BAUD = 921600
@@ -108,19 +111,20 @@ def demo(
 
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
-    from microrpc.connecting.blocking import open_board
-    from microrpc.connecting.wrap import RecordingChannel
-    from microrpc.ports.opening import open_serial
+    from microrpc.capture.trace import Trace
+    from microrpc.connecting.blocking import open_session
+    from microrpc.connecting.wrap import tapped
 
     start = time.perf_counter()
     logs: list[str] = []
-    with _start(profile, baud) as (kind, port, device):
-        screen.title("microrpc demo", f"{kind}, {profile.name}, on {port}")
-        channel = RecordingChannel(open_serial(port, baud=baud or profile.baud))
+    trace = Trace()
+    kind, opened, device = _open(profile, baud)
+    with contextlib.closing(opened):
+        screen.title("microrpc demo", f"{kind}, {profile.name}, on {opened.channel.name}")
         opening = time.perf_counter()
-        with open_board(channel, profile.timeouts, logs.append, baud=baud or None) as board:
+        with open_session(opened, profile.timeouts, logs.append, wrap=tapped(trace)) as board:
             opened_s = time.perf_counter() - opening
-            show = _Demo(profile, device, board, channel, logs, screen)
+            show = _Demo(profile, device, board, trace, logs, screen)
             show.handshake(opened_s)
             show.functions()
             show.copies(baud)
@@ -134,45 +138,41 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     for name, value in stats_pairs(stats):
         screen.row(name, value)
     taken_s = time.perf_counter() - start
-    sent = sum(frame.to_board for frame in channel.frames)
-    received = len(channel.frames) - sent
+    sent = sum(frame.to_board for frame in trace.frames)
+    received = len(trace.frames) - sent
     return {
         "session_id": session_id,
         "frames_sent": sent,
         "frames_received": received,
-        "bytes_sent": channel.trace.bytes_to_board,
-        "bytes_received": channel.trace.bytes_to_host,
+        "bytes_sent": trace.bytes_to_board,
+        "bytes_received": trace.bytes_to_host,
         **show.figures,
         "stats": stats.as_dict(),
         "seconds": taken_s,
     }
 
 
-@contextlib.contextmanager
-def _start(profile: BoardProfile, baud: int) -> Iterator[tuple[str, str, Device | None]]:
-    """Give what it is, where it is, and for a simulated board its inside."""
-    from microrpc.connecting.address import is_started_here
+def _open(profile: BoardProfile, baud: int) -> tuple[str, Opened[Channel], Device | None]:
+    """Give what it is, the open channel to it, and for a simulated board its inside."""
+    from microrpc.connecting.address import find_target, is_started_here
+    from microrpc.connecting.openers import open_target
 
     if is_started_here(profile):
-        from microrpc.firmware.emulator import start_emulated
+        return "an emulated board", open_target(find_target(None, board=profile, baud=None, timeouts=None)), None
+    from microrpc.connecting.openers.sim import open_served
 
-        with start_emulated(profile.name) as emulator:
-            yield "an emulated board", emulator.port, None
-        return
-    from firmware_sim.running.server import PtyServer
-
-    with PtyServer(_simulate(profile, baud)) as server:
-        yield "a simulated board", server.path, server.device
+    device, line = _simulate(profile, baud)
+    return "a simulated board", open_served(line or device, profile, baud=baud or None), device
 
 
-def _simulate(profile: BoardProfile, baud: int) -> Device | UartLine:
+def _simulate(profile: BoardProfile, baud: int) -> tuple[Device, UartLine | None]:
     from firmware_sim.board.clock import VirtualClock
     from firmware_sim.line.settings import FirmwareTime, Rate
     from firmware_sim.line.uart import UartLine
     from firmware_sim.running.simulate import simulate, uart_of
 
     if not baud:
-        return simulate(profile)
+        return simulate(profile), None
     uart = dataclasses.replace(
         uart_of(profile),
         to_board=Rate(baud),
@@ -180,7 +180,8 @@ def _simulate(profile: BoardProfile, baud: int) -> Device | UartLine:
         power_up_s=0.0,
         firmware=FirmwareTime(packet_s=_PACKET_S, function_s=_FUNCTION_S),
     )
-    return UartLine(simulate(profile, clock=VirtualClock()), uart)
+    device = simulate(profile, clock=VirtualClock())
+    return device, UartLine(device, uart)
 
 
 @dataclass
@@ -190,7 +191,7 @@ class _Demo:
     profile: BoardProfile
     device: Device | None
     board: Board
-    channel: RecordingChannel
+    trace: Trace
     logs: list[str]
     screen: Screen
     figures: dict[str, Any] = field(default_factory=dict)
@@ -209,12 +210,14 @@ class _Demo:
         with self._part("Handshake"):
             session_id = self.board.session_id
             nonces = f"nonces 0x{session_id & 0xFF:02x} and 0x{session_id >> 8:02x}"
-            replies = [frame.payload[:2] for frame in self.channel.frames if frame.kind == "REPLY"]
+            replies = [frame.payload[:2] for frame in self.trace.frames if frame.kind == "REPLY"]
             holds = session_id.to_bytes(2, "little") in replies
             self.screen.check("session", f"0x{session_id:04x} ({nonces}), in {format_time(opened_s)}", holds)
             limit = self.board.max_packet_bytes()
-            buffer = f"{limit} bytes, so its receive buffer has {limit + 11}"
-            self.screen.check("largest packet", buffer, limit + 11 == self.profile.packet_size_bytes)
+            buffer = f"{limit} bytes, so its receive buffer has {limit + MESSAGE_OVERHEAD_BYTES}"
+            self.screen.check(
+                "largest packet", buffer, limit + MESSAGE_OVERHEAD_BYTES == self.profile.packet_size_bytes
+            )
             link = self.board.link
             window = f"{link.window_requests} requests, {link.window_bytes} bytes" if link else "none"
             self.screen.check("window of the link", window, link is not None)
@@ -288,7 +291,7 @@ class _Demo:
             return time.perf_counter() - start
 
     def _show_copy(self, label: str, kind: str, size_bytes: int, chunk_bytes: int, count: int, taken_s: float) -> None:
-        seen = sum(frame.kind == kind for frame in self.channel.frames)
+        seen = sum(frame.kind == kind for frame in self.trace.frames)
         shown = (
             f"{seen} chunks of up to {chunk_bytes} bytes, {format_time(taken_s)}, {format_size(size_bytes / taken_s)}/s"
         )
@@ -370,7 +373,7 @@ class _Demo:
 
     def frames(self) -> None:
         """Show a few of the frames, each with its reply."""
-        frames = self.channel.frames
+        frames = self.trace.frames
         shown: set[int] = set()
         for kind, to_board, meaning, followers in _SHOWN_FRAMES:
             for index, frame in enumerate(frames):
@@ -381,5 +384,5 @@ class _Demo:
         self.screen.frames([self._frame_row(frames[index]) for index in sorted(shown)])
 
     def _frame_row(self, frame: Frame) -> tuple[str, bool, int, str, str]:
-        since_start_ms = (frame.time_s - self.channel.frames[0].time_s) * 1e3
+        since_start_ms = (frame.time_s - self.trace.frames[0].time_s) * 1e3
         return f"{since_start_ms:.1f} ms", frame.to_board, len(frame.payload), frame.kind, frame.meaning

@@ -33,15 +33,18 @@ DtypeOption = Annotated[
     str | None,
     typer.Option("--dtype", metavar="TYPE", help="Type of its elements: float32, int8, ... [default: uint8]"),
 ]
+"""--dtype"""
 ShapeOption = Annotated[
     str | None, typer.Option("--shape", metavar="N,N", help="Its shape, for example 4,4. [default: flat]")
 ]
+"""--shape"""
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify", help="Compare with the board's memory: by the board's checksum, else by copying back once more."
     ),
 ]
+"""--verify"""
 
 
 def put(

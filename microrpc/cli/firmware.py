@@ -47,13 +47,16 @@ BoardArgument = Annotated[
         help="qemu_mps2_an385, posix, ... (`microrpc firmware list`), or the directory of a project.",
     ),
 ]
+"""The board that firmware is for."""
 DefineOption = Annotated[
     list[str] | None,
     typer.Option("--define", "-D", metavar="NAME=VALUE", help="Define this for the compiler; may be given again."),
 ]
+"""--define"""
 CompilerOption = Annotated[
     str, typer.Option("--compiler", metavar="NAME", help="zig, which is installed with microrpc[firmware], or gcc.")
 ]
+"""--compiler"""
 
 
 @firmware.command("list", epilog=examples("microrpc firmware list"))

@@ -26,6 +26,7 @@ from microrpc.errors import UnsupportedValueError
 from microrpc.wire.datatypes import DataType, Device, OpaqueHandle, UInt
 
 Array = np.ndarray[Any, Any]
+"""A numpy array of any dtype and shape."""
 
 _INT = re.compile(r"[+-]?[0-9]+|[+-]?0[xX][0-9a-fA-F]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?|[+-]?inf|nan")
@@ -36,7 +37,7 @@ _SHOWN_ELEMENTS = 6
 
 @dataclass(frozen=True, slots=True)
 class OnBoard:
-    """Memory that lies on the board already."""
+    """Memory that lies on the board already, at `address`: an array of `shape` and `dtype`."""
 
     address: int
     dtype: DataType
@@ -44,6 +45,7 @@ class OnBoard:
 
 
 Literal = bool | int | float | str | bytes | None | OnBoard | Array
+"""What can be written as an argument of a call."""
 
 
 def parse_literal(text: str) -> Literal:

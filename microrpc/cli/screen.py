@@ -21,7 +21,7 @@ _KIND_WIDTH = 14
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that was shown, and whether it is as it should be."""
+    """Something that was `shown` under its `name`, and whether it `holds`: is as it should be."""
 
     name: str
     shown: str

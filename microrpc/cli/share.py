@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,11 +22,10 @@ from microrpc.cli.common import (
     say,
     timeouts_of,
 )
+from microrpc.cli.signals import finish_at_signal
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def share(
@@ -57,7 +54,7 @@ def share(
         port, profile = find_board_port(port, board, board_file)
         check_system()
         is_known = board is not None or board_file is not None
-        asyncio.run(_until_signal(_serve(port, profile, is_known, baud, timeout, socket)))
+        asyncio.run(finish_at_signal(_serve(port, profile, is_known, baud, timeout, socket)))
 
 
 async def _serve(
@@ -81,22 +78,3 @@ async def _serve(
             say(f"Try: microrpc info {served.url}")
         sys.stdout.flush()
         await served.wait()
-
-
-async def _until_signal(serving: Coroutine[Any, Any, None]) -> None:
-    """Await `serving`; Ctrl-C, SIGTERM and SIGHUP end it, once, so that the clean-up is not interrupted too."""
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(serving)
-    signals: list[int] = []
-
-    def stop(number: int) -> None:
-        if not signals:
-            task.cancel()
-        signals.append(number)
-
-    for each in _SIGNALS:
-        loop.add_signal_handler(each, stop, each)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not signals:
-            raise

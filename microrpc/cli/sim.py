@@ -15,9 +15,9 @@ from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.errors import FaultsError
 
 if TYPE_CHECKING:
-    from firmware_sim.board.device import Device
     from firmware_sim.line.faults import Faults
     from firmware_sim.line.uart import UartLine
+    from firmware_sim.running.ports import SimulatedBoard
     from firmware_sim.running.server import PtyServer, TcpServer
 
 _FIRMWARES = ("robust", "stock")
@@ -98,7 +98,7 @@ def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Fault
     return all_faults
 
 
-def _serve(board: Device | UartLine, link: Path | None, tcp: str | None) -> PtyServer | TcpServer:
+def _serve(board: SimulatedBoard, link: Path | None, tcp: str | None) -> PtyServer | TcpServer:
     from firmware_sim.running.server import PtyServer, TcpServer
 
     if tcp is None:

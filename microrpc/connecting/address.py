@@ -1,13 +1,10 @@
-"""What a connection is made to: which port, which board is behind it, and the conversation to have with it.
+"""What an address means: which port, which board is behind it, and what its profile says of them. No I/O is done here.
 
-The blocking and the asyncio client have this in common; they differ in how they open the port and wait.
+docs/firmware.md and docs/sharing.md have the addresses of emulated and shared boards.
 """
 
 from __future__ import annotations
 
-import logging
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from microrpc.boards.catalogue import profile
@@ -15,16 +12,10 @@ from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError
 from microrpc.firmware.project import has_port, port_names
-from microrpc.host.connection import Connection
 from microrpc.wire.session import Timeouts
-from microrpc.wire.uart import BITS_PER_BYTE
-
-log = logging.getLogger("microrpc.board")
 
 DEFAULT_PROFILE = "loopback"
 SIMULATOR_SCHEME = "sim://"
-STREAM_SCHEME = "tcp://"
-SHARED_SCHEME = "unix://"
 EMULATED_SCHEME = "emulated://"
 QEMU_SCHEME = "qemu://"
 _QEMU_PREFIX = "qemu_"  # of the names of boards that QEMU emulates
@@ -44,9 +35,9 @@ class Target:
     ring_bytes: int = 0
 
     @property
-    def is_simulated(self) -> bool:
-        """Whether the board is to be simulated."""
-        return self.port.startswith(SIMULATOR_SCHEME)
+    def scheme(self) -> str:
+        """What stands before "://" in the port; "" where it is a device."""
+        return scheme_of(self.port)
 
     @property
     def is_emulated(self) -> bool:
@@ -59,19 +50,17 @@ class Target:
         return named_board(self.port) or self.profile.name
 
     @property
-    def stream_address(self) -> tuple[str, int] | str | None:
-        """Where an RPC server without frames is, None for every other port. Raises PortError.
-
-        Host and port (tcp://), or the path of the Unix socket of a board that is shared (unix://).
-        """
-        if self.port.startswith(SHARED_SCHEME):
-            return self.port.removeprefix(SHARED_SCHEME)
-        if not self.port.startswith(STREAM_SCHEME):
-            return None
-        host, _, number = self.port.removeprefix(STREAM_SCHEME).rpartition(":")
+    def server_address(self) -> tuple[str, int]:
+        """Host and port of tcp://HOST:PORT. Raises PortError where one is missing."""
+        host, _, number = _rest(self.port).rpartition(":")
         if not host or not (number.isascii() and number.isdigit()):
             raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
         return host, int(number)
+
+    @property
+    def socket_path(self) -> str:
+        """The path of unix:///PATH."""
+        return _rest(self.port)
 
 
 def find_target(
@@ -100,12 +89,21 @@ def find_target(
     return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
 
 
+def scheme_of(port: str) -> str:
+    """Give what stands before "://" in a URL; "" for a device."""
+    scheme, separator, _ = port.partition("://")
+    return scheme if separator else ""
+
+
+def _rest(port: str) -> str:
+    return port.partition("://")[2]
+
+
 def named_board(port: str) -> str:
     """Give the profile that a URL names: of sim://NAME, emulated://NAME, and qemu://NAME for qemu_NAME; else ""."""
-    scheme, separator, name = port.partition("://")
-    if scheme + separator == QEMU_SCHEME:
-        return _QEMU_PREFIX + name
-    return name if scheme + separator in (SIMULATOR_SCHEME, EMULATED_SCHEME) else ""
+    if port.startswith(QEMU_SCHEME):
+        return _QEMU_PREFIX + _rest(port)
+    return _rest(port) if port.startswith((SIMULATOR_SCHEME, EMULATED_SCHEME)) else ""
 
 
 def is_emulated(port: str) -> bool:
@@ -132,50 +130,3 @@ def _port_of(board: BoardProfile) -> str:
         text = f"{board.name} is emulated: start the emulator with the board's UART on a pty, and give that as the port"
         raise PortError("", text)
     return find_port(board)
-
-
-def board_log(name: str, on_log: Callable[[str], None] | None) -> Callable[[str], None]:
-    """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
-
-    def pass_log(text: str) -> None:
-        log.info("%s: %s", name, text)
-        if on_log is not None:
-            try:
-                on_log(text)
-            except Exception:  # the caller's function must not break the conversation that it listens to
-                log.exception("on_log raised")
-
-    return pass_log
-
-
-def no_reset(target: Target) -> PortError:
-    """Give the error for a reset that is asked of a server without frames."""
-    return PortError(target.port, f"{target.port} is a server without frames, which cannot be reset from here")
-
-
-def framed_conversation(
-    name: str,
-    timeouts: Timeouts,
-    on_log: Callable[[str], None] | None,
-    *,
-    seed: int | None = None,
-    link: bool = True,
-    baud: int | None = None,
-    ring_bytes: int = 0,
-) -> Connection:
-    """Make a conversation with the board on the port `name`, whose log goes where `board_log` says.
-
-    seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
-    knows it (docs/link.md). baud: of the line, in bits a second, None where it has none that one could wait for.
-    ring_bytes: of the ring in front of a stock board's receive buffer, where that is known.
-    """
-    connection = Connection(
-        seed=secrets.randbits(64) if seed is None else seed,
-        timeouts=timeouts,
-        on_log=board_log(name, on_log),
-        link=link,
-        ring_bytes=ring_bytes,
-        byte_s=BITS_PER_BYTE / baud if baud else 0.0,
-    )
-    connection.counters.baud = baud
-    return connection

@@ -1,33 +1,36 @@
-"""Opening a connection: from a port's name to an `AsyncBoard` with a session. See `microrpc.connecting.blocking`."""
+"""Opening a connection: from a port's name to an `AsyncBoard` with a session. See `microrpc.connecting.blocking`.
+
+Openers block, so each runs in a thread of its own, which ends with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from microrpc.boards.resets import open_reset
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
-from microrpc.connecting.address import Target, board_log, find_target, framed_conversation, no_reset
+from microrpc.connecting.address import find_target
+from microrpc.connecting.connection import OnLog, board_log, make_connection
+from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
+from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
-from microrpc.host.requests import AnyConnection
-from microrpc.host.stream import StreamConnection
-from microrpc.ports.aio import AsyncChannel, adopt, open_port, open_stream
+from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
+from microrpc.ports.channel import Channel
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
 from microrpc.wire.session import Timeouts
 
-OnLog = Callable[[str], None]
+Wrap = Callable[[AsyncChannel], AsyncChannel]
+"""See `microrpc.connecting.wrap`."""
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_Opened = TypeVar("_Opened", bound=_Closable)
+_Opened = TypeVar("_Opened", bound=Closable)
 
 
 class Opening:
@@ -63,50 +66,37 @@ def connect(
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
+    wrap: Wrap | None = None,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
 
         async with microrpc.aio.connect("/dev/ttyACM0") as board: ...
         board = await microrpc.aio.connect("/dev/ttyACM0")
 
+    wrap: as `microrpc.connect` has it, but what it is given and gives is an `AsyncChannel`. A cancelled opening ends at
+    once; the thread that opens the port closes what it opened.
     Raises PortError for "rfc2217://" too, which cannot be awaited.
     """
 
-    async def open_target() -> AsyncBoard:
+    async def open_port() -> AsyncBoard:
         target = find_target(port, board=board, baud=baud, timeouts=timeouts)
-        if target.is_simulated:
-            return await _open_simulated(target, on_log, link)
-        if target.is_emulated:
-            return await _open_emulated(target, on_log, link)
+        if find_opener(target) == PYSERIAL:
+            raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-        if target.stream_address is not None:
-            if reset:
-                raise no_reset(target)
-            address = target.stream_address
-            return await _open(
-                await open_stream(address, target.timeouts.start_s),
-                StreamConnection(timeouts=target.timeouts),
-                target.timeouts,
-                reopen=_reopen(lost, lambda _, timeout_s: open_stream(address, timeout_s)),
-                on_reconnect=on_reconnect,
-            )
-        open_named = partial(open_port, baud=target.baud, flow_control=target.profile.flow_control)
-        if reset:
-            channel = await _reset(target, on_log)
-        else:
-            channel = await open_named(target.port, timeout_s=target.timeouts.start_s)
-        return await open_board(
-            channel,
+        first = ResetFirst(board_log(target.port, on_log), tap_of(wrap)) if reset else None
+        opened = await _open_in_thread(partial(open_target, target, first))
+        open_again = opened.reopen
+        return await _open_session(
+            _adopt(opened),
             target.timeouts,
             on_log,
             link=link,
-            baud=target.baud,
-            ring_bytes=target.ring_bytes,
-            reopen=_reopen(lost, lambda name, timeout_s: open_named(name, timeout_s=timeout_s)),
+            reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
             on_reconnect=on_reconnect,
+            wrap=wrap,
         )
 
-    return Opening(open_target)
+    return Opening(open_port)
 
 
 def open_board(
@@ -121,34 +111,49 @@ def open_board(
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
     on_reconnect: OnReconnect | None = None,
+    wrap: Wrap | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
+    opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
 
     async def open_channel() -> AsyncBoard:
-        conversation = framed_conversation(
-            channel.name, timeouts, on_log, seed=seed, link=link, baud=baud, ring_bytes=ring_bytes
+        return await _open_session(
+            opened, timeouts, on_log, seed=seed, link=link, reopen=reopen, on_reconnect=on_reconnect, wrap=wrap
         )
-        return await _open(channel, conversation, timeouts, on_close, reopen, on_reconnect)
 
     return Opening(open_channel)
 
 
-async def _open(
-    channel: AsyncChannel,
-    conversation: AnyConnection,
+async def _open_session(
+    opened: Opened[AsyncChannel],
     timeouts: Timeouts,
-    on_close: Callable[[], None] = lambda: None,
-    reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
-    on_reconnect: OnReconnect | None = None,
+    on_log: OnLog | None,
+    *,
+    seed: int | None = None,
+    link: bool,
+    reopen: Callable[[], Awaitable[AsyncChannel]] | None,
+    on_reconnect: OnReconnect | None,
+    wrap: Wrap | None,
 ) -> AsyncBoard:
-    board = AsyncBoard(
-        channel,
-        conversation,
-        call_s=timeouts.call_s,
-        on_close=on_close,
-        reopen=reopen,
-        on_reconnect=reconnect_log(channel.name, on_reconnect),
-    )
+    """See `microrpc.connecting.blocking.open_session`."""
+
+    async def reopen_wrapped(
+        wrap: Callable[[AsyncChannel], AsyncChannel], reopen: Callable[[], Awaitable[AsyncChannel]]
+    ) -> AsyncChannel:
+        return wrap(await reopen())
+
+    try:
+        board = AsyncBoard(
+            wrap(opened.channel) if wrap is not None else opened.channel,
+            make_connection(opened, timeouts, on_log, seed=seed, link=link),
+            call_s=timeouts.call_s,
+            on_close=opened.on_close,
+            reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),
+            on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
+        )
+    except BaseException:
+        opened.close()
+        raise
     try:
         await board.open()
     except BaseException:
@@ -157,15 +162,25 @@ async def _open(
     return board
 
 
-async def reopen_port(lost: LostPort, open_named: Callable[[str, float], Awaitable[AsyncChannel]]) -> AsyncChannel:
-    """See `microrpc.ports.lost.reopen_port`; it waits by the event loop."""
+def _adopt(opened: Opened[Channel]) -> Opened[AsyncChannel]:
+    """Let the running loop watch what was opened. Raises PortError, and closes it, where it cannot."""
+    try:
+        channel: AsyncChannel = adopt(opened.channel)
+    except BaseException:
+        opened.close()
+        raise
+    return Opened(channel, opened.is_stream, opened.baud, opened.ring_bytes, opened.on_close)
+
+
+async def _reopen(lost: LostPort, open_named: Callable[[str, float], Channel]) -> AsyncChannel:
+    """See `microrpc.ports.lost.reopen_port`; it waits by the event loop, and opens in threads."""
     now = asyncio.get_running_loop().time
     deadline = now() + lost.wait_s
     while True:
         error = None
         if (name := lost.find()) is not None:
             try:
-                return await open_named(name, max(deadline - now(), POLL_S))
+                return adopt(await _open_in_thread(partial(open_named, name, max(deadline - now(), POLL_S))))
             except PortError as failure:
                 error = failure
         if now() >= deadline:
@@ -173,73 +188,34 @@ async def reopen_port(lost: LostPort, open_named: Callable[[str, float], Awaitab
         await asyncio.sleep(POLL_S)
 
 
-def _reopen(
-    lost: LostPort | None, open_named: Callable[[str, float], Awaitable[AsyncChannel]]
-) -> Callable[[], Awaitable[AsyncChannel]] | None:
-    return partial(reopen_port, lost, open_named) if lost is not None else None
-
-
 async def _open_in_thread(open_: Callable[[], _Opened]) -> _Opened:
-    """Open something in a thread; where this is cancelled meanwhile, it is closed.
+    """Open something in a thread of its own; where this is cancelled meanwhile, it is closed.
 
     The thread does that itself: the loop may be closed before the thread is done.
     """
-    lock = threading.Lock()
-    opened: list[_Opened] = []
-    is_cancelled = False
+    outcome: concurrent.futures.Future[_Opened] = concurrent.futures.Future()
 
-    def run() -> _Opened:
-        result = open_()
-        with lock:
-            opened.append(result)
-            is_unwanted = is_cancelled
-        if is_unwanted:
-            result.close()
-        return result
+    def run() -> None:
+        try:
+            opened = open_()
+        except BaseException as error:
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled: nobody asks any more
+                outcome.set_exception(error)
+            return
+        try:
+            outcome.set_result(opened)
+        except concurrent.futures.InvalidStateError:
+            opened.close()
 
+    thread = threading.Thread(target=run, name="microrpc opening")
+    thread.start()
     try:
-        return await asyncio.to_thread(run)
+        opened = await asyncio.wrap_future(outcome)
     except BaseException:
-        with lock:
-            is_cancelled = True
-            unwanted = list(opened)  # it was opened, and did not come here any more
-        for one in unwanted:
-            one.close()
+        if not outcome.cancel() and outcome.exception() is None:
+            outcome.result().close()  # it was opened, and did not come here any more
         raise
-
-
-async def _reset(target: Target, on_log: OnLog | None) -> AsyncChannel:
-    """Open the port and reset the board, in a thread: it takes a second or two, once."""
-    port_log = board_log(target.port, on_log)
-    return adopt(
-        await _open_in_thread(lambda: open_reset(target.port, target.profile, baud=target.baud, on_log=port_log)[0])
-    )
-
-
-async def _open_simulated(target: Target, on_log: OnLog | None, link: bool) -> AsyncBoard:
-    from firmware_sim.running.server import PtyServer
-    from firmware_sim.running.simulate import simulate
-
-    server = PtyServer(simulate(target.profile))
-    server.start()
-    try:
-        channel = await open_port(server.path, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
-        return await open_board(channel, target.timeouts, on_log, link=link, on_close=server.close)
-    except BaseException:
-        server.close()
-        raise
-
-
-async def _open_emulated(target: Target, on_log: OnLog | None, link: bool) -> AsyncBoard:
-    """Build and start it in a thread: building takes seconds, once."""
-    from microrpc.firmware.emulator import start_emulated
-
-    emulator = await _open_in_thread(lambda: start_emulated(target.board_name))
-    try:
-        channel = await open_port(emulator.port, baud=target.profile.baud, timeout_s=target.timeouts.start_s)
-        return await open_board(
-            channel, target.timeouts, on_log, link=link, ring_bytes=target.ring_bytes, on_close=emulator.close
-        )
-    except BaseException:
-        emulator.close()
-        raise
+    finally:
+        if outcome.done() and not outcome.cancelled():
+            thread.join()  # it has nothing left to do
+    return opened

@@ -1,41 +1,135 @@
-"""What sits between a port and its connection and sees all that passes."""
+"""What sits between a port and its connection, and sees all that passes.
+
+    trace = Trace()
+    with microrpc.connect("/dev/ttyACM0", wrap=tapped(trace)) as board:
+        board.function("add")(2, 3)
+    for frame in trace.frames:
+        print(frame.line(0.0))
+
+The `wrap` of `connect` and `open_board` is a function: it is given a channel that was just opened, and gives the one
+that the connection reads and writes. It is called again with each channel that is opened after the port was lost. With
+`microrpc.aio` both are an `AsyncChannel`. What it gives must keep the name and the clock of what it was given, and
+close that when it is closed. `tapped` makes a `wrap` that serves both clients.
+"""
 
 from __future__ import annotations
 
-from microrpc.capture.trace import Trace
-from microrpc.capture.words import Frame
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast, overload
+
 from microrpc.ports.channel import Channel
 
+if TYPE_CHECKING:
+    from microrpc.capture.trace import Trace
+    from microrpc.capture.words import Frame
+    from microrpc.ports.aio import AsyncChannel
 
-class RecordingChannel:
-    """A channel that notes in `trace` everything that passes."""
 
-    def __init__(self, channel: Channel, trace: Trace | None = None) -> None:
+class Tap(Protocol):
+    """Sees what passes; `microrpc.capture.trace.Trace` is one."""
+
+    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
+        """Take bytes that were read, or that are about to be written, at `time_s` of the channel's clock.
+
+        They are those of one read or write, and no frame of their own. What it raises ends the request under way.
+        """
+
+
+class TappedChannel:
+    """A channel that shows `tap` all that passes."""
+
+    def __init__(self, channel: Channel, tap: Tap) -> None:
         self.name = channel.name
-        self.trace = trace or Trace()
+        self.now = channel.now
         self._channel = channel
-
-    @property
-    def frames(self) -> list[Frame]:
-        """See `Trace.frames`."""
-        return self.trace.frames
-
-    def now(self) -> float:
-        """See `Channel.now`."""
-        return self._channel.now()
+        self._note = tap.note
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
         data = self._channel.read(deadline)
         if data:
-            self.trace.note(self.now(), data, to_board=False)
+            self._note(self.now(), data, to_board=False)
         return data
 
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`."""
-        self.trace.note(self.now(), data, to_board=True)
+        self._note(self.now(), data, to_board=True)
         self._channel.write(data, deadline)
 
     def close(self) -> None:
         """Release the port."""
         self._channel.close()
+
+
+class TappedAsyncChannel:
+    """The same for asyncio."""
+
+    def __init__(self, channel: AsyncChannel, tap: Tap) -> None:
+        self.name = channel.name
+        self.now = channel.now
+        self._channel = channel
+        self._note = tap.note
+
+    async def read(self, deadline: float) -> bytes:
+        """See `AsyncChannel.read`."""
+        data = await self._channel.read(deadline)
+        if data:
+            self._note(self.now(), data, to_board=False)
+        return data
+
+    async def write(self, data: bytes, deadline: float) -> None:
+        """See `AsyncChannel.write`."""
+        self._note(self.now(), data, to_board=True)
+        await self._channel.write(data, deadline)
+
+    def close(self) -> None:
+        """Release the port."""
+        self._channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Tapping:
+    """A `wrap` for both clients that shows `tap` all that passes; it sees the reset before a connection, too."""
+
+    tap: Tap
+
+    @overload
+    def __call__(self, channel: Channel) -> TappedChannel: ...
+
+    @overload
+    def __call__(self, channel: AsyncChannel) -> TappedAsyncChannel: ...
+
+    def __call__(self, channel: Channel | AsyncChannel) -> TappedChannel | TappedAsyncChannel:
+        """Wrap a channel."""
+        if inspect.iscoroutinefunction(channel.read):
+            return TappedAsyncChannel(cast("AsyncChannel", channel), self.tap)
+        return TappedChannel(cast("Channel", channel), self.tap)
+
+
+def tapped(tap: Tap) -> Tapping:
+    """Give a `wrap` for `connect` and `open_board` of both clients: `tap` sees all bytes, both ways, with their times.
+
+    With `connect(reset=True)` what the board says after its reset is seen too.
+    """
+    return Tapping(tap)
+
+
+def tap_of(wrap: object) -> Tap | None:
+    """Give the tap of a `wrap` that `tapped` made; None for every other, which knows nothing of a reset."""
+    return wrap.tap if isinstance(wrap, Tapping) else None
+
+
+class RecordingChannel(TappedChannel):
+    """A channel that notes in `trace` everything that passes; where none is given, in a new one."""
+
+    def __init__(self, channel: Channel, trace: Trace | None = None) -> None:
+        from microrpc.capture.trace import Trace
+
+        self.trace = trace if trace is not None else Trace()
+        super().__init__(channel, self.trace)
+
+    @property
+    def frames(self) -> list[Frame]:
+        """See `Trace.frames`."""
+        return self.trace.frames

@@ -25,6 +25,7 @@ from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.project import Project
 
 log = logging.getLogger("microrpc.firmware")
+"""The logger `microrpc.firmware`: told before a build, which can take seconds."""
 
 _BUILD_S = 600.0  # a compiler that takes longer hangs
 _KEEP_S = 14 * 86400.0  # builds that nobody used for so long are removed
@@ -40,6 +41,7 @@ class Compiler(enum.StrEnum):
     ZIG = "zig"
     """The one in the package `ziglang`, which `pip install 'microrpc[firmware]'` brings."""
     GCC = "gcc"
+    """The one in the path, with the prefix that the project names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,11 @@ class Firmware:
     """What was built: an ELF file."""
 
     project: Project
+    """What it was built from."""
     elf: pathlib.Path
+    """The file, in the cache."""
     sizes: Sizes
+    """What it takes of flash and RAM, in bytes."""
     compiler: str
     """With its version."""
     is_new: bool
@@ -90,7 +95,7 @@ def cache_directory() -> pathlib.Path:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A compiler that is there."""
+    """A compiler that is there: the `command` that every build begins with, and the `version` that it says it has."""
 
     command: tuple[str, ...]
     version: str

@@ -26,12 +26,12 @@ class Sizes:
 
     @property
     def flash_bytes(self) -> int:
-        """What lies in flash."""
+        """What lies in flash, in bytes: code, and what variables begin with."""
         return self.code_bytes + self.data_bytes
 
     @property
     def ram_bytes(self) -> int:
-        """What lies in RAM."""
+        """What lies in RAM, in bytes: all variables, stack and heap."""
         return self.data_bytes + self.bss_bytes
 
 

@@ -86,7 +86,7 @@ class Emulator:
         return self._running.ending
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it ends by itself; tell whether it has."""
+        """Wait until it ends by itself, for `timeout_s` seconds or for ever; tell whether it has."""
         return self._running.wait(timeout_s)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
 
 ARDUINO = "arduino"
+"""The board whose project is a sketch, which the Arduino tools build."""
 _SKETCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 _FUNCTIONS = """\

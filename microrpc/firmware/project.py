@@ -6,21 +6,20 @@ project's is `port.toml` in the project's directory. firmware/ports/README.md ex
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from microrpc.boards.tables import did_you_mean
+from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.errors import FirmwareError
 
 FILE_NAME = "port.toml"
+"""What describes a project, in its directory (firmware/ports/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gcc:
-    """How GCC builds it: what is in front of "gcc", and the flags that only GCC takes."""
+    """How GCC builds it: `prefix` is what is in front of "gcc", `flags` are those that only GCC takes."""
 
     prefix: str = ""
     flags: tuple[str, ...] = ()
@@ -28,7 +27,10 @@ class Gcc:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What every firmware is built with: always, without an operating system, by zig, by GCC without such a system."""
+    """What every firmware is built with: `all` always, `freestanding` without an operating system, `zig` by zig.
+
+    `gcc_freestanding` come last where GCC builds without an operating system.
+    """
 
     all: tuple[str, ...] = ("-Wall", "-Wextra", "-Werror")
     freestanding: tuple[str, ...] = ()
@@ -38,7 +40,10 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself."""
+    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself.
+
+    `args` are what QEMU needs besides `-kernel` and the serial port.
+    """
 
     program: str = ""
     machine: str = ""
@@ -49,7 +54,12 @@ class Emulation:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One firmware. Its paths are relative to `root`."""
+    """One firmware, as its `file` (port.toml) describes it: firmware/ports/README.md explains the keys.
+
+    `sources` (with `*`), `includes` and `linker_script` are paths relative to `root`, where the compiler runs. `cpu`
+    and `flags` are for the compiler; `gcc` and `emulation` are None where GCC cannot build it, or nothing here run it.
+    `name` is that of the board.
+    """
 
     name: str
     root: pathlib.Path
@@ -126,31 +136,31 @@ def load_project(where: str | pathlib.Path) -> Project:
 
 # --- port.toml ------------------------------------------------------------------------------------
 
-_Keys = Mapping[str, type[str] | type[list[Any]] | type[dict[str, Any]]]
-_TOP_KEYS: _Keys = {"build": dict, "emulator": dict}
-_FLAGS_KEYS: _Keys = {"all": list, "freestanding": list, "zig": list, "gcc_freestanding": list}
-_BUILD_KEYS: _Keys = {
-    "target": str,
-    "cpu": str,
-    "linker_script": str,
-    "flags": list,
-    "sources": list,
-    "includes": list,
-    "gcc": dict,
+_TEXTS = Key(list, of=str, wanted="a list of texts", read=tuple)
+_TOP_KEYS = {"build": Key(dict, required=True), "emulator": Key(dict)}
+_FLAGS_KEYS = dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS)
+_BUILD_KEYS = {
+    "target": Key(str),
+    "cpu": Key(str),
+    "linker_script": Key(str),
+    "flags": _TEXTS,
+    "sources": dataclasses.replace(_TEXTS, required=True),
+    "includes": _TEXTS,
+    "gcc": Key(dict),
 }
-_GCC_KEYS: _Keys = {"prefix": str, "flags": list}
-_EMULATOR_KEYS: _Keys = {"program": str, "machine": str, "args": list, "package": str}
-_KIND_NAMES: dict[type, str] = {str: "a text", list: "a list of texts", dict: "a table"}
+_GCC_KEYS = {"prefix": Key(str), "flags": _TEXTS}
+_EMULATOR_KEYS = {"program": Key(str), "machine": Key(str), "args": _TEXTS, "package": Key(str)}
+
+_CHECKER = Checker(FirmwareError)
 
 
 def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     """Read and check a port.toml. Raises FirmwareError, which names the file, the key and the reason."""
-    top = _load(file)
-    _check(file, "", top, _TOP_KEYS, ("build",))
-    build = _table(file, "build", top["build"], _BUILD_KEYS, required=("sources",))
+    top = _CHECKER.check(f"{file}: ", _CHECKER.load(file), _TOP_KEYS)
+    build = _CHECKER.check(f"{file}: build.", top["build"], _BUILD_KEYS)
     emulation = None
     if "emulator" in top:
-        values = _table(file, "emulator", top["emulator"], _EMULATOR_KEYS)
+        values = _CHECKER.check(f"{file}: emulator.", top["emulator"], _EMULATOR_KEYS)
         if ("program" in values) is not ("machine" in values):
             missing = "machine" if "program" in values else "program"
             raise FirmwareError(f"{file}: emulator.{missing}: is missing")
@@ -158,42 +168,8 @@ def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     elif not build.get("target"):
         emulation = Emulation()
     if "gcc" in build:
-        build["gcc"] = Gcc(**_table(file, "build.gcc", build["gcc"], _GCC_KEYS))
+        build["gcc"] = Gcc(**_CHECKER.check(f"{file}: build.gcc.", build["gcc"], _GCC_KEYS))
     common, shared = Flags(), root / "ports" / "flags.toml"
     if shared.is_file():
-        flags = _load(shared)
-        _check(shared, "", flags, _FLAGS_KEYS)
-        common = Flags(**{key: tuple(value) for key, value in flags.items()})
+        common = Flags(**_CHECKER.check(f"{shared}: ", _CHECKER.load(shared), _FLAGS_KEYS))
     return Project(name, root, file, common=common, emulation=emulation, **build)
-
-
-def _load(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise FirmwareError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FirmwareError(f"{file}: is not UTF-8 text, at byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FirmwareError(f"{file}: not valid TOML: {error}") from error
-
-
-def _table(
-    file: pathlib.Path, where: str, table: dict[str, Any], keys: _Keys, required: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Check a table; give its values, lists as tuples."""
-    _check(file, f"{where}.", table, keys, required)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-
-
-def _check(file: pathlib.Path, prefix: str, table: dict[str, Any], keys: _Keys, required: Iterable[str] = ()) -> None:
-    for name, value in table.items():
-        where = f"{file}: {prefix}{name}"
-        if name not in keys:
-            raise FirmwareError(f"{where}: unknown key{did_you_mean(name, keys)}")
-        kind = keys[name]
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(one, str) for one in value)):
-            raise FirmwareError(f"{where}: must be {_KIND_NAMES[kind]}, not {value!r}")
-    for name in required:
-        if not table.get(name):
-            raise FirmwareError(f"{file}: {prefix}{name}: is missing")

@@ -50,7 +50,11 @@ _TYPE_CODES: dict[type, TypeCode] = {
 
 
 class Own(enum.Enum):
-    """What clients look up and this process answers itself: it must stay what it is when the board resets."""
+    """What clients look up and this process answers itself: it must stay what it is when the board resets.
+
+    SYSTEM_LIBRARY is the module; the others are functions: GET_SYSTEM_LIBRARY gives it, GET_FUNCTION looks a name up in
+    it, MAX_PACKET_SIZE tells the limit.
+    """
 
     SYSTEM_LIBRARY = enum.auto()
     GET_SYSTEM_LIBRARY = enum.auto()
@@ -69,6 +73,7 @@ class ClientSession:
     """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited."""
 
     is_async = True
+    """It is: `execute` gives the reply when the board has given it."""
 
     def __init__(self, shared: SharedBoard) -> None:
         self._shared = shared

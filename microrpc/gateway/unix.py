@@ -40,6 +40,7 @@ from microrpc.ports.opening import socket_channel
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.wire.packets import RemoteException, encode_packet
 from microrpc.wire.reader import EndpointState
+from microrpc.wire.uart import BITS_PER_BYTE
 
 __all__ = ["Share", "check_system", "default_path", "turn_bytes"]
 
@@ -52,7 +53,6 @@ _BACKLOG = 128
 _TURN_S = 0.25
 _TURN_BYTES = 65536
 _MOST_PACKET_BYTES = 1 << 20
-_BITS_PER_BYTE = 10  # 8N1
 
 _WATCH_S = 0.5  # how often a board that nobody uses is listened to
 _PAUSE_S = 10.0  # and how long it is left alone where that failed
@@ -65,7 +65,7 @@ def turn_bytes(board_bytes: int, baud: int) -> int:
     A board takes packets of `board_bytes`; what is larger is copied in one go, in many packets that are under way at
     once. It is bounded by what a line of `baud` bits a second carries in a quarter of a second.
     """
-    line_bytes = min(int(_TURN_S * baud / _BITS_PER_BYTE), _TURN_BYTES)
+    line_bytes = min(int(_TURN_S * baud / BITS_PER_BYTE), _TURN_BYTES)
     return min(max(board_bytes, line_bytes), _MOST_PACKET_BYTES)
 
 
@@ -113,6 +113,7 @@ class Share:
     ) -> None:
         self.path = Path(path).absolute()
         self.url = f"unix://{self.path}"
+        """What clients connect to: unix:///PATH."""
         self._board = board
         self._baud = baud
         self._max_clients = max_clients

@@ -13,13 +13,11 @@ from microrpc.errors import CopyRangeError
 from microrpc.wire.datatypes import Tensor
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
 from microrpc.wire.link import WRITE_OVERHEAD_BYTES
-from microrpc.wire.names import PACKET_NBYTES
-from microrpc.wire.session import HEADER_SIZE_BYTES
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES
 
 UNLIMITED = 2**64 - 1
 """The limit, in bytes, of a board that has no function to ask for one."""
 
-_MESSAGE_BYTES = FRAME_OVERHEAD_BYTES + HEADER_SIZE_BYTES + PACKET_NBYTES
 _ESCAPES = 1.005  # what random bytes grow by in a frame; the real length is looked at when it is sent
 _BATCH_BLOCKS = 16  # after damage a batch is exchanged anew as a whole, so it must not be long
 
@@ -104,7 +102,9 @@ def batch_blocks(ring_bytes: int, packet_bytes: int) -> int:
 
     `packet_bytes`: of a block's request, without its packet_nbytes.
     """
-    return _BATCH_BLOCKS if ring_bytes >= (packet_bytes + _MESSAGE_BYTES) * _ESCAPES else 1
+    return (
+        _BATCH_BLOCKS if ring_bytes >= (packet_bytes + MESSAGE_OVERHEAD_BYTES + FRAME_OVERHEAD_BYTES) * _ESCAPES else 1
+    )
 
 
 def plan_copy(tensor: Tensor, size_bytes: int, limit_bytes: int) -> Iterator[Block]:

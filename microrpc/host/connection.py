@@ -26,6 +26,7 @@ from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import LINK_FUNCTION
 from microrpc.wire.packets import CallFunc, PacketCode, Reply, Request, Return, Syscall, encode_packet
 from microrpc.wire.session import SessionState, Timeouts
+from microrpc.wire.uart import BITS_PER_BYTE
 
 _LOOK_UP_ATTEMPTS = 6  # more than of other look-ups: all that comes after it is safe from damage
 _LEAST_LOOK_UP_S = 0.5  # for the question whether there is a link, which nothing repeats yet
@@ -50,11 +51,11 @@ class Connection:
         on_log: Callable[[str], None] = lambda text: None,
         link: bool = True,
         ring_bytes: int = 0,
-        byte_s: float = 0.0,
+        baud: int | None = None,
         max_reply_bytes: int = 1 << 24,
     ) -> None:
         self.trust = Trust()
-        self.counters = Counters()
+        self.counters = Counters(baud)
         self.repeats = 0
         self.on_log = on_log
         self._timeouts = timeouts
@@ -69,12 +70,12 @@ class Connection:
         self.on_message: Callable[[bytes], bool] = self.frames.on_message
         self.on_link: Callable[[bytes, float], object]
         self.on_damage: Callable[[str, float], None]
-        self.on_garbage: Callable[[int, float], None]
+        self.on_garbage: Callable[[bytes, float], None]
         self.after_garbage: Callable[[bool, float], None]
         self._use(self.frames)
         self._is_ready = False
         self._asks_link = link
-        self._byte_s = byte_s
+        self._byte_s = BITS_PER_BYTE / baud if baud else 0.0
         self._noise = Noise()
         self._parameters: LinkParameters | None = None
         self._asked_epoch = -1

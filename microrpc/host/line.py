@@ -21,8 +21,8 @@ class Sink(Protocol):
 
     on_damage: Callable[[str, float], None]
     """Takes what is known of a damaged frame, and the time."""
-    on_garbage: Callable[[int, float], None]
-    """Takes how many bytes were outside of any frame, and the time."""
+    on_garbage: Callable[[bytes, float], None]
+    """Takes bytes outside of any frame, and the time."""
     after_garbage: Callable[[bool, float], None]
     """Judges the garbage so far, after all that arrived with it: whether a reply was among that, and the time."""
 
@@ -87,7 +87,7 @@ class Line:
                     self._on_session_message(item)
             elif isinstance(item, Garbage):
                 has_garbage = True
-                sink.on_garbage(len(item.data), now)
+                sink.on_garbage(item.data, now)
             else:
                 counters.frames_damaged += 1
                 sink.on_damage(f"damage on the line ({item})", now)

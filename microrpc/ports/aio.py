@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import select
-import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from microrpc.errors import PortError, PortLostError
 from microrpc.host.operation import AT_ONCE
-from microrpc.ports.channel import READ_BYTES, Channel, SerialChannel
+from microrpc.ports.channel import READ_BYTES, Channel
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.opening import open_serial, open_unix, socket_address, tcp_channel, tcp_errors
-from microrpc.wire.uart import FlowControl
 
 # What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
 _MOST_KEPT_BYTES = 256 * 1024
@@ -60,7 +56,7 @@ class AsyncFdChannel:
             self._watch()
         except NotImplementedError as error:
             port.close()
-            raise _unsupported(port.name, "this event loop cannot watch file descriptors") from error
+            raise cannot_be_awaited(port.name, "this event loop cannot watch file descriptors") from error
 
     def __repr__(self) -> str:
         return f"<AsyncFdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
@@ -185,73 +181,16 @@ class InMemoryChannel:
 # --- opening --------------------------------------------------------------------------------------
 
 
-async def open_port(
-    port: str, *, baud: int, timeout_s: float, flow_control: FlowControl = FlowControl.NONE
-) -> AsyncFdChannel:
-    """Open a serial port as `microrpc.ports.opening.open_serial` does; `timeout_s` bounds what "socket://" waits for.
-
-    Raises PortError for every other URL too: pyserial has no way to wait for those but threads.
-    """
-    if (address := socket_address(port)) is not None:
-        return await open_tcp(*address, timeout_s)
-    if "://" in port:
-        raise _unsupported(port, "what pyserial opens by URL waits in threads")
-    return adopt(open_serial(port, baud=baud, flow_control=flow_control))
-
-
-def adopt(channel: SerialChannel) -> AsyncFdChannel:
-    """Take over a serial port that is open. Raises PortError, and closes it, where it cannot be watched."""
+def adopt(channel: Channel) -> AsyncFdChannel:
+    """Take over a port that is open. Raises PortError, and closes it, where the running loop cannot watch it."""
     if isinstance(channel, FdChannel):
         return AsyncFdChannel(channel)
     channel.close()
-    raise _unsupported(channel.name, "pyserial alone waits for it, in threads")
+    raise cannot_be_awaited(channel.name, "pyserial alone waits for it, in threads")
 
 
-async def open_tcp(host: str, port: int, timeout_s: float) -> AsyncFdChannel:
-    """Connect to a plain byte stream over TCP, as `microrpc.ports.opening.open_tcp` does."""
-    with tcp_errors(host, port, timeout_s) as name:
-        if not hasattr(select, "poll"):
-            raise _unsupported(name, "this system cannot poll file descriptors")
-        async with asyncio.timeout(timeout_s):
-            connection = await _connect(host, port)
-        return AsyncFdChannel(tcp_channel(name, connection))
-
-
-async def open_stream(address: tuple[str, int] | str, timeout_s: float) -> AsyncFdChannel:
-    """Connect to host and port over TCP, or to the Unix socket with that path."""
-    # A Unix socket is connected at once, or not: where its queue is full, this says so and does not hold up the loop.
-    return AsyncFdChannel(open_unix(address, 0)) if isinstance(address, str) else await open_tcp(*address, timeout_s)
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    """Connect to the first of the host's addresses that answers."""
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, address in await _addresses(host, port):
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, address)
-        except BaseException as error:
-            connection.close()
-            if not isinstance(error, OSError):
-                raise
-            failure = error
-        else:
-            return connection
-    raise failure or OSError(f"{host} has no address")
-
-
-async def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
-    """Give the family and the address of each place where a host may be found."""
-    try:  # a number needs no resolver, which the loop runs in a thread
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
-
-
-def _unsupported(port: str, reason: str) -> PortError:
+def cannot_be_awaited(port: str, reason: str) -> PortError:
+    """Give the error for a port that no event loop can wait for."""
     return PortError(
         port,
         f"{port} cannot be used with asyncio: {reason}. Use socket://HOST:PORT (a serial line as a raw TCP stream, "

@@ -23,8 +23,8 @@ READ_BYTES = 65536
 """The most that one `read` returns."""
 
 
-# What a port without modem lines answers when one is set: a pty, a socket, some drivers.
 NO_SUCH_LINES = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP)
+"""What a port without modem lines answers when one is set: a pty, a socket, some drivers."""
 
 
 class Channel(Protocol):

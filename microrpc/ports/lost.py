@@ -1,7 +1,7 @@
 """Finding a port again that went away: by its path, and by what its USB device told of itself (docs/reconnecting.md).
 
 `connect(reconnect=True)` makes a `LostPort` while the port is open; when it is gone, `reopen_port` waits for it.
-asyncio has a twin of that in `microrpc.aio.opening`.
+asyncio has a twin of that in `microrpc.connecting.aio`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
 
 log = logging.getLogger("microrpc.board")
+"""Told that a port is back."""
 
 RECONNECT_S = 10.0
 """How long a request waits for a port to come back, where nothing else is said."""
 POLL_S = 0.05
+"""How often it is looked whether the port is back, in seconds."""
 
 OnReconnect = Callable[[bool], None]
 """Told that the board is back, and whether it lost its memory."""
@@ -35,7 +37,7 @@ def _resolve(port: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class SearchTools:
     """What finding a port needs of the computer: its ports, where links lead, a clock in seconds, a sleep."""
 
     ports: Callable[[], Sequence[ListPortInfo]] = serial_ports
@@ -44,12 +46,15 @@ class System:
     sleep: Callable[[float], None] = time.sleep
 
 
-_SYSTEM = System()
+_TOOLS = SearchTools()
 
 
 @dataclass(frozen=True, slots=True)
 class UsbIdentity:
-    """What tells one USB serial port from another. `location` is where on the bus it is, as pyserial writes it."""
+    """What tells one USB serial port from another: `usb`, `serial_number` where it has one, and `location`.
+
+    The location is where on the bus it is, as pyserial writes it: "1-4:1.2".
+    """
 
     usb: UsbId
     serial_number: str | None
@@ -100,16 +105,18 @@ class UsbIdentity:
 class LostPort:
     """A port that may go away: make it while it is there, ask it for the port's name when it is gone.
 
-    `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again.
+    `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again. `identity` is
+    what its USB device is known by, None where there is none. `wait_s`: how long, in seconds, whoever needs it waits.
+    `system`: the computer, as tests may replace it.
     """
 
-    def __init__(self, port: str, *, wait_s: float = RECONNECT_S, system: System = _SYSTEM) -> None:
+    def __init__(self, port: str, *, wait_s: float = RECONNECT_S, tools: SearchTools = _TOOLS) -> None:
         self.port = port
         self.wait_s = wait_s
-        self.system = system
+        self.tools = tools
         there = self._port_named() if "://" not in port else None
         self.identity = UsbIdentity.of(there) if there is not None else None
-        if self.identity is not None and len(self.identity.alike(system.ports())) > 1:
+        if self.identity is not None and len(self.identity.alike(tools.ports())) > 1:
             self.identity = replace(self.identity, serial_number=None)  # its maker gave it to more than one
 
     def find(self) -> str | None:
@@ -117,14 +124,14 @@ class LostPort:
         if self.identity is None:
             return self.port
         if self.identity.is_telling:
-            found = self.identity.find(self.system.ports())
+            found = self.identity.find(self.tools.ports())
         else:
             found = self._port_named()
             found = found if found is not None and UsbIdentity.of(found) == self.identity else None
         if found is None:
             return None
         device = str(found.device)
-        return self.port if self.system.resolve(self.port) == device else device
+        return self.port if self.tools.resolve(self.port) == device else device
 
     def not_back(self, last_error: PortError | None) -> PortNotFoundError:
         """Give the error for a port that did not come back in time, `last_error` being that of the last try to open."""
@@ -132,14 +139,14 @@ class LostPort:
         if last_error is not None:
             seen = str(last_error)
         else:
-            ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.system.ports()]
+            ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.tools.ports()]
             seen = f"the ports there are: {', '.join(ports)}" if ports else "there is no serial port at all"
         text = f"{what} went away and was not back within {self.wait_s:g} s: {seen}"
         return PortNotFoundError(self.port, f"{text}. Check the cable and the power; the next request looks again")
 
     def _port_named(self) -> ListPortInfo | None:
-        device = self.system.resolve(self.port)
-        return next((port for port in self.system.ports() if port.device.upper() == device.upper()), None)
+        device = self.tools.resolve(self.port)
+        return next((port for port in self.tools.ports() if port.device.upper() == device.upper()), None)
 
 
 def reopen_port(lost: LostPort, open_port: Callable[[str, float], Channel]) -> Channel:
@@ -147,18 +154,18 @@ def reopen_port(lost: LostPort, open_port: Callable[[str, float], Channel]) -> C
 
     Raises PortNotFoundError when `lost.wait_s` is over.
     """
-    system = lost.system
-    deadline = system.now() + lost.wait_s
+    tools = lost.tools
+    deadline = tools.now() + lost.wait_s
     while True:
         error = None
         if (name := lost.find()) is not None:
             try:
-                return open_port(name, max(deadline - system.now(), POLL_S))
+                return open_port(name, max(deadline - tools.now(), POLL_S))
             except PortError as failure:  # it is there, but its permissions may not be, or somebody probes it
                 error = failure
-        if system.now() >= deadline:
+        if tools.now() >= deadline:
             raise lost.not_back(error) from error
-        system.sleep(POLL_S)
+        tools.sleep(POLL_S)
 
 
 def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:

@@ -43,7 +43,7 @@ def open_serial(
     Raises PortNotFoundError, PortBusyError, PortPermissionError, or PortError for everything else, such as
     a file that is no serial port or a baud rate that it does not have.
     """
-    if (address := socket_address(port)) is not None:
+    if (address := _socket_address(port)) is not None:
         return open_tcp(*address, timeout_s)
     try:
         if baud <= 0:  # 0 means "hang up" to the system
@@ -65,10 +65,13 @@ def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
 
     Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else.
     """
-    with tcp_errors(host, port, timeout_s) as name:
+    with _tcp_errors(host, port, timeout_s) as name:
         if not _CAN_POLL:
             return PyserialChannel(name, serial.serial_for_url(name))
-        return tcp_channel(name, socket.create_connection((host, port), timeout=timeout_s))
+        connection = socket.create_connection((host, port), timeout=timeout_s)
+        with contextlib.suppress(OSError):  # a connection that is gone already shows in the first read
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return socket_channel(name, connection)
 
 
 def open_unix(path: str, timeout_s: float) -> FdChannel:
@@ -97,12 +100,7 @@ def open_unix(path: str, timeout_s: float) -> FdChannel:
     return socket_channel(name, connection)
 
 
-def open_stream(address: tuple[str, int] | str, timeout_s: float) -> SerialChannel:
-    """Connect to host and port over TCP as `open_tcp` does, or to a path as `open_unix` does."""
-    return open_unix(address, timeout_s) if isinstance(address, str) else open_tcp(*address, timeout_s)
-
-
-def socket_address(port: str) -> tuple[str, int] | None:
+def _socket_address(port: str) -> tuple[str, int] | None:
     """Give host and port of "socket://HOST:PORT", None for every other port. Raises PortError where one is missing."""
     if not port.startswith("socket://"):
         return None
@@ -113,7 +111,7 @@ def socket_address(port: str) -> tuple[str, int] | None:
 
 
 @contextlib.contextmanager
-def tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
+def _tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
     """Give the connection's name; turn what connecting raises into the one clear error that `open_tcp` documents."""
     name = f"socket://{f'[{host}]' if ':' in host else host}:{port}"
     try:
@@ -127,13 +125,6 @@ def tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
         raise PortNotFoundError(name, text) from error
     except (OSError, OverflowError, UnicodeError, serial.SerialException) as error:
         raise PortError(name, f"{name} cannot be opened: {error}") from error
-
-
-def tcp_channel(name: str, connection: socket.socket) -> FdChannel:
-    """Make a channel of a connected socket, which it closes."""
-    with contextlib.suppress(OSError):  # a connection that is gone already shows in the first read
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return socket_channel(name, connection)
 
 
 def socket_channel(name: str, connection: socket.socket) -> FdChannel:

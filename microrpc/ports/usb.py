@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class UsbId:
-    """The vendor and product id of a USB device; as text "0483:374b"."""
+    """`vendor_id` and `product_id` of a USB device, 16 bits each; as text "0483:374b"."""
 
     vendor_id: int
     product_id: int
@@ -21,7 +21,7 @@ class UsbId:
 
 
 def serial_ports() -> list[ListPortInfo]:
-    """Give the serial ports of this computer, in the order of their names."""
+    """Give the serial ports of this computer, in the order of their names; what is no USB device, too."""
     from serial.tools import list_ports
 
     return sorted(list_ports.comports())

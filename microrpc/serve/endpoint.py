@@ -29,12 +29,18 @@ from microrpc.wire.packets import (
 from microrpc.wire.reader import CLOSED_IN_PACKET, MAX_PACKET_BYTES, EndpointState, PacketReader
 
 NOT_INITIALISED = "Need to call InitRemoteSession first before any further actions"
+"""What every request is answered with before InitServer has named a session."""
 NO_ASYNC = "Cannot host an async session in a non-Event driven server"
+"""What every request is answered with where the session is asynchronous and the server is not event-driven."""
 DEFAULT_CONSTRUCTOR = "rpc.LocalSession"
+"""The constructor of an InitServer that names none."""
 WRITABLE = 2
+"""The bit of `on_io`'s event_flag that says that the channel can be written."""
 
 Done = Callable[[Reply], None]
+"""Takes the reply of a request; called once for each."""
 Constructor = Callable[..., object]
+"""Makes a serving session of the arguments that InitServer has after the constructor's name."""
 
 
 class ServingSession(Protocol):
@@ -49,7 +55,7 @@ class ServingSession(Protocol):
         """Whether `done` may be called after `submit` has returned."""
 
     def submit(self, request: Request, done: Done) -> None:
-        """Execute `request` and call `done` with its reply."""
+        """Execute `request` and call `done` with its reply. Raises nothing: what goes wrong is a RemoteException."""
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -64,8 +70,11 @@ class ServerStatus(enum.IntEnum):
     """What the event-driven server answers after each event."""
 
     SHUT_DOWN = 0
+    """The client sent Shutdown, or closed between two packets: nothing more is served."""
     NEEDS_INPUT = 1
+    """All that came is served, and all replies are taken."""
     HAS_OUTPUT = 2
+    """Replies wait to be sent."""
 
 
 class ServerEndpoint:
@@ -90,6 +99,7 @@ class ServerEndpoint:
         max_packet_bytes: int = MAX_PACKET_BYTES,
     ) -> None:
         self.name = name
+        """What its refusals of InitServer call it."""
         self._reader = PacketReader(max_packet_bytes=max_packet_bytes, init_header=init_header)
         self._max_packet_bytes = max_packet_bytes
         self._fixed_session = session
@@ -103,7 +113,7 @@ class ServerEndpoint:
 
     @property
     def state(self) -> EndpointState:
-        """Where the endpoint stands."""
+        """Where the endpoint stands, by the names of docs/protocol.md 5."""
         if self._shut_down:
             return EndpointState.SHUTDOWN_RECEIVED
         if self._waiting is not None:
@@ -112,12 +122,12 @@ class ServerEndpoint:
 
     @property
     def remote_key(self) -> str | None:
-        """The key that the client sent first, where one is read."""
+        """The key that the client sent first; None before it is there, and without `init_header`."""
         return self._reader.remote_key
 
     @property
     def bytes_needed(self) -> int:
-        """How many more bytes the next step needs."""
+        """How many more bytes the next step needs; 0 when it can be taken."""
         return self._reader.bytes_needed
 
     def feed(self, data: bytes) -> ServerStatus:
@@ -135,7 +145,7 @@ class ServerEndpoint:
         return self._status()
 
     def take_output(self) -> bytes:
-        """Give the replies that wait to be sent."""
+        """Give the bytes of the replies that wait to be sent, once; they are empty where none do."""
         output = bytes(self._output)
         self._output.clear()
         return output
@@ -143,7 +153,7 @@ class ServerEndpoint:
     def on_io(self, in_bytes: bytes, event_flag: int) -> ServerStatus:
         """Serve one event: `in_bytes` came in (may be none); `event_flag` & 2: the channel can be written.
 
-        Gives 0: shut down, 1: wants input, 2: has output left.
+        Gives 0: shut down, 1: wants input, 2: has output left (docs/protocol.md 5). Raises as `feed` does.
         """
         if in_bytes:
             self.feed(in_bytes)

@@ -44,6 +44,7 @@ from microrpc.wire.packets import (
 )
 
 RemoteCallable = Callable[..., Any]
+"""A function that is served."""
 FunctionT = TypeVar("FunctionT", bound=RemoteCallable)
 _U64_MASK = (1 << 64) - 1
 _MOST_BYTES = (1 << 32) - 1  # that a tensor has: one that would have more has these, which is too many as well
@@ -52,7 +53,9 @@ _LIBRARY_HANDLE = _REGISTERED + (2 << 32)
 _OBJECT_BYTES = 64
 _MANY_DIMENSIONS = 32  # numpy has a bound, a tensor has none
 DEFAULT_MEMORY_BYTES = 1 << 24
+"""The memory of a session that was given none: 16 MiB."""
 DEVICE_ATTR_EXIST = 0
+"""The kind of DevGetAttr that asks whether a device exists."""
 
 
 class FunctionError(Exception):
@@ -98,6 +101,7 @@ class LocalSession:
     """
 
     is_async = False
+    """It answers before `submit` returns."""
 
     def __init__(
         self,
@@ -126,7 +130,7 @@ class LocalSession:
         }
 
     def submit(self, request: Request, done: Done) -> None:
-        """Execute `request` at once."""
+        """Execute `request`, and call `done` with its reply before this returns."""
         done(self.serve(request))
 
     def serve(self, request: Request) -> Reply:
@@ -162,7 +166,7 @@ class LocalSession:
         return self._to_value(self.invoke(function, arguments))
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
-        """Run a function that was called by its handle."""
+        """Run a function that was called by its handle; subclasses may do more. What it raises reaches the client."""
         return function(*arguments)
 
     def _from_value(self, index: int, value: Value) -> object:
@@ -297,7 +301,7 @@ class LocalSession:
             raise FunctionError(f"there is no device ({device.type}, {device.id}) here, only the CPU (1, 0)")
 
     def set_device(self, device: Device) -> None:
-        """DevSetDevice."""
+        """DevSetDevice. Raises FunctionError for what is not the CPU."""
         self._check_device(device)
 
     def get_attr(self, device: Device, kind: int) -> Value:

@@ -9,6 +9,7 @@ import enum
 from bisect import bisect_left, bisect_right
 
 DEFAULT_BASE_ADDRESS = 0x2000_0000  # where SRAM begins on a Cortex-M
+"""Where SRAM begins on a Cortex-M."""
 _MOST_ALIGNMENT = 1 << 30
 
 
@@ -24,8 +25,11 @@ class BlockKind(enum.Enum):
     """What a block holds, and so who may free it, and whether its bytes may be seen."""
 
     DATA = "data"  # that the client allocated
+    """That the client allocated."""
     ARRAY = "array"  # that a function returned
+    """That a function returned."""
     OBJECT = "object"  # a function that a function returned; its bytes are nobody's business
+    """A function that a function returned; its bytes are nobody's business."""
 
 
 class Memory:
@@ -35,6 +39,7 @@ class Memory:
     """
 
     table_entry_bytes = 8
+    """What each block takes at the end of the memory, besides its own bytes."""
 
     def __init__(self, size_bytes: int, *, base_address: int = DEFAULT_BASE_ADDRESS) -> None:
         self.size_bytes = size_bytes
@@ -45,7 +50,7 @@ class Memory:
 
     @property
     def used_bytes(self) -> int:
-        """How much is allocated, without the table."""
+        """How many bytes are allocated, without the table."""
         return sum(self.blocks.values())
 
     @property

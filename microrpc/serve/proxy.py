@@ -20,12 +20,13 @@ class ProxySession:
     """Passes each request on by a call that waits for the reply, for instance `Board.request`."""
 
     is_async = False
+    """It waits in `submit`."""
 
     def __init__(self, call: Callable[[Request], Reply]) -> None:
         self._call = call
 
     def submit(self, request: Request, done: Done) -> None:
-        """Pass `request` on and wait."""
+        """Pass `request` on and wait. What `call` raises of ours becomes an exception for the client."""
         try:
             reply = self._call(request)
         except RemoteError as error:
@@ -42,6 +43,7 @@ class AsyncProxySession:
     """
 
     is_async = True
+    """Only an event-driven server can host it."""
 
     def __init__(self, endpoint: ClientEndpoint, send: Callable[[bytes], None]) -> None:
         self._endpoint = endpoint
@@ -49,7 +51,7 @@ class AsyncProxySession:
         self._done: Done | None = None
 
     def submit(self, request: Request, done: Done) -> None:
-        """Pass `request` on; `done` is called when its reply has come."""
+        """Pass `request` on; `done` is called when its reply has come, or at once if it cannot be sent."""
         try:
             data = self._endpoint.request(request)
         except MicroRpcError as error:
@@ -59,7 +61,10 @@ class AsyncProxySession:
         self._send(data)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes that came from the other endpoint."""
+        """Take bytes that came from the other endpoint, in pieces of any size.
+
+        Raises ProtocolError for what is no reply to the request, after the client got an exception that says so.
+        """
         try:
             reply = self._endpoint.feed(data)
         except MicroRpcError as error:
@@ -69,7 +74,7 @@ class AsyncProxySession:
             self._finish(reply)
 
     def closed(self) -> None:
-        """Take note that the other endpoint is gone."""
+        """Take note that the other endpoint is gone: a request that waits for it is answered with an exception."""
         self._finish(RemoteException("the connection to the served endpoint was closed"))
 
     def _finish(self, reply: Reply) -> None:

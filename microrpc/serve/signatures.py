@@ -31,7 +31,7 @@ _ARGUMENTS: dict[int, tuple[tuple[type, ...], ...]] = {
 
 
 def fits_signature(request: Syscall) -> bool:
-    """Whether the arguments of a syscall are those that it takes; those of an unknown one are."""
+    """Whether the arguments of a syscall are those that it takes, by number and type; those of an unknown one are."""
     wanted = _ARGUMENTS.get(request.code)
     if wanted is None:
         return True

@@ -1,6 +1,6 @@
 """What an RPC packet can carry: type codes, data types, devices, tensors and handles (docs/protocol.md 3).
 
-Plain values without behaviour on the wire; `codec.py` turns them into bytes and back.
+Plain values without behaviour on the wire; `packets.py` and `values.py` turn them into bytes and back.
 """
 
 from __future__ import annotations
@@ -196,8 +196,9 @@ CPU = Device(1, 0)
 class Tensor:
     """A compact tensor in the board's memory, never its contents (docs/protocol.md 3).
 
-    `data` is its address (u64), `shape` its dimensions in elements (each i64, none negative; `()` is a scalar), and
-    `byte_offset` (u64) the bytes from `data` to its first element. Ranges are checked where it is encoded.
+    `data` is its address (u64) in the memory of `device`, `dtype` what an element is, `shape` its dimensions in
+    elements (each i64, none negative; `()` is a scalar), and `byte_offset` (u64) the bytes from `data` to its first
+    element. Ranges are checked where it is encoded.
     """
 
     data: int

@@ -25,6 +25,7 @@ from microrpc.wire.crc import crc16
 
 __all__ = [
     "FRAME_OVERHEAD_BYTES",
+    "FRAME_START",
     "Damage",
     "DamageKind",
     "FrameDecoder",
@@ -37,9 +38,11 @@ __all__ = [
 
 FRAME_OVERHEAD_BYTES: Final = 8
 """What a frame takes besides its payload, escapes not counted: start, length and crc."""
+FRAME_START: Final = b"\xff\xfd"
+"""How every frame begins, and nothing within one looks like it (docs/protocol.md 1)."""
 
 _FF: Final = b"\xff"
-_START: Final = b"\xff\xfd"
+_START: Final = FRAME_START
 _NOP: Final = b"\xff\xfe"
 _LENGTH: Final = struct.Struct("<I")
 _MAX_LENGTH: Final = 0xFFFF_FFFF

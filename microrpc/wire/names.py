@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+from microrpc.wire.session import HEADER_SIZE_BYTES
+
 MAX_PACKET_SIZE_FUNCTION: Final = "tvm.rpc.server.GetCRTMaxPacketSize"
+"""Returns the largest packet that the board takes, in bytes (docs/protocol.md 4)."""
 SYSTEM_LIBRARY_FUNCTION: Final = "runtime.SystemLib"
+"""Returns the system library, a module (docs/protocol.md 6)."""
 MODULE_GET_FUNCTION: Final = "tvm.rpc.server.ModuleGetFunction"
+"""Returns a function of a module, by its name (docs/protocol.md 6)."""
 TIME_EVALUATOR_FUNCTION: Final = "runtime.RPCTimeEvaluator"
+"""Times a function of the system library on the board (docs/protocol.md 6)."""
 LINK_FUNCTION: Final = "microrpc.link"
+"""Its handle tells the parameters of the reliable link, 0 that there is none (docs/link.md 1)."""
 CRC32_FUNCTION: Final = "microrpc.crc32"
+"""Returns the CRC-32 of a tensor, to verify copies (docs/copies.md)."""
+RANDOM_FILL_FUNCTION: Final = "tvm.contrib.random.random_fill"
+"""Fills a tensor with numbers (docs/protocol.md 6)."""
 
 PACKET_NBYTES: Final = 8
 """The bytes of the length that stands in front of every packet."""
+MESSAGE_OVERHEAD_BYTES: Final = HEADER_SIZE_BYTES + PACKET_NBYTES
+"""What a receive buffer must have besides the largest packet, which is what the board tells (docs/protocol.md 4)."""

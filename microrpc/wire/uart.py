@@ -12,6 +12,8 @@ class FlowControl(enum.StrEnum):
     """How a serial port tells the sender to wait."""
 
     NONE = "none"
+    """It does not; what does not fit is lost."""
     RTS_CTS = "rts-cts"
+    """By the lines RTS and CTS."""
     XON_XOFF = "xon-xoff"
     """Takes the bytes 0x11 and 0x13 out of the stream; both occur in the protocol's frames."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from benchmarks.noise import QUICK, Outcome, Size
 from benchmarks.peers import compare
 from benchmarks.peers.environment import PACKAGES, MissingError, Package, prepare
 from microrpc.client.remote import RemoteArray
+from microrpc.connecting.blocking import connect
 from microrpc.errors import FirmwareError, PortError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -369,7 +371,11 @@ def test_a_device_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyP
 
 def test_a_device_that_fails_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(name: str, stack: contextlib.ExitStack) -> devices._Device:
-        return devices._Device("gone", "/dev/nowhere", None) if name == "posix" else really_start(name, stack)
+        return (
+            devices._Device("gone", partial(connect, "/dev/nowhere"), None)
+            if name == "posix"
+            else really_start(name, stack)
+        )
 
     really_start = devices._start
     monkeypatch.setattr(devices, "_start", start)

@@ -9,7 +9,8 @@ import pytest
 from microrpc.boards import catalogue
 from microrpc.boards import schema as profile_schema
 from microrpc.boards.catalogue import load_profile, profile, profiles, user_directory
-from microrpc.boards.schema import BoardKind, BoardProfile, Reset, ResetStep, ResetStrategy
+from microrpc.boards.schema import BoardKind, BoardProfile, Reset
+from microrpc.boards.strategies import ResetStep, ResetStrategy
 from microrpc.errors import ProfileError
 from microrpc.ports.usb import UsbId
 from microrpc.wire.session import Timeouts
@@ -344,7 +345,7 @@ def test_a_full_profile(tmp_path: pathlib.Path) -> None:
         (
             "baud =",
             'flow_control = "rts"\nbaud =',
-            "flow_control: must be one of 'none', 'rts-cts', 'xon-xoff', not 'rts'",
+            "flow_control: must be one of 'none', 'rts-cts', 'xon-xoff', not 'rts'; did you mean 'rts-cts'?",
         ),
         (
             "baud =",
@@ -389,7 +390,10 @@ def test_timeouts_that_are_refused(tmp_path: pathlib.Path, line: str, reason: st
     ("lines", "reason"),
     [
         ("", "reset.strategy: is missing"),
-        ('strategy = "dtr"', "reset.strategy: must be one of 'none', 'dtr-rts', 'touch-1200', not 'dtr'"),
+        (
+            'strategy = "dtr"',
+            "reset.strategy: must be one of 'none', 'dtr-rts', 'touch-1200', not 'dtr'; did you mean 'dtr-rts'?",
+        ),
         ('strategy = "none"\nsteps = []', "reset.steps: unknown key"),
         (
             'strategy = "touch-1200"\nsequence = []',

@@ -7,15 +7,26 @@ import os
 import pathlib
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 
-from microrpc.boards.catalogue import profile
-from microrpc.boards.resets import RETURN_S, VANISH_S, System, drive_lines, open_reset, touch, wait_for_boot
-from microrpc.boards.schema import BoardProfile, Reset, ResetStep, ResetStrategy
+from microrpc.boards.catalogue import load_profile, profile
+from microrpc.boards.resets import TOOLS, check_can_be_reset, open_reset, wait_for_boot
+from microrpc.boards.schema import BoardProfile, Reset
+from microrpc.boards.strategies import (
+    RETURN_S,
+    STRATEGIES,
+    VANISH_S,
+    ResetStep,
+    ResetStrategy,
+    ResetTools,
+    drive_lines,
+    touch,
+)
 from microrpc.errors import PortError, PortLostError, PortNotFoundError, PortPermissionError, ProfileError
+from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.session import MessageType
@@ -47,7 +58,7 @@ class World:
         self.refusal: tuple[float, PortError] | None = None
         self.has_lines = True
         self.diary: list[tuple[float, str]] = []
-        self.system = System(self.now, self.sleep, self.open_port, self.is_there)
+        self.tools = ResetTools(self.now, self.sleep, self.open_port, self.is_there)
 
     def now(self) -> float:
         return self.time_s
@@ -117,14 +128,14 @@ def world() -> World:
 
 def test_a_sequence_is_gone_through_step_by_step(world: World) -> None:
     steps = (ResetStep(dtr=False, rts=True, wait_s=0.1), ResetStep(rts=False), ResetStep(dtr=True, wait_s=0.25))
-    drive_lines(Port(world), steps, world.system)
+    drive_lines(Port(world), steps, world.tools)
     assert world.diary == [(0.0, "dtr=False rts=True"), (0.1, "dtr=None rts=False"), (0.1, "dtr=True rts=None")]
     assert world.time_s == 0.35
 
 
 def test_a_board_is_reset_and_waited_for_until_it_has_booted(world: World) -> None:
     world.arrivals = [(0.0, b"rest of a reply" + BOOTED), (0.6, BOOTED), (5.0, b"next")]
-    channel, boot_s = open_reset(PORT, DUE, system=world.system)
+    channel, boot_s = open_reset(PORT, DUE, tools=world.tools)
     assert boot_s == pytest.approx(0.6), "the TERMINATE from before the reset does not count"
     assert world.diary == [(0.0, "open 115200 none"), (0.0, "dtr=False rts=None"), (0.1, "dtr=True rts=None")]
     assert channel.read(10.0) == b"next"
@@ -132,12 +143,12 @@ def test_a_board_is_reset_and_waited_for_until_it_has_booted(world: World) -> No
 
 def test_baud_and_flow_control_are_those_of_the_connection(world: World) -> None:
     board = dataclasses.replace(DUE, flow_control=FlowControl.RTS_CTS)
-    open_reset(PORT, board, baud=9600, system=world.system)
+    open_reset(PORT, board, baud=9600, tools=world.tools)
     assert world.diary[0] == (0.0, "open 9600 rts-cts")
 
 
 def test_a_board_that_says_nothing_is_waited_for_no_longer_than_its_power_up_time(world: World) -> None:
-    channel, boot_s = open_reset(PORT, DUE, system=world.system)
+    channel, boot_s = open_reset(PORT, DUE, tools=world.tools)
     assert boot_s is None
     assert world.time_s == pytest.approx(0.35 + DUE.power_up_s)
     assert channel.name == PORT, "it may be up for all that, so the port stays open"
@@ -146,7 +157,7 @@ def test_a_board_that_says_nothing_is_waited_for_no_longer_than_its_power_up_tim
 
 def test_a_board_that_never_stops_talking_is_reset_too(world: World) -> None:
     world.arrivals = [(n / 1000, b"x" * 100) for n in range(100_000)]
-    _, boot_s = open_reset(PORT, DUE, system=world.system)
+    _, boot_s = open_reset(PORT, DUE, tools=world.tools)
     assert boot_s is None
     assert world.time_s < 10
 
@@ -154,7 +165,7 @@ def test_a_board_that_never_stops_talking_is_reset_too(world: World) -> None:
 def test_a_port_that_goes_away_during_the_reset_is_closed(world: World) -> None:
     world.arrivals = [(0.5, b"")]
     with pytest.raises(PortLostError):
-        open_reset(PORT, DUE, system=world.system)
+        open_reset(PORT, DUE, tools=world.tools)
     assert world.diary[-1] == (0.5, "close")
 
 
@@ -162,7 +173,7 @@ def test_a_port_that_goes_away_during_the_reset_is_closed(world: World) -> None:
 def test_a_port_without_modem_lines_is_said_to_have_none_and_closed(world: World, board: BoardProfile) -> None:
     world.has_lines = False
     with pytest.raises(PortError, match=r"/dev/ttyACM0 has no modem lines.*reset it by hand") as caught:
-        open_reset(PORT, board, system=world.system)
+        open_reset(PORT, board, tools=world.tools)
     assert type(caught.value) is PortError
     assert [what for _, what in world.diary][1:] == ["close"]
     assert world.time_s == 0
@@ -170,7 +181,7 @@ def test_a_port_without_modem_lines_is_said_to_have_none_and_closed(world: World
 
 def test_a_board_that_cannot_be_reset_is_refused_before_its_port_is_opened(world: World) -> None:
     with pytest.raises(ProfileError, match=r"nucleo_f746zg cannot be reset over its port.*press its reset button"):
-        open_reset(PORT, profile("nucleo_f746zg"), system=world.system)
+        open_reset(PORT, profile("nucleo_f746zg"), tools=world.tools)
     assert world.diary == []
 
 
@@ -180,7 +191,7 @@ def test_a_board_that_cannot_be_reset_is_refused_before_its_port_is_opened(world
 def test_a_touch_opens_at_1200_baud_drops_dtr_and_waits_for_the_port_to_come_back(world: World) -> None:
     world.absences = [(0.3, 2.0)]
     world.arrivals = [(2.5, BOOTED)]
-    _, boot_s = open_reset(PORT, TOUCHED, system=world.system)
+    _, boot_s = open_reset(PORT, TOUCHED, tools=world.tools)
     assert world.diary[:3] == [(0.0, "open 1200 none"), (0.0, "dtr=False rts=None"), (0.1, "close")]
     ((opened_at, opened),) = world.diary[3:]
     assert opened == "open 115200 none"
@@ -189,7 +200,7 @@ def test_a_touch_opens_at_1200_baud_drops_dtr_and_waits_for_the_port_to_come_bac
 
 
 def test_a_port_that_stays_there_during_a_touch_is_opened_after_a_moment(world: World) -> None:
-    open_reset(PORT, TOUCHED, system=world.system)
+    open_reset(PORT, TOUCHED, tools=world.tools)
     assert world.diary[-1][0] == pytest.approx(0.1 + VANISH_S, abs=0.1)
 
 
@@ -198,7 +209,7 @@ def test_a_port_that_does_not_come_back_is_not_waited_for_for_ever(world: World)
     with pytest.raises(
         PortNotFoundError, match=r"went away after the 1200-baud touch and did not come back within 10 s"
     ):
-        touch(PORT, world.system)
+        touch(PORT, world.tools)
     assert world.time_s == pytest.approx(0.5 + RETURN_S, abs=0.2)
 
 
@@ -209,7 +220,7 @@ def test_a_port_that_may_not_be_opened_at_once_is_tried_again(world: World) -> N
         world.refusal = (1.4, PortPermissionError(PORT, "not yet"))
         return world.is_there(port)
 
-    open_reset(PORT, TOUCHED, system=dataclasses.replace(world.system, is_there=is_there))
+    open_reset(PORT, TOUCHED, tools=dataclasses.replace(world.tools, is_there=is_there))
     assert world.diary[-1][1] == "open 115200 none"
     assert 1.4 <= world.diary[-1][0] < 1.5
 
@@ -220,14 +231,14 @@ def test_a_port_that_may_never_be_opened_again_says_so_in_the_end(world: World) 
         return world.is_there(port)
 
     with pytest.raises(PortPermissionError, match="never"):
-        open_reset(PORT, TOUCHED, system=dataclasses.replace(world.system, is_there=is_there))
+        open_reset(PORT, TOUCHED, tools=dataclasses.replace(world.tools, is_there=is_there))
     assert world.time_s == pytest.approx(0.1 + VANISH_S + RETURN_S, abs=0.2)
 
 
 def test_whether_a_port_is_there_is_asked_as_the_platform_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    is_there = System().is_there
+    is_there = TOOLS.is_there
     (tmp_path / "link").symlink_to("/dev/null")
     assert is_there(str(tmp_path / "link"))
     assert not is_there(str(tmp_path / "other"))
@@ -236,6 +247,86 @@ def test_whether_a_port_is_there_is_asked_as_the_platform_has_it(
     found = (is_there("com3"), is_there("COM4"))
     monkeypatch.undo()
     assert found == (True, False)
+
+
+# --- the table of strategies ------------------------------------------------------------------
+
+
+def test_every_named_strategy_is_a_row_of_the_table_and_every_row_has_a_name() -> None:
+    assert [*STRATEGIES] == [*ResetStrategy]
+    assert {name for name, strategy in STRATEGIES.items() if strategy is None} == {ResetStrategy.NONE}
+
+
+class Bootloader:
+    """A strategy of the test's own: it opens the port at 300 baud, and waits as its steps say."""
+
+    def __init__(self, *, has_sequence: bool) -> None:
+        self.has_sequence = has_sequence
+
+    def open_reset(
+        self, port: str, sequence: Sequence[ResetStep], open_port: Callable[[], SerialChannel], tools: ResetTools
+    ) -> SerialChannel:
+        tools.open_port(port, baud=300).close()
+        tools.sleep(sum(step.wait_s for step in sequence) or 1.0)
+        return open_port()
+
+
+PROFILE = """
+name = "mine"
+description = "My board"
+baud = 9600
+packet_size_bytes = 2048
+heap_bytes = 65536
+[reset]
+strategy = "bootloader"
+"""
+
+
+def read_profile(directory: pathlib.Path, text: str) -> BoardProfile:
+    path = directory / "mine.toml"
+    path.write_text(text)
+    return load_profile(path)
+
+
+def test_a_new_strategy_is_one_class_and_one_row(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(ProfileError, match=r"reset\.strategy: must be one of .*'touch-1200', not 'bootloader'"):
+        read_profile(tmp_path, PROFILE)
+    monkeypatch.setitem(STRATEGIES, "bootloader", Bootloader(has_sequence=False))
+    board = read_profile(tmp_path, PROFILE)
+    assert board.reset == Reset("bootloader")
+    check_can_be_reset(board)
+    world.arrivals = [(2.5, BOOTED)]
+    _, boot_s = open_reset(PORT, dataclasses.replace(board, power_up_s=5.0), tools=world.tools)
+    assert boot_s == 2.5
+    assert world.diary == [(0.0, "open 300 none"), (0.0, "close"), (1.0, "open 9600 none")]
+    reason = r"reset\.sequence: belongs to the strategy 'dtr-rts', not to 'bootloader'"
+    with pytest.raises(ProfileError, match=reason):
+        read_profile(tmp_path, f"{PROFILE}sequence = [{{ dtr = true }}]\n")
+    with pytest.raises(ProfileError, match=r"must be one of 'none', 'dtr-rts', 'touch-1200', 'bootloader', not 'boot'"):
+        read_profile(tmp_path, PROFILE.replace("bootloader", "boot"))
+
+
+def test_a_new_strategy_may_have_a_sequence(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setitem(STRATEGIES, "bootloader", Bootloader(has_sequence=True))
+    with pytest.raises(ProfileError, match=r"reset\.sequence: must have steps for 'bootloader', for example"):
+        read_profile(tmp_path, PROFILE)
+    with pytest.raises(ProfileError, match="belongs to the strategy 'dtr-rts' or 'bootloader', not to 'touch-1200'"):
+        read_profile(tmp_path, f"{PROFILE.replace('bootloader', 'touch-1200')}sequence = []\n")
+    board = read_profile(tmp_path, f"{PROFILE}sequence = [{{ dtr = true, wait_s = 2.0 }}]\n")
+    assert board.reset == Reset("bootloader", (ResetStep(dtr=True, wait_s=2.0),))
+    open_reset(PORT, board, tools=world.tools)
+    assert world.diary[-1] == (2.0, "open 9600 none")
+
+
+def test_a_board_whose_strategy_nobody_knows_cannot_be_reset(world: World) -> None:
+    board = dataclasses.replace(DUE, reset=Reset("bootloader"))
+    with pytest.raises(ProfileError, match=r"cannot be reset .*\(the reset strategy in its profile is 'bootloader'\)"):
+        open_reset(PORT, board, tools=world.tools)
+    assert world.diary == []
 
 
 # --- waiting for the boot ---------------------------------------------------------------------

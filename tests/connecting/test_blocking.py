@@ -1,4 +1,4 @@
-"""From what `connect` is told to a board: which target that is, and a reset before the session."""
+"""From what `connect` is told to a board: a port that is found, and a reset before the session."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ import microrpc
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.boards.schema import BoardProfile
-from microrpc.connecting.address import Target, find_target
-from microrpc.errors import HandshakeTimeoutError, PortError, PortNotFoundError, ProfileError
+from microrpc.errors import HandshakeTimeoutError, PortError, ProfileError
 from microrpc.ports.fd import FdChannel
 from microrpc.wire.session import Timeouts
 
@@ -39,75 +37,7 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, *ports: tuple[str, int, int]) -> No
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: infos)
 
 
-def target(
-    port: str | None = None,
-    *,
-    board: str | BoardProfile | None = None,
-    baud: int | None = None,
-    timeouts: Timeouts | None = None,
-) -> Target:
-    return find_target(port, board=board, baud=baud, timeouts=timeouts)
-
-
-# --- which target -----------------------------------------------------------------------------
-
-
-def test_without_a_port_the_boards_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    plug_in(monkeypatch, ("/dev/ttyACM3", 0x2341, 0x003D), ("/dev/ttyACM4", 0x0483, 0x374B))
-    found = target(board="arduino_due", baud=9600)
-    assert (found.port, found.profile, found.baud) == ("/dev/ttyACM3", DUE, 9600)
-    assert target(board=profile("nucleo_f746zg")).port == "/dev/ttyACM4"
-
-
-def test_without_a_port_a_board_must_be_plugged_in_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    plug_in(monkeypatch)
-    with pytest.raises(PortNotFoundError, match="no arduino_due is plugged in"):
-        microrpc.connect(board="arduino_due")
-    plug_in(monkeypatch, ("/dev/ttyACM3", 0x2341, 0x003D), ("/dev/ttyACM4", 0x2A03, 0x003D))
-    with pytest.raises(PortError, match="2 ports may be arduino_due"):
-        microrpc.connect(board="arduino_due")
-
-
-def test_a_simulated_board_needs_no_port() -> None:
-    assert target(board="loopback").is_simulated
-    own = dataclasses.replace(profile("loopback"), name="own", packet_size_bytes=512, receive_ring_bytes=612)
-    with microrpc.connect(board=own) as board:
-        assert board.max_packet_bytes() == 512 - 11
-
-
-def test_an_emulated_board_needs_no_port_where_there_is_firmware_for_it() -> None:
-    found = target(board="qemu_mps2_an385")
-    assert (found.port, found.is_emulated, found.board_name) == ("qemu://mps2_an385", True, "qemu_mps2_an385")
-    found = target(board="posix")
-    assert (found.port, found.is_emulated, found.board_name) == ("emulated://posix", True, "posix")
-    for url in ("qemu://mps2_an385", "emulated://qemu_mps2_an385"):
-        assert target(url).profile is profile("qemu_mps2_an385")
-    own = dataclasses.replace(profile("qemu_mps2_an385"), baud=9600)
-    found = target("qemu://mps2_an385", board=own)
-    assert (found.profile, found.board_name) == (own, "qemu_mps2_an385")
-
-
-def test_another_emulated_board_must_be_started_by_somebody_else() -> None:
-    own = dataclasses.replace(profile("qemu_mps2_an385"), name="own")
-    with pytest.raises(PortError, match="own is emulated: start the emulator"):
-        microrpc.connect(board=own)
-    assert target("/dev/pts/7", board=own).port == "/dev/pts/7"
-    found = target("/dev/pts/7", board="qemu_mps2_an385")
-    assert (found.port, found.is_emulated) == ("/dev/pts/7", False)
-
-
-def test_neither_port_nor_board_is_one_clear_error() -> None:
-    with pytest.raises(PortError, match="no port and no board is given"):
-        microrpc.connect()
-
-
-def test_a_port_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    plug_in(monkeypatch, ("/dev/ttyACM3", 0x2341, 0x003D))
-    found = target("/dev/ttyACM9", board="arduino_due", timeouts=Timeouts(1, 2, 3))
-    assert (found.port, found.timeouts) == ("/dev/ttyACM9", Timeouts(1, 2, 3))
-    for board in (None, "nucleo_f746zg"):
-        assert target("sim://nucleo_f746zg", board=board).profile.name == "nucleo_f746zg"
-    assert target("/dev/ttyACM9").profile.name == "loopback"
+# --- a board that is named alone -------------------------------------------------------------
 
 
 def test_a_board_without_a_port_is_spoken_to(monkeypatch: pytest.MonkeyPatch, server: PtyServer) -> None:

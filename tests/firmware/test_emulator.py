@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -371,7 +372,10 @@ def test_asyncio_ends_a_board_whose_opening_was_cancelled(
     async def open_board() -> object:
         return await microrpc.aio.connect(mps2)
 
-    asyncio.run(cancel())  # waits for the thread
+    asyncio.run(cancel())
+    for thread in threading.enumerate():
+        if thread.name == "microrpc opening":
+            thread.join(60)
     assert [emulator.is_running for emulator in started] == [False]
     assert caplog.records == []
 

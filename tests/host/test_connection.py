@@ -480,3 +480,37 @@ def test_a_board_that_boots_while_it_is_connected_to_need_not_wait_for_the_retry
     board = open_board(channel, Timeouts(retry_s=4.0, start_s=20.0, call_s=2.0))
     assert 2.0 < channel.now() < 2.1  # its boot message, a quarter of the retry, the handshake
     assert board.function("add")(2, 3) == 5
+
+
+@pytest.mark.parametrize("firmware", FIRMWARES)
+def test_what_was_answered_just_before_a_reset_is_stale_at_once(firmware: str) -> None:
+    line = Line(firmware)
+    board = line.open()
+    boot = encode_frame(encode_message(0, MessageType.TERMINATE_SESSION))
+    line.damage_board = once(lambda data: data + boot, bool)
+    library = board.global_function("runtime.SystemLib")
+    assert library is not None
+    assert not library.is_live
+    with pytest.raises(StaleHandleError, match="is from before a reset of the board"):
+        library()
+
+
+@pytest.mark.parametrize(("stray_bytes", "is_damage"), [(8, False), (9, True)])
+def test_a_few_stray_bytes_are_nothing_and_more_are_a_frame_whose_start_was_damaged(
+    stray_bytes: int, is_damage: bool
+) -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+
+    def stray_first(data: bytes) -> bytes:
+        line.device._output[:0] = data
+        return b"x" * stray_bytes
+
+    line.damage_board = once(stray_first, bool)
+    if is_damage:
+        with pytest.raises(DamagedReplyError, match="9 bytes outside any frame"):
+            count()
+    else:
+        assert count() == 1
+    assert count() == 2

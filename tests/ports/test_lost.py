@@ -42,7 +42,7 @@ from microrpc.errors import (
 )
 from microrpc.ports.channel import Channel, monotonic
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.lost import LostPort, System, UsbIdentity, reopen_port
+from microrpc.ports.lost import LostPort, SearchTools, UsbIdentity, reopen_port
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
 from microrpc.wire.session import Timeouts
@@ -80,7 +80,7 @@ class Bus:
         self.changes: dict[float, list[ListPortInfo]] = {}
         self.opened: list[tuple[str, float]] = []
         self.refusals: list[PortError] = []
-        self.system = System(
+        self.tools = SearchTools(
             ports=lambda: self.there,
             resolve=lambda port: self.links.get(port, port),
             now=lambda: self.clock_s,
@@ -93,7 +93,7 @@ class Bus:
             self.there = self.changes.pop(at)
 
     def lost(self, port: str, wait_s: float = 10.0) -> LostPort:
-        return LostPort(port, wait_s=wait_s, system=self.system)
+        return LostPort(port, wait_s=wait_s, tools=self.tools)
 
     def open(self, name: str, timeout_s: float) -> Channel:
         self.opened.append((name, timeout_s))
@@ -266,8 +266,8 @@ class Desk:
         board = dataclasses.replace(PROFILE, power_up_s=power_up_s)
         self.sim = SimBoard(board, firmware=firmware, seed=3)  # type: ignore[arg-type]
         self.told: list[bool] = []
-        system = System(ports=list, now=self.sim.now, sleep=self.sim.sleep)
-        self.lost = LostPort(self.sim.name, wait_s=wait_s, system=system)
+        tools = SearchTools(ports=list, now=self.sim.now, sleep=self.sim.sleep)
+        self.lost = LostPort(self.sim.name, wait_s=wait_s, tools=tools)
         options = {"reopen": self.reopen, "on_reconnect": self.told.append, "seed": 5, "baud": PROFILE.baud, **options}
         if not isinstance(api, BlockingApi):
             options["reopen"] = self.reopen_awaited

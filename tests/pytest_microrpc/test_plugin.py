@@ -18,8 +18,8 @@ import pytest
 
 import microrpc
 import microrpc.boards.finding
+import microrpc.connecting.openers.serial
 import microrpc.firmware.emulator
-import pytest_microrpc.desk
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
@@ -27,7 +27,7 @@ from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
-from pytest_microrpc import simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
+from pytest_microrpc import desk, simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -221,6 +221,8 @@ class TestIt:
     [
         ("[1]", "takes arguments by name only, not [1]"),
         ("fault=[]", "has no argument 'fault'; did you mean 'faults'? There are: profile, functions, faults*"),
+        ("zzz=1", "has no argument 'zzz'. There are: profile, functions, faults*"),
+        ("firmware=['stock']", "firmware: must be 'robust' or 'stock', not ['stock']"),
         ("profile='nucleo'", "profile: there is no board profile 'nucleo'*"),
         ("profile=1", "profile: must be the name of a profile or a BoardProfile, not 1"),
         ("functions=print", "functions: must be a list of functions, or {name: function}, not <built-in*"),
@@ -538,6 +540,19 @@ def test_fails(board): assert board.function("add")(1, 2) == 4
     assert "add(1, 2)" in conversation(result)
 
 
+def test_an_emulated_board_has_its_ring_and_no_line(run: Run) -> None:
+    needs.emulated("posix")
+    result = run(
+        """
+def test(board):
+    assert board.stats.to_board.baud is None
+    assert board.operations.connection.frames.ring_bytes == microrpc.profile("posix").receive_ring_bytes > 0
+""",
+        "--port=emulated://posix",
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
@@ -704,7 +719,7 @@ def test_a_reset_begins_anew(run: Run, server: PtyServer, monkeypatch: pytest.Mo
         server.reset()
         return open_serial(port, baud=board.baud), 0.1
 
-    monkeypatch.setattr(pytest_microrpc.desk, "open_reset", open_reset)
+    monkeypatch.setattr(microrpc.connecting.openers.serial, "open_reset", open_reset)
     result = run(
         """
 reset = pytest.mark.microrpc_board(reset=True)
@@ -799,8 +814,8 @@ def _without_times(text: str) -> str:
 
 
 def test_the_guide_has_every_option_argument_and_fixture() -> None:
-    from pytest_microrpc.setups import _READERS
+    from pytest_microrpc.setups import _keys
 
     words = ("--board NAME", "--board-file PATH", "--port PATH", "--fault-seed N", "--firmware", "board", "sim_board")
-    for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _READERS)):
+    for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _keys(Path()))):
         assert f"`{name}" in GUIDE, name

@@ -42,7 +42,7 @@ class Carrier(Protocol):
     def on_damage(self, what: str, now: float) -> None:
         """Take note of a damaged frame."""
 
-    def on_garbage(self, size_bytes: int, now: float) -> None:
+    def on_garbage(self, data: bytes, now: float) -> None:
         """Take note of bytes outside of any frame."""
 
     def after_garbage(self, was_answered: bool, now: float) -> None:

@@ -167,9 +167,9 @@ class FrameCarrier:
         """Take note of a damaged frame: after it, nothing is believed."""
         self._trust.damage = what
 
-    def on_garbage(self, size_bytes: int, now: float) -> None:
+    def on_garbage(self, data: bytes, now: float) -> None:
         """Take note of bytes outside of any frame."""
-        self._garbage_bytes += size_bytes
+        self._garbage_bytes += len(data)
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Take much of it for a lost frame, where the reply did not come with it."""

@@ -10,11 +10,9 @@ from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
 from microrpc.wire.link import LinkParameters, ReplyKind
-from microrpc.wire.names import PACKET_NBYTES
+from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, PACKET_NBYTES
 from microrpc.wire.packets import RemoteException, Reply, Request, decode_packet
 from microrpc.wire.reader import request_label
-
-_LIMIT_OVERHEAD_BYTES = 11  # packet_nbytes and the session header; a LINK_REQUEST has one byte less
 
 
 class LinkCarrier:
@@ -35,7 +33,7 @@ class LinkCarrier:
     @property
     def limit_bytes(self) -> int:
         """The largest packet that the board takes, without its packet_nbytes, as GetCRTMaxPacketSize counts."""
-        return self.host.parameters.packet_bytes - _LIMIT_OVERHEAD_BYTES
+        return self.host.parameters.packet_bytes - MESSAGE_OVERHEAD_BYTES  # a LINK_REQUEST has one byte less
 
     @property
     def retransmissions(self) -> int:
@@ -169,9 +167,10 @@ class LinkCarrier:
         """Have sent again what the damaged frame answered."""
         self.host.on_damage(now)
 
-    def on_garbage(self, size_bytes: int, now: float) -> None:
+    def on_garbage(self, data: bytes, now: float) -> None:
         """Take it for a frame whose start was damaged."""
-        self.host.on_damage(now)
+        if data != b"\xff":  # which is the first byte of a start, doubled: the frame itself comes
+            self.host.on_damage(now)
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""

@@ -1,0 +1,52 @@
+"""The connection that fits an open channel, and where the log of the board behind it goes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from microrpc.connecting.openers import Opened
+from microrpc.host.connection import Connection
+from microrpc.host.requests import AnyConnection
+from microrpc.host.stream import StreamConnection
+from microrpc.wire.session import Timeouts
+
+log = logging.getLogger("microrpc.board")
+
+OnLog = Callable[[str], None]
+
+
+def board_log(name: str, on_log: OnLog | None) -> OnLog:
+    """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
+
+    def pass_log(text: str) -> None:
+        log.info("%s: %s", name, text)
+        if on_log is not None:
+            try:
+                on_log(text)
+            except Exception:  # the caller's function must not break the connection that it listens to
+                log.exception("on_log raised")
+
+    return pass_log
+
+
+def make_connection(
+    opened: Opened[Any], timeouts: Timeouts, on_log: OnLog | None, *, seed: int | None = None, link: bool = True
+) -> AnyConnection:
+    """Make the connection to the board behind an open channel; its log goes where `board_log` says.
+
+    seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
+    knows it (docs/link.md). A server without frames has neither, nor a log.
+    """
+    if opened.is_stream:
+        return StreamConnection(timeouts=timeouts)
+    return Connection(
+        seed=secrets.randbits(64) if seed is None else seed,
+        timeouts=timeouts,
+        on_log=board_log(opened.channel.name, on_log),
+        link=link,
+        ring_bytes=opened.ring_bytes,
+        baud=opened.baud,
+    )

@@ -1,0 +1,114 @@
+"""From what an address means to an open channel: one opener for each scheme, imported when it is used.
+
+An opener blocks; asyncio runs it in a thread. A new one is a function `(target, reset) -> Opened`, and a row below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from microrpc.boards.tables import did_you_mean
+from microrpc.connecting.address import Target
+from microrpc.connecting.wrap import Tap
+from microrpc.errors import PortError
+from microrpc.ports.channel import Channel
+
+PYSERIAL = "microrpc.connecting.openers.serial:open_url"
+"""The opener of what no event loop can wait for."""
+
+_DEVICE = "microrpc.connecting.openers.serial:open_line"
+
+_OPENERS = {
+    "sim": "microrpc.connecting.openers.sim:open_simulated",
+    "qemu": "microrpc.connecting.openers.emulated:open_emulated",
+    "emulated": "microrpc.connecting.openers.emulated:open_emulated",
+    "tcp": "microrpc.connecting.openers.stream:open_server",
+    "unix": "microrpc.connecting.openers.stream:open_shared",
+    "socket": "microrpc.connecting.openers.serial:open_line",
+    "rfc2217": PYSERIAL,
+}
+
+
+class Closable(Protocol):
+    """What is open until it is closed."""
+
+    def close(self) -> None:
+        """Close it. Closing twice is fine."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[C]):
+    """An open channel, and what a connection must know of it.
+
+    is_stream: packets follow each other there without frames. baud: of the line in bits a second, None where there is
+    none that one could wait for. ring_bytes: of the ring in front of the board's receive buffer, 0 where it is not
+    known. on_close: called after the connection was closed. reopen: opens it again after it was lost, within so many
+    seconds, under the name that it has then; None where it does not come back.
+    """
+
+    channel: C
+    is_stream: bool = False
+    baud: int | None = None
+    ring_bytes: int = 0
+    on_close: Callable[[], None] = lambda: None
+    reopen: Callable[[str, float], Channel] | None = None
+
+    def close(self) -> None:
+        """Close it all, where no connection does. Closing twice is fine."""
+        self.channel.close()
+        self.on_close()
+
+
+@dataclass(frozen=True, slots=True)
+class ResetFirst:
+    """That the board is to be reset: what it logs meanwhile goes to `on_log`, all that it says to `tap`."""
+
+    on_log: Callable[[str], None]
+    tap: Tap | None = None
+
+
+Opener = Callable[[Target, ResetFirst | None], Opened[Channel]]
+
+
+def open_target(target: Target, reset: ResetFirst | None = None) -> Opened[Channel]:
+    """Open the channel to a board, within `target.timeouts.start_s` where somebody is to answer; `reset` it first.
+
+    A simulated or emulated board begins anew in any case.
+    Raises PortError and its kinds, ProfileError for a board that cannot be reset, FirmwareError.
+    """
+    module, _, name = find_opener(target).partition(":")
+    opener: Opener = getattr(importlib.import_module(module), name)
+    return opener(target, reset)
+
+
+def find_opener(target: Target) -> str:
+    """Give where the opener of a target's scheme stands, as "module:name". Raises PortError where there is none."""
+    if "://" not in target.port:
+        return _DEVICE
+    scheme = target.scheme
+    if scheme in _OPENERS:
+        return _OPENERS[scheme]
+    if _is_pyserials(scheme):
+        return PYSERIAL
+    known = ", ".join(f"{one}://" for one in _OPENERS)
+    guess = did_you_mean(scheme, _OPENERS) or "."
+    raise PortError(target.port, f"{target.port}: nothing opens {scheme}://{guess} There are: {known}")
+
+
+def _is_pyserials(scheme: str) -> bool:
+    """Whether pyserial has a handler for such URLs; programs may add packages of them."""
+    import serial
+
+    for package in serial.protocol_handler_packages:
+        with contextlib.suppress(ImportError):
+            if importlib.util.find_spec(f"{package}.protocol_{scheme.lower()}") is not None:
+                return True
+    return False

@@ -1,0 +1,28 @@
+"""Simulated boards, served in real time behind a pty of their own. Nothing else of this package knows the simulator."""
+
+from __future__ import annotations
+
+from firmware_sim.running import simulate as simulator
+from firmware_sim.running.ports import SimulatedBoard
+from firmware_sim.running.server import PtyServer
+from microrpc.boards.schema import BoardProfile
+from microrpc.connecting.address import Target
+from microrpc.connecting.openers import Opened, ResetFirst
+from microrpc.ports.channel import Channel
+from microrpc.ports.opening import open_serial
+
+
+def open_simulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
+    """Simulate the board of the target's profile; it is new, so that there is nothing to reset."""
+    return open_served(simulator.simulate(target.profile), target.profile)
+
+
+def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | None = None) -> Opened[Channel]:
+    """Serve `board` from a thread until the connection is closed; `baud` is that of its line, where it is on one."""
+    server = PtyServer(board)
+    server.start()
+    try:
+        return Opened(open_serial(server.path, baud=profile.baud), baud=baud, on_close=server.close)
+    except BaseException:
+        server.close()
+        raise
