@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import microrpc
 from benchmarks.rows import Row
+from microrpc.connecting import aio, blocking
 
 # What a call may take, without and with the link; tests/client/test_steps.py holds it.
 MOST_CALLS = {"blocking": (31, 38), "asyncio": (42, 50)}
 
-_PACKAGE = str(Path(microrpc.__file__).parent)
+_PACKAGE = str(Path(blocking.__file__).parent.parent)
 _SPIN = "_spin"  # how often a read looks before it sleeps is chance
 _WARM_CALLS = 50
 _COUNTED_CALLS = 300  # more than the reads that sleep at once after a spin in vain
@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 def blocking_steps(*, link: bool) -> Steps:
     """Give the steps of `add(2, 3)` on a simulated board behind a pty, where it took least."""
-    with microrpc.connect("sim://", link=link) as board:
+    with blocking.connect("sim://", link=link) as board:
         add = board.function("add")
         for _ in range(_WARM_CALLS):
             add(2, 3)
@@ -71,7 +71,7 @@ def asyncio_steps(*, link: bool) -> Steps:
     """Give those of the asyncio client."""
 
     async def count() -> Steps:
-        async with microrpc.aio.connect("sim://", link=link) as board:
+        async with aio.connect("sim://", link=link) as board:
             add = await board.function("add")
             for _ in range(_WARM_CALLS):
                 await add(2, 3)

@@ -53,8 +53,8 @@ def _is_described(member: doc.Doc[object], holder: doc.Namespace[object]) -> boo
 def undescribed(holder: doc.Namespace[object]) -> Iterator[str]:
     """Give the names that the reference shows, in a module or class and below, without saying what they are."""
     for member in holder.own_members if isinstance(holder, doc.Class) else holder.members.values():
-        is_hidden = member.name.startswith("_") or getattr(member, "is_typevar", False)
-        if is_hidden or isinstance(member, doc.Module):
+        is_hidden = member.name.startswith("_") or isinstance(member, doc.Module)
+        if is_hidden or isinstance(getattr(member, "default_value", None), typing.TypeVar | typing.ParamSpec):
             continue
         if not _is_described(member, holder):
             yield member.fullname

@@ -68,6 +68,9 @@ FACES = {
     *("microrpc.client", "microrpc.emulator", "microrpc.host", "microrpc.link", "microrpc.share"),
 }
 
+# What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
+SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
+
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 20, 10, 95
 MOST_LINES = 400
 
@@ -223,7 +226,7 @@ def test_a_room_imports_only_what_its_row_allows(room: str) -> None:
     allowed = {room, *MAY_IMPORT[room].split()}
     assert [
         f"{MODULES[name].relative_to(ROOT)}:{one.line}: {one.module}"
-        for name in MODULES.keys() - FACES
+        for name in MODULES.keys() - FACES - SPEAK_TO_AN_OLDER_VERSION
         if room_of(name) == room
         for one in IMPORTS[name]
         if one.module in MODULES and not {room_of(one.module), one.module} & allowed
@@ -231,7 +234,7 @@ def test_a_room_imports_only_what_its_row_allows(room: str) -> None:
 
 
 def test_the_house_does_not_go_through_its_faces() -> None:
-    through = {name: INSIDE[name] & FACES for name in MODULES.keys() - FACES}
+    through = {name: INSIDE[name] & FACES for name in MODULES.keys() - FACES - SPEAK_TO_AN_OLDER_VERSION}
     assert {name: faces for name, faces in through.items() if faces} == {}, "import from where the name stands"
 
 
@@ -303,7 +306,13 @@ def test_the_house_is_small_enough_to_be_remembered() -> None:
     figures = len(ROOMS), max(heights.values()), len(found)
     plan = [f"{heights[room]:2} {room}" for room in sorted(ROOMS, key=heights.__getitem__, reverse=True)]
     plan += [f"{room} -> {other} ({len(by)})" for (room, other), by in sorted(found.items())]
-    assert all(figure <= most for figure, most in zip(figures, (MOST_ROOMS, MOST_FLOORS, MOST_ARROWS), strict=True)), (
-        f"{figures} rooms, floors and arrows are more than {(MOST_ROOMS, MOST_FLOORS, MOST_ARROWS)}:\n"
+    assert all(figure <= most for figure, most in zip(figures, (# What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
+SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
+
+MOST_ROOMS, MOST_FLOORS, MOST_ARROWS), strict=True)), (
+        f"{figures} rooms, floors and arrows are more than {(# What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
+SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
+
+MOST_ROOMS, MOST_FLOORS, MOST_ARROWS)}:\n"
         + "\n".join(plan)
     )

@@ -128,12 +128,17 @@ KEYS = {
     "timeouts": Key(dict),
     "reset": Key(dict),
 }
+"""Those of a profile (docs/boards.md)."""
 # A day is as good as for ever, and fits every clock.
 TIMEOUT_KEYS = {key: Key(float, bounds=(0, 86400)) for key in ("start_retry_s", "start_s", "call_s")}
+"""Those of its table `timeouts`, in seconds."""
 RESET_KEYS = {"strategy": Key(str, required=True, choices=STRATEGIES, read=_strategy), "sequence": Key(list)}
+"""Those of its table `reset`."""
 STEP_KEYS = {"dtr": Key(bool), "rts": Key(bool), "wait_s": Key(float, bounds=(0, 10))}
+"""Those of each step of `reset.sequence`."""
 
 CHECKER = Checker(ProfileError, show=show_kind)
+"""Reads and checks the TOML of profiles."""
 
 _RING_SLACK_BYTES = 100  # microTVM's Zephyr project makes the ring that much larger than the receive buffer
 

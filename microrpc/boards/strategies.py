@@ -16,18 +16,18 @@ from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPer
 if TYPE_CHECKING:
     from microrpc.ports.channel import SerialChannel
 
-TOUCH_BAUD = 1200
 VANISH_S = 2.0
 """How long a port that was touched may take to go away; after that it is taken to stay."""
 RETURN_S = 10.0
 """How long it may take to come back, and then to let itself be opened."""
 
 _POLL_S = 0.05
+_TOUCH_BAUD = 1200
 _TOUCH_S = 0.1  # a USB stack must see the lines change, and the Arduino tools leave it about as long
 
 
 class ResetStrategy(enum.StrEnum):
-    """How a board is reset over its port."""
+    """How a board is reset over its port (docs/boards.md, "How a board is reset")."""
 
     NONE = "none"
     DTR_RTS = "dtr-rts"
@@ -36,7 +36,10 @@ class ResetStrategy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResetStep:
-    """One step of a DTR/RTS sequence: True asserts a line (the low level), None leaves it; then a wait, in seconds."""
+    """One step of a DTR/RTS sequence: `dtr` and `rts`, then a wait of `wait_s` seconds.
+
+    True asserts a line (the low level), None leaves it.
+    """
 
     dtr: bool | None = None
     rts: bool | None = None
@@ -45,12 +48,15 @@ class ResetStep:
 
 @dataclass(frozen=True, slots=True)
 class ResetTools:
-    """What a reset needs of the computer: a clock in seconds, a sleep, its ports. Tests put virtual ones in."""
+    """What a reset needs of the computer. Tests put virtual ones in.
+
+    `now`: a clock in seconds. `sleep`: waits for so many of them. `open_port`: called as
+    `microrpc.ports.opening.open_serial` is. `is_there`: whether there is a port of that name.
+    """
 
     now: Callable[[], float]
     sleep: Callable[[float], None]
     open_port: Callable[..., SerialChannel]
-    """Called as `microrpc.ports.opening.open_serial` is."""
     is_there: Callable[[str], bool]
 
 
@@ -73,6 +79,7 @@ class ModemLines:
     """Goes through a sequence of the modem lines DTR and RTS, on the open port."""
 
     has_sequence = True
+    """See `Strategy.has_sequence`."""
 
     def open_reset(
         self, port: str, sequence: Sequence[ResetStep], open_port: Callable[[], SerialChannel], tools: ResetTools
@@ -92,6 +99,7 @@ class Touch:
     """Opens the port at 1200 baud and drops DTR, before the port is opened for good."""
 
     has_sequence = False
+    """See `Strategy.has_sequence`."""
 
     def open_reset(
         self, port: str, sequence: Sequence[ResetStep], open_port: Callable[[], SerialChannel], tools: ResetTools
@@ -130,7 +138,7 @@ def touch(port: str, tools: ResetTools) -> None:
 
     Raises PortError where the port has no modem lines, PortNotFoundError where it did not come back.
     """
-    channel = tools.open_port(port, baud=TOUCH_BAUD)
+    channel = tools.open_port(port, baud=_TOUCH_BAUD)
     try:
         if not channel.set_modem_lines(dtr=False):
             raise _no_modem_lines(port)
@@ -140,7 +148,7 @@ def touch(port: str, tools: ResetTools) -> None:
     if not _wait_until(lambda: not tools.is_there(port), VANISH_S, tools):
         return
     if not _wait_until(lambda: tools.is_there(port), RETURN_S, tools):
-        text = f"{port} went away after the {TOUCH_BAUD}-baud touch and did not come back within {RETURN_S:g} s"
+        text = f"{port} went away after the {_TOUCH_BAUD}-baud touch and did not come back within {RETURN_S:g} s"
         raise PortNotFoundError(port, f"{text}: `microrpc ports` shows whether it has another name now")
 
 

@@ -37,6 +37,9 @@ class Board:
     the board is closed. `reopen` waits for a port that went away and opens it, raising PortError where it does not
     come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its memory; it must
     not use the board.
+
+    What it hands out uses the rest: `pump` drives its `operations`, whose `garbage` and `live` it has too; `trust` is
+    what is believed of the board, the count of its resets among that.
     """
 
     def __init__(
@@ -82,11 +85,11 @@ class Board:
         return self.pump.run(self.operations.function, name)
 
     def global_function(self, name: str) -> RemoteFunction | None:
-        """Look a function up in the global registry alone; None where there is none of that name."""
+        """Look a function up in the global registry alone; None where it is not there. Raises as a call does."""
         return self.pump.run(self.operations.global_function, name)
 
     def system_library(self) -> RemoteModule | None:
-        """Give the board's system library, None where it has none."""
+        """Give the board's system library, None where it has none. Raises as a call does."""
         return self.pump.run(self.operations.system_library)
 
     def find_in_module(self, module: RemoteModule, name: str) -> RemoteFunction | None:
@@ -109,7 +112,8 @@ class Board:
         """Give a function that times the board's function `name` by the board's own clock.
 
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError.
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
+        as a call does.
         """
         timed = self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
@@ -141,11 +145,14 @@ class Board:
         return self.pump.run(self.operations.empty, shape, dtype, scope=scope)
 
     def array_at(self, address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str) -> RemoteArray:
-        """Give access to memory of the board by its address; it is not freed. It asks the board nothing."""
+        """Give access to memory of the board by its address; it is not freed. It asks the board nothing.
+
+        `dtype` is as in `empty`. Raises RequestError.
+        """
         return RemoteArray(self, describe(address, shape, dtype), owned=False)
 
     def copy(self, source: RemoteArray, target: RemoteArray) -> None:
-        """Copy one array of the board into another, on the board."""
+        """Copy one array of the board into another, on the board. Raises as a call does."""
         self.pump.run(self.operations.copy, source, target)
 
     def write_bytes(
@@ -163,19 +170,25 @@ class Board:
     # --- the rest ------------------------------------------------------------------------------
 
     def max_packet_bytes(self) -> int:
-        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none."""
+        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none. Raises as a call does.
+
+        The 8 bytes of packet_nbytes are not counted (docs/protocol.md 4).
+        """
         return self.pump.run(self.operations.max_packet_bytes)
 
     def create_stream(self) -> RemoteStream:
-        """Create a stream on the board. Raises RemoteError where it cannot."""
+        """Create a stream on the board. Raises RemoteError where it cannot, else as a call does."""
         return RemoteStream(self, self.pump.run(self.operations.create_stream))
 
     def set_device(self, device: Device = CPU) -> None:
-        """Choose the device for what follows. Raises RemoteError on a stock board."""
+        """Choose the device for what follows. Raises RemoteError on a stock board, else as a call does."""
         self.syscall(PacketCode.DEV_SET_DEVICE, device)
 
     def attribute(self, kind: int, device: Device = CPU) -> Value:
-        """Give an attribute of a device. Raises RemoteError on a stock board."""
+        """Give an attribute of a device, of the `kind` that TVM counts so (docs/protocol.md 3, DevGetAttr).
+
+        Raises RemoteError on a stock board, else as a call does.
+        """
         return self.syscall(PacketCode.DEV_GET_ATTR, device, kind)
 
     def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Value:
@@ -186,7 +199,10 @@ class Board:
         return self.pump.run(self.operations.syscall, code, *args, epoch=epoch)
 
     def request(self, request: Request) -> Reply:
-        """Send any request and give the reply as it is; a proxy serves a board to others with it."""
+        """Send any request and give the reply as it is; a proxy serves a board to others with it.
+
+        An exception of the board is such a reply. Raises else as a call does.
+        """
         return self.pump.run(self.operations.request, request)
 
     @property

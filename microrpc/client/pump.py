@@ -55,18 +55,19 @@ class Pump:
                 operation = make(*args, **kwargs)
             channel, output = self._channel, self._connection.output
             try:
-                deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                while True:
-                    data = channel.read(deadline)
-                    now = channel.now()
-                    deadline = operation.send((data, now))
+                try:
+                    deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                    while True:
+                        data = channel.read(deadline)
+                        now = channel.now()
+                        deadline = operation.send((data, now))
+                        if output.pieces:
+                            channel.write(*output.take(deadline, now))
+                except StopIteration as stop:
                     if output.pieces:
-                        channel.write(*output.take(deadline, now))
-            except StopIteration as stop:
-                if output.pieces:
-                    channel.write(*output.take(AT_ONCE, channel.now()))
-                result: T = stop.value
-                return result
+                        channel.write(*output.take(AT_ONCE, channel.now()))
+                    result: T = stop.value
+                    return result
             except PortLostError as error:
                 self.closed = "the port went away"
                 text = str(error)

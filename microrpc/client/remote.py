@@ -115,7 +115,7 @@ class RemoteArray(RemoteHandle, AnyArray[Owner]):
 
 @dataclass(frozen=True, slots=True)
 class RemoteStream:
-    """A stream (queue of work) of the board; most boards have the default one only."""
+    """A stream (queue of work) of the board, its `handle` there; most boards have the default one only."""
 
     board: Owner
     handle: OpaqueHandle

@@ -15,15 +15,19 @@ from microrpc.firmware.project import has_port, port_names
 from microrpc.wire.session import Timeouts
 
 DEFAULT_PROFILE = "loopback"
+"""The board that is meant where none is named."""
 SIMULATOR_SCHEME = "sim://"
+"""Begins the address of a simulated board."""
 EMULATED_SCHEME = "emulated://"
+"""Begins the address of an emulated board."""
 QEMU_SCHEME = "qemu://"
+"""Begins the address of a board that QEMU emulates."""
 _QEMU_PREFIX = "qemu_"  # of the names of boards that QEMU emulates
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A port with what is known about the board behind it; `baud` in bits a second.
+    """A port with what is known about the board behind it: its profile, its timeouts, its `baud` in bits a second.
 
     `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named.
     """

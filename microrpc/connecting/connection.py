@@ -16,6 +16,7 @@ from microrpc.wire.session import Timeouts
 log = logging.getLogger("microrpc.board")
 
 OnLog = Callable[[str], None]
+"""Called with each line of a board's log."""
 
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:

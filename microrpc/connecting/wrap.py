@@ -37,7 +37,7 @@ class Tap(Protocol):
 
 
 class TappedChannel:
-    """A channel that shows `tap` all that passes."""
+    """A channel that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
 
     def __init__(self, channel: Channel, tap: Tap) -> None:
         self.name = channel.name
@@ -63,7 +63,7 @@ class TappedChannel:
 
 
 class TappedAsyncChannel:
-    """The same for asyncio."""
+    """A channel of asyncio that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
 
     def __init__(self, channel: AsyncChannel, tap: Tap) -> None:
         self.name = channel.name

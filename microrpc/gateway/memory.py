@@ -18,7 +18,7 @@ _BYTE = DataType.parse("uint8")
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Block:
-    """Memory of a client: at `address` on the board, and higher by `shift` for the client."""
+    """Memory of a client, that of `array`: at `address` on the board, and higher by `shift` for the client."""
 
     array: AsyncRemoteArray
     address: int

@@ -19,6 +19,7 @@ from microrpc.gateway.regions import Regions
 _FIRST_HANDLE = 0x5000_0001
 
 Held: TypeAlias = AsyncRemoteFunction | AsyncRemoteModule | AsyncRemoteArray
+"""What a client may hold of the board."""
 
 
 class RefusedError(Exception):

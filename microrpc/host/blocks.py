@@ -60,13 +60,13 @@ class Budget:
 
 @dataclass(slots=True)
 class Noise:
-    """How often something is lost, over about the last 128 KiB."""
+    """How often something is lost, over about the last 128 KiB: `losses` in `bytes_passed` on the wire."""
 
     bytes_passed: float = 0.0
     losses: float = 0.0
 
     def note_success(self, wire_bytes: int) -> None:
-        """Take note of a request and its reply that have passed."""
+        """Take note of a request and its reply that have passed, in `wire_bytes`."""
         self.bytes_passed += wire_bytes
         if self.bytes_passed > _NOISE_WINDOW_BYTES:
             self.bytes_passed /= 2
@@ -78,7 +78,7 @@ class Noise:
         self.note_success(wire_bytes)
 
     def best_block_bytes(self, packet_bytes: int) -> int:
-        """Give the size of a block of a copy over the link, of a board that takes `packet_bytes`.
+        """Give the size of a block of a copy over the link, of a board that takes `packet_bytes` (docs/link.md 4).
 
         It wastes least: for its header where it is small, for its losses where it is not.
         """
@@ -133,7 +133,7 @@ def plan_copy(tensor: Tensor, size_bytes: int, limit_bytes: int) -> Iterator[Blo
 
 
 def check_range(tensor: Tensor, size_bytes: int) -> None:
-    """Raise CopyRangeError where a copy of `size_bytes` would reach past the end of the tensor."""
+    """Raise CopyRangeError where a copy of `size_bytes` would reach past the end of the tensor (docs/protocol.md 4)."""
     if size_bytes < 0 or tensor.byte_offset + size_bytes > tensor.size_bytes:
         raise CopyRangeError(
             f"overflow in tensor size: (byte_offset={tensor.byte_offset}, nbytes={size_bytes}, "

@@ -87,7 +87,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     # --- functions -----------------------------------------------------------------------------
 
     def function(self, name: str) -> Operation[FunctionT]:
-        """Look a function up: in the global registry first, then in the system library."""
+        """Look a function up: in the global registry first, then in the system library.
+
+        Raises FunctionNotFoundError.
+        """
         found = yield from self.global_function(name)
         library = None if found else (yield from self.system_library())
         if library is not None:
@@ -126,7 +129,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return found
 
     def call(self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None = None) -> Operation[Any]:
-        """Call a function with values and handles of this board, and give its result as one of those."""
+        """Call a function with values and handles of this board, and give its result as one of those.
+
+        Raises StaleHandleError, RequestError for a handle of another board, and what `Requests.request` raises.
+        """
         for arg in args:
             if isinstance(arg, AnyHandle):
                 args = tuple([self._to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
@@ -145,7 +151,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return (yield from operation)
 
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
-        """Give the board's function that times its function `name`; `timing` calls it."""
+        """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
+
+        Raises FunctionNotFoundError.
+        """
         library = yield from self.system_library()
         if library is None:
             raise FunctionNotFoundError(
@@ -159,7 +168,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def timing(
         self, timed: FunctionT, args: Sequence[Any], *, repeat: int, timeout_s: float | None
     ) -> Operation[Timing]:
-        """Call what `time_evaluator` gave."""
+        """Call what `time_evaluator` gave. Raises ProtocolError where it returns no such figures."""
         seconds = yield from self.call(timed, tuple(args), timeout_s)
         if not isinstance(seconds, bytes) or len(seconds) != 8 * repeat:
             raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {seconds!r}, not {repeat} doubles")
@@ -179,7 +188,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
     ) -> Operation[ArrayT]:
-        """Allocate an array on the board, its contents undefined; `scope` names a memory scope that the board has."""
+        """Allocate an array on the board, its contents undefined; `scope` names a memory scope that the board has.
+
+        Raises RequestError for what no array can be, and RemoteError where the board has no room.
+        """
         tensor = describe(0, shape, dtype)
         yield from self.collect()
         address = yield from self._requests.alloc(tensor, scope)
@@ -195,7 +207,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def write(
         self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
-        """Copy bytes into an array, and where `verify` is set compare what is in it then."""
+        """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
         yield from self.collect()
         tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
@@ -208,7 +220,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def read(
         self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
-        """Copy bytes out of an array, and where `verify` is set compare what is in it."""
+        """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
         yield from self.collect()
         tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
@@ -221,7 +233,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     # --- the rest ------------------------------------------------------------------------------
 
     def max_packet_bytes(self) -> Operation[int]:
-        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none."""
+        """See `Requests.max_packet_bytes`."""
         return self._requests.max_packet_bytes()
 
     def create_stream(self) -> Operation[OpaqueHandle]:
@@ -235,7 +247,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 
     def request(self, request: Request) -> Operation[Reply]:
-        """Send any request and give the reply as it is."""
+        """Send any request and give the reply as it is, an exception of the board too."""
         try:
             reply: Return | CopyAck = yield from self._requests.request(request)
         except RemoteError as error:

@@ -36,11 +36,14 @@ class Connection:
     """A connection to a board over frames and sessions (docs/protocol.md 1, 2, 5, 6; docs/link.md).
 
     trust: what is believed of the board, the count of its resets among that. repeats: requests that were sent again
-    after doubt; counters: all else that is counted; output: what is to be sent now. `on_log` is called with
-    each line of the board's log. `seed` seeds the nonces; `link`: ask the board once a boot whether it knows the link;
-    `ring_bytes`: of the ring in front of a stock board's receive buffer, 0 where nobody knows; `baud`: of the line, in
-    bits a second, None where there is none that one could wait for; `max_reply_bytes` bounds what a peer can make us
-    hold.
+    after doubt; counters: all else that is counted; output: what is to be sent now. line, session: what it speaks over;
+    recovery: what opens sessions. carrier: what takes requests now, `frames` or the link; what arrives goes to
+    `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage` and `after_garbage` of the carrier.
+
+    `on_log` is called with each line of the board's log. `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
+    the board once a boot whether it knows the link; `ring_bytes`: of the ring in front of a stock board's receive
+    buffer, 0 where nobody knows; `byte_s`: what a byte takes on the line, in seconds, 0 where nobody knows;
+    `max_reply_bytes` bounds what a peer can make us hold.
     """
 
     def __init__(
@@ -162,7 +165,7 @@ class Connection:
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do, and go on in a new session with what is not done where anything was doubtful.
 
-        Raises as `exchange`, after 3 attempts without any progress; and RemoteError.
+        Raises as `exchange`, after 3 attempts at the same place; and RemoteError.
         """
         attempt, done_bytes = 1, 0
         while job.todo:
@@ -206,25 +209,29 @@ class Connection:
             if not self.recovery.is_calm():
                 self._on_session_over()
                 now = yield from self.recovery.settle(now)
-            if not self._asks_link or self._asked_epoch == self.trust.epoch:
-                self._be_ready()
-                return now
-            try:
+            if self._asks_link and self._asked_epoch != self.trust.epoch:
                 now = yield from self._look_link_up(now)
-            except OutcomeUnknownError:  # which is doubt enough for another session
-                data, now = yield AT_ONCE
-                if data:
-                    self.line.receive(data, now)
+                if self._asked_epoch != self.trust.epoch or not self.recovery.is_calm():
+                    continue
+            self._be_ready()
+            return now
         raise HandshakeTimeoutError(f"{_LOOK_UP_ATTEMPTS} sessions were opened, and in none a look-up was answered")
 
     def _look_link_up(self, now: float) -> Operation[float]:
         timeout_s = max(self._timeouts.retry_s, _LEAST_LOOK_UP_S)
         request = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         epoch = self.trust.epoch
-        reply = yield from self.frames.exchange(request, encode_packet(request), now + timeout_s, timeout_s)
-        handle = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
-        self._parameters = LinkParameters.from_handle(handle) if isinstance(handle, int) else None
-        self._asked_epoch = epoch
+        try:
+            reply = yield from self.frames.exchange(request, encode_packet(request), now + timeout_s, timeout_s)
+        except OutcomeUnknownError:
+            pass  # which is doubt enough for another session
+        else:
+            handle = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
+            self._parameters = LinkParameters.from_handle(handle) if isinstance(handle, int) else None
+            self._asked_epoch = epoch
+        data, now = yield AT_ONCE
+        if data:
+            self.line.receive(data, now)
         return now
 
     def _be_ready(self) -> None:

@@ -1,8 +1,8 @@
 """What every client's handles have in common: what they know of the board, and when they are given back.
 
-The blocking client's are in `microrpc.client.remote`, asyncio's in `microrpc.aio`; they add the methods that do I/O.
-A handle knows the epoch (the count of the board's resets) that it belongs to, and is refused in any other. A finalizer
-must not do I/O, so what is garbage collected is queued and freed with the next request.
+The blocking client's are in `microrpc.client.remote`, asyncio's in `microrpc.client.aio.remote`; they add the methods
+that do I/O. A handle knows the epoch (the count of the board's resets) that it belongs to, and is refused in any other.
+A finalizer must not do I/O, so what is garbage collected is queued and freed with the next request.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AnyHandle(Generic[BoardT]):
 
 
 class AnyFunction(AnyHandle[BoardT]):
-    """A function on the board."""
+    """A function on the board; `name` is for messages."""
 
     def __init__(self, board: BoardT, handle: int, name: str) -> None:
         super().__init__(board, handle, TypeCode.FUNCTION)
@@ -102,7 +102,7 @@ class AnyFunction(AnyHandle[BoardT]):
 
 
 class AnyModule(AnyHandle[BoardT]):
-    """A module on the board."""
+    """A module on the board; `name` is for messages."""
 
     def __init__(self, board: BoardT, handle: int, name: str) -> None:
         super().__init__(board, handle, TypeCode.MODULE)
@@ -141,7 +141,7 @@ class AnyArray(AnyHandle[BoardT]):
 
     @property
     def size_bytes(self) -> int:
-        """How much memory it takes."""
+        """How much memory it takes, in bytes."""
         return self._tensor.size_bytes
 
     @property
@@ -166,7 +166,7 @@ class AnyArray(AnyHandle[BoardT]):
         return address
 
     def make_room(self) -> npt.NDArray[Any]:
-        """Make the numpy array that a copy of it goes into."""
+        """Make the numpy array that a copy of it goes into: its shape, with one more dimension where it has lanes."""
         return np.empty(self.shape, dtype=self.dtype.numpy)
 
     def pack(self, data: npt.ArrayLike) -> memoryview:
@@ -186,7 +186,7 @@ class AnyArray(AnyHandle[BoardT]):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a time evaluator measured by the board's own clock: seconds a run, one figure a repeat."""
+    """What a time evaluator measured by the board's own clock. `results`: seconds a run, one figure a repeat."""
 
     results: tuple[float, ...]
 
@@ -207,7 +207,7 @@ class Timing:
 
 
 def as_bytes(compact: npt.NDArray[Any]) -> memoryview:
-    """Give the bytes of a compact array; memoryview itself cannot cast what has no elements or is float16."""
+    """Give the bytes (u8) of a compact array; memoryview itself cannot cast what has no elements or is float16."""
     return memoryview(compact.reshape(-1).view(np.uint8).data)
 
 
@@ -220,4 +220,7 @@ def describe(address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | Da
     sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
     if any(size < 0 for size in sizes):
         raise RequestError(f"a shape has no negative sizes: {sizes}")
-    return Tensor(address, CPU, dtype, sizes)
+    tensor = Tensor(address, CPU, dtype, sizes)
+    if not 0 <= address <= address + tensor.size_bytes <= 1 << 64:
+        raise RequestError(f"{tensor.size_bytes} bytes at {address} are no memory: addresses are from 0 to 2**64 - 1")
+    return tensor

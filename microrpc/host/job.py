@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,10 +22,11 @@ Progress = Callable[[int, int], None]
 class CopyJob:
     """A copy of `data` into a tensor, or of a tensor into `data`.
 
-    tensor: where on the board. limit_bytes: the largest packet that the board takes, without its packet_nbytes.
-    timeout_s: how long the next answer may take. epoch: the one that the tensor belongs to, None where nobody knows.
-    on_progress: told after each block. todo: the ranges (offset, end) of `data` that are not copied yet. is_suspect:
-    a board may have put a damaged block over others, so that what it has must be compared.
+    tensor: where on the board. data: bytes (u8). to_board: which way. limit_bytes: the largest packet that the board
+    takes, without its packet_nbytes. timeout_s: how long the next answer may take. epoch: the one that the tensor
+    belongs to, None where nobody knows. on_progress: told after each block. done_bytes: what is copied. todo: the
+    ranges (offset, end) of `data` that are not copied yet. is_suspect: a board may have put a damaged block over
+    others, so that what it has must be compared.
     """
 
     tensor: Tensor
@@ -38,9 +39,14 @@ class CopyJob:
     done_bytes: int = 0
     is_suspect: bool = False
     todo: deque[tuple[int, int]] = field(init=False)
+    _shape: tuple[int, ...] = field(init=False)
+    _plan: Iterator[Block] = field(init=False, default=iter(()))
+    _batch: list[Block] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.todo = deque([(0, len(self.data))] if self.data else [])
+        # With one dimension at most its header is the smallest that every board takes.
+        self._shape = (math.prod(self.tensor.shape),) if self.tensor.shape else ()
 
     @property
     def label(self) -> str:
@@ -59,40 +65,49 @@ class CopyJob:
         """How large the requests are at most, without their packet_nbytes."""
         return self.limit_bytes if self.to_board else copy_overhead_bytes(1)
 
-    def plan(self, offset: int, end: int, most_blocks: int) -> list[Block]:
-        """Give the next blocks of a range, `most_blocks` at most."""
-        tensor = self._flat(self.tensor.byte_offset + offset)
-        return list(islice(plan_copy(tensor, end - offset, self.limit_bytes), most_blocks))
+    def next_blocks(self, most_blocks: int) -> list[Block]:
+        """Give the blocks to be exchanged next, `most_blocks` at most: the same until they are accepted.
+
+        Raises CopyRangeError.
+        """
+        if not self._batch:
+            self._batch = list(islice(self._plan, most_blocks))
+        if not self._batch:
+            offset, end = self.todo[0]
+            tensor = self._tensor_at(self.tensor.byte_offset + offset)
+            self._plan = plan_copy(tensor, end - offset, self.limit_bytes)
+            self._batch = list(islice(self._plan, most_blocks))
+        return self._batch
 
     def request(self, block: Block) -> CopyToRemote | CopyFromRemote:
         """Give the request that copies a block."""
-        tensor = self._flat(block.byte_offset)
+        tensor = self._tensor_at(block.byte_offset)
         if not self.to_board:
             return CopyFromRemote(tensor, block.size_bytes)
         offset = block.byte_offset - self.tensor.byte_offset
         return CopyToRemote(tensor, self.data[offset : offset + block.size_bytes])
 
-    def _flat(self, byte_offset: int) -> Tensor:
-        """Give the tensor with one dimension at most, whose header is the smallest that every board takes."""
+    def _tensor_at(self, byte_offset: int) -> Tensor:
         tensor = self.tensor
-        shape = (math.prod(tensor.shape),) if tensor.shape else ()
-        return Tensor(tensor.data, tensor.device, tensor.dtype, shape, byte_offset)
+        return Tensor(tensor.data, tensor.device, tensor.dtype, self._shape, byte_offset)
 
-    def accept_replies(self, blocks: Sequence[Block], replies: Sequence[Reply]) -> None:
+    def accept_replies(self, replies: Sequence[Reply]) -> None:
         """Take the replies of the next blocks, in their order. Raises RemoteError and ProtocolError."""
         for reply in replies:
             if isinstance(reply, RemoteException):
                 raise RemoteError(reply.message, code=self.label)
             if not self.to_board and not isinstance(reply, CopyAck):
                 raise ProtocolError("3", f"{self.label} was answered by {type(reply).__name__}")
-        offset, end = self.todo.popleft()
+        blocks, self._batch = self._batch, []
+        begin, end = self.todo.popleft()
+        offset = begin
         for block, reply in zip(blocks, replies, strict=True):
             if isinstance(reply, CopyAck):
                 self.data[offset : offset + block.size_bytes] = reply.data
             offset += block.size_bytes
         if offset < end:
             self.todo.appendleft((offset, end))
-        self.done_bytes += sum(block.size_bytes for block in blocks)
+        self.done_bytes += offset - begin
         self.tell_progress()
 
     # --- over the link (docs/link.md 4) --------------------------------------------------------

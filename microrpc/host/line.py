@@ -39,8 +39,9 @@ class Sink(Protocol):
 class Line:
     """Encodes and decodes for one line, keeps its session, and counts.
 
-    inits_sent: INITs since the last session was established. late_session_id: of a REPLY to an earlier INIT than the
-    last, 0 without one. seed: of the session's nonces. max_payload_bytes: bounds what a peer can make us hold.
+    session: that of the line. output: what is to be sent now. inits_sent: INITs since the last session was
+    established. late_session_id: of a REPLY to an earlier INIT than the last, 0 without one. seed: of the session's
+    nonces. max_payload_bytes: bounds what a peer can make us hold.
     """
 
     def __init__(self, sink: Sink, output: Output, counters: Counters, *, seed: int, max_payload_bytes: int) -> None:
@@ -59,7 +60,7 @@ class Line:
         return self._decoder.bytes_skipped
 
     def send_payload(self, payload: bytes) -> None:
-        """Send the payload of one frame, in a session or without one."""
+        """Send the payload of one frame, in a session or without one (docs/protocol.md 2)."""
         self.output.pieces.append(self._encoder.encode(payload))
 
     def send_session(self) -> None:

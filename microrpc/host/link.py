@@ -47,8 +47,11 @@ class LinkReply(NamedTuple):
 class LinkRequest:
     """A request with its seq, encoded: `frame` is sent, again and again, until it is answered.
 
-    Of a copy, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter. `wire_bytes` is
-    what it and its reply take on the line, `reply_bytes` the reply alone. Times are seconds of the caller's clock.
+    Of a copy, which `kind` tells, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
+    `wire_bytes` is what it and its reply take on the line, `reply_bytes` the reply alone. `transmissions`: how often it
+    was sent; `was_late`: that was for time alone, once at least. `order` counts what was sent, up to its last time, and
+    `expected_at` is when the line will have carried the answer to that; `first_order` and `first_expected_at` are those
+    of its first time. Times are seconds of the caller's clock.
     """
 
     __slots__ = (
@@ -93,10 +96,10 @@ class LinkRequest:
 class LinkHost:
     """The host's side of one session (docs/link.md 4).
 
-    byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows. `frames` are to be sent now, in order;
-    whoever sends them takes them out, as whoever waits for them does the `replies`. noise: what was learned of the line
-    in earlier sessions. deadline: when
-    `on_time` wants to be called; infinity where nothing is unanswered.
+    parameters: what the board told of the link. byte_s: how long a byte takes on the line, in seconds, 0 where nobody
+    knows. `frames` are to be sent now, in order; whoever sends them takes them out, as whoever waits for them does the
+    `replies`. noise: what was learned of the line in earlier sessions. retransmissions: how often a request was sent
+    again. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(

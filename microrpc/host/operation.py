@@ -14,7 +14,9 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 Arrival = tuple[bytes, float]
+"""What arrived, and when: a time in seconds of the caller's clock."""
 Operation = Generator[float, Arrival, T]
+"""A generator that yields deadlines, is sent arrivals, and returns its result."""
 
 AT_ONCE = -math.inf
 """A deadline: give what is there and do not wait."""

@@ -9,7 +9,7 @@ _FLUSH_S = 1.0  # how long the port may take for what is sent without waiting fo
 
 
 class Output:
-    """Pieces that are to be sent, in order; a piece is a frame where there are frames.
+    """The `pieces` that are to be sent, in order; a piece is a frame where there are frames.
 
     give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
     waits only for a repetition.

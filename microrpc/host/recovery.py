@@ -20,6 +20,7 @@ from microrpc.wire.packets import PacketCode, Return, Syscall, encode_packet
 from microrpc.wire.session import MessageType, SessionState, Timeouts, encode_message, make_session_id, step_nonce
 
 MAX_ATTEMPTS = 3
+"""How often something is tried in all, where doubt makes it fail."""
 
 _LEAST_PROOF_S = 0.1
 

@@ -42,7 +42,10 @@ T = TypeVar("T")
 
 
 class AnyConnection(Protocol):
-    """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`."""
+    """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`.
+
+    trust: what is believed of the board. counters: what crossed the line. output: what is to be sent now.
+    """
 
     trust: Trust
     counters: Counters
@@ -203,7 +206,7 @@ class Requests:
             if not isinstance(limit, int) or limit <= 0:
                 raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
             self._limit_bytes = limit
-            self._limit_epoch = connection.trust.epoch
+            self._limit_epoch = connection.trust.reply_epoch
         return self._limit_bytes
 
     def system_library(self) -> Operation[int]:

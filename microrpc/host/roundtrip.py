@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FIRST_ROUND_TRIP_S = 0.05  # before anything was measured
-
-
 _LEAST_PATIENCE_S = 0.02
-
-
 _MOST_PATIENCE_S = 1.0
-
-
 _MOST_BACK_OFFS = 8
 
 
 @dataclass(slots=True)
 class RoundTrip:
-    """What a round trip takes besides the bytes themselves, smoothed as TCP does it (RFC 6298)."""
+    """What a round trip takes besides the bytes themselves, smoothed as TCP does it (RFC 6298).
+
+    `smoothed_s` and `deviation_s` are guesses until it `is_measured`; `back_offs`: how often the patience is doubled.
+    """
 
     smoothed_s: float = _FIRST_ROUND_TRIP_S
     deviation_s: float = _FIRST_ROUND_TRIP_S / 2
@@ -30,7 +27,7 @@ class RoundTrip:
     """How long a reply is waited for, past the time of its bytes, before the request is sent again."""
 
     def measure(self, sample_s: float) -> None:
-        """Take note of how long an answer took."""
+        """Take note of how long an answer took, past the time of its bytes."""
         self.back_offs = 0
         if self.is_measured:
             self.deviation_s += (abs(self.smoothed_s - sample_s) - self.deviation_s) / 4

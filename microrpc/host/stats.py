@@ -1,6 +1,6 @@
 """What crossed a line and how fast, counted: `Counters` while it happens, `Stats` to look at (docs/copies.md). Pure.
 
-The conversations count into `Counters`, whichever client drives them; they bring the times along.
+Connections count into `Counters`, whichever client drives them; they bring the times along.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ class CopyStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What one connection has done since it was opened; docs/copies.md tells of each field.
+    """What one connection has done since it was opened (docs/copies.md).
 
-    Round trips are those of the last 256 requests, in seconds, None before the first.
+    frames_sent, frames_received: frames out, and those that came whole. bytes_sent, bytes_received: as they cross the
+    wire. frames_damaged: of those from the board. bytes_skipped: those outside of any frame. retransmissions: requests
+    that the link sent again; repeats: those that were sent again in a new session, after doubt. sessions: those that
+    were opened; resets: those of the board that were seen. requests: what was answered, blocks of a copy aside.
+    round_trip_s, round_trip_min_s, round_trip_max_s: median, least and most of the last 256 requests, in seconds, None
+    before the first. to_board, from_board: the copies in that direction.
     """
 
     frames_sent: int
@@ -73,10 +78,11 @@ class Stats:
 
 
 class Counters:
-    """What a conversation counts; whoever drives it may read it at any time.
+    """What a connection counts; whoever drives it may read it at any time. What `Stats` has too is the same here.
 
-    baud: of the line, in bits a second, None where there is none that one could compare with. `now` is when something
-    last arrived, and so the end of what has just been answered.
+    retransmissions: of links that are no more. bytes_to_board, to_board_s: of copies, and the seconds that they took;
+    bytes_from_board, from_board_s likewise. baud: of the line, in bits a second, None where there is none that one
+    could compare with. `now` is when something last arrived, and so the end of what has just been answered.
     """
 
     def __init__(self, baud: int | None = None) -> None:
@@ -91,22 +97,22 @@ class Counters:
         self._round_trips_s: deque[float] = deque(maxlen=_ROUND_TRIPS)
 
     def note_answer(self, asked_at: float) -> None:
-        """Count a request that is answered now."""
+        """Count a request that was sent at `asked_at`, in seconds, and is answered now."""
         self.requests += 1
         self._round_trips_s.append(self.now - asked_at)
 
     def note_copy_to(self, size_bytes: int, begun_at: float) -> None:
-        """Count a copy to the board that is done now."""
+        """Count a copy to the board that began at `begun_at`, in seconds, and is done now."""
         self.bytes_to_board += size_bytes
         self.to_board_s += self.now - begun_at
 
     def note_copy_from(self, size_bytes: int, begun_at: float) -> None:
-        """Count a copy from the board that is done now."""
+        """Count a copy from the board; otherwise as `note_copy_to`."""
         self.bytes_from_board += size_bytes
         self.from_board_s += self.now - begun_at
 
     def snapshot(self, *, bytes_skipped: int = 0, retransmissions: int = 0, repeats: int = 0) -> Stats:
-        """Give all of it, with what the conversation counts for itself; of `retransmissions`, those to be added."""
+        """Give all of it, with what the connection counts for itself; of `retransmissions`, those to be added."""
         round_trips_s = sorted(self._round_trips_s)
         return Stats(
             frames_sent=self.frames_sent,

@@ -34,7 +34,8 @@ class StreamConnection:
 
     key: the remote key that is sent first, where the server reads one. session_args: those of the server's session
     constructor, its name first. After a timeout the stream cannot be trusted, and everything raises ClosedError.
-    `trust.epoch` counts the connections before this one.
+    `trust.epoch` counts the connections before this one. counters: what crossed the stream. output: what is to be sent
+    now. A stream has no `link` and no `session_id`, asks for its `limit_bytes`, and never `is_fresh`.
     """
 
     link = None
@@ -60,7 +61,10 @@ class StreamConnection:
         return self.counters.snapshot()
 
     def open(self) -> Operation[None]:
-        """Initialise the server: protocol version and the session constructor's arguments. Raises RemoteError."""
+        """Initialise the server: protocol version and the session constructor's arguments (docs/protocol.md 5).
+
+        Raises RemoteError where it refuses; else as `exchange`.
+        """
         request = InitServer(PROTOCOL_VERSION, self._session_args)
         reply = yield from self._ask(request, encode_packet(request), self._timeouts.start_s)
         if isinstance(reply, RemoteException):
@@ -88,41 +92,42 @@ class StreamConnection:
     def _ask(self, request: Request, packet: bytes, timeout_s: float) -> Operation[Reply]:
         if self._closed:
             raise ClosedError(f"the stream is closed ({self._closed}); connect again")
+        label = request_label(request)
         data, now = yield AT_ONCE
-        self._take(data, now, request)  # an empty packet, or what tells that this stream can be used no more
+        self._take(data, now, label)  # an empty packet, or what tells that this stream can be used no more
         self._client.expect(request)
         self.trust.reply_epoch = self.trust.epoch
         self.output.pieces.append(packet)
-        self._closed = f"{request_label(request)} was interrupted"
+        self._closed = f"{label} was interrupted"
         deadline = now + timeout_s
         while True:
             data, now = yield deadline
-            reply = self._take(data, now, request)
+            reply = self._take(data, now, label)
             if reply is not None:
                 self._closed = ""
                 self.counters.note_answer(deadline - timeout_s)
                 return reply
             if now >= deadline:
-                self._closed = f"{request_label(request)} was not answered"
-                raise CallTimeoutError(f"no reply of {request_label(request)} within {timeout_s:g} s; it may have run")
+                self._closed = f"{label} was not answered"
+                raise CallTimeoutError(f"no reply of {label} within {timeout_s:g} s; it may have run")
 
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do, one block after the other. Raises as `exchange`, and RemoteError."""
         while job.todo:
-            [block] = job.plan(*job.todo[0], 1)
+            [block] = job.next_blocks(1)
             request = job.request(block)
             packet = encode_packet(request)
             reply = yield from self.exchange(
                 request, packet, timeout_s=job.timeout_s, repeatable=False, epoch=job.epoch
             )
-            job.accept_replies([block], [reply])
+            job.accept_replies([reply])
 
     def begin(self, epoch: int | None) -> Operation[float]:
-        """Give the time; initialise the server first where the connection is a new one. Raises BoardResetError."""
+        """Give the time; initialise the server first where the connection is new. Raises as `exchange`, `open`."""
         yield from self._begin_anew()
         self._check_epoch(epoch)
-        _, now = yield AT_ONCE
-        self.counters.now = now
+        data, now = yield AT_ONCE
+        self._take(data, now, "what comes next")
         return now
 
     def _begin_anew(self) -> Operation[None]:
@@ -136,7 +141,7 @@ class StreamConnection:
             text = "the connection to the server was lost, and with it the function or array that this request uses"
             raise BoardResetError(f"{text}; nothing was sent. Make it again", may_have_run=False)
 
-    def _take(self, data: bytes, now: float, request: Request) -> Reply | None:
+    def _take(self, data: bytes, now: float, label: str) -> Reply | None:
         self.counters.now = now
         self.counters.bytes_received += len(data)
         try:
@@ -146,7 +151,7 @@ class StreamConnection:
             raise
         if isinstance(reply, Shutdown):
             self._closed = "the server shut down"
-            raise ClosedError(f"the server shut down before it answered {request_label(request)}; connect again")
+            raise ClosedError(f"the server shut down before it answered {label}; connect again")
         return reply
 
     def close(self, shutdown: bool) -> Operation[None]:

@@ -26,11 +26,11 @@ class Verifier:
         self._epoch = -1
 
     def check_written(self, data: memoryview, tensor: Tensor, epoch: int) -> Operation[None]:
-        """Compare what was copied into a tensor with what is in it now. Raises VerifyError."""
+        """Compare what was copied into a tensor with what is in it now. Raises VerifyError, and as a request does."""
         yield from self._check(data, tensor, epoch, "what is in the array differs from what was sent")
 
     def check_read(self, data: memoryview, tensor: Tensor, epoch: int) -> Operation[None]:
-        """Compare what was copied out of a tensor with what is in it now. Raises VerifyError."""
+        """Compare what was copied out of a tensor with what is in it now. Raises VerifyError, and as a request does."""
         yield from self._check(data, tensor, epoch, "what was received differs from what is in the array")
 
     def _check(self, data: memoryview, tensor: Tensor, epoch: int, differs: str) -> Operation[None]:

@@ -42,6 +42,7 @@ class AsyncFdChannel:
 
     def __init__(self, port: FdChannel) -> None:
         self.name = port.name
+        """See `AsyncChannel.name`."""
         self._port = port
         self._fd = port.fileno()
         self._loop = asyncio.get_running_loop()
@@ -157,6 +158,7 @@ class InMemoryChannel:
 
     def __init__(self, channel: Channel) -> None:
         self.name = channel.name
+        """See `AsyncChannel.name`."""
         self._channel = channel
 
     def now(self) -> float:

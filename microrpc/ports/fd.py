@@ -31,11 +31,7 @@ _READS_BETWEEN_VAIN_SPINS = 128
 # poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
 _LONGEST_WAIT_S = 1e6
 
-
 _Poll = Callable[[float], list[tuple[int, int]]]
-
-
-# --- a file descriptor ----------------------------------------------------------------------------
 
 
 class FdChannel:
@@ -47,6 +43,7 @@ class FdChannel:
 
     def __init__(self, name: str, fd: int, close_fd: Callable[[], None] | None = None) -> None:
         self.name = name
+        """See `Channel.name`."""
         self._fd = fd
         self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
         self._reads_to_spin = 0  # reads until one spins again
@@ -200,9 +197,3 @@ def _discard_output(fd: int) -> None:
 
     with contextlib.suppress(OSError, termios.error):
         termios.tcflush(fd, termios.TCOFLUSH)
-
-
-# --- pyserial alone -------------------------------------------------------------------------------
-
-
-# --- opening --------------------------------------------------------------------------------------

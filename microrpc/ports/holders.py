@@ -7,7 +7,7 @@ import os
 
 
 def holders(port: str) -> str:
-    """Who has the port open, as far as this user may see, and the remedy."""
+    """Tell who has the port open, as far as this user may see, and the remedy: the end of a sentence."""
     target = os.path.realpath(port)
     found = []
     with contextlib.suppress(OSError):

@@ -38,7 +38,11 @@ def _resolve(port: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SearchTools:
-    """What finding a port needs of the computer: its ports, where links lead, a clock in seconds, a sleep."""
+    """What finding a port needs of the computer. Tests put virtual ones in.
+
+    `ports`: gives those that there are. `resolve`: gives where a link leads. `now`: a clock in seconds. `sleep`: waits
+    for so many of them.
+    """
 
     ports: Callable[[], Sequence[ListPortInfo]] = serial_ports
     resolve: Callable[[str], str] = _resolve
@@ -107,7 +111,7 @@ class LostPort:
 
     `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again. `identity` is
     what its USB device is known by, None where there is none. `wait_s`: how long, in seconds, whoever needs it waits.
-    `system`: the computer, as tests may replace it.
+    `tools`: what finding it needs of the computer.
     """
 
     def __init__(self, port: str, *, wait_s: float = RECONNECT_S, tools: SearchTools = _TOOLS) -> None:

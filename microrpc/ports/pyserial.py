@@ -28,7 +28,7 @@ class PyserialChannel:
 
     def __init__(self, name: str, port: serial.Serial) -> None:
         self.name = name
-        """The port as the user gave it, for messages."""
+        """See `Channel.name`."""
         self._port = port
         self._times_writes = not name.startswith("rfc2217://")
         port.timeout = self._READ_STEP_S

@@ -20,7 +20,9 @@ class Crc16(Protocol):
 
 # The engines are bound as they are: a wrapper in Python would cost as much as the crc of a small frame.
 crc16_crcmod: Final[Crc16] = crcmod.mkCrcFun(0x11021, initCrc=0xFFFF, rev=False, xorOut=0)
+"""That of crcmod, which is always there."""
 crc16_fastcrc: Crc16 | None
+"""That of fastcrc; None where it is not installed."""
 try:
     from fastcrc.crc16 import ibm_3740 as crc16_fastcrc
 except ImportError:
@@ -33,4 +35,6 @@ except ImportError:
             stacklevel=2,
         )
 crc16: Final[Crc16] = crc16_fastcrc or crc16_crcmod
+"""That of the fastest engine that is installed."""
 CRC_ENGINE: Final[str] = "fastcrc" if crc16_fastcrc else "crcmod"
+"""Whose `crc16` is, "fastcrc" or "crcmod"."""

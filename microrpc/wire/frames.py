@@ -106,7 +106,7 @@ class FrameEncoder:
         return self._first(frame) if self._fresh else frame
 
     def message_start(self, size_bytes: int) -> bytes:
-        """Begin a frame whose payload will have `size_bytes` bytes, unescaped."""
+        """Begin a frame whose payload will have `size_bytes` bytes, unescaped: 0 to 2**32 - 1."""
         if self._missing is not None:
             raise RequestError(f"a message is unfinished: {self._missing} of its bytes are missing")
         head = _head(size_bytes)
@@ -146,9 +146,11 @@ class DamageKind(enum.Enum):
     """What happened to a frame that did not arrive (docs/protocol.md 1)."""
 
     BAD_CRC = "bad crc"
-    SHORT_PACKET = "short packet"  # FF FD inside the packet: the sender restarted
+    SHORT_PACKET = "short packet"
+    """FF FD inside the packet: the sender restarted."""
     INVALID_ESCAPE = "invalid escape"
-    TOO_LONG = "too long"  # more announced than the decoder accepts
+    TOO_LONG = "too long"
+    """More is announced than the decoder accepts."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -165,7 +167,7 @@ class Damage:
 
 @dataclass(slots=True, frozen=True)
 class Garbage:
-    """Bytes outside of any frame, without 0xFE and the no-op FF FE, which mean nothing; never empty."""
+    """`data`: bytes outside of any frame, without 0xFE and the no-op FF FE, which mean nothing; never empty."""
 
     data: bytes
 

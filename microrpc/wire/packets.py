@@ -42,6 +42,7 @@ from microrpc.wire.values import (
 )
 
 PROTOCOL_VERSION = "0.8.0"
+"""What InitServer carries, and both sides must have alike (docs/protocol.md 5)."""
 
 
 class PacketCode(IntEnum):
@@ -81,7 +82,7 @@ class Shutdown:
 
 @dataclass(slots=True)
 class InitServer:
-    """Opens a full server: the client's protocol version and the session constructor's arguments, its name first."""
+    """Opens a full server: the client's protocol `version` and the session constructor's `args`, its name first."""
 
     version: str
     args: tuple[Value, ...]
@@ -89,7 +90,7 @@ class InitServer:
 
 @dataclass(slots=True)
 class CallFunc:
-    """Calls the function with this handle (u64)."""
+    """Calls the function with this `handle` (u64) with `args`."""
 
     handle: int
     args: tuple[Value, ...]
@@ -97,14 +98,14 @@ class CallFunc:
 
 @dataclass(slots=True)
 class Return:
-    """The answer to everything but CopyFromRemote. Of a CallFunc, `decode_result` knows what it means."""
+    """The answer to everything but CopyFromRemote: `values`. Of a CallFunc, `decode_result` knows what they mean."""
 
     values: tuple[Value, ...]
 
 
 @dataclass(slots=True)
 class RemoteException:
-    """The packet named Exception: the request failed, with the peer's own text (it may be empty)."""
+    """The packet named Exception: the request failed; `message` is the peer's own text (it may be empty)."""
 
     message: str
 
@@ -127,24 +128,28 @@ class CopyToRemote:
 
 @dataclass(slots=True)
 class CopyAck:
-    """The bytes that a CopyFromRemote asked for."""
+    """The answer to a CopyFromRemote: `data` is what it asked for."""
 
     data: bytes
 
 
 @dataclass(slots=True)
 class Syscall:
-    """A request with a code >= 9; `code` is a plain int where `PacketCode` does not know it."""
+    """A request with a code >= 9 and its `args`; `code` is a plain int where `PacketCode` does not know it."""
 
     code: PacketCode | int
     args: tuple[Value, ...]
 
 
 Request: TypeAlias = Shutdown | InitServer | CallFunc | CopyFromRemote | CopyToRemote | Syscall
+"""What a client sends."""
 Reply: TypeAlias = Return | RemoteException | CopyAck
+"""What it is answered with."""
 Packet: TypeAlias = Request | Reply
+"""Either of them (docs/protocol.md 3)."""
 
 RETURN_NONE = Return((None,))
+"""The answer of what returns nothing."""
 
 _HEAD = struct.Struct("<Qi")
 _HEAD_U64 = struct.Struct("<QiQ")

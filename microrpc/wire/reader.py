@@ -32,13 +32,15 @@ _NBYTES = struct.Struct("<Q")
 _KEY_SIZE = struct.Struct("<i")
 _MAX_KEY_BYTES = 4096
 MAX_PACKET_BYTES = 1 << 26
+"""The largest packet that is taken from a peer where nothing else is said: 64 MiB."""
 
 CLOSED_IN_PACKET = "Channel closes before we get needed bytes"
+"""What an error says where the peer closed in the middle of a packet (docs/protocol.md 5)."""
 _UNASKED = "bytes arrived, and no request was in flight"
 
 
 class EndpointState(enum.Enum):
-    """The states of an endpoint, both roles, as the reference has them."""
+    """The states of an endpoint, both roles, as docs/protocol.md 5 names them."""
 
     INIT_HEADER = enum.auto()
     RECV_PACKET_NUM_BYTES = enum.auto()
@@ -50,10 +52,10 @@ class EndpointState(enum.Enum):
 
 
 class PacketReader:
-    """Cuts packets from a byte stream that comes in pieces of any size.
+    """Cuts packets from a byte stream that comes in pieces of any size (docs/protocol.md 3, 5).
 
     `max_packet_bytes` bounds what a peer can make us hold. With `init_header` the stream begins with the remote
-    key: an i32 length and that many bytes; `remote_key` is None until it is there.
+    key: an i32 length and that many bytes; `remote_key` is None until it is there. `state` is what comes next.
     """
 
     def __init__(self, *, max_packet_bytes: int = MAX_PACKET_BYTES, init_header: bool = False) -> None:

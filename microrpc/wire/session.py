@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 from microrpc.errors import RequestError
 
-SESSION_VERSION = 1
 HEADER_SIZE_BYTES = 3
+"""What every message begins with: session id and type."""
 
+_SESSION_VERSION = 1
 _HEADER = struct.Struct("<HB")
 _NO_HEADER = b"none"  # longer than a header, so that none is taken for it
 _MAX_STARTS = 16  # a few hundred INITs in a row overflow a stock board's buffer (docs/protocol.md 6)
@@ -31,14 +32,14 @@ _MAX_TIES = 3
 
 
 class MessageType(enum.IntEnum):
-    """The second field of every session message."""
+    """The second field of every session message (docs/protocol.md 2, docs/link.md 2)."""
 
     START_SESSION_INIT = 0x00
     START_SESSION_REPLY = 0x01
     TERMINATE_SESSION = 0x02
     LOG = 0x03
     NORMAL = 0x10
-    # Of the link extension (docs/link.md 2); stock firmware knows none of them.
+    # Of the link extension; stock firmware knows none of them.
     LINK_REQUEST = 0x20
     LINK_REPLY = 0x21
     LINK_NAK = 0x22
@@ -60,13 +61,16 @@ class SessionState(enum.Enum):
     """Where this side stands."""
 
     NO_SESSION = "no session"
+    """None was begun, or it is over."""
     START_SENT = "start sent"
+    """INIT was sent, and not answered yet."""
     ESTABLISHED = "established"
+    """Both sides know `Session.session_id`."""
 
 
 @dataclass(slots=True, frozen=True)
 class Established:
-    """A session began. Whatever was under way in an earlier one will never be answered."""
+    """The session `session_id` began. Whatever was under way in an earlier one will never be answered."""
 
     session_id: int
 
@@ -80,14 +84,14 @@ class Terminated:
 
 @dataclass(slots=True, frozen=True)
 class Log:
-    """A line of the peer's log."""
+    """`text`: a line of the peer's log; what is not UTF-8 in it is spelt out."""
 
     text: str
 
 
 @dataclass(slots=True)  # not frozen, which costs twice the time, for this and the next are made most
 class Message:
-    """The body of a NORMAL message of the current session."""
+    """The `body` of a NORMAL message of the current session."""
 
     body: bytes
 
@@ -101,26 +105,30 @@ class LinkMessage:
 
 @dataclass(slots=True, frozen=True)
 class LateReply:
-    """A START_SESSION_REPLY to an earlier INIT of ours: the peer is slow, or answers one message behind."""
+    """A START_SESSION_REPLY to an earlier INIT of ours: the peer is slow, or answers one message behind.
+
+    `session_id` is the one that it chose.
+    """
 
     session_id: int
 
 
 @dataclass(slots=True, frozen=True)
 class Dropped:
-    """A message that does not belong to the current session, and was dropped."""
+    """A message that does not belong to the current session, and was dropped; `reason` is for people."""
 
     reason: str
 
 
 @dataclass(slots=True, frozen=True)
 class StartExpired:
-    """No session came about in the time that `start` was given."""
+    """No session came about in the time that `start` was given, by any of so many `attempts`."""
 
     attempts: int
 
 
 Event = Established | Terminated | Log | Message | LinkMessage | LateReply | Dropped | StartExpired
+"""What a payload or the time may mean."""
 
 _LINK_TYPES = (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK)
 
@@ -131,12 +139,12 @@ def step_nonce(nonce: int) -> int:
 
 
 def make_session_id(initiator_nonce: int, responder_nonce: int) -> int:
-    """Join the nonces of both sides into a session id."""
+    """Join the nonces of both sides (1..255 each) into a session id (docs/protocol.md 2)."""
     return initiator_nonce | responder_nonce << 8
 
 
 def encode_message(session_id: int, message_type: MessageType, body: bytes = b"") -> bytes:
-    """Give the frame payload of one session message."""
+    """Give the frame payload of one session message (docs/protocol.md 2)."""
     return _HEADER.pack(session_id, message_type) + body
 
 
@@ -148,9 +156,11 @@ def encode_log(text: str) -> bytes:
 class Session:
     """One side of a session, initiator or responder (docs/protocol.md 2).
 
-    `seed` seeds the random source of this side's nonces, so that a test repeats; `deadline` is the time (in the
-    seconds of whatever clock the caller passes in) at which `on_time` must be called, or None. `normal_header` and
-    `link_headers` begin the messages of the established session; without one, no message begins so.
+    `seed` seeds the random source of this side's nonces, so that a test repeats. `state`: where it stands; `session_id`
+    is 0 where no session was begun, and this side's nonce alone until it is answered. `outgoing`: frame payloads that
+    are to be sent, in order; whoever sends them takes them out. `deadline` is the time (in the seconds of whatever
+    clock the caller passes in) at which `on_time` must be called, or None. `normal_header` and `link_headers` begin the
+    messages of the established session; without one, no message begins so.
     """
 
     def __init__(self, seed: int) -> None:
@@ -177,7 +187,8 @@ class Session:
     def start(self, now: float, *, retry_s: float, total_s: float) -> None:
         """Open a session as initiator: send TERMINATE and INIT now, again each `retry_s`, give up after `total_s`.
 
-        INITs are spaced so that no more than 16 are sent, however short `retry_s` is.
+        Times are in seconds. INITs are spaced so that no more than 16 are sent, however short `retry_s` is. Raises
+        RequestError where `retry_s` is not positive, or `total_s` not positive and finite.
         """
         if not (retry_s > 0 and 0 < total_s < math.inf):
             raise RequestError(f"session timeouts must be positive and end: retry_s={retry_s}, total_s={total_s}")
@@ -204,7 +215,7 @@ class Session:
     # --- what time does -----------------------------------------------------------------------
 
     def on_time(self, now: float) -> StartExpired | None:
-        """Retry or give up, if `deadline` has come."""
+        """Retry if `deadline` has come, or give up, and say so."""
         if self.deadline is None or now < self.deadline:
             return None
         if now >= self._expiry:
@@ -252,8 +263,8 @@ class Session:
         initiator = session_id & 0xFF
         if initiator == 0:
             return Dropped("an INIT with nonce 0")
-        if body[:1] != bytes([SESSION_VERSION]):
-            return Dropped(f"an INIT of session version {body[:1].hex() or 'none'}, not {SESSION_VERSION}")
+        if body[:1] != bytes([_SESSION_VERSION]):
+            return Dropped(f"an INIT of session version {body[:1].hex() or 'none'}, not {_SESSION_VERSION}")
         if self.state is SessionState.START_SENT:
             if initiator > self._nonce:
                 return Dropped(f"an INIT with nonce 0x{initiator:02x}: ours, 0x{self._nonce:02x}, is lower and wins")
@@ -264,12 +275,13 @@ class Session:
                 return Dropped("an INIT with our own nonce: a tie")
         self._nonce = step_nonce(self._nonce)
         self._establish(make_session_id(initiator, self._nonce))
-        self.outgoing.append(encode_message(self.session_id, MessageType.START_SESSION_REPLY, bytes([SESSION_VERSION])))
+        version = bytes([_SESSION_VERSION])
+        self.outgoing.append(encode_message(self.session_id, MessageType.START_SESSION_REPLY, version))
         return Established(self.session_id)
 
     def _on_reply(self, session_id: int, body: bytes) -> Event:
-        if body[:1] != bytes([SESSION_VERSION]):
-            return Dropped(f"a REPLY of session version {body[:1].hex() or 'none'}, not {SESSION_VERSION}")
+        if body[:1] != bytes([_SESSION_VERSION]):
+            return Dropped(f"a REPLY of session version {body[:1].hex() or 'none'}, not {_SESSION_VERSION}")
         initiator, responder = session_id & 0xFF, session_id >> 8
         if responder == 0:
             return Dropped("a REPLY with nonce 0")
@@ -311,7 +323,7 @@ class Session:
         self._used_nonces.append(nonce)
         self.state = SessionState.START_SENT
         self.session_id = nonce
-        self.outgoing.append(encode_message(nonce, MessageType.START_SESSION_INIT, bytes([SESSION_VERSION])))
+        self.outgoing.append(encode_message(nonce, MessageType.START_SESSION_INIT, bytes([_SESSION_VERSION])))
 
     def _establish(self, session_id: int) -> None:
         self.state = SessionState.ESTABLISHED

@@ -19,16 +19,18 @@ from microrpc.errors import ProtocolError, UnsupportedValueError
 from microrpc.wire.datatypes import DataType, Device, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, UInt, Value
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes to be read or sent."""
 
-I32 = struct.Struct("<i")
+_I32 = struct.Struct("<i")
 _I64 = struct.Struct("<q")
 U64 = struct.Struct("<Q")
+"""A u64, as lengths, handles and addresses are."""
 _F64 = struct.Struct("<d")
 _DEVICE = struct.Struct("<ii")
 _DATA_TYPE = struct.Struct("<BBHi")
 _TENSOR_HEAD = struct.Struct("<QiiiBBH")
 
-i32_from = I32.unpack_from
+i32_from = _I32.unpack_from
 _i64_from = _I64.unpack_from
 u64_from = U64.unpack_from
 

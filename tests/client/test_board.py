@@ -30,6 +30,7 @@ from microrpc.errors import (
     StaleHandleError,
     UnsupportedValueError,
 )
+from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.wire.datatypes import DataType, OpaqueHandle
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Syscall
@@ -386,3 +387,34 @@ def test_bad_targets_have_one_clear_error(api: Api) -> None:
         api.connect("sim://nucleo")
     with pytest.raises(PortError, match="tcp://HOST:PORT"):
         api.connect("tcp://nowhere")
+
+
+def test_a_port_that_goes_away_with_the_last_word_of_a_request_is_lost_all_the_same(api: Api) -> None:
+    class Unplugged(LoopbackChannel):
+        def write(self, data: bytes, deadline: float) -> None:
+            if data == b"the last word":
+                raise PortLostError(self.name, f"{self.name} went away")
+            super().write(data, deadline)
+
+    device = Device()
+    board = api.open_board(Unplugged(device), Timeouts(), seed=1)
+    connection = board.operations.connection
+
+    def say_last_word() -> Operation[str]:
+        yield AT_ONCE
+        connection.output.pieces.append(b"the last word")
+        return "done"
+
+    with pytest.raises(PortLostError, match="went away") as caught:
+        board.pump.run(say_last_word)
+    assert caught.value.may_have_run
+    with pytest.raises(ClosedError, match="the port went away"):
+        board.function("add")
+
+
+@pytest.mark.parametrize(("address", "size"), [(-1, 1), (1 << 64, 1), ((1 << 64) - 8, 9)])
+def test_memory_past_the_last_address_is_refused(api: Api, address: int, size: int) -> None:
+    board = api.open_board(LoopbackChannel(Device()), Timeouts(), seed=1)
+    with pytest.raises(RequestError, match="are no memory: addresses are from 0 to"):
+        board.array_at(address, size, "uint8")
+    board.array_at(address % (1 << 64), 0, "uint8")

@@ -514,3 +514,14 @@ def test_a_few_stray_bytes_are_nothing_and_more_are_a_frame_whose_start_was_dama
     else:
         assert count() == 1
     assert count() == 2
+
+
+def test_stray_bytes_of_an_earlier_session_are_forgotten() -> None:
+    line = Line()
+    board = line.open()
+    count = board.function("count")
+    for expected in (2, 4):
+        line.damage_board = once(lambda data: b"stray", bool)
+        with pytest.raises(CallTimeoutError):
+            count(timeout_s=0.5)
+        assert count() == expected

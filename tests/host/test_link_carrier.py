@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Callable
@@ -642,3 +643,30 @@ def test_kinds_of_requests_are_told_apart_on_the_wire() -> None:
     board.array(np.arange(10)).numpy()
     kinds = {RequestKind(body[2]) for kind, body in wire.sent() if kind == REQUEST}
     assert kinds == set(RequestKind)
+
+
+def test_the_last_look_up_of_the_link_that_is_made_may_be_the_one_that_is_answered() -> None:
+    wire = Wire()
+    lost = 0
+
+    def lose_five(data: bytes) -> bytes:
+        nonlocal lost
+        if LINK_LOOK_UP in data and lost < 5:
+            lost += 1
+            return b""
+        return data
+
+    wire.to_device = lose_five
+    board = wire.open()
+    assert board.function("count")() == 1
+    assert (lost, board.link is not None) == (5, True)
+
+
+def test_a_request_has_its_whole_time_after_the_look_up_of_the_link() -> None:
+    profile = dataclasses.replace(microrpc.profile("loopback"), baud=1200)
+    sim = SimBoard(profile)
+    board = open_board(sim.open_channel(), Timeouts(retry_s=2.0, start_s=10.0, call_s=0.9), seed=1, baud=1200)
+    before = sim.now()
+    assert board.global_function("runtime.SystemLib") is not None
+    assert sim.now() - before > 0.9  # with the look-up before it
+    assert board.link is not None

@@ -621,3 +621,10 @@ def test_an_endpoint_that_goes_behind_an_event_driven_proxy_is_an_exception_in_f
     relay.server.on_io(encode_packet(LOOK_UP), WRITABLE)
     relay.session.closed()
     assert relay.sent == encode_packet(RemoteException("the connection to the served endpoint was closed"))
+
+
+def test_a_server_that_has_shut_down_before_a_copy_is_told_as_that() -> None:
+    one = peer()
+    one.run(one.connection.open(), encode_packet(RETURN_NONE))
+    with pytest.raises(ClosedError, match="the server shut down before it answered what comes next"):
+        one.run(one.connection.begin(None), at_once=encode_packet(Shutdown()))

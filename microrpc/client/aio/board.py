@@ -38,6 +38,9 @@ class AsyncBoard:
     the board is closed. `reopen` is awaited for a port that went away and opens it, raising PortError where it does not
     come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its memory; it must
     not use the board.
+
+    What it hands out uses the rest: `pump` drives its `operations`, whose `garbage` and `live` it has too; `trust` is
+    what is believed of the board, the count of its resets among that.
     """
 
     def __init__(
@@ -83,11 +86,11 @@ class AsyncBoard:
         return await self.pump.run(self.operations.function, name)
 
     async def global_function(self, name: str) -> AsyncRemoteFunction | None:
-        """Look a function up in the global registry alone; None where there is none of that name."""
+        """Look a function up in the global registry alone; None where it is not there. Raises as a call does."""
         return await self.pump.run(self.operations.global_function, name)
 
     async def system_library(self) -> AsyncRemoteModule | None:
-        """Give the board's system library, None where it has none."""
+        """Give the board's system library, None where it has none. Raises as a call does."""
         return await self.pump.run(self.operations.system_library)
 
     async def find_in_module(self, module: AsyncRemoteModule, name: str) -> AsyncRemoteFunction | None:
@@ -110,7 +113,8 @@ class AsyncBoard:
         """Give a function that times the board's function `name` by the board's own clock.
 
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError.
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
+        as a call does.
         """
         timed = await self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
@@ -147,11 +151,14 @@ class AsyncBoard:
     def array_at(
         self, address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str
     ) -> AsyncRemoteArray:
-        """Give access to memory of the board by its address; it is not freed. It asks the board nothing."""
+        """Give access to memory of the board by its address; it is not freed. It asks the board nothing.
+
+        `dtype` is as in `empty`. Raises RequestError.
+        """
         return AsyncRemoteArray(self, describe(address, shape, dtype), owned=False)
 
     async def copy(self, source: AsyncRemoteArray, target: AsyncRemoteArray) -> None:
-        """Copy one array of the board into another, on the board."""
+        """Copy one array of the board into another, on the board. Raises as a call does."""
         await self.pump.run(self.operations.copy, source, target)
 
     async def write_bytes(
@@ -169,19 +176,25 @@ class AsyncBoard:
     # --- the rest ------------------------------------------------------------------------------
 
     async def max_packet_bytes(self) -> int:
-        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none."""
+        """Give the largest packet that the board takes, in bytes; 2**64 - 1 where it knows none. Raises as a call does.
+
+        The 8 bytes of packet_nbytes are not counted (docs/protocol.md 4).
+        """
         return await self.pump.run(self.operations.max_packet_bytes)
 
     async def create_stream(self) -> AsyncRemoteStream:
-        """Create a stream on the board. Raises RemoteError where it cannot."""
+        """Create a stream on the board. Raises RemoteError where it cannot, else as a call does."""
         return AsyncRemoteStream(self, await self.pump.run(self.operations.create_stream))
 
     async def set_device(self, device: Device = CPU) -> None:
-        """Choose the device for what follows. Raises RemoteError on a stock board."""
+        """Choose the device for what follows. Raises RemoteError on a stock board, else as a call does."""
         await self.syscall(PacketCode.DEV_SET_DEVICE, device)
 
     async def attribute(self, kind: int, device: Device = CPU) -> Value:
-        """Give an attribute of a device. Raises RemoteError on a stock board."""
+        """Give an attribute of a device, of the `kind` that TVM counts so (docs/protocol.md 3, DevGetAttr).
+
+        Raises RemoteError on a stock board, else as a call does.
+        """
         return await self.syscall(PacketCode.DEV_GET_ATTR, device, kind)
 
     async def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Value:
@@ -192,7 +205,10 @@ class AsyncBoard:
         return await self.pump.run(self.operations.syscall, code, *args, epoch=epoch)
 
     async def request(self, request: Request) -> Reply:
-        """Send any request and give the reply as it is; a proxy serves a board to others with it."""
+        """Send any request and give the reply as it is; a proxy serves a board to others with it.
+
+        An exception of the board is such a reply. Raises else as a call does.
+        """
         return await self.pump.run(self.operations.request, request)
 
     @property

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class AsyncPump:
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
-    The arguments and attributes are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
+    Its arguments, and `name` and `closed`, are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
     """
 
     def __init__(
@@ -57,18 +57,19 @@ class AsyncPump:
                 operation = make(*args, **kwargs)
             channel, output = self._channel, self._connection.output
             try:
-                deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                while True:
-                    data = await channel.read(deadline)
-                    now = channel.now()
-                    deadline = operation.send((data, now))
+                try:
+                    deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                    while True:
+                        data = await channel.read(deadline)
+                        now = channel.now()
+                        deadline = operation.send((data, now))
+                        if output.pieces:
+                            await channel.write(*output.take(deadline, now))
+                except StopIteration as stop:
                     if output.pieces:
-                        await channel.write(*output.take(deadline, now))
-            except StopIteration as stop:
-                if output.pieces:
-                    await channel.write(*output.take(AT_ONCE, channel.now()))
-                result: T = stop.value
-                return result
+                        await channel.write(*output.take(AT_ONCE, channel.now()))
+                    result: T = stop.value
+                    return result
             except PortLostError as error:
                 self.closed = self.closed or "the port went away"
                 text = str(error)

@@ -115,7 +115,7 @@ class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
 
 @dataclass(frozen=True, slots=True)
 class AsyncRemoteStream:
-    """A stream (queue of work) of the board; most boards have the default one only."""
+    """A stream (queue of work) of the board, its `handle` there; most boards have the default one only."""
 
     board: Owner
     handle: OpaqueHandle

@@ -76,6 +76,7 @@ class ResetFirst:
 
 
 Opener = Callable[[Target, ResetFirst | None], Opened[Channel]]
+"""Opens the channel to a target, after a reset where one is asked for."""
 
 
 def open_target(target: Target, reset: ResetFirst | None = None) -> Opened[Channel]:

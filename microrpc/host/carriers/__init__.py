@@ -24,7 +24,7 @@ class Carrier(Protocol):
 
     @property
     def retransmissions(self) -> int:
-        """How often this carrier has sent a frame again."""
+        """How often this carrier has sent a request again by itself."""
 
     def exchange(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply.

@@ -28,6 +28,7 @@ class FrameCarrier:
 
     ring_bytes: of the ring in front of the board's receive buffer, 0 where nobody knows: then one request is under
     way at a time. is_fresh: no request was answered in this session yet, so stale bytes may narrow the board's buffer.
+    parameters, limit_bytes, retransmissions: as `Carrier` has them.
     """
 
     parameters: LinkParameters | None = None
@@ -50,6 +51,7 @@ class FrameCarrier:
         """Forget what is under way: a new session has begun, or the port is another."""
         self._client.reset()
         self.is_fresh = True
+        self._garbage_bytes = 0
 
     def shutdown(self) -> None:
         """Send Shutdown, after which nothing is answered."""
@@ -63,10 +65,10 @@ class FrameCarrier:
         Raises CallTimeoutError, DamagedReplyError, BoardResetError.
         """
         trust, replies = self._trust, self._replies
+        trust.doubt = INTERRUPTED
         replies.clear()
         self._client.expect(request)
         self._line.output.pieces.append(encode_frame(self._line.session.normal_header + packet))
-        trust.doubt = INTERRUPTED
         epoch = trust.reply_epoch = trust.epoch
         while True:
             data, now = yield deadline
@@ -88,17 +90,18 @@ class FrameCarrier:
         answer tells which it was. Only their number does: it is one short. The board may have executed the damaged
         one, and so have put a block over others: then the job is suspect.
         """
-        blocks = job.plan(*job.todo[0], batch_blocks(self.ring_bytes, job.request_bytes))
-        requests: list[Request] = [job.request(block) for block in blocks]
+        most_blocks = batch_blocks(self.ring_bytes, job.request_bytes)
+        requests: list[Request] = [job.request(block) for block in job.next_blocks(most_blocks)]
         try:
             replies = yield from self._exchange_all(requests, now, job.timeout_s)
         except OutcomeUnknownError:
             job.is_suspect = True
             raise
-        job.accept_replies(blocks, replies)
+        job.accept_replies(replies)
 
     def _exchange_all(self, requests: list[Request], now: float, timeout_s: float) -> Operation[list[Reply]]:
         trust, replies = self._trust, self._replies
+        trust.doubt = INTERRUPTED
         replies.clear()
         self._to_expect.clear()
         epoch = trust.reply_epoch = trust.epoch
@@ -117,7 +120,6 @@ class FrameCarrier:
                     in_flight_bytes.append(len(frame))
                     sent += 1
                     frame = self._encode(requests[sent]) if sent < len(requests) else b""
-                trust.doubt = INTERRUPTED
                 data, now = yield deadline
                 if data:
                     self._line.receive(data, now)

@@ -16,7 +16,7 @@ from microrpc.wire.reader import request_label
 
 
 class LinkCarrier:
-    """The link of one session, with which it ends."""
+    """The link of one session, with which it ends. `host` is its state, and takes the messages `on_link`."""
 
     def __init__(self, host: LinkHost, line: Line, trust: Trust, counters: Counters) -> None:
         self.host = host
@@ -37,7 +37,7 @@ class LinkCarrier:
 
     @property
     def retransmissions(self) -> int:
-        """How often a frame was sent again."""
+        """How often a request was sent again."""
         return self.host.retransmissions
 
     # --- one request ---------------------------------------------------------------------------
@@ -49,6 +49,7 @@ class LinkCarrier:
         lost for good; ProtocolError.
         """
         trust, host = self._trust, self.host
+        trust.doubt = INTERRUPTED
         epoch = trust.reply_epoch = trust.epoch
         seq = host.send_packet(packet[PACKET_NBYTES:], deadline - timeout_s)
         while True:
@@ -100,7 +101,10 @@ class LinkCarrier:
     # --- copies --------------------------------------------------------------------------------
 
     def copy(self, job: CopyJob, now: float) -> Operation[None]:
-        """Move what is to do, as many blocks at once as the window takes."""
+        """Move what is to do, as many blocks at once as the window takes.
+
+        Raises as `exchange`, and RemoteError.
+        """
         blocks: dict[int, tuple[int, int]] = {}  # those that are under way: their ranges, by seq
         try:
             yield from self._copy_blocks(job, now, blocks)
