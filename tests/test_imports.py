@@ -306,13 +306,7 @@ def test_the_house_is_small_enough_to_be_remembered() -> None:
     figures = len(ROOMS), max(heights.values()), len(found)
     plan = [f"{heights[room]:2} {room}" for room in sorted(ROOMS, key=heights.__getitem__, reverse=True)]
     plan += [f"{room} -> {other} ({len(by)})" for (room, other), by in sorted(found.items())]
-    assert all(figure <= most for figure, most in zip(figures, (# What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
-SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
-
-MOST_ROOMS, MOST_FLOORS, MOST_ARROWS), strict=True)), (
-        f"{figures} rooms, floors and arrows are more than {(# What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
-SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
-
-MOST_ROOMS, MOST_FLOORS, MOST_ARROWS)}:\n"
+    assert all(figure <= most for figure, most in zip(figures, (MOST_ROOMS, MOST_FLOORS, MOST_ARROWS), strict=True)), (
+        f"{figures} rooms, floors and arrows are more than {(MOST_ROOMS, MOST_FLOORS, MOST_ARROWS)}:\n"
         + "\n".join(plan)
     )
