@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -180,6 +181,25 @@ def test_a_write_that_the_peer_does_not_take_meets_its_deadline(pair: Pair) -> N
     start = monotonic()
     pair.channel.close()  # must not wait for the output
     assert monotonic() - start < LATE_S
+
+
+@pytest.mark.parametrize(("size_bytes", "flushed"), [(1, []), (1 << 20, [termios.TCOFLUSH])])
+def test_only_where_a_tty_takes_no_more_its_output_is_thrown_away_at_the_end(
+    size_bytes: int, flushed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues: list[int] = []
+    monkeypatch.setattr(termios, "tcflush", lambda fd, queue: queues.append(queue))
+    board_fd, fd = os.openpty()
+    try:
+        tty.setraw(fd)
+        channel = FdChannel("pty", fd)
+        queues.clear()
+        with contextlib.suppress(CallTimeoutError):
+            channel.write(bytes(size_bytes), monotonic() + SHORT_S)
+        channel.close()
+    finally:
+        os.close(board_fd)
+    assert queues == flushed  # else a real one would wait up to 30 s for what nobody takes
 
 
 def test_a_small_write_with_a_passed_deadline_is_still_tried(pair: Pair) -> None:
