@@ -791,7 +791,7 @@ def test_a_server_without_frames_serves_as_well(run: Run) -> None:
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    example, failing = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    example, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
     (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)

@@ -111,7 +111,7 @@ class Script:
         for frame in FrameDecoder().feed(golden.stream(name, "device")[len(BOOT) - 1 :]):
             if isinstance(frame, Damage):  # the one reply that was damaged on its way: the handle of echo_str
                 self._replies.append(Return((int(TypeCode.FUNCTION), OpaqueHandle(0x80008002))))
-            elif frame[2] == MessageType.NORMAL:
+            elif isinstance(frame, bytes) and frame[2] == MessageType.NORMAL:
                 self._replies.append(decode_packet(frame[11:]))  # type: ignore[arg-type]
 
     def submit(self, request: Request, done: Done) -> None:
