@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # The tests with a mark that no test may have yet: pytest ends with 5 then.
 marked = $(PYTEST) -m $(1) $(ARGS) || { test $$? -eq 5 && echo "no test is marked '$(1)' yet"; }
 
-.PHONY: help demo test test-boards test-tvm test-tools lint mutants generate docs bench plots venv clean
+.PHONY: help demo test test-boards test-long test-tvm test-tools lint mutants generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,10 +20,13 @@ demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="-k name" goes to pytest
-	$(PYTEST) -m "not boards and not tvm and not tools" $(ARGS)
+	$(PYTEST) -m "not boards and not long and not tvm and not tools" $(ARGS)
 
 test-boards: $(INSTALLED) ## run those of every other emulated board
 	$(PYTEST) -m boards $(ARGS)
+
+test-long: $(INSTALLED) ## run those that take minutes: a fault at every byte
+	$(PYTEST) --dist loadfile -m long $(ARGS)
 
 test-tvm: $(INSTALLED) ## run those against TVM's own programs
 	$(call marked,tvm)
