@@ -48,10 +48,10 @@ class LinkRequest:
     """A request with its seq, encoded: `frame` is sent, again and again, until it is answered.
 
     Of a copy, which `kind` tells, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
-    `wire_bytes` is what it and its reply take on the line, `reply_bytes` the reply alone. `transmissions`: how often it
-    was sent; `was_late`: that was for time alone, once at least. `order` counts what was sent, up to its last time, and
-    `expected_at` is when the line will have carried the answer to that; `first_order` and `first_expected_at` are those
-    of its first time. Times are seconds of the caller's clock.
+    `reply_bytes` is what its reply takes on the line. `was_late`: it was sent again for time alone, once at least.
+    `order` counts what was sent, up to its last time, and `expected_at` is when the line will have carried the answer
+    to that; `first_order` and `first_expected_at` are those of its first time, the order 0 before that. Times are
+    seconds of the caller's clock.
     """
 
     __slots__ = (
@@ -66,10 +66,11 @@ class LinkRequest:
         "reply_bytes",
         "seq",
         "size_bytes",
-        "transmissions",
         "was_late",
-        "wire_bytes",
     )
+    expected_at: float
+    first_expected_at: float
+    order: int
 
     def __init__(
         self,
@@ -87,10 +88,8 @@ class LinkRequest:
         self.data = data
         self.size_bytes = size_bytes
         self.reply_bytes = _REPLY_BYTES + size_bytes if kind is READ else _REPLY_BYTES
-        self.wire_bytes = 0
-        self.expected_at = self.first_expected_at = 0.0
         self.was_late = False
-        self.first_order = self.order = self.transmissions = 0
+        self.first_order = 0
 
 
 class LinkHost:
@@ -185,15 +184,13 @@ class LinkHost:
     def _transmit(self, request: LinkRequest, now: float) -> None:
         self._order = order = self._order + 1
         request_bytes, reply_bytes = len(request.frame), request.reply_bytes
-        request.wire_bytes = request_bytes + reply_bytes
         sent_by = max(now, self._sent_by)
         self._sent_by = sent_by = sent_by + request_bytes * self._byte_s
         answered_by = max(sent_by, self._answered_by)
         self._answered_by = answered_by = answered_by + reply_bytes * self._byte_s
         request.order, request.expected_at = order, answered_by
-        if not request.transmissions:
+        if not request.first_order:
             request.first_order, request.first_expected_at = order, answered_by
-        request.transmissions += 1
         self.frames.append(request.frame)
 
     def _await(self, oldest: LinkRequest, now: float) -> None:
@@ -234,8 +231,10 @@ class LinkHost:
         if request is None or kind is None or message_type is not LINK_REPLY:
             return None
         del unanswered[seq]
-        self.noise.note_success(request.wire_bytes)
-        if request.transmissions == 1 or request.was_late:  # else it was lost, and this is the time of another
+        self.noise.note_success(len(request.frame) + request.reply_bytes)
+        if (
+            request.order == request.first_order or request.was_late
+        ):  # else it was lost, and this is the time of another
             round_trip = self._packets if request.kind is PACKET else self._copies
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:
@@ -279,7 +278,7 @@ class LinkHost:
     def _repeat_lost(self, request: LinkRequest, now: float) -> None:
         if any(frame is request.frame for frame in self.frames):
             return  # it was not lost: it still waits to be sent
-        self.noise.note_loss(request.wire_bytes)
+        self.noise.note_loss(len(request.frame) + request.reply_bytes)
         self._retransmit(request, now)
 
     def _round_trip(self, request: LinkRequest) -> RoundTrip:

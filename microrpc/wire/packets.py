@@ -334,14 +334,15 @@ def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
     """
     code = values[0] if values else None
     if type(code) is int:
-        if len(values) == 3 and code == TypeCode.NDARRAY:
+        if len(values) == 2:
+            value = values[1]
+            if type(value) is _RESULT_TYPES.get(code):
+                make = _HANDLE_RESULTS.get(code)
+                return value if make is None or not isinstance(value, OpaqueHandle) else make(value)
+        elif len(values) == 3 and code == TypeCode.NDARRAY:
             tensor, handle = values[1:]
             if isinstance(tensor, Tensor) and isinstance(handle, OpaqueHandle):
                 return ArrayResult(tensor, handle)
-        elif len(values) == 2 and type(values[1]) is _RESULT_TYPES.get(code):
-            value = values[1]
-            make = _HANDLE_RESULTS.get(code)
-            return value if make is None or not isinstance(value, OpaqueHandle) else make(value)
     form = [type(value).__name__ for value in values]
     if type(code) is int:
         form[0] = str(code)

@@ -42,6 +42,17 @@ def _ints(count: int) -> struct.Struct:
 
 
 @lru_cache(maxsize=64)
+def _whole_numbers(count: int) -> tuple[struct.Struct, tuple[int, ...]]:
+    """Give what packs a sequence of so many Ints, and what stands before them: their count and their codes."""
+    return struct.Struct(f"<{count + 1}i{count}q"), (count, *(0,) * count)
+
+
+@lru_cache(maxsize=64)
+def _longs(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}q")
+
+
+@lru_cache(maxsize=64)
 def _tensor_struct(ndim: int) -> struct.Struct:
     return struct.Struct(f"<QiiiBBH{ndim}qQ")
 
@@ -144,6 +155,17 @@ def encode_values(values: Sequence[Value]) -> bytes:
     type, an int outside i64 (u64 for UInt and the handles), a str with a NUL or with lone surrogates, a tensor with a
     negative extent, and a device that carries a session mask.
     """
+    for value in values:
+        if type(value) is not int:
+            return _encode_each(values)
+    whole, before = _whole_numbers(len(values))  # as in most calls
+    try:
+        return whole.pack(*before, *values)
+    except struct.error:
+        return _encode_each(values)
+
+
+def _encode_each(values: Sequence[Value]) -> bytes:
     head = [len(values)]
     parts = [b""]
     for value in values:
@@ -254,6 +276,8 @@ def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]
         raise malformed(f"a sequence of {count} arguments with {end - at} bytes after it", offset)
     codes = _ints(count).unpack_from(buf, at)
     at += 4 * count
+    if not any(codes) and at + 8 * count <= end:  # all are Ints, as in most replies
+        return _longs(count).unpack_from(buf, at), at + 8 * count
     values: list[Value] = []
     try:
         for code in codes:
