@@ -232,9 +232,8 @@ class LinkHost:
             return None
         del unanswered[seq]
         self.noise.note_success(len(request.frame) + request.reply_bytes)
-        if (
-            request.order == request.first_order or request.was_late
-        ):  # else it was lost, and this is the time of another
+        # Else it was lost once, and this is the time of another.
+        if request.order == request.first_order or request.was_late:
             round_trip = self._packets if request.kind is PACKET else self._copies
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:

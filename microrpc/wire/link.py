@@ -106,7 +106,8 @@ def encode_link_message(session_id: int, message_type: MessageType, seq: int, *c
 
 def encode_with_kind(session_id: int, message_type: MessageType, seq: int, kind: int, *body: Buffer) -> bytes:
     """Give the frame payload of a request or reply (docs/link.md 2)."""
-    message = b"".join((_HEAD_AND_KIND.pack(session_id, message_type, seq, kind), *body))
+    head = _HEAD_AND_KIND.pack(session_id, message_type, seq, kind)
+    message = head + body[0] if len(body) == 1 else b"".join((head, *body))
     return message + _CRC.pack(zlib.crc32(message))
 
 

@@ -11,7 +11,7 @@ from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
 from microrpc.wire.link import LinkParameters, ReplyKind
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, PACKET_NBYTES
-from microrpc.wire.packets import RemoteException, Reply, Request, decode_packet
+from microrpc.wire.packets import RemoteException, Reply, Request, Return, decode_packet
 from microrpc.wire.reader import request_label
 
 
@@ -72,7 +72,6 @@ class LinkCarrier:
             output.pieces += host.frames
             host.frames.clear()
         output.give_up_at = deadline
-        self._trust.doubt = INTERRUPTED
         host.replies.clear()
         return min(host.deadline, deadline)
 
@@ -81,7 +80,7 @@ class LinkCarrier:
         try:
             if reply.kind is ReplyKind.PACKET:
                 packet = decode_packet(reply.body)
-                if isinstance(packet, Reply):
+                if type(packet) is Return or isinstance(packet, Reply):  # the first is told sooner, and comes most
                     return packet
                 raise ProtocolError("3", f"{request_label(request)} was answered with a request")
             label = request_label(request)
@@ -136,6 +135,7 @@ class LinkCarrier:
                 if block_end < end:
                     todo.appendleft((block_end, end))
                 prepared = None
+            trust.doubt = INTERRUPTED
             data, now = yield self._wait_until(deadline)
             if data:
                 self._line.receive(data, now)
