@@ -65,7 +65,7 @@ def undescribed(holder: doc.Namespace[object]) -> Iterator[str]:
 def build(directory: pathlib.Path) -> None:
     """Write the reference into `directory`. A warning of pdoc is an error: it could not show something."""
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", r".* for microrpc\.wire\.frames\.crc16_crcmod", UserWarning)  # crcmod's own types
+    warnings.filterwarnings("ignore", r".* for microrpc\.wire\.crc\.crc16_crcmod", UserWarning)  # crcmod's own types
     pages = {name: page(name) for name in modules()}
     files = {"index.html": render.html_index(pages), "search.js": render.search_index(pages)}
     for name, module in pages.items():
