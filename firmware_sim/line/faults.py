@@ -24,30 +24,6 @@ from typing import Any
 from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml
 from microrpc.errors import FaultsError
 
-__all__ = [
-    "Action",
-    "BoardFault",
-    "BrownOut",
-    "Burst",
-    "ByteFault",
-    "Delay",
-    "Direction",
-    "Double",
-    "Drop",
-    "Fault",
-    "Faults",
-    "Flip",
-    "Garbage",
-    "Insert",
-    "Reset",
-    "Stuck",
-    "Unplug",
-    "Wedge",
-    "load_faults",
-    "parse_fault",
-]
-
-
 _SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
 
 
