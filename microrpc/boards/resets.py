@@ -15,8 +15,9 @@ from microrpc.boards.strategies import STRATEGIES, ResetTools, Strategy
 from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
-from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
+from microrpc.wire.text import TextReader
 
 _MESSAGE_TYPE = 2  # where it stands in a message: after the session's id
 
@@ -39,12 +40,14 @@ def open_reset(
     *,
     baud: int | None = None,
     on_log: Callable[[str], None] = lambda text: None,
+    on_text: Callable[[str], None] = lambda text: None,
     tools: ResetTools = TOOLS,
 ) -> tuple[SerialChannel, float | None]:
     """Open `port`, reset the board behind it, and wait up to its `power_up_s` for its TERMINATE.
 
     Gives the open channel, and how many seconds the board took to say that it has booted, None where it did not.
-    `baud`, in bits a second, overrules the profile's; `on_log` is called with what the board logs meanwhile.
+    `baud`, in bits a second, overrules the profile's; `on_log` is called with what the board logs meanwhile, `on_text`
+    with what it prints beside its frames.
 
     Raises ProfileError for a board that cannot be reset, PortError for a port without modem lines, and whatever
     opening a port raises.
@@ -53,7 +56,7 @@ def open_reset(
     open_port = functools.partial(tools.open_port, port, baud=baud or board.baud, flow_control=board.flow_control)
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
-        has_booted = wait_for_boot(channel, board.power_up_s, on_log)
+        has_booted = wait_for_boot(channel, board.power_up_s, on_log, on_text)
         return channel, tools.now() - start if has_booted else None
     except BaseException:
         channel.close()
@@ -73,20 +76,31 @@ def _strategy(board: BoardProfile) -> Strategy:
     return strategy
 
 
-def wait_for_boot(channel: SerialChannel, timeout_s: float, on_log: Callable[[str], None] = lambda text: None) -> bool:
+def wait_for_boot(
+    channel: SerialChannel,
+    timeout_s: float,
+    on_log: Callable[[str], None] = lambda text: None,
+    on_text: Callable[[str], None] = lambda text: None,
+) -> bool:
     """Read until the board's TERMINATE, which says that it has booted; give whether it came within `timeout_s`.
 
-    Log lines go to `on_log`; all else that the board sent is dropped, for it is no answer to anything.
+    Log lines go to `on_log`, lines of text beside the frames to `on_text`; all else that the board sent is dropped, for
+    it is no answer to anything.
     """
-    decoder = FrameDecoder()
+    decoder, text = FrameDecoder(), TextReader(on_text)
     deadline = channel.now() + timeout_s
-    has_booted = False
+    has_booted, frames = False, 0
     while not has_booted and (data := channel.read(deadline)):
         for payload in decoder.feed(data):
+            if isinstance(payload, Garbage):
+                text.feed(payload.data, channel.now(), frames)
+                continue
+            frames += 1
             if not isinstance(payload, bytes) or len(payload) < HEADER_SIZE_BYTES:
                 continue
             if payload[_MESSAGE_TYPE] == MessageType.TERMINATE_SESSION:
                 has_booted = True
             elif payload[_MESSAGE_TYPE] == MessageType.LOG:
                 on_log(payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace"))
+    text.flush()
     return has_booted

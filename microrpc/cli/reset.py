@@ -48,7 +48,11 @@ def reset(
             raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
         check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
-        channel, boot_s = open_reset(port, profile, baud=baud, on_log=lambda text: note(f"board: {text}"))
+
+        def tell(text: str) -> None:
+            note(f"board: {text}")
+
+        channel, boot_s = open_reset(port, profile, baud=baud, on_log=tell, on_text=tell)
         channel.close()
         if as_json:
             print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, board_log, make_connection
+from microrpc.connecting.connection import OnLog, board_log, board_text, make_connection
 from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
@@ -83,7 +83,9 @@ def connect(
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-        first = ResetFirst(board_log(target.port, on_log), tap_of(wrap)) if reset else None
+        first = (
+            ResetFirst(board_log(target.port, on_log), board_text(target.port, on_log), tap_of(wrap)) if reset else None
+        )
         opened = await _open_in_thread(partial(open_target, target, first))
         open_again = opened.reopen
         return await _open_session(

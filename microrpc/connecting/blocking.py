@@ -11,7 +11,7 @@ from functools import partial
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, board_log, make_connection
+from microrpc.connecting.connection import OnLog, board_log, board_text, make_connection
 from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel
@@ -47,7 +47,8 @@ def connect(
     board: a profile or its name, for baud rate, flow control and timeouts ("loopback", the generic one, where none is
     given). Without a port it is looked for by its USB ids, and must be plugged in once; an emulated one is started.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
-    which goes to the logger "microrpc.board" in any case; it must not use the board. reset: reset the board first, as
+    which goes to the logger "microrpc.board" in any case, and with each line that the board prints beside its frames,
+    which goes to "microrpc.text"; it must not use the board. reset: reset the board first, as
     its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
     reliable link where the board knows it (docs/link.md).
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
@@ -61,7 +62,10 @@ def connect(
     """
     target = find_target(port, board=board, baud=baud, timeouts=timeouts)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-    opened = open_target(target, ResetFirst(board_log(target.port, on_log), tap_of(wrap)) if reset else None)
+    opened = open_target(
+        target,
+        ResetFirst(board_log(target.port, on_log), board_text(target.port, on_log), tap_of(wrap)) if reset else None,
+    )
     return open_session(
         opened,
         target.timeouts,

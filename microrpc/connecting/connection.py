@@ -14,6 +14,7 @@ from microrpc.host.stream import StreamConnection
 from microrpc.wire.session import Timeouts
 
 log = logging.getLogger("microrpc.board")
+text_log = logging.getLogger("microrpc.text")
 
 OnLog = Callable[[str], None]
 """Called with each line of a board's log."""
@@ -21,9 +22,17 @@ OnLog = Callable[[str], None]
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
+    return _pass_on(log, name, on_log)
 
+
+def board_text(name: str, on_log: OnLog | None) -> OnLog:
+    """Give what the board prints beside its frames goes to: "microrpc.text", and `on_log` where there is one."""
+    return _pass_on(text_log, name, on_log)
+
+
+def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:
     def pass_log(text: str) -> None:
-        log.info("%s: %s", name, text)
+        logger.info("%s: %s", name, text)
         if on_log is not None:
             try:
                 on_log(text)
@@ -36,7 +45,7 @@ def board_log(name: str, on_log: OnLog | None) -> OnLog:
 def make_connection(
     opened: Opened[Any], timeouts: Timeouts, on_log: OnLog | None, *, seed: int | None = None, link: bool = True
 ) -> AnyConnection:
-    """Make the connection to the board behind an open channel; its log goes where `board_log` says.
+    """Make the connection to the board behind an open channel; its log goes where `board_log` and `board_text` say.
 
     seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
     knows it (docs/link.md). A server without frames has neither, nor a log.
@@ -47,6 +56,7 @@ def make_connection(
         seed=secrets.randbits(64) if seed is None else seed,
         timeouts=timeouts,
         on_log=board_log(opened.channel.name, on_log),
+        on_text=board_text(opened.channel.name, on_log),
         link=link,
         ring_bytes=opened.ring_bytes,
         baud=opened.baud,

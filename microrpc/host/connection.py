@@ -26,6 +26,7 @@ from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import LINK_FUNCTION
 from microrpc.wire.packets import CallFunc, PacketCode, Reply, Request, Return, Syscall, encode_packet
 from microrpc.wire.session import SessionState, Timeouts
+from microrpc.wire.text import TextReader
 from microrpc.wire.uart import BITS_PER_BYTE
 
 _LOOK_UP_ATTEMPTS = 6  # more than of other look-ups: all that comes after it is safe from damage
@@ -40,7 +41,8 @@ class Connection:
     recovery: what opens sessions. carrier: what takes requests now, `frames` or the link; what arrives goes to
     `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage` and `after_garbage` of the carrier.
 
-    `on_log` is called with each line of the board's log. `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
+    `on_log` is called with each line of the board's log, `on_text` with each that it prints beside its frames, which is
+    no damage (docs/protocol.md 7). `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
     the board once a boot whether it knows the link; `ring_bytes`: of the ring in front of a stock board's receive
     buffer, 0 where nobody knows; `byte_s`: what a byte takes on the line, in seconds, 0 where nobody knows;
     `max_reply_bytes` bounds what a peer can make us hold.
@@ -52,18 +54,21 @@ class Connection:
         seed: int,
         timeouts: Timeouts,
         on_log: Callable[[str], None] = lambda text: None,
+        on_text: Callable[[str], None] = lambda text: None,
         link: bool = True,
         ring_bytes: int = 0,
         baud: int | None = None,
         max_reply_bytes: int = 1 << 24,
     ) -> None:
-        self.trust = Trust()
+        self.trust = Trust(text=TextReader(on_text))
         self.counters = Counters(baud)
         self.repeats = 0
         self.on_log = on_log
         self._timeouts = timeouts
         self.output = Output(self.counters)
-        self.line = line = Line(self, self.output, self.counters, seed=seed, max_payload_bytes=max_reply_bytes)
+        self.line = line = Line(
+            self, self.output, self.counters, self.trust.text, seed=seed, max_payload_bytes=max_reply_bytes
+        )
         self.session = line.session
         self.frames = FrameCarrier(
             line, self.trust, self.counters, ring_bytes=ring_bytes, max_reply_bytes=max_reply_bytes
@@ -184,6 +189,7 @@ class Connection:
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
         yield AT_ONCE
+        self.trust.text.flush()
         if self.session.state is SessionState.ESTABLISHED:
             if shutdown:
                 self.frames.shutdown()

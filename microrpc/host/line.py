@@ -9,6 +9,7 @@ from microrpc.host.output import Output
 from microrpc.host.stats import Counters
 from microrpc.wire.frames import FrameDecoder, FrameEncoder, Garbage
 from microrpc.wire.session import HEADER_SIZE_BYTES, Established, LateReply, Log, MessageType, Session, Terminated
+from microrpc.wire.text import TextReader
 
 
 class Sink(Protocol):
@@ -22,7 +23,7 @@ class Sink(Protocol):
     on_damage: Callable[[str, float], None]
     """Takes what is known of a damaged frame, and the time."""
     on_garbage: Callable[[bytes, float], None]
-    """Takes bytes outside of any frame, and the time."""
+    """Takes bytes outside of any frame that are no text, and the time."""
     after_garbage: Callable[[bool, float], None]
     """Judges the garbage so far, after all that arrived with it: whether a reply was among that, and the time."""
 
@@ -41,16 +42,26 @@ class Line:
 
     session: that of the line. output: what is to be sent now. inits_sent: INITs since the last session was
     established. late_session_id: of a REPLY to an earlier INIT than the last, 0 without one. seed: of the session's
-    nonces. max_payload_bytes: bounds what a peer can make us hold.
+    nonces. text: takes what the board prints beside its frames. max_payload_bytes: bounds what a peer can make us hold.
     """
 
-    def __init__(self, sink: Sink, output: Output, counters: Counters, *, seed: int, max_payload_bytes: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        output: Output,
+        counters: Counters,
+        text: TextReader,
+        *,
+        seed: int,
+        max_payload_bytes: int,
+    ) -> None:
         self.session = Session(seed)
         self.output = output
         self.inits_sent = 0
         self.late_session_id = 0
         self._sink = sink
         self._counters = counters
+        self._text = text
         self._encoder = FrameEncoder()
         self._decoder = FrameDecoder(max_payload_bytes=max_payload_bytes)
 
@@ -87,10 +98,13 @@ class Line:
                 else:
                     self._on_session_message(item)
             elif isinstance(item, Garbage):
-                has_garbage = True
-                sink.on_garbage(item.data, now)
+                frames = counters.frames_received + counters.frames_damaged
+                if broken := self._text.feed(item.data, now, frames):
+                    has_garbage = True
+                    sink.on_garbage(broken, now)
             else:
                 counters.frames_damaged += 1
+                self._text.after_damage(counters.frames_received + counters.frames_damaged)
                 sink.on_damage(f"damage on the line ({item})", now)
         if session.outgoing:
             self.send_session()
@@ -111,6 +125,7 @@ class Line:
     def reset(self) -> None:
         """Begin anew over a port that was opened again: nothing is under way, and no session is open."""
         self.output.pieces.clear()
+        self._text.flush()
         self._encoder.reset()
         self._decoder.reset()
         self.session.terminate()

@@ -7,9 +7,10 @@ an old question when the next one comes. So nothing is believed before the board
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from microrpc.errors import BoardResetError, CallTimeoutError, DamagedReplyError
+from microrpc.wire.text import TextReader
 
 INTERRUPTED = "a request was interrupted"
 """The doubt while a request is under way: it stays where the generator that waits for the reply is closed."""
@@ -28,13 +29,15 @@ class Trust:
 
     epoch: how often the board was seen to reset; what was obtained in one epoch is gone in the next. reply_epoch: the
     epoch in which the last request was sent. doubt: why the next request begins with a new session. damage: what
-    arrived in this session after which nothing is believed. Both are empty where all is well.
+    arrived in this session after which nothing is believed. Both are empty where all is well. text: what the board
+    prints beside its frames; what was heard of that since a request was sent stands in its error.
     """
 
     epoch: int = 0
     reply_epoch: int = 0
     doubt: str = ""
     damage: str = ""
+    text: TextReader = field(default_factory=TextReader)
 
     def check_epoch(self, epoch: int | None) -> None:
         """Raise BoardResetError where the handles of a request are from another epoch; None stands for no handles."""
@@ -48,16 +51,17 @@ class Trust:
         """
         if self.epoch != epoch:
             self.doubt = "the board was reset"
-            raise BoardResetError(f"{_RESET_DURING} {label}; {_RESET_NEXT}")
+            raise BoardResetError(f"{_RESET_DURING} {label}; {_RESET_NEXT}.{self.text.quote()}")
         if self.damage:
             self.doubt = self.damage
             raise DamagedReplyError(
                 f"{self.damage} while the reply of {label} was awaited; it may have run. "
-                f"The next request starts a new session"
+                f"The next request starts a new session.{self.text.quote()}"
             )
         if is_late:
             self.doubt = f"{label} was not answered"
             raise CallTimeoutError(
                 f"no reply of {label} within {timeout_s:g} s; it may have run, or still be running. "
-                f"Give it a longer timeout_s, or check the board; the next request starts a new session"
+                f"Give it a longer timeout_s, or check the board; the next request starts a new session."
+                + self.text.quote()
             )

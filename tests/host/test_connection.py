@@ -234,7 +234,7 @@ def test_nine_bytes_outside_of_any_frame_are_a_lost_reply_and_fewer_are_not(
     board = line.open()
     count = board.function("count")
     before = line.channel.now()
-    line.damage_board = once(lambda data: b"x" * size_bytes)
+    line.damage_board = once(lambda data: b"\x01" * size_bytes)
     with pytest.raises(error):
         count()
     assert line.channel.now() - before == pytest.approx(after_s)
@@ -505,7 +505,7 @@ def test_a_few_stray_bytes_are_nothing_and_more_are_a_frame_whose_start_was_dama
 
     def stray_first(data: bytes) -> bytes:
         line.device._output[:0] = data
-        return b"x" * stray_bytes
+        return b"\x01" * stray_bytes
 
     line.damage_board = once(stray_first, bool)
     if is_damage:
@@ -521,7 +521,7 @@ def test_stray_bytes_of_an_earlier_session_are_forgotten() -> None:
     board = line.open()
     count = board.function("count")
     for expected in (2, 4):
-        line.damage_board = once(lambda data: b"stray", bool)
+        line.damage_board = once(lambda data: b"\1\2\3\4\5", bool)
         with pytest.raises(CallTimeoutError):
             count(timeout_s=0.5)
         assert count() == expected

@@ -69,9 +69,12 @@ class Opened(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class ResetFirst:
-    """That the board is to be reset: what it logs meanwhile goes to `on_log`, all that it says to `tap`."""
+    """That the board is to be reset: what it logs meanwhile goes to `on_log`, what it prints beside its frames to
+    `on_text`, and all that it says to `tap`.
+    """
 
     on_log: Callable[[str], None]
+    on_text: Callable[[str], None]
     tap: Tap | None = None
 
 

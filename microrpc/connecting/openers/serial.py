@@ -47,11 +47,13 @@ def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
     """Open the port and reset the board; the port itself is given, for the connection is tapped by the client."""
     tap = reset.tap
     if tap is None:
-        return open_reset(target.port, target.profile, baud=target.baud, on_log=reset.on_log)[0]
+        return open_reset(target.port, target.profile, baud=target.baud, on_log=reset.on_log, on_text=reset.on_text)[0]
 
     def open_tapped(port: str, *, baud: int, flow_control: FlowControl = FlowControl.NONE) -> SerialChannel:
         return _TappedPort(open_serial(port, baud=baud, flow_control=flow_control), tap)
 
     tools = dataclasses.replace(TOOLS, open_port=open_tapped)
-    channel, _ = open_reset(target.port, target.profile, baud=target.baud, on_log=reset.on_log, tools=tools)
+    channel, _ = open_reset(
+        target.port, target.profile, baud=target.baud, on_log=reset.on_log, on_text=reset.on_text, tools=tools
+    )
     return channel.port if isinstance(channel, _TappedPort) else channel

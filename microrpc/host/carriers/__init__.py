@@ -43,7 +43,7 @@ class Carrier(Protocol):
         """Take note of a damaged frame."""
 
     def on_garbage(self, data: bytes, now: float) -> None:
-        """Take note of bytes outside of any frame."""
+        """Take note of bytes outside of any frame that are no text."""
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Judge the garbage so far, after all that arrived with it; `was_answered`: a reply was among that."""

@@ -66,6 +66,7 @@ class FrameCarrier:
         """
         trust, replies = self._trust, self._replies
         trust.doubt = INTERRUPTED
+        trust.text.heard = b""
         replies.clear()
         self._client.expect(request)
         self._line.output.pieces.append(encode_frame(self._line.session.normal_header + packet))
@@ -102,6 +103,7 @@ class FrameCarrier:
     def _exchange_all(self, requests: list[Request], now: float, timeout_s: float) -> Operation[list[Reply]]:
         trust, replies = self._trust, self._replies
         trust.doubt = INTERRUPTED
+        trust.text.heard = b""
         replies.clear()
         self._to_expect.clear()
         epoch = trust.reply_epoch = trust.epoch
@@ -170,7 +172,7 @@ class FrameCarrier:
         self._trust.damage = what
 
     def on_garbage(self, data: bytes, now: float) -> None:
-        """Take note of bytes outside of any frame."""
+        """Take note of bytes outside of any frame that are no text."""
         self._garbage_bytes += len(data)
 
     def after_garbage(self, was_answered: bool, now: float) -> None:

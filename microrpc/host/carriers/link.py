@@ -50,6 +50,7 @@ class LinkCarrier:
         """
         trust, host = self._trust, self.host
         trust.doubt = INTERRUPTED
+        trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         seq = host.send_packet(packet[PACKET_NBYTES:], deadline - timeout_s)
         while True:
@@ -118,6 +119,7 @@ class LinkCarrier:
 
     def _copy_blocks(self, job: CopyJob, now: float, blocks: dict[int, tuple[int, int]]) -> Operation[None]:
         trust, host, todo = self._trust, self.host, job.todo
+        trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         deadline = now + job.timeout_s
         failure: RemoteException | None = None
@@ -172,7 +174,7 @@ class LinkCarrier:
         self.host.on_damage(now)
 
     def on_garbage(self, data: bytes, now: float) -> None:
-        """Take it for a frame whose start was damaged."""
+        """Take it for a frame whose start was damaged: it is no text."""
         if data != b"\xff":  # which is the first byte of a start, doubled: the frame itself comes
             self.host.on_damage(now)
 

@@ -1,0 +1,199 @@
+"""Firmware that prints on the port that carries its frames: no call fails of it, and nobody misses what it says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from apis import Api
+
+from firmware_sim.board.demo import install
+from firmware_sim.board.device import Device
+from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import open_board
+from microrpc.errors import BoardResetError, CallTimeoutError, MicroRpcError
+from microrpc.wire.session import Timeouts
+
+TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
+KINDS = ("stock", "robust", "linked")
+CHATTER = b"[00:00:01.234] sensor=42.0 \xc2\xb0C\r\n"
+
+
+class PrintingBoard:
+    """A board in memory that prints; `to_host` changes what comes from it."""
+
+    def __init__(self, kind: str = "linked") -> None:
+        self.device = Device(firmware="stock" if kind == "stock" else "robust", seed=7, link=kind == "linked")
+        install(self.device)
+        self.device.function(self.count)
+        self.executions = 0
+        self.to_host: Callable[[bytes], bytes] = lambda data: data
+        self.lines: list[str] = []
+        self.channel = LoopbackChannel(self.device, to_host=lambda data: self.to_host(data))
+
+    def count(self) -> int:
+        self.executions += 1
+        return self.executions
+
+    def print(self, text: bytes) -> None:
+        self.device._output += text
+
+    def open(self, api: Api | None = None) -> Board:
+        opener = open_board if api is None else api.open_board
+        board: Board = opener(self.channel, TIMEOUTS, on_log=self.lines.append, seed=1)
+        return board
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", ["before", "behind", "a read of its own", "cut"])
+def test_text_around_every_frame_changes_nothing(kind: str, place: str) -> None:
+    line = PrintingBoard(kind)
+    held: list[bytes] = []
+
+    def chatter(data: bytes) -> bytes:
+        if place == "before":
+            return CHATTER + data
+        if place == "behind":
+            return data + CHATTER
+        if place == "cut":
+            return CHATTER[:-8] + data + CHATTER[-8:]
+        if held:
+            return held.pop()
+        held.append(data)
+        line.print(b"...")  # so that there is something to read, in place of which comes what is held
+        return CHATTER
+
+    line.to_host = chatter
+    board = line.open()
+    count = board.function("count")
+    assert [count() for _ in range(20)] == list(range(1, 21))
+    data = np.random.default_rng(1).integers(0, 256, 5000, dtype=np.uint8)
+    assert np.array_equal(board.array(data).numpy(), data)
+    stats = board.stats
+    assert (stats.frames_damaged, stats.retransmissions, stats.repeats, stats.sessions) == (0, 0, 0, 1)
+    assert stats.bytes_skipped >= 22 * len(CHATTER)
+    board.close()
+    assert set(line.lines) == {"[00:00:01.234] sensor=42.0 °C"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_printed_in_a_call_is_in_the_log_before_its_reply(
+    kind: str, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = PrintingBoard(kind)
+    board = line.open(api)
+    count = board.function("count")
+    caplog.set_level(logging.INFO, "microrpc")
+    line.print(b"T = 21.5 C\r\n")
+    line.device.log("a log")
+    assert count() == 1
+    assert line.lines == ["T = 21.5 C", "a log"]
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("microrpc.text", "loopback: T = 21.5 C"),
+        ("microrpc.board", "loopback: a log"),
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_words_of_a_board_are_in_the_error_of_the_call(kind: str) -> None:
+    line = PrintingBoard(kind)
+    board = line.open()
+    count = board.function("count")
+    line.print(b"all is well\n")
+    assert count() == 1
+    words = iter([b"HardFault at 0x08001234"])  # and no newline
+    line.to_host = lambda data: next(words, b"")
+    with pytest.raises(CallTimeoutError, match=r"session\. The board printed 'HardFault at 0x08001234'\.$"):
+        count()
+    assert line.lines == ["all is well", "HardFault at 0x08001234"]
+    line.to_host = lambda data: data
+    assert count() == line.executions
+
+
+def test_what_a_board_prints_when_it_resets_is_in_the_error() -> None:
+    line = PrintingBoard("stock")
+    board = line.open()
+
+    @line.device.function
+    def crash() -> None:
+        line.print(b"panic: stack overflow\r\n")
+        line.device.reset()
+
+    with pytest.raises(BoardResetError, match=r"The board printed 'panic: stack overflow\\r\\n'\.$"):
+        board.function("crash")()
+
+
+def test_a_flood_of_text_does_not_move_a_deadline() -> None:
+    line = PrintingBoard("robust")
+    board = line.open()
+    count = board.function("count")
+
+    def flood(data: bytes) -> bytes:
+        line.device.clock.sleep(0.01)
+        line.device._output += CHATTER
+        return CHATTER * 100
+
+    line.to_host = flood
+    before = line.channel.now()
+    with pytest.raises(CallTimeoutError):
+        count(timeout_s=0.5)
+    assert line.channel.now() - before < 0.52
+
+
+# --- a wrong verdict costs time, and no more ------------------------------------------------------------
+
+TEXT = np.frombuffer(b"The quick brown fox\n jumps over the lazy dog. " * 12, np.uint8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lost_bytes", [1, 21, 24, 40])
+def test_losing_bytes_of_frames_that_are_full_of_text_gives_no_wrong_answer(kind: str, lost_bytes: int) -> None:
+    """Where the whole head is lost, what is left is text: it is waited for, and asked again."""
+    line = PrintingBoard(kind)
+    board = line.open()
+    array = board.array(TEXT)
+    count = board.function("count")
+    array.numpy()
+    whole_bytes = board.stats.bytes_received
+    array.numpy()
+    size_bytes = board.stats.bytes_received - whole_bytes
+    taken: list[float] = []
+    for at in range(0, size_bytes, 3 if lost_bytes > 20 and kind == "robust" else 17):
+        position = 0
+
+        def lose(data: bytes, at: int = at) -> bytes:
+            nonlocal position
+            begin, position = position, position + len(data)
+            return data[: max(at - begin, 0)] + data[max(at - begin + lost_bytes, 0) :]
+
+        line.to_host = lose
+        before = line.channel.now()
+        assert np.array_equal(array.numpy(), TEXT)
+        taken.append(line.channel.now() - before)
+        line.to_host = lambda data: data
+        assert count() == line.executions
+    assert max(taken) <= 2 * TIMEOUTS.call_s
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipping_bits_of_frames_that_are_full_of_text_gives_no_wrong_answer(kind: str) -> None:
+    line = PrintingBoard(kind)
+    board = line.open()
+    array = board.array(TEXT)
+    for at in range(0, 500, 7):
+        done: list[bool] = []
+
+        def flip(data: bytes, at: int = at, done: list[bool] = done) -> bytes:
+            if done or len(data) <= at:
+                return data
+            done.append(True)
+            return data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+
+        line.to_host = flip
+        try:
+            assert np.array_equal(array.numpy(), TEXT)
+        except MicroRpcError as error:
+            pytest.fail(f"{at}: {error!r}")
