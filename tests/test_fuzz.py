@@ -16,6 +16,7 @@ import pytest
 from firmware_sim.board import demo as demo
 from firmware_sim.board.device import Device, Firmware
 from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.capture.trace import Trace
 from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     HandshakeTimeoutError,
@@ -160,7 +161,8 @@ def pieces(rng: random.Random, data: bytes) -> list[bytes]:
 
 # The parts of all bytes that the targets get; the frame decoder is the fastest, and takes most.
 SHARES = {
-    "frame_decoder": 0.62,
+    "frame_decoder": 0.61,
+    "trace": 0.01,
     "session": 0.08,
     "packet_reader": 0.08,
     "client_endpoint": 0.05,
@@ -210,6 +212,23 @@ def test_fuzz_frame_decoder_never_raises_and_takes_the_next_good_frame() -> None
         return len(data)
 
     fuzz("frame_decoder", case)
+
+
+def test_fuzz_trace_has_words_for_anything_that_crosses_a_line() -> None:
+    def case(rng: random.Random, seed: int) -> int:
+        trace = Trace(keep_frames=500)
+        fed = 0
+        for _ in range(4):
+            side = rng.choice(("host", "device"))
+            data = hostile(rng, side, 0x6226, 10_000)
+            fed += len(data)
+            for piece in pieces(rng, data):
+                trace.note(0.0, piece, to_board=side == "host")
+        assert all(frame.line(0.0).isprintable() for frame in trace.frames)
+        assert trace.frame_count >= len(trace.frames)
+        return fed
+
+    fuzz("trace", case)
 
 
 def test_fuzz_session_gives_an_event_for_any_payload_and_can_be_opened_after_it() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from microrpc.capture.words import NOISE, Frame, FrameReader, log_text
+from microrpc.capture.words import MOST_TEXT_BYTES, NOISE, TEXT, Frame, FrameReader, log_text, text_meaning
 
 _MOST_PENDING_BYTES = 65536
 
@@ -83,7 +83,17 @@ class Trace:
         if last and (last.kind, frame.kind, last.to_board) == (NOISE, NOISE, frame.to_board):
             last.size_bytes += frame.size_bytes
             return
+        if last and (last.kind, frame.kind, last.to_board) == (TEXT, TEXT, frame.to_board) and _goes_on(last.payload):
+            last.payload = (last.payload + frame.payload)[:MOST_TEXT_BYTES]
+            last.meaning = text_meaning(last.payload)
+            last.size_bytes += frame.size_bytes
+            return
         self._frames.append(frame)
         self._count += 1
         if frame.kind == "LOG":
             self._log_lines.append((frame.time_s, log_text(frame.payload)))
+
+
+def _goes_on(line: bytes) -> bool:
+    """Whether more of a line of text may follow: it came in pieces."""
+    return len(line) < MOST_TEXT_BYTES and not line.endswith((b"\r", b"\n"))

@@ -26,13 +26,18 @@ from microrpc.wire.packets import (
     decode_result,
 )
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
+from microrpc.wire.text import is_text
 
 _LONGEST_TEXT = 40
+MOST_TEXT_BYTES = 256
+"""How much of a line of text is kept."""
 _MOST_NAMES = 1024
 DAMAGED = "damaged"
 """The kind of a frame that did not arrive whole; its size is not known, and given as 0."""
 NOISE = "noise"
 """The kind of bytes outside of frames; those in a row are one entry."""
+TEXT = "text"
+"""The kind of those that are text, as firmware prints it; each line is one entry."""
 
 
 @dataclass(slots=True)
@@ -40,8 +45,8 @@ class Frame:
     """One frame: `time_s`, when it was complete (the channel's time), whether it went `to_board`, and what it says.
 
     `kind` is the name of its message or packet (docs/protocol.md 2, 3; docs/link.md), `meaning` the rest in words, and
-    `size_bytes` what it took on the line. `payload` is empty for what was no good frame: of the kind `DAMAGED` or
-    `NOISE`.
+    `size_bytes` what it took on the line. `payload` is that of a good frame, or a `TEXT` as far as it is shown; it is
+    empty for what was no good frame: of the kind `DAMAGED` or `NOISE`.
     """
 
     time_s: float
@@ -74,7 +79,7 @@ class FrameReader:
             if isinstance(one, bytes):
                 frames.append(Frame(time_s, to_board, one, *self._explain(one, to_board), len(one)))
             elif isinstance(one, Garbage):
-                frames.append(Frame(time_s, to_board, b"", NOISE, "outside of any frame", len(one.data)))
+                frames += [_beside(time_s, to_board, line) for line in _lines(one.data)]
             else:
                 frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
         return frames
@@ -86,7 +91,7 @@ class FrameReader:
         return [name for to_board, name in names.items() if self._decoders[to_board].in_packet]
 
     def _explain(self, payload: bytes, to_board: bool) -> tuple[str, str]:
-        """Give the kind of a message and what it says."""
+        """Give the kind of a message and what it says; whatever it is, this does not raise."""
         if len(payload) < HEADER_SIZE_BYTES:
             return "?", "too short for a message"
         session_id, code = struct.unpack_from("<HB", payload)
@@ -125,11 +130,9 @@ class FrameReader:
                 ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
             )
         elif code == RequestKind.WRITE:
-            address, data = unpack_write(body)
-            kind, meaning = "WRITE", f"{len(data)} bytes to 0x{address:x}"
+            kind, meaning = "WRITE", _explain_write(body)
         elif code == RequestKind.READ:
-            address, size_bytes = unpack_read(body)
-            kind, meaning = "READ", f"{size_bytes} bytes at 0x{address:x}"
+            kind, meaning = "READ", _explain_read(body)
         else:
             kind, meaning = _name_of(RequestKind, code), ""
         return kind, f"{meaning} #{seq}".lstrip()
@@ -163,7 +166,13 @@ class FrameReader:
 
     def _explain_return(self, values: tuple[Value, ...]) -> str:
         """Give what was returned; where it is a function that was looked up, note its name."""
-        result: Value | ArrayResult = decode_result(values) if isinstance(self._asked, CallFunc) else values[0]
+        result: Value | ArrayResult
+        if isinstance(self._asked, CallFunc):
+            result = decode_result(values)
+        elif len(values) == 1:
+            [result] = values
+        else:
+            return ", ".join(map(_value, values)) or "no value at all"
         if self._asked is not None and isinstance(result, FunctionHandle | OpaqueHandle):
             names = [arg for arg in self._asked.args if isinstance(arg, str)]
             if len(self._names) >= _MOST_NAMES:
@@ -176,6 +185,38 @@ class FrameReader:
 
     def _name(self, handle: int) -> str:
         return self._names.get(handle, f"0x{handle:x}")
+
+
+def _explain_write(body: bytes) -> str:
+    try:
+        address, data = unpack_write(body)
+    except struct.error:
+        return "too short for an address"
+    return f"{len(data)} bytes to 0x{address:x}"
+
+
+def _explain_read(body: bytes) -> str:
+    try:
+        address, size_bytes = unpack_read(body)
+    except struct.error:
+        return f"of {len(body)} bytes, which are not an address and a size"
+    return f"{size_bytes} bytes at 0x{address:x}"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Cut what is outside of frames behind each newline, where it is text."""
+    return data.splitlines(keepends=True) if is_text(data) else [data]
+
+
+def _beside(time_s: float, to_board: bool, data: bytes) -> Frame:
+    if is_text(data):
+        return Frame(time_s, to_board, data[:MOST_TEXT_BYTES], TEXT, text_meaning(data), len(data))
+    return Frame(time_s, to_board, b"", NOISE, "outside of any frame", len(data))
+
+
+def text_meaning(data: bytes) -> str:
+    """Give what a `TEXT` says."""
+    return _quoted(data.decode(errors="backslashreplace").rstrip("\r\n"))
 
 
 def _name_of(kinds: type[RequestKind | ReplyKind], code: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.capture.trace import Trace
-from microrpc.capture.words import DAMAGED, NOISE, Frame, FrameReader, printable
+from microrpc.capture.words import DAMAGED, NOISE, TEXT, Frame, FrameReader, printable
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import RecordingChannel
 from microrpc.errors import PortLostError, RemoteError
 from microrpc.wire.frames import FrameEncoder, encode_frame
 from microrpc.wire.link import encode_link_message
+from microrpc.wire.packets import CallFunc, PacketCode, Syscall, encode_packet
 from microrpc.wire.session import MessageType, Timeouts, encode_log
 
 LOG = FrameEncoder().encode(encode_log("hello"))
@@ -203,3 +205,76 @@ def test_a_complaint_over_a_link_is_told() -> None:
     assert (frame.kind, frame.meaning) == ("NAK", "something was damaged; I wait for #7")
     (damaged,) = reader.read(0.0, False, encode_frame(nak[:-1] + b"x"))
     assert (damaged.kind, damaged.meaning) == ("damaged", "crc32")
+
+
+def test_what_firmware_prints_is_told_line_by_line_however_it_arrives() -> None:
+    trace = Trace()
+    for at, data in enumerate([b"\x1b[31mHard", b"Fault\x1b[0m\r\nR0 = 1\n", b">>> ", LOG, b"x" * 300, b"y", b"\0"]):
+        trace.note(float(at), data, to_board=False)
+    assert [
+        (frame.kind, frame.size_bytes, frame.line(0.0).split(frame.kind)[-1].strip()) for frame in trace.frames
+    ] == [
+        (TEXT, 20, r'"\x1b[31mHardFault\x1b[0m"'),
+        (TEXT, 7, '"R0 = 1"'),
+        (TEXT, 4, '">>> "'),
+        ("LOG", 8, '"hello"'),
+        (TEXT, 300, f'"{37 * "x"}..."'),
+        (TEXT, 1, '"y"'),
+        (NOISE, 1, "outside of any frame"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("packet", "told_as"),
+    [
+        (struct.pack("<ii", 4, 0), "Return no value at all"),
+        (struct.pack("<iiii", 4, 2, 4, 4), "Return nothing, nothing"),
+        (struct.pack("<ii", 4, -1), "? "),
+        (b"\4", "? "),
+    ],
+)
+def test_a_reply_that_no_board_should_give_is_told_too(packet: bytes, told_as: str) -> None:
+    trace = Trace()
+    for request in (None, Syscall(PacketCode.GET_GLOBAL_FUNC, ("f",)), CallFunc(1, ())):
+        if request is not None:
+            trace.note(0.0, encode_frame(b"\1\2\x10" + encode_packet(request)), to_board=True)
+        trace.note(0.0, encode_frame(b"\1\2\x10" + bytes(8) + packet), to_board=False)
+        trace.note(
+            0.0, encode_frame(encode_link_message(0x201, MessageType.LINK_REPLY, 3, b"\0", packet)), to_board=False
+        )
+    lines = [line for line in told(trace) if line.startswith("<")]
+    assert len(lines) == 6
+    assert all(line.startswith(f"< {told_as}") for line in lines[:4])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(1, "WRITE"), (2, "READ")])
+@pytest.mark.parametrize("size_bytes", [0, 7, 11, 13])
+def test_a_message_of_the_link_that_is_too_short_is_told_too(kind: int, name: str, size_bytes: int) -> None:
+    message = encode_link_message(0x201, MessageType.LINK_REQUEST, 3, bytes([kind]), bytes(size_bytes))
+    (frame,) = FrameReader().read(0.0, True, encode_frame(message))
+    assert frame.kind == name
+    if size_bytes < 8:
+        assert "address" in frame.meaning
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.sampled_from([*MessageType, 0x77]),
+            st.sampled_from([b"", b"\0", b"\1", b"\2", b"\3", b"\4\0\0\0", b"\0\4\0\0\0", b"\0\3\0\0\0"]),
+            st.binary(max_size=30),
+        ),
+        max_size=12,
+    )
+)
+def test_no_message_of_any_type_breaks_it(messages: list[tuple[bool, int, bytes, bytes]]) -> None:
+    trace = Trace()
+    for to_board, message_type, head, body in messages:
+        if message_type in (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK):
+            payload = encode_link_message(1, MessageType(message_type), 1, head, body)
+        else:
+            payload = b"\1\0" + bytes([message_type]) + bytes(8) + head + body
+        trace.note(0.0, encode_frame(payload), to_board=to_board)
+    assert len(trace.frames) == len(messages)
+    assert all(frame.line(0.0).isprintable() for frame in trace.frames)
