@@ -85,7 +85,7 @@ class Pump:
         self._channel = self._reopen()
         self.name = self._channel.name
         self.closed = ""
-        self._connection.on_port_reopened(self._on_reconnect)
+        self._connection.on_port_reopened(self._on_reconnect, self.name)
 
     def close(self, say_goodbye: Callable[[], Operation[None]]) -> None:
         """Drive a last operation, whatever comes of it, and release the port. Closing twice is fine."""

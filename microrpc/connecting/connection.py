@@ -58,6 +58,7 @@ def make_connection(
         on_log=board_log(opened.channel.name, on_log),
         on_text=board_text(opened.channel.name, on_log),
         link=link,
+        port=opened.channel.name,
         ring_bytes=opened.ring_bytes,
         baud=opened.baud,
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microrpc.errors import BoardResetError, HandshakeTimeoutError, OutcomeUnknownError
+from microrpc.errors import BoardResetError, OutcomeUnknownError
 from microrpc.host.blocks import Noise
 from microrpc.host.carriers import Carrier
 from microrpc.host.carriers.frames import FrameCarrier
 from microrpc.host.carriers.link import LinkCarrier
+from microrpc.host.diagnosis import Diagnosis
 from microrpc.host.job import CopyJob
 from microrpc.host.line import Line
 from microrpc.host.link import LinkHost
@@ -38,13 +39,14 @@ class Connection:
 
     trust: what is believed of the board, the count of its resets among that. repeats: requests that were sent again
     after doubt; counters: all else that is counted; output: what is to be sent now. line, session: what it speaks over;
-    recovery: what opens sessions. carrier: what takes requests now, `frames` or the link; what arrives goes to
-    `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage` and `after_garbage` of the carrier.
+    recovery: what opens sessions; diagnosis: what says why one did not come about. carrier: what takes requests now,
+    `frames` or the link; what arrives goes to `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage`
+    and `after_garbage` of the carrier.
 
     `on_log` is called with each line of the board's log, `on_text` with each that it prints beside its frames, which is
-    no damage (docs/protocol.md 7). `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
-    the board once a boot whether it knows the link; `ring_bytes`: of the ring in front of a stock board's receive
-    buffer, 0 where nobody knows; `byte_s`: what a byte takes on the line, in seconds, 0 where nobody knows;
+    no damage (docs/protocol.md 7). `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask the board once a boot
+    whether it knows the link; `port`: its name, for messages; `ring_bytes`: of the ring in front of a stock board's
+    receive buffer, 0 where nobody knows; `baud`: of the line in bits a second, None where nobody knows;
     `max_reply_bytes` bounds what a peer can make us hold.
     """
 
@@ -56,6 +58,7 @@ class Connection:
         on_log: Callable[[str], None] = lambda text: None,
         on_text: Callable[[str], None] = lambda text: None,
         link: bool = True,
+        port: str = "",
         ring_bytes: int = 0,
         baud: int | None = None,
         max_reply_bytes: int = 1 << 24,
@@ -73,7 +76,8 @@ class Connection:
         self.frames = FrameCarrier(
             line, self.trust, self.counters, ring_bytes=ring_bytes, max_reply_bytes=max_reply_bytes
         )
-        self.recovery = Recovery(line, self.frames, self.trust, timeouts)
+        self.diagnosis = Diagnosis(line, self.trust.text, port=port, baud=baud)
+        self.recovery = Recovery(line, self.frames, self.trust, timeouts, self.diagnosis)
         self.carrier: Carrier = self.frames
         self.on_message: Callable[[bytes], bool] = self.frames.on_message
         self.on_link: Callable[[bytes, float], object]
@@ -122,9 +126,7 @@ class Connection:
     def open(self) -> Operation[None]:
         """Open a session. Raises HandshakeTimeoutError."""
         data, now = yield AT_ONCE
-        if data:
-            self.line.receive(data, now)
-        yield from self.recovery.start_session(now)
+        yield from self.recovery.start_session(now, data)
 
     def begin(self, epoch: int | None) -> Operation[float]:
         """Come to where a request may be sent; give the time. Raises BoardResetError, HandshakeTimeoutError."""
@@ -197,12 +199,13 @@ class Connection:
                 self.session.terminate()
                 self.line.send_session()
 
-    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
-        """Begin anew: the port went away and is open again. What was under way is void, and the session over.
+    def on_port_reopened(self, on_session: Callable[[bool], None], port: str) -> None:
+        """Begin anew: the port went away and is open again as `port`. What was under way is void, and the session over.
 
         The next operation opens a session. `on_session` is called once it is open, with whether the board lost its
         memory meanwhile: it has then said that it booted, or chosen a nonce that is not one of the next.
         """
+        self.diagnosis.port = port
         self.line.reset()
         self.frames.reset()
         self.recovery.on_port_reopened(on_session)
@@ -222,7 +225,7 @@ class Connection:
                     continue
             self._be_ready()
             return now
-        raise HandshakeTimeoutError(f"{_LOOK_UP_ATTEMPTS} sessions were opened, and in none a look-up was answered")
+        raise self.diagnosis.none_stayed(_LOOK_UP_ATTEMPTS, "in none of them a look-up was answered")
 
     def _look_link_up(self, now: float) -> Operation[float]:
         timeout_s = max(self._timeouts.retry_s, _LEAST_LOOK_UP_S)
@@ -244,7 +247,13 @@ class Connection:
     def _be_ready(self) -> None:
         self._is_ready = True
         if self._parameters is not None and self.carrier is self.frames:
-            host = LinkHost(self.session_id, self._parameters, byte_s=self._byte_s, noise=self._noise)
+            host = LinkHost(
+                self.session_id,
+                self._parameters,
+                byte_s=self._byte_s,
+                noise=self._noise,
+                takes_turns=self.output.echo is not None,
+            )
             self._use(LinkCarrier(host, self.line, self.trust, self.counters))
 
     def _use(self, carrier: Carrier) -> None:
@@ -269,6 +278,10 @@ class Connection:
         self.counters.resets += self.recovery.on_established()
         self._on_session_over()
         self.recovery.tell_reopened()
+
+    def on_echo(self) -> None:
+        """Take turns from now on: what is sent comes back, so the line carries one direction at a time."""
+        self.frames.take_turns()
 
     def _on_session_over(self) -> None:
         self._is_ready = False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters
-from microrpc.wire.frames import FrameDecoder, FrameEncoder, Garbage
+from microrpc.wire.frames import FrameDecoder, FrameEncoder, Garbage, encode_frame
 from microrpc.wire.session import HEADER_SIZE_BYTES, Established, LateReply, Log, MessageType, Session, Terminated
 from microrpc.wire.text import TextReader
 
@@ -36,13 +37,20 @@ class Sink(Protocol):
     def on_established(self) -> None:
         """Take note that a session has begun."""
 
+    def on_echo(self) -> None:
+        """Take note that what is sent comes back: the line is half-duplex."""
+
+
+_MOST_ECHOES = 64  # that are waited for; where more are missing, they were lost
+
 
 class Line:
     """Encodes and decodes for one line, keeps its session, and counts.
 
     session: that of the line. output: what is to be sent now. inits_sent: INITs since the last session was
-    established. late_session_id: of a REPLY to an earlier INIT than the last, 0 without one. seed: of the session's
-    nonces. text: takes what the board prints beside its frames. max_payload_bytes: bounds what a peer can make us hold.
+    established. frames_echoed: those that came back, and are dropped. late_session_id: of a REPLY to an earlier INIT
+    than the last, 0 without one. seed: of the session's nonces. text: takes what the board prints beside its frames.
+    max_payload_bytes: bounds what a peer can make us hold.
     """
 
     def __init__(
@@ -58,12 +66,24 @@ class Line:
         self.session = Session(seed)
         self.output = output
         self.inits_sent = 0
+        self.frames_echoed = 0
         self.late_session_id = 0
         self._sink = sink
         self._counters = counters
         self._text = text
+        self._inits: deque[bytes] = deque(maxlen=_MOST_ECHOES)
         self._encoder = FrameEncoder()
         self._decoder = FrameDecoder(max_payload_bytes=max_payload_bytes)
+
+    @property
+    def frames_received(self) -> int:
+        """How many frames came whole."""
+        return self._counters.frames_received
+
+    @property
+    def frames_damaged(self) -> int:
+        """How many came damaged."""
+        return self._counters.frames_damaged
 
     @property
     def bytes_skipped(self) -> int:
@@ -78,17 +98,21 @@ class Line:
         """Send what the session wants sent."""
         for payload in self.session.outgoing:
             self.send_payload(payload)
-            self.inits_sent += payload[2] == MessageType.START_SESSION_INIT
+            if payload[2] == MessageType.START_SESSION_INIT:
+                self.inits_sent += 1
+                self._inits.append(payload)
         self.session.outgoing.clear()
 
     def receive(self, data: bytes, now: float) -> None:
         """Take what arrived at `now`, and tell the sink what it means."""
-        sink, session, counters = self._sink, self.session, self._counters
+        sink, session, counters, echo = self._sink, self.session, self._counters, self.output.echo
         counters.now = now
         counters.bytes_received += len(data)
         was_answered = has_garbage = False
         for item in self._decoder.feed(data):
             if isinstance(item, bytes):
+                if echo is not None and self._is_echo(item):
+                    continue
                 counters.frames_received += 1
                 header = item[:HEADER_SIZE_BYTES]
                 if header == session.normal_header:
@@ -98,20 +122,39 @@ class Line:
                 else:
                     self._on_session_message(item)
             elif isinstance(item, Garbage):
-                frames = counters.frames_received + counters.frames_damaged
-                if broken := self._text.feed(item.data, now, frames):
+                if broken := self._text.feed(item.data, now, self._frames()):
                     has_garbage = True
                     sink.on_garbage(broken, now)
             else:
                 counters.frames_damaged += 1
-                self._text.after_damage(counters.frames_received + counters.frames_damaged)
+                self._text.after_damage(self._frames())
                 sink.on_damage(f"damage on the line ({item})", now)
         if session.outgoing:
             self.send_session()
         if has_garbage:
             sink.after_garbage(was_answered, now)
 
+    def _frames(self) -> int:
+        return self._counters.frames_received + self._counters.frames_damaged + self.frames_echoed
+
+    def _is_echo(self, payload: bytes) -> bool:
+        """Tell whether a frame was sent from here; then what was sent before it comes back no more.
+
+        No board sends what a host does, but TERMINATE, and which of two came back does not matter.
+        """
+        frame, sent = encode_frame(payload), self.output.echo
+        at = next((at for at, piece in enumerate(sent or ()) if piece.endswith(frame)), None)
+        if at is None or sent is None:
+            return False
+        for _ in range(at + 1):
+            sent.popleft()
+        self.frames_echoed += 1
+        return True
+
     def _on_session_message(self, payload: bytes) -> None:
+        if payload in self._inits:  # which only a host sends, and it has a nonce of this one
+            self._on_own_init()
+            return
         event = self.session.receive(payload)
         if isinstance(event, Log):
             self._sink.on_log(event.text)
@@ -122,9 +165,18 @@ class Line:
         elif isinstance(event, Established):
             self._sink.on_established()
 
+    def _on_own_init(self) -> None:
+        self._counters.frames_received -= 1
+        self.frames_echoed += 1
+        if self.output.echo is None:
+            self.output.echo = deque(maxlen=_MOST_ECHOES)
+            self._sink.on_echo()
+
     def reset(self) -> None:
         """Begin anew over a port that was opened again: nothing is under way, and no session is open."""
         self.output.pieces.clear()
+        if self.output.echo is not None:
+            self.output.echo.clear()
         self._text.flush()
         self._encoder.reset()
         self._decoder.reset()

@@ -96,13 +96,20 @@ class LinkHost:
     """The host's side of one session (docs/link.md 4).
 
     parameters: what the board told of the link. byte_s: how long a byte takes on the line, in seconds, 0 where nobody
-    knows. `frames` are to be sent now, in order; whoever sends them takes them out, as whoever waits for them does the
+    knows. takes_turns: one request at a time, whatever the window, because the line carries one direction at a time.
+    `frames` are to be sent now, in order; whoever sends them takes them out, as whoever waits for them does the
     `replies`. noise: what was learned of the line in earlier sessions. retransmissions: how often a request was sent
     again. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(
-        self, session_id: int, parameters: LinkParameters, *, byte_s: float = 0.0, noise: Noise | None = None
+        self,
+        session_id: int,
+        parameters: LinkParameters,
+        *,
+        byte_s: float = 0.0,
+        noise: Noise | None = None,
+        takes_turns: bool = False,
     ) -> None:
         self.parameters = parameters
         self.frames: list[bytes] = []
@@ -112,7 +119,7 @@ class LinkHost:
         self.noise = noise or Noise()
         self._session_id = session_id
         self._byte_s = byte_s
-        self._budget = Budget(parameters.window_bytes, parameters.window_requests)
+        self._budget = Budget(0, 1) if takes_turns else Budget(parameters.window_bytes, parameters.window_requests)
         self._next_seq = 0
         self._order = 0
         self._unanswered: dict[int, LinkRequest] = {}

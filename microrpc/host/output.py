@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from microrpc.host.operation import AT_ONCE
 from microrpc.host.stats import Counters
 
@@ -12,12 +14,14 @@ class Output:
     """The `pieces` that are to be sent, in order; a piece is a frame where there are frames.
 
     give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
-    waits only for a repetition.
+    waits only for a repetition. echo: what was sent and did not come back yet, on a line that gives back what is sent;
+    None on every other.
     """
 
     def __init__(self, counters: Counters, *, has_frames: bool = True) -> None:
         self.pieces: list[bytes] = []
         self.give_up_at = AT_ONCE
+        self.echo: deque[bytes] | None = None
         self._counters = counters
         self._has_frames = has_frames
 
@@ -28,6 +32,8 @@ class Output:
         if self._has_frames:
             counters.frames_sent += len(pieces)
         counters.bytes_sent += len(data)
+        if self.echo is not None:
+            self.echo += pieces
         pieces.clear()
         if self.give_up_at > deadline and self.give_up_at > now:
             return data, self.give_up_at

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microrpc.errors import HandshakeTimeoutError, OutcomeUnknownError
+from microrpc.errors import OutcomeUnknownError
 from microrpc.host.carriers.frames import FrameCarrier
+from microrpc.host.diagnosis import Diagnosis
 from microrpc.host.line import Line
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.trust import Trust
@@ -28,12 +29,15 @@ _LEAST_PROOF_S = 0.1
 class Recovery:
     """Opens sessions over a line, and tells a board that went on from one that was reset unseen."""
 
-    def __init__(self, line: Line, frames: FrameCarrier, trust: Trust, timeouts: Timeouts) -> None:
+    def __init__(
+        self, line: Line, frames: FrameCarrier, trust: Trust, timeouts: Timeouts, diagnosis: Diagnosis
+    ) -> None:
         self._line = line
         self._session = line.session
         self._frames = frames
         self._trust = trust
         self._timeouts = timeouts
+        self._diagnosis = diagnosis
         self._responder_nonce = 0
         self._proofs = 0
         self._reopened_epoch = 0
@@ -98,21 +102,19 @@ class Recovery:
             self._receive(data, now)
             if self.is_calm():
                 return now
-        reason = self._trust.doubt or "the board was reset each time"
-        raise HandshakeTimeoutError(
-            f"{MAX_ATTEMPTS} sessions were opened and none stayed ({reason}). "
-            f"Check its power supply, the cable, and that nothing else writes to this port"
-        )
+        raise self._diagnosis.none_stayed(MAX_ATTEMPTS, self._trust.doubt or "the board was reset each time")
 
-    def start_session(self, now: float) -> Operation[None]:
-        """Open a session, and where anything was doubtful prove the board in step in it.
+    def start_session(self, now: float, data: bytes = b"") -> Operation[None]:
+        """Open a session, and where anything was doubtful prove the board in step in it; `data` came before.
 
         Raises HandshakeTimeoutError.
         """
+        self._diagnosis.begin()
+        self._receive(data, now)
         trust, session, timeouts = self._trust, self._session, self._timeouts
         expiry = now + timeouts.start_s
         must_prove, in_step = bool(trust.doubt), False
-        reason = trust.doubt or "a new session"
+        reason = trust.doubt
         trust.doubt = trust.doubt or "no session is open"
         while now < expiry:
             trust.damage = ""
@@ -129,11 +131,7 @@ class Recovery:
                     trust.doubt = ""
                     return
             must_prove = True
-        raise HandshakeTimeoutError(
-            f"no session with the board within {timeouts.start_s:g} s (why one was wanted: {reason}). "
-            f"Check that it is powered, runs microTVM firmware and is set to this baud rate; then reset it: "
-            f"a stock board that met a damaged frame may be deaf until it is"
-        )
+        raise self._diagnosis.no_session(timeouts.start_s, reason)
 
     def _await_session(self, now: float) -> Operation[float]:
         """Wait for the session to come about or its time to end; cure a board that answers one message behind."""
@@ -196,4 +194,5 @@ class Recovery:
 
     def _receive(self, data: bytes, now: float) -> None:
         if data:
+            self._diagnosis.note(data)
             self._line.receive(data, now)

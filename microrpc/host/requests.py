@@ -88,8 +88,8 @@ class AnyConnection(Protocol):
     def close(self, shutdown: bool) -> Operation[None]:
         """End."""
 
-    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
-        """Begin anew over a port that was opened again; `on_session` is told whether the board lost its memory."""
+    def on_port_reopened(self, on_session: Callable[[bool], None], port: str) -> None:
+        """Begin anew over `port`, opened again; `on_session` is told whether the board lost its memory."""
 
 
 class Requests:

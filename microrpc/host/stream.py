@@ -70,7 +70,7 @@ class StreamConnection:
         if isinstance(reply, RemoteException):
             raise RemoteError(reply.message, code=request_label(request))
 
-    def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:
+    def on_port_reopened(self, on_session: Callable[[bool], None], port: str) -> None:
         """Begin anew over a new connection; `on_session` is called when the server has answered there."""
         self.output.pieces[:] = [self._greeting]
         self._client = ClientEndpoint()

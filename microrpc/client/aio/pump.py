@@ -90,7 +90,7 @@ class AsyncPump:
             raise self._closed_error()
         self._channel, self.name = channel, channel.name
         self.closed = ""
-        self._connection.on_port_reopened(self._on_reconnect)
+        self._connection.on_port_reopened(self._on_reconnect, self.name)
 
     async def close(self, say_goodbye: Callable[[], Operation[None]]) -> None:
         """Drive a last operation, whatever comes of it, and release the port, even if this is cancelled.

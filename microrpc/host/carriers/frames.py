@@ -53,6 +53,11 @@ class FrameCarrier:
         self.is_fresh = True
         self._garbage_bytes = 0
 
+    def take_turns(self) -> None:
+        """Have one request under way at a time, whatever the ring takes: the line carries one direction at a time."""
+        self.ring_bytes = 0
+        self._budget = Budget(0)
+
     def shutdown(self) -> None:
         """Send Shutdown, after which nothing is answered."""
         self._line.send_payload(self._line.session.wrap(self._client.shutdown()))
