@@ -28,7 +28,7 @@ _KINDS_OF_TEXT = (
         "A boot loader talks: let it start the firmware, or flash that; give the board time with a longer timeout",
     ),
     (
-        r"login: ?$|password: ?$|[$#] ?$",
+        r"login: |password: |[$#] ?$",
         "A console is there that waits for commands: this is another port of the board, or other firmware",
     ),
     (
