@@ -98,7 +98,9 @@ BaudOption = Annotated[
 """--baud"""
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--timeout", metavar="S", help="Seconds to wait for a reply. [default: the profile's]"),
+    typer.Option(
+        "--timeout", metavar="S", help="Seconds to wait for a session, and for a reply. [default: the profile's]"
+    ),
 ]
 """--timeout"""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -279,12 +281,12 @@ def find_board_port(port: str | None, board: str | None, board_file: Path | None
 
 
 def timeouts_of(profile: BoardProfile, timeout_s: float | None) -> Timeouts:
-    """Give how long is waited: what --timeout says for a call, and the profile for all else."""
+    """Give how long is waited: what --timeout says for a session and for a call, and the profile for all else."""
     if timeout_s is None:
         return profile.timeouts
     if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
         raise typer.BadParameter(f"--timeout {timeout_s:g}: more than 0 seconds, and at most {_LONGEST_TIMEOUT_S:g}")
-    return dataclasses.replace(profile.timeouts, call_s=timeout_s)
+    return dataclasses.replace(profile.timeouts, start_s=timeout_s, call_s=timeout_s)
 
 
 @contextlib.contextmanager

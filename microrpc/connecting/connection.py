@@ -14,7 +14,7 @@ from microrpc.host.stream import StreamConnection
 from microrpc.wire.session import Timeouts
 
 log = logging.getLogger("microrpc.board")
-text_log = logging.getLogger("microrpc.text")
+_text_log = logging.getLogger("microrpc.text")
 
 OnLog = Callable[[str], None]
 """Called with each line of a board's log."""
@@ -27,7 +27,7 @@ def board_log(name: str, on_log: OnLog | None) -> OnLog:
 
 def board_text(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the board prints beside its frames goes to: "microrpc.text", and `on_log` where there is one."""
-    return _pass_on(text_log, name, on_log)
+    return _pass_on(_text_log, name, on_log)
 
 
 def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:

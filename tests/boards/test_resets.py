@@ -346,6 +346,15 @@ def test_what_the_board_logs_before_and_with_its_boot_is_passed_on(world: World)
     assert lines == ["über", "running\\xff"]
 
 
+def test_what_the_board_prints_beside_its_frames_is_passed_on_too(world: World) -> None:
+    world.arrivals = [(0.1, b"\x00\xf8\nROM boot v1\r\nload"), (0.15, b"ing\r\n"), (0.5, BOOTED)]
+    logs: list[str] = []
+    texts: list[str] = []
+    _, boot_s = open_reset(PORT, DUE, on_log=logs.append, on_text=texts.append, tools=world.tools)
+    assert boot_s is not None
+    assert (logs, texts) == ([], ["ROM boot v1", "loading"])
+
+
 def test_other_messages_are_no_boot(world: World) -> None:
     world.arrivals = [
         (0.1, frame(MessageType.NORMAL, b"x") + frame(MessageType.START_SESSION_REPLY)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_every_family_of_errors_has_its_exit_code(
         (("call", "sim://", "iota", "1", "--save", "/no/such"), 2, "no such directory"),
         (("call", "sim://", "add"), 1, "add"),
         (("call", "/dev/no-such-port", "add"), 3, "no port /dev/no-such-port"),
-        (("call", "sim://", "sleep_ms", "300", "--timeout", "0.05"), 4, "no reply"),
+        (("call", "sim://", "sleep_ms", "1000", "--timeout", "0.3"), 4, "no reply"),
         (("call", "sim://", "no_such_function"), 5, "neither its global registry nor its system library"),
         (("call", "sim://", "add", str(2**80), "1"), 5, "int out of range"),
         (("call", "sim://", "add", "1", "2", "--timeout", "nan"), 2, "--timeout nan"),
@@ -289,7 +290,13 @@ def test_a_port_without_a_board_ends_in_time(impatient: Path) -> None:
     try:
         result = run("info", os.ttyname(host_fd), "--board-file", impatient)
         assert (result.code, result.out) == (4, "")
-        assert "no session with the board within 0.3 s" in result.err
+        assert f"no session with the board on {os.ttyname(host_fd)} at 115200 baud within 0.3 s" in result.err
+        assert "Nothing came from it." in result.err
+        start = time.monotonic()
+        result = run("call", os.ttyname(host_fd), "add", "1", "2", "--timeout", "0.2")
+        assert result.code == 4
+        assert "at 115200 baud within 0.2 s. Nothing came from it." in result.err
+        assert time.monotonic() - start < 3
     finally:
         os.close(board_fd)
         os.close(host_fd)
