@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from microrpc.errors import (
     BoardError,
+    CopyRangeError,
     FunctionNotFoundError,
     ProtocolError,
     RemoteError,
     RequestError,
+    UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Owned, Timing, describe
@@ -28,6 +30,7 @@ from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.verify import Verifier
+from microrpc.wire.checks import check_text, check_whole
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -39,7 +42,20 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.names import MODULE_GET_FUNCTION, TIME_EVALUATOR_FUNCTION
-from microrpc.wire.packets import CallFunc, CopyAck, PacketCode, RemoteException, Reply, Request, Return, decode_result
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyAck,
+    PacketCode,
+    RemoteException,
+    Reply,
+    Request,
+    Return,
+    Shutdown,
+    decode_result,
+)
+
+_A_NAME = "the name of a function"
+_MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 
 class Client(Keeper, Protocol):
@@ -106,7 +122,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
         """Look a function up in the global registry alone; None where there is none of that name."""
-        handle = yield from self._requests.look_up(name)
+        handle = yield from self._requests.look_up(check_text(name, _A_NAME))
         return self._make_function(self._client, handle, name) if handle else None
 
     def system_library(self) -> Operation[ModuleT | None]:
@@ -117,7 +133,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return self._system_library
 
     def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
-        """Look a function up in a module."""
+        """Look a function up in a module. Raises RequestError for what is no module, or no name."""
+        check_text(name, _A_NAME)
+        if not isinstance(module, AnyModule):
+            raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
         if self._get_function is None or not self._get_function.is_live:
             self._get_function = yield from self.global_function(MODULE_GET_FUNCTION)
         if self._get_function is None:
@@ -153,8 +172,12 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
 
-        Raises FunctionNotFoundError.
+        Raises FunctionNotFoundError, and RequestError for numbers that no board could mean.
         """
+        check_text(name, _A_NAME)
+        number = check_whole(number, "number", 1, _MOST_RUNS)
+        repeat = check_whole(repeat, "repeat", 1, _MOST_RUNS)
+        min_repeat_ms = check_whole(min_repeat_ms, "min_repeat_ms", 0, _MOST_RUNS)
         library = yield from self.system_library()
         if library is None:
             raise FunctionNotFoundError(
@@ -200,7 +223,15 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return self._make_array(self._client, Tensor(address, CPU, tensor.dtype, tensor.shape))
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
-        """Copy one array of the board into another, on the board."""
+        """Copy one array of the board into another, on the board.
+
+        Raises RequestError for what is no array, CopyRangeError where their shapes or data types differ.
+        """
+        for array in (source, target):
+            if not isinstance(array, AnyArray):
+                raise RequestError(f"{array!r} is no array on the board: `array.write` copies what is not there yet")
+        if (source.shape, source.dtype) != (target.shape, target.dtype):
+            raise CopyRangeError(f"{source!r} does not fit {target!r}: their shapes and data types must be the same")
         args = (self._to_value(source), self._to_value(target), OpaqueHandle(0))
         yield from self.syscall(PacketCode.COPY_AMONG_REMOTE, *args, epoch=source.epoch)
 
@@ -247,7 +278,13 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 
     def request(self, request: Request) -> Operation[Reply]:
-        """Send any request and give the reply as it is, an exception of the board too."""
+        """Send any request and give the reply as it is, an exception of the board too.
+
+        Raises UnsupportedValueError for what is no request, or a Shutdown, which nothing answers.
+        """
+        if not isinstance(request, Request) or isinstance(request, Shutdown):
+            hint = " (`close(shutdown=True)` sends it)" if isinstance(request, Shutdown) else ""
+            raise UnsupportedValueError(f"{request!r} is no request that is answered{hint}; nothing was sent")
         try:
             reply: Return | CopyAck = yield from self._requests.request(request)
         except RemoteError as error:

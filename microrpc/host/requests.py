@@ -32,6 +32,7 @@ from microrpc.wire.packets import (
     encode_packet,
 )
 from microrpc.wire.reader import request_label
+from microrpc.wire.signatures import check_signature
 
 # What fits every board there is (256-byte buffers exist, and bytes of a handshake may still lie in them), so that a
 # board's limit need not be asked for the sake of a small request.
@@ -136,9 +137,12 @@ class Requests:
     ) -> Operation[T | Return | CopyAck]:
         """Send any request and give its reply, or what `finish` makes of it and `function`.
 
-        `function` names what is called, for messages. Raises RequestTooLargeError before anything is sent, RemoteError
-        where the board answers with an exception, and what the connection raises.
+        `function` names what is called, for messages. Raises RequestTooLargeError, and UnsupportedValueError for what a
+        syscall does not take, before anything is sent; RemoteError where the board answers with an exception; and what
+        the connection raises.
         """
+        if type(request) is Syscall:
+            check_signature(request)
         packet = encode_packet(request)
         if len(packet) > _FIRST_PACKET_BYTES:
             yield from self._check_fits(len(packet), request, function)

@@ -15,7 +15,6 @@ import numpy as np
 from microrpc.errors import UnsupportedValueError
 from microrpc.serve.endpoint import Done
 from microrpc.serve.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
-from microrpc.serve.signatures import fits_signature
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -42,6 +41,7 @@ from microrpc.wire.packets import (
     Syscall,
     encode_result,
 )
+from microrpc.wire.signatures import fits_signature
 
 RemoteCallable = Callable[..., Any]
 """A function that is served."""

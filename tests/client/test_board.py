@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
-from firmware_sim.running.simulate import simulate
+from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc.errors import (
     ClosedError,
     CopyRangeError,
@@ -30,10 +32,11 @@ from microrpc.errors import (
     StaleHandleError,
     UnsupportedValueError,
 )
+from microrpc.host.handles import Timing
 from microrpc.host.operation import AT_ONCE, Operation
-from microrpc.wire.datatypes import DataType, OpaqueHandle
+from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle
 from microrpc.wire.frames import FrameDecoder
-from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Syscall
+from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Shutdown, Syscall
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 
@@ -152,8 +155,11 @@ def test_memory_scopes_and_copies_on_the_board(api: Api) -> None:
     assert np.array_equal(target.numpy(), np.arange(10))
     with pytest.raises(RemoteError, match="no such memory scope"):
         board.empty(10, "int16", scope="texture")
-    with pytest.raises(RemoteError, match="different sizes"):
-        source.copy_to(board.empty(9, "int16"))
+    for other in (board.empty(9, "int16"), board.empty(10, "uint16"), board.empty((2, 5), "int16")):
+        with pytest.raises(CopyRangeError, match="their shapes and data types must be the same"):
+            source.copy_to(other)
+    with pytest.raises(RequestError, match="is no array on the board"):
+        source.copy_to(np.zeros(10, "int16"))
 
 
 def test_running_out_of_memory_is_a_remote_error_and_harms_nothing(api: Api) -> None:
@@ -418,3 +424,57 @@ def test_memory_past_the_last_address_is_refused(api: Api, address: int, size: i
     with pytest.raises(RequestError, match="are no memory: addresses are from 0 to"):
         board.array_at(address, size, "uint8")
     board.array_at(address % (1 << 64), 0, "uint8")
+
+
+# --- slips --------------------------------------------------------------------------------------------
+
+
+def make_stock(api: Api, **options: Any) -> tuple[Any, SimBoard]:
+    sim = SimBoard(microrpc.profile("loopback"), firmware="stock")
+    return api.open_board(sim.open_channel(), sim.profile.timeouts, seed=1, **options), sim
+
+
+SLIPS: dict[str, Callable[[Any], object]] = {
+    "the name of a function is a str, not None": lambda board: board.function(None),
+    "the name of a function is a str, not b'add'": lambda board: board.function(b"add"),
+    "the name of a function is a str, not 5": lambda board: board.global_function(5),
+    "the name of a function is a str, not 7": lambda board: board.system_library().find(7),
+    "the name of a function is a str, not ()": lambda board: board.time_evaluator(()),
+    "number is a whole number from 1 to 2147483647, not 0": lambda board: board.time_evaluator("add", number=0),
+    "repeat is a whole number from 1 to 2147483647, not 1.5": lambda board: board.time_evaluator("add", repeat=1.5),
+    "min_repeat_ms is a whole number": lambda board: board.time_evaluator("add", min_repeat_ms=-1),
+    "looked up in a module of the board, not in 'add'": lambda board: board.find_in_module("add", "add"),
+    "DevAllocDataWithScope takes (Tensor, str or None), not (Tensor, int)": lambda board: board.empty(
+        4, "int8", scope=5
+    ),
+    "DevSetDevice takes (Device), not (str)": lambda board: board.set_device("cpu"),
+    "DevGetAttr takes (Device, int), not (Device, str)": lambda board: board.attribute("3"),
+    "DevFreeData takes (Device, OpaqueHandle), not (Device, int)": lambda board: board.syscall(
+        PacketCode.DEV_FREE_DATA, CPU, 5
+    ),
+    "the code of a syscall is a number": lambda board: board.syscall("GetGlobalFunc", "add"),
+    "GetGlobalFunc takes (str), not ()": lambda board: board.request(Syscall(PacketCode.GET_GLOBAL_FUNC, ())),
+    "is no request that is answered (`close(shutdown=True)` sends it)": lambda board: board.request(Shutdown()),
+    "is no request that is answered; nothing was sent": lambda board: board.request(Return((None,))),
+}
+
+
+@pytest.mark.parametrize("text", SLIPS)
+def test_a_slip_is_one_clear_error_and_leaves_a_stock_board_as_it_was(api: Api, text: str) -> None:
+    board, sim = make_stock(api, link=False)
+    add = board.function("add")
+    mul = board.system_library().find("mul")
+    asked = sim.device.stats.frames_received
+    with pytest.raises(RequestError, match=re.escape(text)):
+        SLIPS[text](board)
+    assert sim.device.stats.frames_received == asked
+    assert (add(2, 3), mul(2, 3)) == (5, 6)
+    board.close()
+
+
+def test_numbers_of_numpy_are_numbers_to_a_syscall_too(api: Api) -> None:
+    board, _ = make_stock(api)
+    with pytest.raises(RemoteError, match="GetAttr not supported"):
+        board.attribute(np.int64(3))
+    assert isinstance(board.time_evaluator("add", number=np.int32(2))(1, 2), Timing)
+    board.close()
