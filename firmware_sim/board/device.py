@@ -30,7 +30,8 @@ from microrpc.wire.link import LinkParameters
 from microrpc.wire.session import MessageType, encode_message
 
 _WINDOW_REQUESTS = 8
-_RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
+RING_MARGIN_BYTES = 100
+"""So much larger than the receive buffer is the ring in microTVM's Zephyr project, and where nobody states it."""
 
 RegistryName = Literal["system", "global"]
 """Where a function is registered: the system library, or the global registry."""
@@ -83,7 +84,7 @@ class Device:
         self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()
-        ring_bytes = packet_size_bytes + _RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
+        ring_bytes = packet_size_bytes + RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
         has_link = link and self.firmware is Firmware.ROBUST
         self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
         self._port, self._session = self._build(heap_bytes, reply_bytes)

@@ -15,6 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
 from microrpc.ports.usb import UsbId
+from microrpc.wire.names import LEAST_BUFFER_BYTES
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
 
@@ -51,10 +52,11 @@ class BoardProfile:
     """Bits a second."""
     packet_size_bytes: int
     """The receive buffer of the firmware; the board's own answer to GetCRTMaxPacketSize, plus 11, overrules it."""
-    receive_ring_bytes: int
-    """The ring that the UART's interrupt fills, in front of the receive buffer."""
     heap_bytes: int
     """The memory that the simulated or emulated board gives to arrays."""
+    receive_ring_bytes: int | None = None
+    """The ring that the UART's interrupt fills, in front of the receive buffer; None where nobody states it. Then one
+    request is under way at a time: a stock board dies of what its ring does not take."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """In seconds; those of the session and of a call."""
     kind: BoardKind = BoardKind.HARDWARE
@@ -120,7 +122,7 @@ KEYS = {
     "usb": Key(list, read=_usb_ids),
     "baud": Key(int, required=True, bounds=(1, 2**31 - 1)),
     "flow_control": Key(str, choices=FlowControl, read=_flow_control),
-    "packet_size_bytes": Key(int, required=True, bounds=(128, 2**24)),
+    "packet_size_bytes": Key(int, required=True, bounds=(LEAST_BUFFER_BYTES, 2**24)),
     "receive_ring_bytes": Key(int, bounds=(1, 2**25)),
     "heap_bytes": Key(int, required=True, bounds=(1, 2**32)),
     "power_up_s": Key(float, bounds=(0, 60)),
@@ -140,8 +142,6 @@ STEP_KEYS = {"dtr": Key(bool), "rts": Key(bool), "wait_s": Key(float, bounds=(0,
 CHECKER = Checker(ProfileError, show=show_kind)
 """Reads and checks the TOML of profiles."""
 
-_RING_SLACK_BYTES = 100  # microTVM's Zephyr project makes the ring that much larger than the receive buffer
-
 
 def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
     """Check the `table` of a profile, which came from `path`. Raises ProfileError, with file, key and reason."""
@@ -150,7 +150,6 @@ def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
         values["timeouts"] = _timeouts(f"{path}: timeouts.", values["timeouts"])
     if "reset" in values:
         values["reset"] = _reset(f"{path}: reset.", values["reset"], values.get("flow_control", FlowControl.NONE))
-    values.setdefault("receive_ring_bytes", values["packet_size_bytes"] + _RING_SLACK_BYTES)
     return BoardProfile(**values)
 
 

@@ -29,7 +29,8 @@ _QEMU_PREFIX = "qemu_"  # of the names of boards that QEMU emulates
 class Target:
     """A port with what is known about the board behind it: its profile, its timeouts, its `baud` in bits a second.
 
-    `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named.
+    `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named, or its
+    profile does not state it.
     """
 
     port: str
@@ -89,8 +90,8 @@ def find_target(
         port = _port_of(chosen)
     # The generic profile tells nothing of a real board's ring.
     is_known = chosen.kind is not BoardKind.SIMULATED or port.startswith(SIMULATOR_SCHEME)
-    ring_bytes = chosen.receive_ring_bytes if is_known else 0
-    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
+    ring_bytes = chosen.receive_ring_bytes if is_known else None
+    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes or 0)
 
 
 def scheme_of(port: str) -> str:

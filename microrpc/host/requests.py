@@ -18,7 +18,13 @@ from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.wire.link import LinkParameters
-from microrpc.wire.names import MAX_PACKET_SIZE_FUNCTION, PACKET_NBYTES, SYSTEM_LIBRARY_FUNCTION
+from microrpc.wire.names import (
+    LEAST_BUFFER_BYTES,
+    MAX_PACKET_SIZE_FUNCTION,
+    MESSAGE_OVERHEAD_BYTES,
+    PACKET_NBYTES,
+    SYSTEM_LIBRARY_FUNCTION,
+)
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -34,9 +40,9 @@ from microrpc.wire.packets import (
 from microrpc.wire.reader import request_label
 from microrpc.wire.signatures import check_signature
 
-# What fits every board there is (256-byte buffers exist, and bytes of a handshake may still lie in them), so that a
-# board's limit need not be asked for the sake of a small request.
-_SMALL_PACKET_BYTES = 192
+# What fits every board there is (docs/protocol.md 4), so that a board's limit need not be asked for the sake of a small
+# request. The first one of a session is smaller: bytes of several handshakes may still lie in the board's buffer.
+_SMALL_PACKET_BYTES = LEAST_BUFFER_BYTES - MESSAGE_OVERHEAD_BYTES + PACKET_NBYTES
 _FIRST_PACKET_BYTES = 64
 
 T = TypeVar("T")
@@ -158,9 +164,11 @@ class Requests:
         return reply if finish is None else finish(reply, function)
 
     def _check_fits(self, packet_bytes: int, request: Request, function: str) -> Operation[None]:
-        if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
-            return
-        limit_bytes = yield from self.max_packet_bytes()
+        limit_bytes = self.connection.limit_bytes  # which a link tells
+        if limit_bytes is None:
+            if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
+                return
+            limit_bytes = yield from self.max_packet_bytes()
         size_bytes = packet_bytes - PACKET_NBYTES
         if size_bytes > limit_bytes:
             raise RequestTooLargeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ from apis import Api
 import microrpc
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
+from firmware_sim.line.faults import Direction, Faults, Stuck
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import SimBoard, simulate
@@ -29,6 +31,7 @@ from microrpc.errors import (
     ProfileError,
     RemoteError,
     RequestError,
+    RequestTooLargeError,
     StaleHandleError,
     UnsupportedValueError,
 )
@@ -477,4 +480,36 @@ def test_numbers_of_numpy_are_numbers_to_a_syscall_too(api: Api) -> None:
     with pytest.raises(RemoteError, match="GetAttr not supported"):
         board.attribute(np.int64(3))
     assert isinstance(board.time_evaluator("add", number=np.int32(2))(1, 2), Timing)
+    board.close()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_request_that_the_smallest_board_cannot_hold_is_refused_and_not_sent(api: Api, link: bool) -> None:
+    small = dataclasses.replace(microrpc.profile("loopback"), packet_size_bytes=128)
+    sim = SimBoard(small, firmware="robust" if link else "stock")
+    board = api.open_board(sim.open_channel(), Timeouts(call_s=0.5), seed=1, link=link)
+    describe = board.function("describe")
+    assert (board.link is not None) is link
+    assert describe(*range(8)) == "8:0,0,0,0,0,0,0,0"  # 112 bytes, which every board takes
+    for too_large in (lambda: describe(*range(9)), lambda: board.time_evaluator("describe_at_length")):
+        with pytest.raises(RequestTooLargeError, match="and the board takes 117") as caught:
+            too_large()
+        assert caught.value.size_bytes > caught.value.limit_bytes == 117
+    assert board.empty((2,) * 8, "uint8", scope=None).numpy().shape == (2,) * 8  # allocated with 112 bytes
+    with pytest.raises(RequestTooLargeError):
+        board.empty((2,) * 9, "uint8")
+    with pytest.raises(RequestTooLargeError):
+        board.function("f" * 100)
+    assert (describe(1), board.stats.repeats, sim.state.bytes_overrun) == ("1:0", 0, 0)
+    board.close()
+
+
+def test_the_first_request_of_a_session_leaves_room_for_what_is_left_of_the_handshakes(api: Api) -> None:
+    small = dataclasses.replace(microrpc.profile("loopback"), packet_size_bytes=128)
+    sim = SimBoard(small, firmware="stock", faults=Faults([Stuck(0.0, 3.0, Direction.TO_HOST)]))
+    # Six INITs that were received and not answered in time lie in the buffer.
+    board = api.open_board(sim.open_channel(), Timeouts(retry_s=0.5, start_s=5.0), seed=1, link=False)
+    with pytest.raises(FunctionNotFoundError):
+        board.function("f" * 60)
+    assert board.function("add")(2, 3) == 5
     board.close()
