@@ -13,6 +13,7 @@ from firmware_sim.line.uart import UartLine
 from firmware_sim.running.loopback import LineChannel
 from microrpc.boards.schema import BoardProfile
 from microrpc.errors import PortNotFoundError
+from microrpc.wire.checks import check_seconds
 
 
 def simulate(
@@ -92,8 +93,8 @@ class SimBoard:
         return self._clock.now()
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` of virtual time go by, in which the line and the board go on."""
-        self._clock.sleep(seconds)
+        """Let `seconds` of virtual time go by, in which the line and the board go on. Raises RequestError."""
+        self._clock.sleep(check_seconds(seconds, "seconds", may_be_zero=True))
         self.line.advance(self.now())
 
     def inject(self, *faults: Fault) -> None:

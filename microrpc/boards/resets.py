@@ -15,6 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetTools, Strategy
 from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
+from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 
@@ -49,8 +50,9 @@ def open_reset(
     Raises ProfileError for a board that cannot be reset, PortError for a port without modem lines, and whatever
     opening a port raises.
     """
+    baud = board.baud if baud is None else check_baud(baud)
     strategy, start = _strategy(board), tools.now()
-    open_port = functools.partial(tools.open_port, port, baud=baud or board.baud, flow_control=board.flow_control)
+    open_port = functools.partial(tools.open_port, port, baud=baud, flow_control=board.flow_control)
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
         has_booted = wait_for_boot(channel, board.power_up_s, on_log)
@@ -79,7 +81,7 @@ def wait_for_boot(channel: SerialChannel, timeout_s: float, on_log: Callable[[st
     Log lines go to `on_log`; all else that the board sent is dropped, for it is no answer to anything.
     """
     decoder = FrameDecoder()
-    deadline = channel.now() + timeout_s
+    deadline = channel.now() + check_seconds(timeout_s, "timeout_s")
     has_booted = False
     while not has_booted and (data := channel.read(deadline)):
         for payload in decoder.feed(data):
@@ -89,4 +91,6 @@ def wait_for_boot(channel: SerialChannel, timeout_s: float, on_log: Callable[[st
                 has_booted = True
             elif payload[_MESSAGE_TYPE] == MessageType.LOG:
                 on_log(payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace"))
+        if channel.now() >= deadline:  # a board that never stops talking gives each read something
+            break
     return has_booted

@@ -15,6 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
 from microrpc.ports.usb import UsbId
+from microrpc.wire.checks import check_baud, check_seconds, check_whole
 from microrpc.wire.names import LEAST_BUFFER_BYTES
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
@@ -77,6 +78,14 @@ class BoardProfile:
     """The longest time from a reset to the board's TERMINATE."""
     notes: str = ""
     """Where the facts come from, and what is particular."""
+
+    def __post_init__(self) -> None:
+        """Check what a program made or replaced; a file is checked further. Raises ProfileError."""
+        check_baud(self.baud, "baud", error=ProfileError)
+        for name in ("packet_size_bytes", "heap_bytes", "receive_ring_bytes"):
+            if name != "receive_ring_bytes" or self.receive_ring_bytes is not None:
+                check_whole(getattr(self, name), name, 1, error=ProfileError)
+        check_seconds(self.power_up_s, "power_up_s", error=ProfileError)
 
 
 def _text(value: str) -> str:

@@ -23,6 +23,7 @@ from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
 from microrpc.ports.channel import Channel
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
@@ -98,6 +99,8 @@ class Board:
 
     def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `RemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return self.pump.run(self.operations.call, function, tuple(args), timeout_s)
 
     def time_evaluator(
@@ -112,9 +115,11 @@ class Board:
         """Give a function that times the board's function `name` by the board's own clock.
 
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
-        as a call does.
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError,
+        RequestError for a number that cannot be, else as a call does.
         """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         timed = self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
         )

@@ -17,6 +17,7 @@ from microrpc.client.pump import Pump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
@@ -57,10 +58,12 @@ class RemoteFunction(RemoteHandle, AnyFunction[Owner]):
 
         `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
         Device, RemoteArray, RemoteFunction or RemoteModule. Raises RemoteError, CallTimeoutError,
-        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError,
+        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, RequestError,
         PortLostError.
         """
         board = self.board
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return board.pump.run(board.operations.call, self, args, timeout_s)
 
 

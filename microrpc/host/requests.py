@@ -16,6 +16,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import (
@@ -104,7 +105,7 @@ class Requests:
 
     def __init__(self, connection: AnyConnection, *, call_s: float) -> None:
         self.connection = connection
-        self.call_s = call_s
+        self.call_s = check_seconds(call_s, "call_s")
         self._limit_bytes = 0
         self._limit_epoch = -1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import math
 import os
 import re
 import threading
@@ -513,3 +514,32 @@ def test_the_first_request_of_a_session_leaves_room_for_what_is_left_of_the_hand
         board.function("f" * 60)
     assert board.function("add")(2, 3) == 5
     board.close()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 0, 10**400, True, "5"])
+def test_a_call_is_given_a_duration_that_can_be(api: Api, value: Any) -> None:
+    board, sim = make_stock(api)
+    add = board.function("add")
+    asked = sim.device.stats.frames_received
+    for call in (
+        lambda: add(2, 3, timeout_s=value),
+        lambda: board.call(getattr(add, "target", add), (2, 3), timeout_s=value),
+        lambda: board.time_evaluator("add", timeout_s=value),
+    ):
+        with pytest.raises(RequestError, match="timeout_s is a number of seconds, more than 0"):
+            call()
+    assert sim.device.stats.frames_received == asked
+    assert add(2, 3, timeout_s=np.float32(2)) == 5
+    board.close()
+
+
+def test_reconnecting_is_given_a_duration_that_can_be(api: Api) -> None:
+    with pytest.raises(RequestError, match="reconnect_s is a number of seconds, 0 or more"):
+        api.connect("sim://", reconnect_s=math.nan)
+    with pytest.raises(RequestError, match="a baud rate is a whole number"):
+        api.connect("sim://", baud=0)
+    sim = SimBoard(microrpc.profile("loopback"))
+    with pytest.raises(RequestError, match="a baud rate is a whole number"):
+        api.open_board(sim.open_channel(), Timeouts(), baud=9600.5)
+    with pytest.raises(RequestError, match="ring_bytes is a whole number of 0 or more, not -1"):
+        api.open_board(sim.open_channel(), Timeouts(), ring_bytes=-1)
