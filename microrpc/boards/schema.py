@@ -15,7 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
 from microrpc.ports.usb import UsbId
-from microrpc.wire.checks import check_baud, check_seconds, check_whole
+from microrpc.wire.checks import check_baud, check_seconds, check_whole, show
 from microrpc.wire.names import LEAST_BUFFER_BYTES
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
@@ -105,7 +105,7 @@ def _usb_ids(ids: list[object]) -> tuple[UsbId, ...]:
     found = []
     for one in ids:
         if not isinstance(one, str) or not re.fullmatch("[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", one):
-            raise ValueError(f"must hold ids like '0483:374b' (vendor and product, in hex), not {one!r}")
+            raise ValueError(f"must hold ids like '0483:374b' (vendor and product, in hex), not {show(one)}")
         found.append(UsbId(int(one[:4], 16), int(one[5:], 16)))
     return tuple(found)
 
@@ -193,7 +193,7 @@ def _reset(prefix: str, table: dict[str, object], flow_control: FlowControl) -> 
 
 def _step(where: str, step: object, flow_control: FlowControl) -> ResetStep:
     if not isinstance(step, dict):
-        raise ProfileError(f"{where}: must be a table like {{ dtr = true, wait_s = 0.1 }}, not {step!r}")
+        raise ProfileError(f"{where}: must be a table like {{ dtr = true, wait_s = 0.1 }}, not {show(step)}")
     checked = ResetStep(**CHECKER.check(f"{where}.", step, STEP_KEYS))
     if checked.dtr is None and checked.rts is None:
         raise ProfileError(f"{where}: must set dtr or rts, or both")

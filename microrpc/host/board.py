@@ -218,8 +218,6 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         tensor = describe(0, shape, dtype)
         yield from self.collect()
         address = yield from self._requests.alloc(tensor, scope)
-        if not address:
-            raise RemoteError("it gave address 0", function="alloc", code=PacketCode.DEV_ALLOC_DATA_WITH_SCOPE.label)
         return self._make_array(self._client, Tensor(address, CPU, tensor.dtype, tensor.shape))
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:

@@ -100,6 +100,23 @@ class AnyConnection(Protocol):
         """Begin anew over a port that was opened again; `on_session` is told whether the board lost its memory."""
 
 
+def allocation_advice(size_bytes: int, message: str, *, is_ours: bool) -> str:
+    """Give what is said of an allocation of `size_bytes` that a board refused with `message`.
+
+    `is_ours`: the board knows the link, so its text is what it says.
+    """
+    asked = f"{size_bytes} bytes were asked for"
+    if is_ours and "scope" in message:
+        return asked
+    advice = (
+        f"{asked}. Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+        "reset the board"
+    )
+    if is_ours:
+        return advice
+    return f"{advice}. Stock firmware has no text for this: if there is one, it may be that of an older error"
+
+
 class Requests:
     """The questions of one connection. `call_s` is how long a reply is waited for where nothing else is said."""
 
@@ -237,8 +254,18 @@ class Requests:
         """Allocate what `tensor` (its data ignored) needs, in a memory scope or None; give the address.
 
         Not repeated after doubt: it raises, and a block that was allocated all the same stays until the board's reset.
+        Raises RemoteError, with what may be the reason.
         """
-        return (yield from self._handle(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, tensor, scope))
+        code = PacketCode.DEV_ALLOC_DATA_WITH_SCOPE
+        try:
+            address = yield from self._handle(code, tensor, scope)
+            message = "" if address else "it gave address 0"
+        except RemoteError as error:
+            address, message = 0, error.message
+        if not address:
+            advice = allocation_advice(tensor.size_bytes, message, is_ours=self.connection.link is not None)
+            raise RemoteError(message, code=code.label, advice=advice)
+        return address
 
     def free(self, handle: int, type_code: TypeCode | None, epoch: int) -> Operation[None]:
         """Give a handle back, or memory where `type_code` is None. Not repeated: it could free another's."""

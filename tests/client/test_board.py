@@ -543,3 +543,38 @@ def test_reconnecting_is_given_a_duration_that_can_be(api: Api) -> None:
         api.open_board(sim.open_channel(), Timeouts(), baud=9600.5)
     with pytest.raises(RequestError, match="ring_bytes is a whole number of 0 or more, not -1"):
         api.open_board(sim.open_channel(), Timeouts(), ring_bytes=-1)
+
+
+def test_a_board_without_memory_says_so_even_where_it_has_no_text_or_an_older_one(api: Api) -> None:
+    board, _ = make_stock(api)
+    add = board.function("add")
+    for older in ("", "add: want (int, int)"):
+        if older:
+            with pytest.raises(RemoteError):
+                add(None)
+        with pytest.raises(RemoteError) as caught:
+            board.array(np.zeros(1_000_000, "uint8"))
+        assert (caught.value.message, caught.value.code) == (older, "DevAllocDataWithScope")
+        assert str(caught.value) == (
+            f"DevAllocDataWithScope: {older or '(the board gave no text)'}; 1000000 bytes were asked for. Most likely "
+            "its memory is full, perhaps of what an earlier program left there: free arrays, or reset the board. "
+            "Stock firmware has no text for this: if there is one, it may be that of an older error"
+        )
+    board.close()
+
+
+def test_the_text_of_our_own_firmware_is_not_doubted(api: Api) -> None:
+    board, _ = make(api, heap_bytes=1000)
+    with pytest.raises(RemoteError, match=r"out of memory: 2000 bytes asked for.*reset the board$"):
+        board.empty(1000, "int16")
+    with pytest.raises(RemoteError, match=r"no such memory scope.*; 8 bytes were asked for$"):
+        board.empty(4, "int16", scope="texture")
+    board.close()
+
+
+def test_an_address_of_0_is_no_memory_and_says_what_was_asked_for(api: Api) -> None:
+    board, device = make(api)
+    device.memory.alloc = lambda *args: 0  # type: ignore[method-assign,assignment]
+    with pytest.raises(RemoteError, match="it gave address 0; 8 bytes were asked for"):
+        board.empty(4, "int16")
+    board.close()
