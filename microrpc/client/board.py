@@ -17,7 +17,7 @@ from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 from microrpc.errors import ClosedError
 from microrpc.host.board import BoardOperations
-from microrpc.host.handles import Timing, describe
+from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
@@ -27,6 +27,12 @@ from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
+
+# What is public for the sake of what a board hands out; its users have other ways to it.
+_INNER = {
+    *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
+}
 
 
 class Board:
@@ -134,10 +140,12 @@ class Board:
     def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> RemoteArray:
         """Allocate an array on the board and copy `data` into it, of any shape and any dtype that a board can have.
 
+        What is big-endian is converted.
+
         `on_progress` is called with (bytes done, bytes in all) after each block. `verify` compares what is in the array
         then with what was sent (docs/copies.md), and raises VerifyError. Raises else as a call does.
         """
-        return self.pump.run(self.operations.array, data, on_progress=on_progress, verify=verify)
+        return self.pump.run(self.operations.array, as_source(data), on_progress=on_progress, verify=verify)
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -157,7 +165,10 @@ class Board:
         return RemoteArray(self, describe(address, shape, dtype), owned=False)
 
     def copy(self, source: RemoteArray, target: RemoteArray) -> None:
-        """Copy one array of the board into another, on the board. Raises as a call does."""
+        """Copy one array of the board into another, on the board.
+
+        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        """
         self.pump.run(self.operations.copy, source, target)
 
     def write_bytes(
@@ -260,6 +271,10 @@ class Board:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __dir__(self) -> list[str]:
+        """Give what users use, which completion shows: the rest is there for what the board hands out."""
+        return [name for name in super().__dir__() if name not in _INNER and (name[0] != "_" or name[:2] == "__")]
 
     def __repr__(self) -> str:
         return f"<Board {self.name}{' closed' if self.pump.closed else ''}>"

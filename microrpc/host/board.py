@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import (
@@ -25,7 +24,17 @@ from microrpc.errors import (
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
-from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Owned, Timing, describe
+from microrpc.host.handles import (
+    AnyArray,
+    AnyFunction,
+    AnyHandle,
+    AnyModule,
+    Keeper,
+    Owned,
+    Timing,
+    check_address,
+    describe,
+)
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
@@ -200,12 +209,11 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     # --- memory --------------------------------------------------------------------------------
 
     def array(
-        self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False
+        self, data: npt.NDArray[Any], *, on_progress: Progress | None = None, verify: bool = False
     ) -> Operation[ArrayT]:
         """Allocate an array on the board and copy `data` into it."""
-        source = np.asarray(data)
-        array = yield from self.empty(source.shape, source.dtype)
-        yield from self.write(array.pack(source), array, on_progress=on_progress, verify=verify)
+        array = yield from self.empty(data.shape, data.dtype)
+        yield from self.write(array.pack(data), array, on_progress=on_progress, verify=verify)
         return array
 
     def empty(
@@ -237,8 +245,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
+        tensor = _flat(array.tensor)
         yield from self.collect()
-        tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_to(self._requests, data, tensor, epoch=array.epoch, on_progress=on_progress)
         if data:
@@ -250,8 +258,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
+        tensor = _flat(array.tensor)
         yield from self.collect()
-        tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_from(self._requests, tensor, into, epoch=array.epoch, on_progress=on_progress)
         if into:
@@ -330,3 +338,9 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         if isinstance(value, ArrayResult):
             return self._make_array(self._client, value.tensor, result_handle=int(value.handle))
         return value
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Give the same memory at an address of its own, as copies count from there. Raises RequestError."""
+    address = check_address(tensor)
+    return Tensor(address, CPU, tensor.dtype, tensor.shape) if tensor.device == CPU else tensor

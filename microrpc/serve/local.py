@@ -191,6 +191,7 @@ class LocalSession:
 
     def _array_result(self, array: np.ndarray[Any, Any]) -> ArrayResult:
         dtype = DataType.from_numpy(array.dtype)
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         address = self.memory.alloc(array.nbytes, kind=BlockKind.ARRAY)
         self.memory.view(address, array.nbytes)[:] = np.ascontiguousarray(array).tobytes()
         return ArrayResult(Tensor(address, CPU, dtype, array.shape), OpaqueHandle(address))

@@ -19,6 +19,8 @@ def show(value: object) -> str:
         return repr(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
         return "a number of very many digits"
+    except RecursionError:
+        return "something that is nested very deeply"
 
 
 def check_seconds(

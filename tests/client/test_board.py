@@ -425,7 +425,7 @@ def test_a_port_that_goes_away_with_the_last_word_of_a_request_is_lost_all_the_s
 @pytest.mark.parametrize(("address", "size"), [(-1, 1), (1 << 64, 1), ((1 << 64) - 8, 9)])
 def test_memory_past_the_last_address_is_refused(api: Api, address: int, size: int) -> None:
     board = api.open_board(LoopbackChannel(Device()), Timeouts(), seed=1)
-    with pytest.raises(RequestError, match="are no memory: addresses are from 0 to"):
+    with pytest.raises(RequestError, match=r"are no memory: addresses are|an address is a whole number from 0 to 1844"):
         board.array_at(address, size, "uint8")
     board.array_at(address % (1 << 64), 0, "uint8")
 
