@@ -59,7 +59,7 @@ class Target:
     def server_address(self) -> tuple[str, int]:
         """Host and port of tcp://HOST:PORT. Raises PortError where one is missing."""
         host, _, number = _rest(self.port).rpartition(":")
-        if not host or not (number.isascii() and number.isdigit()):
+        if not host or not (number.isascii() and number.isdigit()) or len(number) > 5:
             raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
         return host, int(number)
 

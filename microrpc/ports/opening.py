@@ -109,7 +109,7 @@ def _socket_address(port: str) -> tuple[str, int] | None:
     if not port.startswith("socket://"):
         return None
     host, _, number = port.removeprefix("socket://").rstrip("/").rpartition(":")
-    if not host or not number.isascii() or not number.isdigit():
+    if not host or not number.isascii() or not number.isdigit() or len(number) > 5:
         raise PortError(port, f"{port}: write socket://HOST:PORT, for example socket://localhost:9190")
     return host.strip("[]"), int(number)
 
