@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
-from microrpc.errors import ClosedError
+from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
@@ -105,6 +105,8 @@ class Board:
 
     def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `RemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        if not isinstance(function, RemoteFunction):
+            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
         return self.pump.run(self.operations.call, function, tuple(args), timeout_s)

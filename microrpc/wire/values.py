@@ -64,6 +64,8 @@ def _tensor_struct(ndim: int) -> struct.Struct:
 
 
 def _check_device(device: Device) -> None:
+    if isinstance(device.type, str | float):
+        raise UnsupportedValueError(f"the type of a device is a number (`DeviceType`), not {device.type!r}")
     if device.session_mask > 0:
         raise UnsupportedValueError("InternalError: cannot pass RPC device in the channel")
 

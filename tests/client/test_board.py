@@ -39,6 +39,7 @@ from microrpc.errors import (
 from microrpc.host.handles import Timing
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle
+from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Shutdown, Syscall
 from microrpc.wire.session import MessageType, Timeouts, encode_message
@@ -452,6 +453,8 @@ SLIPS: dict[str, Callable[[Any], object]] = {
         4, "int8", scope=5
     ),
     "DevSetDevice takes (Device), not (str)": lambda board: board.set_device("cpu"),
+    "the type of a device is a number (`DeviceType`), not 'cpu'": lambda board: board.set_device(BoardDevice("cpu")),
+    "None is no function of the board": lambda board: board.call(None, ()),
     "DevGetAttr takes (Device, int), not (Device, str)": lambda board: board.attribute("3"),
     "DevFreeData takes (Device, OpaqueHandle), not (Device, int)": lambda board: board.syscall(
         PacketCode.DEV_FREE_DATA, CPU, 5

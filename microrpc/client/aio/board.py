@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
-from microrpc.errors import ClosedError
+from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
@@ -106,6 +106,8 @@ class AsyncBoard:
 
     async def call(self, function: AsyncRemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `AsyncRemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        if not isinstance(function, AsyncRemoteFunction):
+            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
         return await self.pump.run(self.operations.call, function, tuple(args), timeout_s)
