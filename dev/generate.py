@@ -48,7 +48,23 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ("from microrpc.ports.aio import AsyncChannel\n", "from microrpc.ports.channel import AsyncChannel\n"),
         ("`microrpc.aio.connect` opens one", "`microrpc.connect` opens one"),
     ),
-    "remote.py": (("\n        Cancelled, a part may have been written.", ""),),
+    "remote.py": (
+        ("\n        Cancelled, a part may have been written.", ""),
+        (
+            '        """Refuse: copying it back must be awaited. Raises TypeError."""\n'
+            '        raise TypeError(f"{self!r} lies on the board: `await x.numpy()` copies it back")\n',
+            '        """Copy it back for numpy, as in `np.asarray(x)`; `dtype` is what numpy asks for.\n\n'
+            "        Raises ValueError where `copy` is False, for it lies on the board; TypeError for bfloat16; else "
+            'as `numpy`\n        does.\n        """\n'
+            "        if copy is False:\n"
+            '            raise ValueError(f"{self!r} lies on the board: numpy gets a copy of it, or nothing")\n'
+            "        if self.dtype.code == DataTypeCode.BFLOAT:\n"
+            '            raise TypeError(f"numpy has no {self.dtype}: x.numpy() gives its raw bits, as uint16")\n'
+            "        contents = self.numpy()\n"
+            "        return contents if dtype is None else contents.astype(dtype, copy=False)\n",
+        ),
+        ("import CPU, OpaqueHandle\n", "import CPU, DataTypeCode, OpaqueHandle\n"),
+    ),
 }
 
 WORDS = (

@@ -85,16 +85,19 @@ class RemoteError(BoardError):
     """The board executed a request and answered with an exception.
 
     `message` is the board's own text (it may be empty, docs/protocol.md 6), `function` the name of what was
-    called, `code` the name of the packet that was refused, for example "CallFunc".
+    called, `code` the name of the packet that was refused, for example "CallFunc". `advice` is what this host makes of
+    it, which may be nothing.
     """
 
-    def __init__(self, message: str, *, function: str = "", code: str = "") -> None:
+    def __init__(self, message: str, *, function: str = "", code: str = "", advice: str = "") -> None:
         where = function or code or "the request"
         text = message or "(the board gave no text)"
-        super().__init__(text if text.startswith(f"{where}:") else f"{where}: {text}")
+        text = text if text.startswith(f"{where}:") else f"{where}: {text}"
+        super().__init__(f"{text}; {advice}" if advice else text)
         self.message = message
         self.function = function
         self.code = code
+        self.advice = advice
 
 
 class VerifyError(BoardError):

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "microrpc.ports": "microrpc.host microrpc.wire microrpc.errors",
     "microrpc.boards": "microrpc.ports microrpc.wire microrpc.errors",
     "microrpc.client": "microrpc.ports microrpc.host microrpc.wire microrpc.errors",
-    "microrpc.firmware": "microrpc.boards microrpc.errors",
+    "microrpc.firmware": "microrpc.boards microrpc.wire microrpc.errors",
     "firmware_sim.board": "microrpc.serve microrpc.wire microrpc.errors",
     "firmware_sim.line": "firmware_sim.board microrpc.boards.tables microrpc.serve microrpc.wire microrpc.errors",
     "firmware_sim.running": "firmware_sim.line firmware_sim.board microrpc.boards.schema microrpc.wire microrpc.errors",

@@ -25,12 +25,17 @@ from firmware_sim.board.runtime import RuntimeSession, register_extensions, regi
 from firmware_sim.board.stock import StockMemory, StockPort
 from microrpc.serve.local import FunctionT, Module, RemoteCallable
 from microrpc.serve.memory import Memory
+from microrpc.wire.checks import check_whole
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.session import MessageType, encode_message
 
 _WINDOW_REQUESTS = 8
-_RING_MARGIN_BYTES = 100  # as in microTVM's Zephyr project: the ring is the buffer and this
+RING_MARGIN_BYTES = 100
+"""So much larger than the receive buffer is the ring in microTVM's Zephyr project, and where nobody states it."""
+
+_MOST_PACKET_BYTES = 1 << 24
+_MOST_HEAP_BYTES = 1 << 32
 
 RegistryName = Literal["system", "global"]
 """Where a function is registered: the system library, or the global registry."""
@@ -55,7 +60,8 @@ class Device:
     not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
     reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
 
-    It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
+    It has booted when it is made: its TERMINATE waits in the output. Not thread-safe. Raises RequestError for a size
+    that cannot be.
     """
 
     def __init__(
@@ -70,7 +76,11 @@ class Device:
         receive_ring_bytes: int | None = None,
         reply_bytes: int | None = None,
     ) -> None:
-        self.packet_size_bytes = packet_size_bytes
+        self.packet_size_bytes = check_whole(packet_size_bytes, "packet_size_bytes", 1, _MOST_PACKET_BYTES)
+        check_whole(heap_bytes, "heap_bytes", 0, _MOST_HEAP_BYTES)
+        for name, size_bytes in (("receive_ring_bytes", receive_ring_bytes), ("reply_bytes", reply_bytes)):
+            if size_bytes is not None:
+                check_whole(size_bytes, name, 0)
         self.firmware = Firmware(firmware)
         self.clock = clock or VirtualClock()
         self.functions = Module()
@@ -83,7 +93,7 @@ class Device:
         self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()
-        ring_bytes = packet_size_bytes + _RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
+        ring_bytes = packet_size_bytes + RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
         has_link = link and self.firmware is Firmware.ROBUST
         self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
         self._port, self._session = self._build(heap_bytes, reply_bytes)

@@ -18,9 +18,9 @@ from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import Done, ServerEndpoint, ServerStatus, ServingSession
 from microrpc.serve.local import FunctionError
 from microrpc.serve.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
-from microrpc.serve.signatures import fits_signature
 from microrpc.wire.packets import PacketCode, RemoteException, Reply, Request, Syscall, decode_packet
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType, encode_message, make_session_id, step_nonce
+from microrpc.wire.signatures import fits_signature
 from microrpc.wire.values import decode_values
 
 _HEADER = struct.Struct("<HB")

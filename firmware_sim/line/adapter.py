@@ -6,6 +6,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from microrpc.wire.checks import check_seconds, check_whole
+
 _ROUNDING = 1e-6  # of a byte's time: times are sums of floats
 
 
@@ -25,11 +27,9 @@ class HostAdapter:
 
     def __post_init__(self) -> None:
         for name in ("poll_s", "latency_timer_s"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name):g}")
+            check_seconds(getattr(self, name), name, may_be_zero=True)
         for name in ("packet_bytes", "buffer_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+            check_whole(getattr(self, name), name, 1)
 
     def tick(self, at: float) -> float:
         """When USB next asks, from the time `at` on."""

@@ -23,7 +23,9 @@ from typing import Any
 
 from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml
 from microrpc.errors import FaultsError
+from microrpc.wire.checks import show
 
+_LATEST_S = 1e300  # a whole number may be more than any float
 _SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
 
 
@@ -60,8 +62,10 @@ class Fault:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and not value >= 0:
-                raise ValueError(f"{field.name} must not be negative, and is {value}")
+            if isinstance(value, int | float) and not 0 <= value <= math.inf:
+                raise ValueError(f"{field.name} must not be negative, and is {show(value)}")
+            if isinstance(value, int) and field.name.endswith("_s") and value > _LATEST_S:
+                raise ValueError(f"{field.name} must be at most {_LATEST_S:g} or infinite, not {show(value)}")
 
     @classmethod
     def kind(cls) -> str:

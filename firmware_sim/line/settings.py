@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from firmware_sim.line.adapter import HostAdapter
+from microrpc.wire.checks import check_baud, check_seconds, check_whole
 from microrpc.wire.uart import FlowControl
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast one direction is: `baud` in bits a second; `frame_format` as "8N1", "7E1", "8N2"."""
+    """How fast one direction is: `baud` in bits a second; `frame_format` as "8N1", "7E1", "8N2".
+
+    Raises RequestError for what is no baud rate, ValueError for what is no such format.
+    """
 
     baud: int = 115200
     frame_format: str = "8N1"
 
     def __post_init__(self) -> None:
-        if self.baud <= 0:
-            raise ValueError(f"a baud rate must be positive, not {self.baud}")
+        check_baud(self.baud)
         data, parity, stop = self.frame_format[:1], self.frame_format[1:2].upper(), self.frame_format[2:]
         if data not in ("5", "6", "7", "8") or parity not in ("N", "E", "O", "M", "S") or stop not in ("1", "1.5", "2"):
             raise ValueError(f"a frame format is written as 8N1 or 7E2, not {self.frame_format!r}")
@@ -40,7 +42,8 @@ class Rate:
 class FirmwareTime:
     """How long the board's processor takes: `byte_s`, `packet_s` and `function_s` (a call), in seconds.
 
-    functions: the times of those calls, by the function's name, that take another time than `function_s`.
+    functions: the times of those calls, by the function's name, that take another time than `function_s`. Raises
+    RequestError for a time that cannot be.
     """
 
     byte_s: float = 0.0
@@ -49,9 +52,10 @@ class FirmwareTime:
     functions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        for seconds in (self.byte_s, self.packet_s, self.function_s, *self.functions.values()):
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"what the firmware takes must be 0 or more seconds, and finite, not {seconds:g}")
+        for name in ("byte_s", "packet_s", "function_s"):
+            check_seconds(getattr(self, name), name, may_be_zero=True)
+        for name, seconds in self.functions.items():
+            check_seconds(seconds, f"the time of {name!r}", may_be_zero=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Uart:
     transmit_ring_bytes: what of a frame may wait to be sent while the board goes on; with 0 it waits for the last byte,
     as firmware that polls its UART does. power_up_s: from a reset until it listens and says so.
     flow_control: XON/XOFF eats the bytes 0x11 and 0x13 from whatever crosses, and so damages this protocol's frames,
-    on the simulated line as on a real one.
+    on the simulated line as on a real one. Raises RequestError for a size or a time that cannot be.
     """
 
     to_board: Rate = field(default_factory=Rate)
@@ -79,12 +83,9 @@ class Uart:
     power_up_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.receive_ring_bytes < 1:
-            raise ValueError(f"receive_ring_bytes must be 1 or more, not {self.receive_ring_bytes}")
-        if self.transmit_ring_bytes < 0:
-            raise ValueError(f"transmit_ring_bytes must be 0 or more, not {self.transmit_ring_bytes}")
-        if not 0 <= self.power_up_s < math.inf:
-            raise ValueError(f"power_up_s must be 0 or more, and finite, not {self.power_up_s:g}")
+        check_whole(self.receive_ring_bytes, "receive_ring_bytes", 1)
+        check_whole(self.transmit_ring_bytes, "transmit_ring_bytes", 0)
+        check_seconds(self.power_up_s, "power_up_s", may_be_zero=True)
 
 
 @dataclass(frozen=True, slots=True)

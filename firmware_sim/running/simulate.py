@@ -6,13 +6,14 @@ from typing import Literal
 
 from firmware_sim.board.clock import Clock, RealClock, VirtualClock
 from firmware_sim.board.demo import install
-from firmware_sim.board.device import Device, Firmware
+from firmware_sim.board.device import RING_MARGIN_BYTES, Device, Firmware
 from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.line.settings import LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
 from firmware_sim.running.loopback import LineChannel
 from microrpc.boards.schema import BoardProfile
 from microrpc.errors import PortNotFoundError
+from microrpc.wire.checks import check_seconds
 
 
 def simulate(
@@ -35,11 +36,14 @@ def simulate(
 
 
 def uart_of(profile: BoardProfile) -> Uart:
-    """Give the line of a board: its baud rate both ways, receive ring, flow control and power-up time."""
+    """Give the line of a board: its baud rate both ways, receive ring, flow control and power-up time.
+
+    A ring that the profile does not state is as large as that of microTVM's Zephyr project.
+    """
     return Uart(
         to_board=Rate(profile.baud),
         to_host=Rate(profile.baud),
-        receive_ring_bytes=profile.receive_ring_bytes,
+        receive_ring_bytes=profile.receive_ring_bytes or profile.packet_size_bytes + RING_MARGIN_BYTES,
         flow_control=profile.flow_control,
         power_up_s=profile.power_up_s,
     )
@@ -89,8 +93,8 @@ class SimBoard:
         return self._clock.now()
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` of virtual time go by, in which the line and the board go on."""
-        self._clock.sleep(seconds)
+        """Let `seconds` of virtual time go by, in which the line and the board go on. Raises RequestError."""
+        self._clock.sleep(check_seconds(seconds, "seconds", may_be_zero=True))
         self.line.advance(self.now())
 
     def inject(self, *faults: Fault) -> None:

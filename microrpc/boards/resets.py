@@ -15,6 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetTools, Strategy
 from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
+from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.text import TextReader
@@ -52,8 +53,9 @@ def open_reset(
     Raises ProfileError for a board that cannot be reset, PortError for a port without modem lines, and whatever
     opening a port raises.
     """
+    baud = board.baud if baud is None else check_baud(baud)
     strategy, start = _strategy(board), tools.now()
-    open_port = functools.partial(tools.open_port, port, baud=baud or board.baud, flow_control=board.flow_control)
+    open_port = functools.partial(tools.open_port, port, baud=baud, flow_control=board.flow_control)
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
         has_booted = wait_for_boot(channel, board.power_up_s, on_log, on_text)
@@ -88,7 +90,7 @@ def wait_for_boot(
     it is no answer to anything.
     """
     decoder, text = FrameDecoder(), TextReader(on_text)
-    deadline = channel.now() + timeout_s
+    deadline = channel.now() + check_seconds(timeout_s, "timeout_s")
     has_booted, frames = False, 0
     while not has_booted and (data := channel.read(deadline)):
         for payload in decoder.feed(data):
@@ -102,5 +104,7 @@ def wait_for_boot(
                 has_booted = True
             elif payload[_MESSAGE_TYPE] == MessageType.LOG:
                 on_log(payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace"))
+        if channel.now() >= deadline:  # a board that never stops talking gives each read something
+            break
     text.flush()
     return has_booted

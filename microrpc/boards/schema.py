@@ -15,6 +15,8 @@ from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
 from microrpc.ports.usb import UsbId
+from microrpc.wire.checks import check_baud, check_seconds, check_whole, show
+from microrpc.wire.names import LEAST_BUFFER_BYTES
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
 
@@ -51,10 +53,11 @@ class BoardProfile:
     """Bits a second."""
     packet_size_bytes: int
     """The receive buffer of the firmware; the board's own answer to GetCRTMaxPacketSize, plus 11, overrules it."""
-    receive_ring_bytes: int
-    """The ring that the UART's interrupt fills, in front of the receive buffer."""
     heap_bytes: int
     """The memory that the simulated or emulated board gives to arrays."""
+    receive_ring_bytes: int | None = None
+    """The ring that the UART's interrupt fills, in front of the receive buffer; None where nobody states it. Then one
+    request is under way at a time: a stock board dies of what its ring does not take."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """In seconds; those of the session and of a call."""
     kind: BoardKind = BoardKind.HARDWARE
@@ -76,6 +79,14 @@ class BoardProfile:
     notes: str = ""
     """Where the facts come from, and what is particular."""
 
+    def __post_init__(self) -> None:
+        """Check what a program made or replaced; a file is checked further. Raises ProfileError."""
+        check_baud(self.baud, "baud", error=ProfileError)
+        for name in ("packet_size_bytes", "heap_bytes", "receive_ring_bytes"):
+            if name != "receive_ring_bytes" or self.receive_ring_bytes is not None:
+                check_whole(getattr(self, name), name, 1, error=ProfileError)
+        check_seconds(self.power_up_s, "power_up_s", error=ProfileError)
+
 
 def _text(value: str) -> str:
     if not value.strip():
@@ -94,7 +105,7 @@ def _usb_ids(ids: list[object]) -> tuple[UsbId, ...]:
     found = []
     for one in ids:
         if not isinstance(one, str) or not re.fullmatch("[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", one):
-            raise ValueError(f"must hold ids like '0483:374b' (vendor and product, in hex), not {one!r}")
+            raise ValueError(f"must hold ids like '0483:374b' (vendor and product, in hex), not {show(one)}")
         found.append(UsbId(int(one[:4], 16), int(one[5:], 16)))
     return tuple(found)
 
@@ -120,7 +131,7 @@ KEYS = {
     "usb": Key(list, read=_usb_ids),
     "baud": Key(int, required=True, bounds=(1, 2**31 - 1)),
     "flow_control": Key(str, choices=FlowControl, read=_flow_control),
-    "packet_size_bytes": Key(int, required=True, bounds=(128, 2**24)),
+    "packet_size_bytes": Key(int, required=True, bounds=(LEAST_BUFFER_BYTES, 2**24)),
     "receive_ring_bytes": Key(int, bounds=(1, 2**25)),
     "heap_bytes": Key(int, required=True, bounds=(1, 2**32)),
     "power_up_s": Key(float, bounds=(0, 60)),
@@ -140,8 +151,6 @@ STEP_KEYS = {"dtr": Key(bool), "rts": Key(bool), "wait_s": Key(float, bounds=(0,
 CHECKER = Checker(ProfileError, show=show_kind)
 """Reads and checks the TOML of profiles."""
 
-_RING_SLACK_BYTES = 100  # microTVM's Zephyr project makes the ring that much larger than the receive buffer
-
 
 def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
     """Check the `table` of a profile, which came from `path`. Raises ProfileError, with file, key and reason."""
@@ -150,7 +159,6 @@ def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
         values["timeouts"] = _timeouts(f"{path}: timeouts.", values["timeouts"])
     if "reset" in values:
         values["reset"] = _reset(f"{path}: reset.", values["reset"], values.get("flow_control", FlowControl.NONE))
-    values.setdefault("receive_ring_bytes", values["packet_size_bytes"] + _RING_SLACK_BYTES)
     return BoardProfile(**values)
 
 
@@ -185,7 +193,7 @@ def _reset(prefix: str, table: dict[str, object], flow_control: FlowControl) -> 
 
 def _step(where: str, step: object, flow_control: FlowControl) -> ResetStep:
     if not isinstance(step, dict):
-        raise ProfileError(f"{where}: must be a table like {{ dtr = true, wait_s = 0.1 }}, not {step!r}")
+        raise ProfileError(f"{where}: must be a table like {{ dtr = true, wait_s = 0.1 }}, not {show(step)}")
     checked = ResetStep(**CHECKER.check(f"{where}.", step, STEP_KEYS))
     if checked.dtr is None and checked.rts is None:
         raise ProfileError(f"{where}: must set dtr or rts, or both")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPermissionError
+from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPermissionError, ProfileError
+from microrpc.wire.checks import check_seconds
 
 if TYPE_CHECKING:
     from microrpc.ports.channel import SerialChannel
@@ -38,12 +39,15 @@ class ResetStrategy(enum.StrEnum):
 class ResetStep:
     """One step of a DTR/RTS sequence: `dtr` and `rts`, then a wait of `wait_s` seconds.
 
-    True asserts a line (the low level), None leaves it.
+    True asserts a line (the low level), None leaves it. Raises ProfileError for a wait that cannot be.
     """
 
     dtr: bool | None = None
     rts: bool | None = None
     wait_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_seconds(self.wait_s, "wait_s", may_be_zero=True, error=ProfileError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any
 
 from microrpc.errors import MicroRpcError
+from microrpc.wire.checks import show
 
 _KIND_NAMES: dict[object, str] = {
     str: "a text",
@@ -35,14 +36,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def unknown_key(name: str, known: Iterable[str]) -> str:
     """Say that a table has a key which is not one of those known."""
     return f"{name}: unknown key{did_you_mean(name, known)}"
-
-
-def show(value: object) -> str:
-    """Give a value as Python writes it."""
-    try:
-        return repr(value)
-    except ValueError:  # Python writes no whole number of more than 4300 digits, and TOML may have one in hex
-        return "a number of very many digits"
 
 
 def show_kind(value: object) -> str:

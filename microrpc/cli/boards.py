@@ -67,7 +67,7 @@ def _to_json(board: BoardProfile) -> dict[str, Any]:
 
 
 def _show(board: BoardProfile) -> None:
-    times = board.timeouts
+    times, ring_bytes = board.timeouts, board.receive_ring_bytes
     say_pairs(
         [
             ("name", board.name),
@@ -80,7 +80,7 @@ def _show(board: BoardProfile) -> None:
             ("baud", str(board.baud)),
             ("flow control", board.flow_control),
             ("receive buffer", f"{board.packet_size_bytes} bytes"),
-            ("receive ring", f"{board.receive_ring_bytes} bytes"),
+            ("receive ring", f"{ring_bytes} bytes" if ring_bytes else "not stated: one request at a time"),
             ("simulated heap", f"{board.heap_bytes} bytes"),
             (
                 "timeouts",

@@ -113,13 +113,13 @@ def get(
     The file is replaced. Boards do not check addresses: a wrong one gives whatever lies there, or makes the board hang.
     """
     with reporting(as_json=as_json):
-        from microrpc.cli.literals import as_array, describe_type, parse_address, parse_dtype, parse_shape
+        from microrpc.cli.literals import check_size, describe_type, parse_address, parse_dtype, parse_shape
         from microrpc.wire.datatypes import DataType
 
         at = parse_address(address)
         kind = parse_dtype(dtype) if dtype is not None else DataType.parse("uint8")
         form = parse_shape(shape) if shape is not None else (size // kind.itemsize_bytes,)
-        as_array(bytes(size), kind, form, f"SIZE {size}")
+        check_size(size, kind, form, f"SIZE {size}")
         if not file.parent.is_dir() or file.is_dir():
             raise typer.BadParameter(f"cannot write {file}: it is a directory, or its directory is not there")
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:

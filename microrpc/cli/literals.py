@@ -23,6 +23,7 @@ import typer
 
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
 from microrpc.errors import UnsupportedValueError
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import DataType, Device, OpaqueHandle, UInt
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +34,8 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-
 _TENSOR = re.compile(r"([a-z0-9_]+)\[([0-9, ]*)\]")
 _WORDS = {"true": True, "false": False, "none": None}
 _SHOWN_ELEMENTS = 6
+_MOST_DIMENSIONS = 31  # what every numpy has, and one more for lanes
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,10 @@ def parse_literal(text: str) -> Literal:
             return _parse_bytes(rest)
         case "tensor":
             dtype, shape = parse_type(rest)
-            return np.zeros(shape, _numpy_dtype(dtype))
+            try:
+                return np.zeros(shape, _numpy_dtype(dtype))
+            except (ValueError, MemoryError) as error:
+                raise typer.BadParameter(f"{text}: no such tensor can be made here: {error}") from None
         case "addr":
             address, _, described = rest.partition(":")
             return OnBoard(parse_address(address), *parse_type(described))
@@ -72,12 +78,19 @@ def parse_literal(text: str) -> Literal:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
-        return int(text, 16 if "x" in text.lower() else 10)
+        return _parse_int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
     if text.startswith("--"):
         raise typer.BadParameter(f"there is no option {text}; if it is a text for the board, write str:{text}")
     return text
+
+
+def _parse_int(text: str) -> int:
+    try:
+        return int(text, 16 if "x" in text.lower() else 10)
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise typer.BadParameter(f"a number of {len(text)} digits is more than any board takes") from None
 
 
 def _parse_bytes(digits: str) -> bytes:
@@ -133,7 +146,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     sizes = [size.strip() for size in text.split(",")] if text.strip() else []
     if not all(size.isascii() and size.isdigit() for size in sizes):
         raise typer.BadParameter(f"{text!r} is not a shape: write for example 4,4")
-    return tuple(int(size) for size in sizes)
+    return tuple(_parse_int(size) for size in sizes)
 
 
 def _numpy_dtype(dtype: DataType) -> np.dtype[Any]:
@@ -147,11 +160,9 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
     """
     try:
         if path.suffix == ".npy":
-            loaded: Array = np.load(path, allow_pickle=False)
             if dtype is not None or shape is not None:
                 raise typer.BadParameter(f"{path} knows its data type and shape: leave --dtype and --shape out")
-            DataType.from_numpy(loaded.dtype)
-            return loaded
+            return _load_npy(path)
         data = path.read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror or error}") from None
@@ -159,21 +170,49 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
         raise typer.BadParameter(f"{path}: {error}") from None
     except (ValueError, EOFError) as error:
         raise typer.BadParameter(f"{path} is not a .npy file that numpy reads: {error}") from None
+    except MemoryError:
+        raise typer.BadParameter(f"{path} is larger than the memory that there is") from None
     return as_array(data, dtype, shape, str(path))
+
+
+def _load_npy(path: Path) -> Array:
+    """Read a .npy file, whose header is compared with what is there before anything is allocated for it."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise ValueError(f"its format has the version {version[0]}.{version[1]}")
+        try:
+            shape, _, dtype = _NPY_HEADERS[version](file)
+        except Exception as error:  # it is read as Python, whose parser raises other errors of a few hundred brackets
+            raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
+        DataType.from_numpy(dtype)
+        wanted = math.prod(shape) * dtype.itemsize
+        there = path.stat().st_size - file.tell()
+        if min(shape, default=0) < 0 or wanted > there:
+            raise ValueError(f"its header tells of {show(wanted)} bytes, and {there} are there")
+        file.seek(0)
+        loaded: Array = np.lib.format.read_array(file, allow_pickle=False)
+        return loaded
 
 
 def as_array(data: bytes, dtype: DataType | None, shape: tuple[int, ...] | None, what: str) -> Array:
     """Give `data` (called `what`) as an array of `dtype` (uint8) and `shape` (flat). Raises typer.BadParameter."""
-    size_bytes = dtype.itemsize_bytes if dtype else 1
+    dtype = dtype or DataType.parse("uint8")
     if shape is None:
-        shape = (len(data) // size_bytes,)
-    wanted = math.prod(shape) * size_bytes
-    if wanted != len(data):
-        raise typer.BadParameter(
-            f"{what} has {len(data)} bytes, and {describe_type(dtype or DataType.parse('uint8'), shape)} has {wanted}"
-        )
-    element = dtype.numpy if dtype else np.dtype(np.uint8)
+        shape = (len(data) // dtype.itemsize_bytes,)
+    check_size(len(data), dtype, shape, what)
+    element = dtype.numpy
     return np.frombuffer(data, element.base).reshape(*shape, *element.shape)
+
+
+def check_size(size_bytes: int, dtype: DataType, shape: tuple[int, ...], what: str) -> None:
+    """Raise typer.BadParameter where `dtype` and `shape` have not `size_bytes`, which are those of `what`."""
+    wanted = math.prod(shape) * dtype.itemsize_bytes
+    if wanted != size_bytes:
+        kind = describe_type(dtype, shape)
+        raise typer.BadParameter(f"{what} has {size_bytes} bytes, and {kind} has {show(wanted)}")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise typer.BadParameter(f"{what}: numpy has no array of {len(shape)} dimensions")
 
 
 # --- shown --------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _serve(board: SimulatedBoard, link: Path | None, tcp: str | None) -> PtyServ
         return PtyServer(board, link=link)
     host, _, number = tcp.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not (number.isascii() and number.isdigit()):
+    if not (number.isascii() and number.isdigit()) or len(number) > 5:
         raise typer.BadParameter(f"--tcp {tcp}: write HOST:PORT, or PORT alone, for example 127.0.0.1:5000")
     if not _is_loopback(host):
         note(f"warning: whoever reaches {host}:{number} over the network can use this board; nothing is encrypted")

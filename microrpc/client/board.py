@@ -15,17 +15,24 @@ import numpy.typing as npt
 
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
-from microrpc.errors import ClosedError
+from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
-from microrpc.host.handles import Timing, describe
+from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
 from microrpc.ports.channel import Channel
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
+
+# What is public for the sake of what a board hands out; its users have other ways to it.
+_INNER = {
+    *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
+}
 
 
 class Board:
@@ -98,6 +105,10 @@ class Board:
 
     def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `RemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        if not isinstance(function, RemoteFunction):
+            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return self.pump.run(self.operations.call, function, tuple(args), timeout_s)
 
     def time_evaluator(
@@ -112,9 +123,11 @@ class Board:
         """Give a function that times the board's function `name` by the board's own clock.
 
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
-        as a call does.
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError,
+        RequestError for a number that cannot be, else as a call does.
         """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         timed = self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
         )
@@ -129,10 +142,12 @@ class Board:
     def array(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> RemoteArray:
         """Allocate an array on the board and copy `data` into it, of any shape and any dtype that a board can have.
 
+        What is big-endian is converted.
+
         `on_progress` is called with (bytes done, bytes in all) after each block. `verify` compares what is in the array
         then with what was sent (docs/copies.md), and raises VerifyError. Raises else as a call does.
         """
-        return self.pump.run(self.operations.array, data, on_progress=on_progress, verify=verify)
+        return self.pump.run(self.operations.array, as_source(data), on_progress=on_progress, verify=verify)
 
     def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -152,7 +167,10 @@ class Board:
         return RemoteArray(self, describe(address, shape, dtype), owned=False)
 
     def copy(self, source: RemoteArray, target: RemoteArray) -> None:
-        """Copy one array of the board into another, on the board. Raises as a call does."""
+        """Copy one array of the board into another, on the board.
+
+        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        """
         self.pump.run(self.operations.copy, source, target)
 
     def write_bytes(
@@ -255,6 +273,10 @@ class Board:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __dir__(self) -> list[str]:
+        """Give what users use, which completion shows: the rest is there for what the board hands out."""
+        return [name for name in super().__dir__() if name not in _INNER and (name[0] != "_" or name[:2] == "__")]
 
     def __repr__(self) -> str:
         return f"<Board {self.name}{' closed' if self.pump.closed else ''}>"

@@ -17,7 +17,8 @@ from microrpc.client.pump import Pump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
-from microrpc.wire.datatypes import CPU, OpaqueHandle
+from microrpc.wire.checks import check_seconds
+from microrpc.wire.datatypes import CPU, DataTypeCode, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
 __all__ = [
@@ -57,10 +58,12 @@ class RemoteFunction(RemoteHandle, AnyFunction[Owner]):
 
         `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
         Device, RemoteArray, RemoteFunction or RemoteModule. Raises RemoteError, CallTimeoutError,
-        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError,
+        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, RequestError,
         PortLostError.
         """
         board = self.board
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return board.pump.run(board.operations.call, self, args, timeout_s)
 
 
@@ -76,7 +79,9 @@ class RemoteModule(RemoteHandle, AnyModule[Owner]):
 class RemoteArray(RemoteHandle, AnyArray[Owner]):
     """An array in the board's memory: `shape`, `dtype` (a `DataType`), row by row without gaps.
 
+    `len(x)` is its first dimension; `x[2:5]` and `x[3]` are views of a part of it, which keep its memory.
     `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
+    `base` is the array that a view is a part of.
     """
 
     def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
@@ -92,7 +97,8 @@ class RemoteArray(RemoteHandle, AnyArray[Owner]):
         return result
 
     def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
-        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
+        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact,
+        and what is big-endian is converted.
 
         `on_progress` is called with (bytes done, bytes in all). `verify` compares what is in it then with `data`, and
         raises VerifyError (docs/copies.md). Raises CopyRangeError where shape or dtype differ, else as a call does.
@@ -101,8 +107,24 @@ class RemoteArray(RemoteHandle, AnyArray[Owner]):
         self.board.pump.run(operations.write, packed, self, on_progress=on_progress, verify=verify)
 
     def copy_to(self, target: RemoteArray) -> None:
-        """Copy it into another array of this board, on the board. Raises as a call does."""
+        """Copy it into another array of this board, on the board.
+
+        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        """
         self.board.pump.run(self.board.operations.copy, self, target)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Copy it back for numpy, as in `np.asarray(x)`; `dtype` is what numpy asks for.
+
+        Raises ValueError where `copy` is False, for it lies on the board; TypeError for bfloat16; else as `numpy`
+        does.
+        """
+        if copy is False:
+            raise ValueError(f"{self!r} lies on the board: numpy gets a copy of it, or nothing")
+        if self.dtype.code == DataTypeCode.BFLOAT:
+            raise TypeError(f"numpy has no {self.dtype}: x.numpy() gives its raw bits, as uint16")
+        contents = self.numpy()
+        return contents if dtype is None else contents.astype(dtype, copy=False)
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError
 from microrpc.firmware.project import has_port, port_names
+from microrpc.wire.checks import check_baud
 from microrpc.wire.session import Timeouts
 
 DEFAULT_PROFILE = "loopback"
@@ -29,7 +30,8 @@ _QEMU_PREFIX = "qemu_"  # of the names of boards that QEMU emulates
 class Target:
     """A port with what is known about the board behind it: its profile, its timeouts, its `baud` in bits a second.
 
-    `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named.
+    `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named, or its
+    profile does not state it.
     """
 
     port: str
@@ -57,7 +59,7 @@ class Target:
     def server_address(self) -> tuple[str, int]:
         """Host and port of tcp://HOST:PORT. Raises PortError where one is missing."""
         host, _, number = _rest(self.port).rpartition(":")
-        if not host or not (number.isascii() and number.isdigit()):
+        if not host or not (number.isascii() and number.isdigit()) or len(number) > 5:
             raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
         return host, int(number)
 
@@ -73,8 +75,11 @@ def find_target(
     """Put together what `connect` was told, and what the board's profile says where it was told nothing.
 
     Without a port the one that the board is plugged into is looked for; a simulated or emulated board needs none.
-    Raises ProfileError, and PortError and PortNotFoundError where the port cannot be told, or names another board.
+    Raises ProfileError, PortError and PortNotFoundError where the port cannot be told, or names another board, and
+    RequestError for what is no baud rate.
     """
+    if baud is not None:
+        baud = check_baud(baud)
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
         known = ", ".join(port_of_emulated(name) for name in port_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")
@@ -89,8 +94,8 @@ def find_target(
         port = _port_of(chosen)
     # The generic profile tells nothing of a real board's ring.
     is_known = chosen.kind is not BoardKind.SIMULATED or port.startswith(SIMULATOR_SCHEME)
-    ring_bytes = chosen.receive_ring_bytes if is_known else 0
-    return Target(port, chosen, baud or chosen.baud, timeouts or chosen.timeouts, ring_bytes)
+    ring_bytes = chosen.receive_ring_bytes if is_known else None
+    return Target(port, chosen, chosen.baud if baud is None else baud, timeouts or chosen.timeouts, ring_bytes or 0)
 
 
 def scheme_of(port: str) -> str:

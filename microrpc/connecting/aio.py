@@ -24,6 +24,7 @@ from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
 Wrap = Callable[[AsyncChannel], AsyncChannel]
@@ -79,10 +80,11 @@ def connect(
     """
 
     async def open_port() -> AsyncBoard:
+        wait_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
         target = find_target(port, board=board, baud=baud, timeouts=timeouts)
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
-        lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
+        lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
         first = (
             ResetFirst(board_log(target.port, on_log), board_text(target.port, on_log), tap_of(wrap)) if reset else None
         )

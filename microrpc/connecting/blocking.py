@@ -16,6 +16,7 @@ from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, reconnect_log, reopen_port
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
 Wrap = Callable[[Channel], Channel]
@@ -58,8 +59,10 @@ def connect(
     port was lost; gives the one that the connection uses (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one
     that shows all bytes.
 
-    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError.
+    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, and RequestError for a duration
+    or a baud rate that cannot be.
     """
+    reconnect_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
     target = find_target(port, board=board, baud=baud, timeouts=timeouts)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
     opened = open_target(
@@ -98,7 +101,7 @@ def open_board(
     copies use it. on_close: called last, when the board is closed. reopen: gives a new channel when this one went away,
     or raises PortError; without it that is the end. on_reconnect, wrap: as `connect` has them.
 
-    Raises HandshakeTimeoutError, PortLostError.
+    Raises HandshakeTimeoutError, PortLostError, and RequestError for a baud rate or size that cannot be.
     """
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
     return open_session(

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from microrpc.errors import FirmwareError, PortError, PortNotFoundError
 from microrpc.firmware.project import Emulation, Project
+from microrpc.wire.checks import check_seconds
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
@@ -60,7 +61,7 @@ class Emulator:
         # At the end of the interpreter too, and when nobody has it any more.
         self._end = weakref.finalize(self, self._running.end)
         try:
-            deadline = time.monotonic() + start_s
+            deadline = time.monotonic() + check_seconds(start_s, "start_s")
             if emulation.program:
                 self.port = self._running.start_qemu(_qemu_command(name, elf, emulation))
             else:
@@ -86,7 +87,12 @@ class Emulator:
         return self._running.ending
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it ends by itself, for `timeout_s` seconds or for ever; tell whether it has."""
+        """Wait until it ends by itself, for `timeout_s` seconds or for ever; tell whether it has.
+
+        Raises RequestError for a duration that cannot be.
+        """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s", may_be_zero=True)
         return self._running.wait(timeout_s)
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from microrpc.errors import MicroRpcError, RemoteError
 from microrpc.gateway.memory import Block, ClientMemory
 from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
 from microrpc.serve.endpoint import Done
-from microrpc.serve.signatures import fits_signature
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -40,6 +39,7 @@ from microrpc.wire.packets import (
     Syscall,
     encode_result,
 )
+from microrpc.wire.signatures import fits_signature
 
 _MOST_HANDLES = 4096
 _TYPE_CODES: dict[type, TypeCode] = {

@@ -38,6 +38,7 @@ from microrpc.ports.aio import AsyncFdChannel
 from microrpc.ports.channel import READ_BYTES
 from microrpc.ports.opening import socket_channel
 from microrpc.serve.endpoint import ServerEndpoint
+from microrpc.wire.checks import check_baud, check_seconds, check_whole
 from microrpc.wire.packets import RemoteException, encode_packet
 from microrpc.wire.reader import EndpointState
 from microrpc.wire.uart import BITS_PER_BYTE
@@ -115,9 +116,9 @@ class Share:
         self.url = f"unix://{self.path}"
         """What clients connect to: unix:///PATH."""
         self._board = board
-        self._baud = baud
-        self._max_clients = max_clients
-        self._take_s = take_s
+        self._baud = check_baud(baud)
+        self._max_clients = check_whole(max_clients, "max_clients", 1)
+        self._take_s = check_seconds(take_s, "take_s")
         self._clients: set[asyncio.Task[None]] = set()
         self._refused: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()

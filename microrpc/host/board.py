@@ -12,22 +12,34 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import (
     BoardError,
+    CopyRangeError,
     FunctionNotFoundError,
     ProtocolError,
     RemoteError,
     RequestError,
+    UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
-from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Owned, Timing, describe
+from microrpc.host.handles import (
+    AnyArray,
+    AnyFunction,
+    AnyHandle,
+    AnyModule,
+    Keeper,
+    Owned,
+    Timing,
+    check_address,
+    describe,
+)
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.verify import Verifier
+from microrpc.wire.checks import check_text, check_whole
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -39,7 +51,20 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.names import MODULE_GET_FUNCTION, TIME_EVALUATOR_FUNCTION
-from microrpc.wire.packets import CallFunc, CopyAck, PacketCode, RemoteException, Reply, Request, Return, decode_result
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyAck,
+    PacketCode,
+    RemoteException,
+    Reply,
+    Request,
+    Return,
+    Shutdown,
+    decode_result,
+)
+
+_A_NAME = "the name of a function"
+_MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 
 class Client(Keeper, Protocol):
@@ -106,7 +131,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
         """Look a function up in the global registry alone; None where there is none of that name."""
-        handle = yield from self._requests.look_up(name)
+        handle = yield from self._requests.look_up(check_text(name, _A_NAME))
         return self._make_function(self._client, handle, name) if handle else None
 
     def system_library(self) -> Operation[ModuleT | None]:
@@ -117,7 +142,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return self._system_library
 
     def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
-        """Look a function up in a module."""
+        """Look a function up in a module. Raises RequestError for what is no module, or no name."""
+        check_text(name, _A_NAME)
+        if not isinstance(module, AnyModule):
+            raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
         if self._get_function is None or not self._get_function.is_live:
             self._get_function = yield from self.global_function(MODULE_GET_FUNCTION)
         if self._get_function is None:
@@ -153,8 +181,12 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
 
-        Raises FunctionNotFoundError.
+        Raises FunctionNotFoundError, and RequestError for numbers that no board could mean.
         """
+        check_text(name, _A_NAME)
+        number = check_whole(number, "number", 1, _MOST_RUNS)
+        repeat = check_whole(repeat, "repeat", 1, _MOST_RUNS)
+        min_repeat_ms = check_whole(min_repeat_ms, "min_repeat_ms", 0, _MOST_RUNS)
         library = yield from self.system_library()
         if library is None:
             raise FunctionNotFoundError(
@@ -177,12 +209,11 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     # --- memory --------------------------------------------------------------------------------
 
     def array(
-        self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False
+        self, data: npt.NDArray[Any], *, on_progress: Progress | None = None, verify: bool = False
     ) -> Operation[ArrayT]:
         """Allocate an array on the board and copy `data` into it."""
-        source = np.asarray(data)
-        array = yield from self.empty(source.shape, source.dtype)
-        yield from self.write(array.pack(source), array, on_progress=on_progress, verify=verify)
+        array = yield from self.empty(data.shape, data.dtype)
+        yield from self.write(array.pack(data), array, on_progress=on_progress, verify=verify)
         return array
 
     def empty(
@@ -195,12 +226,18 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         tensor = describe(0, shape, dtype)
         yield from self.collect()
         address = yield from self._requests.alloc(tensor, scope)
-        if not address:
-            raise RemoteError("it gave address 0", function="alloc", code=PacketCode.DEV_ALLOC_DATA_WITH_SCOPE.label)
         return self._make_array(self._client, Tensor(address, CPU, tensor.dtype, tensor.shape))
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
-        """Copy one array of the board into another, on the board."""
+        """Copy one array of the board into another, on the board.
+
+        Raises RequestError for what is no array, CopyRangeError where their shapes or data types differ.
+        """
+        for array in (source, target):
+            if not isinstance(array, AnyArray):
+                raise RequestError(f"{array!r} is no array on the board: `array.write` copies what is not there yet")
+        if (source.shape, source.dtype) != (target.shape, target.dtype):
+            raise CopyRangeError(f"{source!r} does not fit {target!r}: their shapes and data types must be the same")
         args = (self._to_value(source), self._to_value(target), OpaqueHandle(0))
         yield from self.syscall(PacketCode.COPY_AMONG_REMOTE, *args, epoch=source.epoch)
 
@@ -208,8 +245,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
+        tensor = _flat(array.tensor)
         yield from self.collect()
-        tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_to(self._requests, data, tensor, epoch=array.epoch, on_progress=on_progress)
         if data:
@@ -221,8 +258,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
+        tensor = _flat(array.tensor)
         yield from self.collect()
-        tensor = array.tensor
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_from(self._requests, tensor, into, epoch=array.epoch, on_progress=on_progress)
         if into:
@@ -247,7 +284,13 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 
     def request(self, request: Request) -> Operation[Reply]:
-        """Send any request and give the reply as it is, an exception of the board too."""
+        """Send any request and give the reply as it is, an exception of the board too.
+
+        Raises UnsupportedValueError for what is no request, or a Shutdown, which nothing answers.
+        """
+        if not isinstance(request, Request) or isinstance(request, Shutdown):
+            hint = " (`close(shutdown=True)` sends it)" if isinstance(request, Shutdown) else ""
+            raise UnsupportedValueError(f"{request!r} is no request that is answered{hint}; nothing was sent")
         try:
             reply: Return | CopyAck = yield from self._requests.request(request)
         except RemoteError as error:
@@ -295,3 +338,9 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         if isinstance(value, ArrayResult):
             return self._make_array(self._client, value.tensor, result_handle=int(value.handle))
         return value
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Give the same memory at an address of its own, as copies count from there. Raises RequestError."""
+    address = check_address(tensor)
+    return Tensor(address, CPU, tensor.dtype, tensor.shape) if tensor.device == CPU else tensor

@@ -7,18 +7,23 @@ A finalizer must not do I/O, so what is garbage collected is queued and freed wi
 
 from __future__ import annotations
 
+import math
+import operator
 import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import CopyRangeError, RequestError, StaleHandleError
 from microrpc.host.trust import Trust
+from microrpc.wire.checks import check_whole, show
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, Tensor, TypeCode, Value
+
+_ADDRESSES = 1 << 64
 
 
 class Owned(NamedTuple):
@@ -70,14 +75,24 @@ class AnyHandle(Generic[BoardT]):
     def handle(self) -> int:
         """The handle. Raises StaleHandleError where `is_live` is False."""
         if self._is_freed:
-            raise StaleHandleError(f"{self!r} was freed")
+            raise StaleHandleError(f"<{self._label}> was freed")
         if self.epoch != self._trust.epoch:
-            raise StaleHandleError(f"{self!r} is from before a reset of the board, whose memory is gone; make it again")
+            text = f"<{self._label}> is from before a reset of the board, whose memory is gone; make it again"
+            raise StaleHandleError(text)
         return self._handle
 
     def as_value(self) -> Value:
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""
         raise NotImplementedError
+
+    @property
+    def _label(self) -> str:
+        """What it is, for messages."""
+        return f"{type(self).__name__} 0x{self._handle:x}"
+
+    def __repr__(self) -> str:
+        fate = "" if self.is_live else ", freed" if self._is_freed else ", of no use any more"
+        return f"<{self._label}{fate}>"
 
     def discard(self) -> None:
         """Give it back with the next request."""
@@ -97,8 +112,9 @@ class AnyFunction(AnyHandle[BoardT]):
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""
         return FunctionHandle(self.handle)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} 0x{self._handle:x}>"
+    @property
+    def _label(self) -> str:
+        return f"{type(self).__name__} {self.name!r} 0x{self._handle:x}"
 
 
 class AnyModule(AnyHandle[BoardT]):
@@ -112,22 +128,38 @@ class AnyModule(AnyHandle[BoardT]):
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""
         return ModuleHandle(self.handle)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} 0x{self._handle:x}>"
+    @property
+    def _label(self) -> str:
+        return f"{type(self).__name__} {self.name!r} 0x{self._handle:x}"
 
 
 class AnyArray(AnyHandle[BoardT]):
     """An array in the board's memory.
 
     `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
+    `base` is the array that it is a view of, whose memory it keeps; None for one of its own.
     """
 
-    def __init__(self, board: BoardT, tensor: Tensor, *, result_handle: int | None = None, owned: bool = True) -> None:
+    def __init__(
+        self,
+        board: BoardT,
+        tensor: Tensor,
+        *,
+        result_handle: int | None = None,
+        owned: bool = True,
+        base: AnyArray[BoardT] | None = None,
+    ) -> None:
         if result_handle is None:
             super().__init__(board, tensor.data, None, owned=owned)
         else:
             super().__init__(board, result_handle, TypeCode.NDARRAY, owned=owned)
         self._tensor = tensor
+        self._base = base
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can be used: neither freed, nor the array that it is a view of, nor from before a reset."""
+        return super().is_live and (self._base is None or self._base.is_live)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,6 +179,8 @@ class AnyArray(AnyHandle[BoardT]):
     @property
     def tensor(self) -> Tensor:
         """How it is described on the wire. Raises StaleHandleError."""
+        if self._base is not None:
+            _ = self._base.tensor
         if self.handle:
             return self._tensor
         raise StaleHandleError(f"{self!r} has no memory")
@@ -158,30 +192,93 @@ class AnyArray(AnyHandle[BoardT]):
     def detach(self) -> int:
         """Give up ownership: its memory stays allocated when it is freed here or the board is closed.
 
-        Gives its address, for `array_at` of the board. Raises StaleHandleError.
+        Gives its address, for `array_at` of the board. Raises StaleHandleError, RequestError for a view.
         """
+        if self._base is not None:
+            raise RequestError(f"{self!r} is a part of {self._base!r}, which owns its memory: detach that")
         address = self.tensor.data
         self._release.detach()
         self.board.live.discard(self)
         return address
 
     def make_room(self) -> npt.NDArray[Any]:
-        """Make the numpy array that a copy of it goes into: its shape, with one more dimension where it has lanes."""
-        return np.empty(self.shape, dtype=self.dtype.numpy)
+        """Make the numpy array that a copy of it goes into: its shape, with one more dimension where it has lanes.
+
+        Raises RequestError where there is no room for it here, or numpy has no such array.
+        """
+        try:
+            return np.empty(self.shape, dtype=self.dtype.numpy)
+        except (MemoryError, ValueError) as error:
+            raise RequestError(f"{self!r} cannot be copied to this computer: {error}") from error
 
     def pack(self, data: npt.ArrayLike) -> memoryview:
         """Give `data` as the bytes that it holds. Raises CopyRangeError where shape or dtype differ."""
-        source = np.ascontiguousarray(data)
-        expected = np.empty((0, *self.shape), dtype=self.dtype.numpy)
-        if source.dtype != expected.dtype or np.shape(data) != expected.shape[1:]:
+        source, expected = as_source(data), self.dtype.numpy
+        shape = self.shape + expected.shape
+        if source.dtype != expected.base or source.shape != shape:
             raise CopyRangeError(
-                f"{self!r} takes data of shape {expected.shape[1:]} and dtype {expected.dtype}, "
-                f"not of shape {np.shape(data)} and dtype {source.dtype}"
+                f"{self!r} takes data of shape {shape} and dtype {expected.base}, "
+                f"not of shape {source.shape} and dtype {source.dtype}"
             )
-        return as_bytes(source)
+        return as_bytes(np.ascontiguousarray(source))
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.dtype}{list(self.shape)} at 0x{self._tensor.data:x}>"
+    # --- as numpy's are -------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Its first dimension, in elements. Raises TypeError for a scalar, which has none."""
+        if not self.shape:
+            raise TypeError(f"{self!r} is a scalar, which has no len()")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        """True: it is there. What is in it is not looked at."""
+        return True
+
+    def __getitem__(self, key: int | slice) -> Self:
+        """Give a part along the first dimension, `x[2:5]` or `x[3]`: a view of the same memory, nothing is copied.
+
+        Raises RequestError for a step other than 1, IndexError, StaleHandleError; TypeError for any other index.
+        """
+        tensor = self.tensor
+        if not tensor.shape:
+            raise IndexError(f"{self!r} is a scalar, which has no parts")
+        length, rows = tensor.shape[0], tensor.shape[1:]
+        if isinstance(key, slice):
+            start, stop, step = key.indices(length)
+            if step != 1:
+                raise RequestError(f"a part of an array on the board has no gaps: step 1, not {show(key.step)}")
+            shape = (max(stop - start, 0), *rows)
+        else:
+            try:
+                index = operator.index(key)
+            except TypeError:
+                text = f"x[2:5] and x[3] are parts of an array on the board, x[{show(key)}] is none: x.numpy() has all"
+                raise TypeError(text) from None
+            start, shape = index + length if index < 0 else index, rows
+            if not 0 <= start < length:
+                raise IndexError(f"{self!r} has no row {show(index)}")
+        row_bytes = tensor.dtype.itemsize_bytes * math.prod(rows)
+        offset = tensor.byte_offset + start * row_bytes
+        view = Tensor(tensor.data, tensor.device, tensor.dtype, shape, offset)
+        return type(self)(self.board, view, owned=False, base=self)
+
+    def __eq__(self, other: object) -> bool:
+        """Refuse: what is in it is on the board. Raises TypeError, but for itself.
+
+        An array of numpy is compared by numpy, which copies this one back.
+        """
+        if self is other:
+            return True
+        if isinstance(other, np.ndarray | np.generic):
+            return NotImplemented
+        raise TypeError(f"{self!r} is compared by what is in it: x.numpy() == y.numpy(), or `x is y`")
+
+    __hash__ = AnyHandle.__hash__
+
+    @property
+    def _label(self) -> str:
+        address = self._tensor.data + self._tensor.byte_offset
+        return f"{type(self).__name__} {self.dtype}{list(self.shape)} at 0x{address:x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +308,41 @@ def as_bytes(compact: npt.NDArray[Any]) -> memoryview:
     return memoryview(compact.reshape(-1).view(np.uint8).data)
 
 
+def as_source(data: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Give `data` as an array of numpy, in the board's byte order. Raises RequestError for what is none."""
+    try:
+        source = np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise RequestError(f"what is to be copied is no array: {error}") from error
+    return source.astype(source.dtype.newbyteorder("<"), copy=False)
+
+
 def describe(address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str) -> Tensor:
     """Describe an array at `address`, as `array_at` and `empty` of a board take it. Raises RequestError."""
     if isinstance(dtype, str):
         dtype = DataType.parse(dtype)
     elif not isinstance(dtype, DataType):
-        dtype = DataType.from_numpy(np.dtype(dtype))
-    sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
-    if any(size < 0 for size in sizes):
-        raise RequestError(f"a shape has no negative sizes: {sizes}")
-    tensor = Tensor(address, CPU, dtype, sizes)
-    if not 0 <= address <= address + tensor.size_bytes <= 1 << 64:
-        raise RequestError(f"{tensor.size_bytes} bytes at {address} are no memory: addresses are from 0 to 2**64 - 1")
+        dtype = DataType.from_numpy(dtype)
+    tensor = Tensor(check_whole(address, "an address", 0, _ADDRESSES - 1), CPU, dtype, _sizes(shape))
+    check_address(tensor)
     return tensor
+
+
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        return (check_whole(operator.index(shape), "a shape", 0),)  # type: ignore[arg-type]  # or a TypeError
+    except TypeError:
+        pass
+    try:
+        return tuple(check_whole(size, "a size in a shape", 0) for size in shape)  # type: ignore[union-attr]
+    except TypeError:
+        raise RequestError(f"a shape is one size or several, not {show(shape)}") from None
+
+
+def check_address(tensor: Tensor) -> int:
+    """Give the address of a tensor's first byte. Raises RequestError where it reaches past the last address."""
+    address = tensor.data + tensor.byte_offset
+    if address + tensor.size_bytes > _ADDRESSES:
+        text = f"{show(tensor.size_bytes)} bytes at 0x{address:x} are no memory: addresses are from 0 to 2**64 - 1"
+        raise RequestError(text)
+    return address

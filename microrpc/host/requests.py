@@ -16,9 +16,16 @@ from microrpc.host.operation import Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.wire.link import LinkParameters
-from microrpc.wire.names import MAX_PACKET_SIZE_FUNCTION, PACKET_NBYTES, SYSTEM_LIBRARY_FUNCTION
+from microrpc.wire.names import (
+    LEAST_BUFFER_BYTES,
+    MAX_PACKET_SIZE_FUNCTION,
+    MESSAGE_OVERHEAD_BYTES,
+    PACKET_NBYTES,
+    SYSTEM_LIBRARY_FUNCTION,
+)
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -32,10 +39,11 @@ from microrpc.wire.packets import (
     encode_packet,
 )
 from microrpc.wire.reader import request_label
+from microrpc.wire.signatures import check_signature
 
-# What fits every board there is (256-byte buffers exist, and bytes of a handshake may still lie in them), so that a
-# board's limit need not be asked for the sake of a small request.
-_SMALL_PACKET_BYTES = 192
+# What fits every board there is (docs/protocol.md 4), so that a board's limit need not be asked for the sake of a small
+# request. The first one of a session is smaller: bytes of several handshakes may still lie in the board's buffer.
+_SMALL_PACKET_BYTES = LEAST_BUFFER_BYTES - MESSAGE_OVERHEAD_BYTES + PACKET_NBYTES
 _FIRST_PACKET_BYTES = 64
 
 T = TypeVar("T")
@@ -92,12 +100,29 @@ class AnyConnection(Protocol):
         """Begin anew over `port`, opened again; `on_session` is told whether the board lost its memory."""
 
 
+def allocation_advice(size_bytes: int, message: str, *, is_ours: bool) -> str:
+    """Give what is said of an allocation of `size_bytes` that a board refused with `message`.
+
+    `is_ours`: the board knows the link, so its text is what it says.
+    """
+    asked = f"{size_bytes} bytes were asked for"
+    if is_ours and "scope" in message:
+        return asked
+    advice = (
+        f"{asked}. Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+        "reset the board"
+    )
+    if is_ours:
+        return advice
+    return f"{advice}. Stock firmware has no text for this: if there is one, it may be that of an older error"
+
+
 class Requests:
     """The questions of one connection. `call_s` is how long a reply is waited for where nothing else is said."""
 
     def __init__(self, connection: AnyConnection, *, call_s: float) -> None:
         self.connection = connection
-        self.call_s = call_s
+        self.call_s = check_seconds(call_s, "call_s")
         self._limit_bytes = 0
         self._limit_epoch = -1
 
@@ -136,9 +161,12 @@ class Requests:
     ) -> Operation[T | Return | CopyAck]:
         """Send any request and give its reply, or what `finish` makes of it and `function`.
 
-        `function` names what is called, for messages. Raises RequestTooLargeError before anything is sent, RemoteError
-        where the board answers with an exception, and what the connection raises.
+        `function` names what is called, for messages. Raises RequestTooLargeError, and UnsupportedValueError for what a
+        syscall does not take, before anything is sent; RemoteError where the board answers with an exception; and what
+        the connection raises.
         """
+        if type(request) is Syscall:
+            check_signature(request)
         packet = encode_packet(request)
         if len(packet) > _FIRST_PACKET_BYTES:
             yield from self._check_fits(len(packet), request, function)
@@ -154,9 +182,11 @@ class Requests:
         return reply if finish is None else finish(reply, function)
 
     def _check_fits(self, packet_bytes: int, request: Request, function: str) -> Operation[None]:
-        if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
-            return
-        limit_bytes = yield from self.max_packet_bytes()
+        limit_bytes = self.connection.limit_bytes  # which a link tells
+        if limit_bytes is None:
+            if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
+                return
+            limit_bytes = yield from self.max_packet_bytes()
         size_bytes = packet_bytes - PACKET_NBYTES
         if size_bytes > limit_bytes:
             raise RequestTooLargeError(
@@ -224,8 +254,18 @@ class Requests:
         """Allocate what `tensor` (its data ignored) needs, in a memory scope or None; give the address.
 
         Not repeated after doubt: it raises, and a block that was allocated all the same stays until the board's reset.
+        Raises RemoteError, with what may be the reason.
         """
-        return (yield from self._handle(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, tensor, scope))
+        code = PacketCode.DEV_ALLOC_DATA_WITH_SCOPE
+        try:
+            address = yield from self._handle(code, tensor, scope)
+            message = "" if address else "it gave address 0"
+        except RemoteError as error:
+            address, message = 0, error.message
+        if not address:
+            advice = allocation_advice(tensor.size_bytes, message, is_ours=self.connection.link is not None)
+            raise RemoteError(message, code=code.label, advice=advice)
+        return address
 
     def free(self, handle: int, type_code: TypeCode | None, epoch: int) -> Operation[None]:
         """Give a handle back, or memory where `type_code` is None. Not repeated: it could free another's."""

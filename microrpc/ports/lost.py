@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from microrpc.errors import PortError, PortNotFoundError
 from microrpc.ports.channel import Channel, monotonic
 from microrpc.ports.usb import UsbId, serial_ports, usb_id
+from microrpc.wire.checks import check_seconds
 
 if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
@@ -116,7 +117,7 @@ class LostPort:
 
     def __init__(self, port: str, *, wait_s: float = RECONNECT_S, tools: SearchTools = _TOOLS) -> None:
         self.port = port
-        self.wait_s = wait_s
+        self.wait_s = check_seconds(wait_s, "wait_s", may_be_zero=True)
         self.tools = tools
         there = self._port_named() if "://" not in port else None
         self.identity = UsbIdentity.of(there) if there is not None else None

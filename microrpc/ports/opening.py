@@ -19,6 +19,7 @@ from microrpc.ports.channel import SerialChannel
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.pyserial import PyserialChannel
 from microrpc.ports.refusal import open_error
+from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.uart import FlowControl
 
 # select.poll does not serve serial ports on macOS.
@@ -41,13 +42,12 @@ def open_serial(
     "socket://host:port" goes to `open_tcp` with `timeout_s`, which nothing else uses. `baud` is in bits a second.
 
     Raises PortNotFoundError, PortBusyError, PortPermissionError, or PortError for everything else, such as
-    a file that is no serial port or a baud rate that it does not have.
+    a file that is no serial port or a baud rate that it does not have; RequestError for what is no baud rate.
     """
+    baud = check_baud(baud)
     if (address := _socket_address(port)) is not None:
         return open_tcp(*address, timeout_s)
     try:
-        if baud <= 0:  # 0 means "hang up" to the system
-            raise ValueError(f"not a baud rate: {baud}")
         hard, soft = flow_control is FlowControl.RTS_CTS, flow_control is FlowControl.XON_XOFF
         if "://" in port:
             return PyserialChannel(port, serial.serial_for_url(port, baudrate=baud, rtscts=hard, xonxoff=soft))
@@ -63,8 +63,10 @@ def open_serial(
 def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
     """Connect to a plain byte stream over TCP, within `timeout_s` seconds.
 
-    Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else.
+    Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else, and
+    RequestError for a duration that cannot be.
     """
+    timeout_s = check_seconds(timeout_s, "timeout_s")
     with _tcp_errors(host, port, timeout_s) as name:
         if not _CAN_POLL:
             return PyserialChannel(name, serial.serial_for_url(name))
@@ -77,8 +79,10 @@ def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
 def open_unix(path: str, timeout_s: float) -> FdChannel:
     """Connect to the Unix socket `path`, on which a board is shared (docs/sharing.md), within `timeout_s` seconds.
 
-    Raises PortNotFoundError when nothing listens there, PortPermissionError, PortError for everything else.
+    Raises PortNotFoundError when nothing listens there, PortPermissionError, PortError for everything else, and
+    RequestError for a duration that cannot be.
     """
+    timeout_s = check_seconds(timeout_s, "timeout_s")
     name = f"unix://{path}"
     if not hasattr(socket, "AF_UNIX"):
         raise PortError(name, f"{name}: this system has no Unix sockets, so no board can be shared")
@@ -105,7 +109,7 @@ def _socket_address(port: str) -> tuple[str, int] | None:
     if not port.startswith("socket://"):
         return None
     host, _, number = port.removeprefix("socket://").rstrip("/").rpartition(":")
-    if not host or not number.isascii() or not number.isdigit():
+    if not host or not number.isascii() or not number.isdigit() or len(number) > 5:
         raise PortError(port, f"{port}: write socket://HOST:PORT, for example socket://localhost:9190")
     return host.strip("[]"), int(number)
 

@@ -15,7 +15,6 @@ import numpy as np
 from microrpc.errors import UnsupportedValueError
 from microrpc.serve.endpoint import Done
 from microrpc.serve.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
-from microrpc.serve.signatures import fits_signature
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -42,6 +41,7 @@ from microrpc.wire.packets import (
     Syscall,
     encode_result,
 )
+from microrpc.wire.signatures import fits_signature
 
 RemoteCallable = Callable[..., Any]
 """A function that is served."""
@@ -191,6 +191,7 @@ class LocalSession:
 
     def _array_result(self, array: np.ndarray[Any, Any]) -> ArrayResult:
         dtype = DataType.from_numpy(array.dtype)
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         address = self.memory.alloc(array.nbytes, kind=BlockKind.ARRAY)
         self.memory.view(address, array.nbytes)[:] = np.ascontiguousarray(array).tobytes()
         return ArrayResult(Tensor(address, CPU, dtype, array.shape), OpaqueHandle(address))

@@ -53,7 +53,7 @@ _CODE_NAMES = {code.value: code.name.lower() for code in DataTypeCode}
 _NAME_CODES = {name: code for code, name in _CODE_NAMES.items()}
 _SPELLING = re.compile(r"(?:(u?int|b?float|handle)|custom\[([0-9]{1,3})\])([0-9]{1,3})?(?:x([0-9]{1,5}))?")
 
-# Keyed by dtype.str, which names the byte order: a big-endian dtype is simply not found.
+# Keyed by dtype.str, which names the byte order.
 _FROM_NUMPY: dict[str, tuple[int, int]] = {
     "|b1": (DataTypeCode.UINT, 1),
     "|i1": (DataTypeCode.INT, 8),
@@ -70,6 +70,7 @@ _FROM_NUMPY: dict[str, tuple[int, int]] = {
 }
 # numpy has no bfloat16: its raw bits are handed out as uint16.
 _TO_NUMPY = {(int(code), bits): np.dtype(name) for name, (code, bits) in _FROM_NUMPY.items()}
+_NUMPY_HASHES = {key: hash(dtype) for key, dtype in _TO_NUMPY.items()}
 _TO_NUMPY[DataTypeCode.BFLOAT, 16] = np.dtype("<u2")
 
 
@@ -77,6 +78,9 @@ _TO_NUMPY[DataTypeCode.BFLOAT, 16] = np.dtype("<u2")
 class DataType:
     """The type of a tensor's elements: `code` (a `DataTypeCode`; u8), `bits` of one lane (u8), `lanes` (u16).
 
+    It equals the numpy dtype that `from_numpy` makes it from, and the name that `parse` does: `x.dtype == np.float32`.
+    Its hash is that of the little-endian `np.dtype` where there is one, so that either is found in a dict of the other;
+    as with `np.dtype` itself, that of a type or a name is another.
     Raises UnsupportedValueError where a field does not fit its width on the wire (docs/protocol.md 3).
     """
 
@@ -100,8 +104,9 @@ class DataType:
     def from_numpy(cls, dtype: npt.DTypeLike) -> DataType:
         """The data type of a numpy dtype (or anything `np.dtype` takes but None).
 
-        bool is uint1; a one-dimensional subarray dtype `(base, (n,))` has n lanes. Raises UnsupportedValueError for
-        every other dtype: big-endian, structured, object, complex, text, time.
+        bool is uint1; a one-dimensional subarray dtype `(base, (n,))` has n lanes. The byte order does not count: on
+        the wire all is little-endian. Raises UnsupportedValueError for every other dtype: structured, object, complex,
+        text, time.
         """
         try:
             given = None if dtype is None else np.dtype(dtype)
@@ -110,7 +115,7 @@ class DataType:
         if given is None:
             raise UnsupportedValueError(f"{dtype!r} is not a numpy dtype")
         base, shape = given.subdtype or (given, ())
-        found = _FROM_NUMPY.get(base.str)
+        found = _FROM_NUMPY.get(base.newbyteorder("<").str)
         lanes = shape[0] if len(shape) == 1 else 1
         # Lanes of bool are packed eight to a byte on the board and not in numpy.
         if found is None or len(shape) > 1 or not 1 <= lanes <= 0xFFFF or (found[1] == 1 and lanes != 1):
@@ -145,6 +150,25 @@ class DataType:
         if not match or not bits:
             raise UnsupportedValueError(f"{text!r} is not a data type; write for example int32, float32x4 or bool")
         return cls(_NAME_CODES[match[1]] if match[1] else int(match[2]), int(bits), int(match[4] or 1))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other` is the same data type, or the numpy dtype or the name of it."""
+        if not isinstance(other, DataType):
+            if not isinstance(other, str | type | np.dtype):
+                return NotImplemented
+            try:
+                other = DataType.parse(other) if isinstance(other, str) else DataType.from_numpy(other)
+            except UnsupportedValueError:
+                return False
+        return (self.code, self.bits, self.lanes) == (other.code, other.bits, other.lanes)
+
+    def __hash__(self) -> int:
+        found = _NUMPY_HASHES.get((self.code, self.bits)) if self.lanes == 1 else None
+        return hash((self.code, self.bits, self.lanes)) if found is None else found
+
+    def __repr__(self) -> str:
+        """Its name, as `str` gives it."""
+        return str(self)
 
     def __str__(self) -> str:
         """TVM's spelling, which `parse` reads back."""

@@ -25,3 +25,5 @@ PACKET_NBYTES: Final = 8
 """The bytes of the length that stands in front of every packet."""
 MESSAGE_OVERHEAD_BYTES: Final = HEADER_SIZE_BYTES + PACKET_NBYTES
 """What a receive buffer must have besides the largest packet, which is what the board tells (docs/protocol.md 4)."""
+LEAST_BUFFER_BYTES: Final = 128
+"""The smallest receive buffer that a device has, in bytes: the library in C refuses less, and so do profiles."""

@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from microrpc.errors import RequestError
+from microrpc.wire.checks import check_seconds
 
 HEADER_SIZE_BYTES = 3
 """What every message begins with: session id and type."""
@@ -49,12 +50,17 @@ class MessageType(enum.IntEnum):
 class Timeouts:
     """How long the host waits, in seconds (docs/protocol.md 2).
 
-    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply.
+    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply. Each is
+    finite and more than 0. Raises RequestError.
     """
 
     retry_s: float = 0.5
     start_s: float = 5.0
     call_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("retry_s", "start_s", "call_s"):
+            object.__setattr__(self, name, check_seconds(getattr(self, name), name))
 
 
 class SessionState(enum.Enum):

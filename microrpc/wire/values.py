@@ -30,6 +30,9 @@ _DEVICE = struct.Struct("<ii")
 _DATA_TYPE = struct.Struct("<BBHi")
 _TENSOR_HEAD = struct.Struct("<QiiiBBH")
 
+# Many more than anybody has, and few enough for the product of their extents: a peer states them.
+_MOST_DIMENSIONS = 4096
+
 i32_from = _I32.unpack_from
 _i64_from = _I64.unpack_from
 u64_from = U64.unpack_from
@@ -61,6 +64,8 @@ def _tensor_struct(ndim: int) -> struct.Struct:
 
 
 def _check_device(device: Device) -> None:
+    if isinstance(device.type, str | float):
+        raise UnsupportedValueError(f"the type of a device is a number (`DeviceType`), not {device.type!r}")
     if device.session_mask > 0:
         raise UnsupportedValueError("InternalError: cannot pass RPC device in the channel")
 
@@ -219,6 +224,8 @@ def read_tensor(buf: Buffer, at: int) -> tuple[Tensor, int]:
     size = 32 + 8 * ndim
     if size > len(buf) - at:
         raise too_short(f"a tensor of {ndim} dimensions", at, size, len(buf))
+    if ndim > _MOST_DIMENSIONS:
+        raise malformed(f"a tensor with {ndim} dimensions, and {_MOST_DIMENSIONS} are the most", at + 16)
     tail = _tensor_struct(ndim).unpack_from(buf, at)[7:]
     shape = tail[:-1]
     if shape and min(shape) < 0:

@@ -104,6 +104,7 @@ def test_the_bundled_profiles() -> None:
 def test_a_bundled_board_has_its_memory_and_all_that_is_its_own(name: str) -> None:
     board = profile(name)
     assert board.ram_bytes == RAM_BYTES[name]
+    assert board.receive_ring_bytes is not None
     assert board.heap_bytes + board.packet_size_bytes + board.receive_ring_bytes < RAM_BYTES[name]
     assert board.maker
     assert board.mcu
@@ -261,7 +262,7 @@ def test_a_minimal_profile(tmp_path: pathlib.Path) -> None:
         description="My board",
         baud=921600,
         packet_size_bytes=8192,
-        receive_ring_bytes=8292,
+        receive_ring_bytes=None,
         heap_bytes=65536,
         timeouts=Timeouts(),
         kind=BoardKind.HARDWARE,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from microrpc.boards.catalogue import load_profile
 from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml, show_kind
 from microrpc.errors import ProfileError, RequestError
 
@@ -203,3 +204,36 @@ def test_text_that_is_no_toml_is_a_value_error_with_its_place() -> None:
     assert parse_toml("a = 1") == {"a": 1}
     with pytest.raises(ValueError, match="line 1, column 3"):
         parse_toml("a 1")
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 3000, "x = " + "{a = " * 3000], ids=["lists", "tables"])
+def test_toml_that_is_nested_too_deeply_is_an_error_of_its_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ProfileError, match=r"deep\.toml: not valid TOML: it is nested too deeply"):
+        load_profile(path)
+
+
+def test_a_value_that_is_nested_too_deeply_to_be_shown_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    rest = 'description = "x"\nbaud = 9600\npacket_size_bytes = 128\nheap_bytes = 1\n'
+    path.write_text("name" + ".a" * 3000 + f" = 1\n{rest}")
+    with pytest.raises(ProfileError, match=r"name: must be a text, not a table .something that is nested very deeply"):
+        load_profile(path)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_of_very_many_digits_is_an_error_of_its_key(tmp_path: Path, digits: int) -> None:
+    path = tmp_path / "mine.toml"
+    number = hex(10**digits)  # Python reads no more than 4300 decimal digits
+    good = 'name = "mine"\ndescription = "x"\npacket_size_bytes = 128\nheap_bytes = 1\n'
+    for key, line in {
+        "baud": f"baud = {number}",
+        "power_up_s": f"baud = 9600\npower_up_s = {number}",
+        "timeouts.call_s": f"baud = 9600\n[timeouts]\ncall_s = {number}",
+        "reset.sequence": f'baud = 9600\n[reset]\nstrategy = "dtr-rts"\nsequence = [{number}]',
+        "usb": f"baud = 9600\nusb = [{number}]",
+    }.items():
+        path.write_text(good + line)
+        with pytest.raises(ProfileError, match=f"mine.toml: {key}.*must "):
+            load_profile(path)

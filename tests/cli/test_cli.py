@@ -268,6 +268,13 @@ def test_every_family_of_errors_has_its_exit_code(
         (("get", "sim://", "0x20000000", "4", "/no/such/x"), 2, "cannot write /no/such/x"),
         (("get", "sim://", "0x20000000", "4", "x", "--dtype", "float32", "--shape", "2"), 2, "has 8"),
         (("get", "sim://", "0x20000000", "4", "/tmp/never-written"), 1, "not inside an allocated block"),
+        (("get", "sim://", "0x20000000", str(10**17), "/tmp/never-written"), 5, "cannot be copied to this computer"),
+        (("get", "sim://", str(2**64 - 1), "4", "/tmp/never-written"), 5, "are no memory"),
+        (("call", "sim://", "add", "9" * 5000), 2, "a number of 5000 digits"),
+        (("info", "sim://", "--baud", str(2**40)), 5, "a baud rate is a whole number"),
+        (("info", f"tcp://localhost:{'9' * 5000}"), 3, "a server's address is tcp://HOST:PORT"),
+        (("info", f"socket://localhost:{'9' * 5000}"), 3, "write socket://HOST:PORT"),
+        (("sim", "--tcp", "9" * 5000), 2, "write HOST:PORT, or PORT alone"),
     ],
 )
 def test_what_goes_wrong_is_one_message_and_an_exit_code(args: tuple[str, ...], code: int, message: str) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import typer
 
-from microrpc.cli.literals import OnBoard, format_value, parse_literal, parse_type, read_array, summarize, to_json
+from microrpc.cli.literals import (
+    OnBoard,
+    check_size,
+    format_value,
+    parse_literal,
+    parse_type,
+    read_array,
+    summarize,
+    to_json,
+)
 from microrpc.wire.datatypes import DataType, Device, OpaqueHandle
 
 FLOAT32 = DataType.parse("float32")
@@ -131,7 +140,7 @@ def test_a_file_that_does_not_fit_says_why(tmp_path: Path) -> None:
     (tmp_path / "seven.bin").write_bytes(bytes(7))
     for name, reason in [
         ("complex.npy", "no counterpart"),
-        ("objects.npy", "not a .npy file that numpy reads"),
+        ("objects.npy", "no counterpart"),
         ("damaged.npy", "not a .npy file that numpy reads"),
         ("seven.bin", "has 7 bytes, and float32[1] has 4"),
         ("fine.npy", "leave --dtype and --shape out"),
@@ -191,3 +200,79 @@ def test_an_array_is_summarized_in_one_line(array: Any, text: str) -> None:
 
 def test_a_type_reads_back_as_it_is_written() -> None:
     assert parse_type("float32[4,4]") == (FLOAT32, (4, 4))
+
+
+# --- what asks for more than there is -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("9" * 5000, "a number of 5000 digits is more than any board takes"),
+        ("-" + "9" * 5000, "a number of 5001 digits"),
+        (f"tensor:uint8[{'9' * 5000}]", "a number of 5000 digits"),
+        (f"addr:0x20000000:uint8[{'9' * 5000}]", "a number of 5000 digits"),
+        (f"addr:{'9' * 5000}:uint8[4]", "is not an address"),
+        ("addr:0x10000000000000000:uint8[4]", "is not an address"),
+        ("addr:-1:uint8[4]", "is not an address"),
+        ("tensor:uint8[100000000000000000]", "no such tensor can be made here"),
+        (f"tensor:float64[{2**62},4]", "no such tensor can be made here"),
+        (f"tensor:float32[{','.join('1' * 70)}]", "no such tensor can be made here: maximum supported dimension"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_literal_that_nobody_can_have_is_one_clear_error(text: str, reason: str) -> None:
+    with pytest.raises(typer.BadParameter) as caught:
+        parse_literal(text)
+    assert reason in str(caught.value)
+
+
+def test_a_size_is_compared_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    byte = DataType.parse("uint8")
+    check_size(10**14, byte, (10**14,), "SIZE")
+    with pytest.raises(typer.BadParameter, match=r"SIZE 3 has 3 bytes, and uint8\[4\] has 4"):
+        check_size(3, byte, (4,), "SIZE 3")
+    with pytest.raises(typer.BadParameter, match="numpy has no array of 70 dimensions"):
+        check_size(1, byte, (1,) * 70, "SIZE 1")
+
+
+NPY = b"\x93NUMPY\x01\x00"
+
+
+def npy(header: str) -> bytes:
+    return NPY + len(header).to_bytes(2, "little") + header.encode()
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        (
+            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000,)}\n"),
+            "header tells of 40000000",
+        ),
+        (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**63}, {2**63})}}\n"), "its header tells of"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}\n") + bytes(8), "its header tells of"),
+        (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {(1,) * 70}}}\n") + bytes(4), "not a .npy file"),
+        (npy("(" * 3000), "its header cannot be read ("),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n") + b"cos\nsystem\n", "no counterpart"),
+        (b"\x93NUMPY\x09\x00" + bytes(100), "its format has the version 9.0"),
+        (b"PK\x03\x04" + bytes(100), "not a .npy file"),
+        (b"", "not a .npy file"),
+    ],
+    ids=["huge", "overflow", "negative", "70 dimensions", "brackets", "pickle", "version", "zip", "empty"],
+)
+def test_a_npy_file_is_not_believed(tmp_path: Path, contents: bytes, reason: str) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(contents)
+    with pytest.raises(typer.BadParameter) as caught:
+        read_array(path)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_good_npy_file_is_read_whatever_its_order(tmp_path: Path, order: Any) -> None:
+    array = np.asarray(np.arange(6, dtype=">i2").reshape(2, 3), order=order)
+    np.save(tmp_path / "x.npy", array)
+    assert np.array_equal(read_array(tmp_path / "x.npy"), array)
+    np.save(tmp_path / "none.npy", np.zeros((0, 3)))
+    assert read_array(tmp_path / "none.npy").shape == (0, 3)

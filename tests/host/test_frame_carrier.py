@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import microrpc
 from firmware_sim.line.faults import Drop, Fault, Faults, Flip
-from firmware_sim.running.simulate import SimBoard
+from firmware_sim.line.settings import FirmwareTime, Uart
+from firmware_sim.running.simulate import SimBoard, uart_of
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
 from microrpc.connecting.blocking import open_board
@@ -81,7 +83,43 @@ def test_nothing_is_presumed_of_a_board_that_was_not_named() -> None:
     target = find_target("/dev/ttyACM0", board=None, baud=None, timeouts=None)
     assert target.ring_bytes == 0
     named = find_target("/dev/ttyACM0", board="nucleo_f746zg", baud=None, timeouts=None)
-    assert named.ring_bytes == microrpc.profile("nucleo_f746zg").receive_ring_bytes > 0
+    assert named.ring_bytes == microrpc.profile("nucleo_f746zg").receive_ring_bytes
+    assert named.ring_bytes > 0
+
+
+OWN = """
+name = "own"
+description = "a board with the ring of an Arduino"
+baud = 115200
+packet_size_bytes = 256
+heap_bytes = 16384
+"""
+
+
+@pytest.mark.parametrize("stated", ["", "receive_ring_bytes = 64"])
+@pytest.mark.parametrize("to_board", [False, True])
+def test_a_ring_that_no_profile_states_is_not_pipelined_into(tmp_path: Path, stated: str, to_board: bool) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN + stated)
+    own = microrpc.load_profile(path)
+    target = find_target("/dev/ttyACM0", board=own, baud=None, timeouts=None)
+    assert target.ring_bytes == (64 if stated else 0)
+    # Each request lies in the ring as a whole, or is read as it comes: two at once would be lost in part.
+    uart = Uart(receive_ring_bytes=64, firmware=FirmwareTime(packet_s=0.01))
+    sim = SimBoard(own, firmware="stock", uart=uart)
+    board = open_board(sim.open_channel(), target.timeouts, seed=1, ring_bytes=target.ring_bytes)
+    data = np.arange(2000, dtype=np.uint16)
+    array = board.array(data) if to_board else board.empty(data.shape, data.dtype)
+    if not to_board:
+        array.numpy()
+    assert (sim.state.bytes_overrun, board.stats.repeats) == (0, 0)
+    assert board.function("add")(2, 3) == 5
+
+
+def test_a_ring_that_nobody_states_is_simulated_as_in_microtvms_zephyr_project() -> None:
+    unstated = dataclasses.replace(PROFILE, receive_ring_bytes=None)
+    assert uart_of(unstated).receive_ring_bytes == PACKET_BYTES + 100
+    assert uart_of(PROFILE).receive_ring_bytes == RING_BYTES
 
 
 def test_an_error_of_the_board_ends_the_copy_and_the_next_request_is_right() -> None:

@@ -92,8 +92,6 @@ def test_bfloat16_is_handed_out_as_its_raw_bits() -> None:
 @pytest.mark.parametrize(
     "dtype",
     [
-        ">i4",
-        ">f8",
         "O",
         "complex64",
         "S4",

@@ -14,17 +14,24 @@ import numpy.typing as npt
 
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
-from microrpc.errors import ClosedError
+from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
-from microrpc.host.handles import Timing, describe
+from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
 from microrpc.ports.aio import AsyncChannel
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
+
+# What is public for the sake of what a board hands out; its users have other ways to it.
+_INNER = {
+    *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
+}
 
 
 class AsyncBoard:
@@ -99,6 +106,10 @@ class AsyncBoard:
 
     async def call(self, function: AsyncRemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `AsyncRemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+        if not isinstance(function, AsyncRemoteFunction):
+            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return await self.pump.run(self.operations.call, function, tuple(args), timeout_s)
 
     async def time_evaluator(
@@ -113,9 +124,11 @@ class AsyncBoard:
         """Give a function that times the board's function `name` by the board's own clock.
 
         Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
-        as a call does.
+        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError,
+        RequestError for a number that cannot be, else as a call does.
         """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         timed = await self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
         )
@@ -132,10 +145,12 @@ class AsyncBoard:
     ) -> AsyncRemoteArray:
         """Allocate an array on the board and copy `data` into it, of any shape and any dtype that a board can have.
 
+        What is big-endian is converted.
+
         `on_progress` is called with (bytes done, bytes in all) after each block. `verify` compares what is in the array
         then with what was sent (docs/copies.md), and raises VerifyError. Raises else as a call does.
         """
-        return await self.pump.run(self.operations.array, data, on_progress=on_progress, verify=verify)
+        return await self.pump.run(self.operations.array, as_source(data), on_progress=on_progress, verify=verify)
 
     async def empty(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike | DataType | str, *, scope: str | None = None
@@ -158,7 +173,10 @@ class AsyncBoard:
         return AsyncRemoteArray(self, describe(address, shape, dtype), owned=False)
 
     async def copy(self, source: AsyncRemoteArray, target: AsyncRemoteArray) -> None:
-        """Copy one array of the board into another, on the board. Raises as a call does."""
+        """Copy one array of the board into another, on the board.
+
+        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        """
         await self.pump.run(self.operations.copy, source, target)
 
     async def write_bytes(
@@ -262,6 +280,10 @@ class AsyncBoard:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __dir__(self) -> list[str]:
+        """Give what users use, which completion shows: the rest is there for what the board hands out."""
+        return [name for name in super().__dir__() if name not in _INNER and (name[0] != "_" or name[:2] == "__")]
 
     def __repr__(self) -> str:
         return f"<AsyncBoard {self.name}{' closed' if self.pump.closed else ''}>"

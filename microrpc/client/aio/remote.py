@@ -16,6 +16,7 @@ from microrpc.client.aio.pump import AsyncPump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
@@ -56,10 +57,12 @@ class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
 
         `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
         Device, AsyncRemoteArray, AsyncRemoteFunction or AsyncRemoteModule. Raises RemoteError, CallTimeoutError,
-        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError,
+        DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, RequestError,
         PortLostError.
         """
         board = self.board
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
         return await board.pump.run(board.operations.call, self, args, timeout_s)
 
 
@@ -75,7 +78,9 @@ class AsyncRemoteModule(AsyncRemoteHandle, AnyModule[Owner]):
 class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
     """An array in the board's memory: `shape`, `dtype` (a `DataType`), row by row without gaps.
 
+    `len(x)` is its first dimension; `x[2:5]` and `x[3]` are views of a part of it, which keep its memory.
     `result_handle` is that of a function's result, which owns the memory; None where the memory itself was allocated.
+    `base` is the array that a view is a part of.
     """
 
     async def numpy(self, *, on_progress: Progress | None = None, verify: bool = False) -> npt.NDArray[Any]:
@@ -91,7 +96,8 @@ class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
         return result
 
     async def write(self, data: npt.ArrayLike, *, on_progress: Progress | None = None, verify: bool = False) -> None:
-        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact.
+        """Copy `data` into it. It must have this shape and a dtype of this name; where it has gaps it is made compact,
+        and what is big-endian is converted.
 
         `on_progress` is called with (bytes done, bytes in all). `verify` compares what is in it then with `data`, and
         raises VerifyError (docs/copies.md). Raises CopyRangeError where shape or dtype differ, else as a call does.
@@ -101,8 +107,15 @@ class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
         await self.board.pump.run(operations.write, packed, self, on_progress=on_progress, verify=verify)
 
     async def copy_to(self, target: AsyncRemoteArray) -> None:
-        """Copy it into another array of this board, on the board. Raises as a call does."""
+        """Copy it into another array of this board, on the board.
+
+        Raises CopyRangeError where shape or dtype differ, else as a call does.
+        """
         await self.board.pump.run(self.board.operations.copy, self, target)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Refuse: copying it back must be awaited. Raises TypeError."""
+        raise TypeError(f"{self!r} lies on the board: `await x.numpy()` copies it back")
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from microrpc.connecting.address import Target
 from microrpc.connecting.wrap import Tap
 from microrpc.errors import PortError
 from microrpc.ports.channel import Channel
+from microrpc.wire.checks import check_baud, check_whole
 
 PYSERIAL = "microrpc.connecting.openers.serial:open_url"
 """The opener of what no event loop can wait for."""
@@ -51,7 +52,8 @@ class Opened(Generic[C]):
     is_stream: packets follow each other there without frames. baud: of the line in bits a second, None where there is
     none that one could wait for. ring_bytes: of the ring in front of the board's receive buffer, 0 where it is not
     known. on_close: called after the connection was closed. reopen: opens it again after it was lost, within so many
-    seconds, under the name that it has then; None where it does not come back.
+    seconds, under the name that it has then; None where it does not come back. Raises RequestError for what is no baud
+    rate or size.
     """
 
     channel: C
@@ -60,6 +62,11 @@ class Opened(Generic[C]):
     ring_bytes: int = 0
     on_close: Callable[[], None] = lambda: None
     reopen: Callable[[str, float], Channel] | None = None
+
+    def __post_init__(self) -> None:
+        if self.baud is not None:
+            check_baud(self.baud)
+        check_whole(self.ring_bytes, "ring_bytes", 0)
 
     def close(self) -> None:
         """Close it all, where no connection does. Closing twice is fine."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_sim.line.adapter import AdapterBuffer, HostAdapter
+from microrpc.errors import RequestError
 
 BYTE_S = 1 / 1024
 TIMER_S = 1 / 64  # 16 byte times
@@ -93,7 +94,7 @@ def test_clearing_loses_everything() -> None:
     [{"poll_s": -1.0}, {"latency_timer_s": math.inf}, {"poll_s": math.nan}, {"packet_bytes": 0}, {"buffer_bytes": 0}],
 )
 def test_what_no_adapter_can_be_is_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(fields))} must be"):
+    with pytest.raises(RequestError, match=f"{next(iter(fields))} is a "):
         HostAdapter(**fields)  # type: ignore[arg-type]
 
 

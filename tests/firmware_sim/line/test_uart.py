@@ -32,6 +32,7 @@ from firmware_sim.line.faults import (
 )
 from firmware_sim.line.settings import FirmwareTime, LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
+from microrpc.errors import RequestError
 from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.packets import CallFunc, PacketCode, Request, Syscall, encode_packet
 from microrpc.wire.session import MessageType, encode_message
@@ -141,18 +142,27 @@ def test_a_wrong_frame_format_is_refused(frame_format: str) -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Rate(0), "baud rate must be positive"),
-        (lambda: Uart(receive_ring_bytes=0), "receive_ring_bytes must be 1 or more"),
-        (lambda: Uart(transmit_ring_bytes=-1), "transmit_ring_bytes must be 0 or more"),
-        (lambda: Uart(power_up_s=math.inf), "power_up_s must be 0 or more, and finite"),
-        (lambda: FirmwareTime(byte_s=-1), "what the firmware takes must be 0 or more"),
-        (lambda: FirmwareTime(functions={"f": math.inf}), "what the firmware takes must be 0 or more"),
-        (lambda: UartLine(Device(clock=RealClock())), "needs a VirtualClock"),
+        (lambda: Rate(0), "a baud rate is a whole number from 1 to 2147483647, not 0"),
+        (lambda: Rate(True), "a baud rate is a whole number from 1 to 2147483647, not True"),
+        (lambda: Rate(math.nan), "a baud rate is a whole number from 1 to 2147483647, not nan"),  # type: ignore[arg-type]
+        (lambda: Uart(receive_ring_bytes=0), "receive_ring_bytes is a whole number of 1 or more, not 0"),
+        (lambda: Uart(transmit_ring_bytes=-1), "transmit_ring_bytes is a whole number of 0 or more, not -1"),
+        (lambda: Uart(power_up_s=math.inf), "power_up_s is a number of seconds, 0 or more and at most 1e.09, not inf"),
+        (lambda: FirmwareTime(byte_s=-1), "byte_s is a number of seconds, 0 or more and at most 1e.09, not -1"),
+        (lambda: FirmwareTime(functions={"f": math.nan}), "the time of 'f' is a number of seconds, 0 or more"),
+        (lambda: Device(packet_size_bytes=0), "packet_size_bytes is a whole number from 1 to 16777216, not 0"),
+        (lambda: Device(heap_bytes=10**14), "heap_bytes is a whole number from 0 to 4294967296, not 100000000000000"),
+        (lambda: Device(reply_bytes=-1), "reply_bytes is a whole number of 0 or more, not -1"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(RequestError, match=text):
         make()
+
+
+def test_a_line_in_virtual_time_wants_a_board_in_virtual_time() -> None:
+    with pytest.raises(ValueError, match="needs a VirtualClock"):
+        UartLine(Device(clock=RealClock()))
 
 
 # --- time -------------------------------------------------------------------------------------

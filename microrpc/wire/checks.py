@@ -1,0 +1,76 @@
+"""What a caller may state of durations, sizes and baud rates: one rule for all who take them."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Callable
+
+from microrpc.errors import RequestError
+
+_LONGEST_S = 1e9  # what every clock and lock of a system takes
+_HIGHEST_BAUD = 2**31 - 1
+
+
+def show(value: object) -> str:
+    """Give a value as Python writes it."""
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of very many digits"
+    except RecursionError:
+        return "something that is nested very deeply"
+
+
+def check_seconds(
+    value: object, what: str, *, may_be_zero: bool = False, error: Callable[[str], Exception] = RequestError
+) -> float:
+    """Give the duration `value`, called `what`, in seconds: finite, and more than 0 where it must not be 0.
+
+    Raises `error` for anything else: nan, inf, a bool, a text, more than 1e9.
+    """
+    least = "0 or more" if may_be_zero else "more than 0"
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise error(f"{what} is a number of seconds, {least}, not {show(value)}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not (seconds >= 0 if may_be_zero else seconds > 0) or seconds > _LONGEST_S:  # no nan is
+        raise error(f"{what} is a number of seconds, {least} and at most {_LONGEST_S:g}, not {show(value)}")
+    return seconds
+
+
+def check_whole(
+    value: object,
+    what: str,
+    least: int,
+    most: int | None = None,
+    *,
+    error: Callable[[str], Exception] = RequestError,
+) -> int:
+    """Give the whole number `value`, called `what`: from `least` to `most` where there is a most.
+
+    numpy's are numbers too. Raises `error` for anything else, such as a bool or 9600.5.
+    """
+    wanted = f"{what} is a whole number " + (f"of {least} or more" if most is None else f"from {least} to {most}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # whatever it is
+    except TypeError:
+        raise error(f"{wanted}, not {show(value)}") from None
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        raise error(f"{wanted}, not {show(value)}")
+    return number
+
+
+def check_baud(value: object, what: str = "a baud rate", *, error: Callable[[str], Exception] = RequestError) -> int:
+    """Give a baud rate, in bits a second. Raises `error` where it is not a whole number of 1 or more."""
+    return check_whole(value, what, 1, _HIGHEST_BAUD, error=error)
+
+
+def check_text(value: object, what: str) -> str:
+    """Give the text `value`, called `what`. Raises RequestError for anything else."""
+    if not isinstance(value, str):
+        raise RequestError(f"{what} is a str, not {show(value)}")
+    return value
