@@ -8,8 +8,21 @@ This module imports nothing.
 from __future__ import annotations
 
 
+def _as_it_was(kind: type[MicroRpcError], arguments: tuple[object, ...]) -> MicroRpcError:
+    """Make an error again without its constructor, which would make another text; the fields follow."""
+    return kind.__new__(kind, *arguments)
+
+
 class MicroRpcError(Exception):
-    """The root: catching it catches everything that microrpc raises on purpose."""
+    """The root: catching it catches everything that microrpc raises on purpose.
+
+    Every class of the tree survives `pickle` and `copy` with its text, fields and notes, and so the way out of
+    another process (`multiprocessing.Pool`, `ProcessPoolExecutor`). As with any exception, its cause and its
+    traceback stay behind.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _as_it_was, (type(self), self.args), self.__dict__
 
 
 # --- the port ---------------------------------------------------------------------------------
