@@ -12,7 +12,7 @@ import pytest
 from firmware_sim.line.faults import Fault
 from firmware_sim.running.simulate import SimBoard
 from microrpc.capture.trace import Trace
-from microrpc.capture.words import printable
+from microrpc.errors import printable
 
 KEEP_FRAMES = 30
 """How many frames a report has."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from microrpc.connecting.openers import Opened
+from microrpc.errors import printable
 from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
@@ -23,7 +24,7 @@ def board_log(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
 
     def pass_log(text: str) -> None:
-        log.info("%s: %s", name, text)
+        log.info("%s: %s", name, printable(text))
         if on_log is not None:
             try:
                 on_log(text)
