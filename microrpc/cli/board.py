@@ -88,7 +88,7 @@ def info(
                 ("profile", f"{profile.name}: {profile.description}, {baud or profile.baud} baud"),
                 ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
                 ("largest packet", limit + buffer),
-                ("reliable link", _describe(link)),
+                ("reliable link", _describe(link, is_stream=not session_id)),
                 ("round trip", f"{format_time(round_trip_s)} (an empty look-up, median of {_ROUND_TRIPS})"),
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
@@ -98,7 +98,9 @@ def info(
         )
 
 
-def _describe(link: LinkParameters | None) -> str:
+def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
+    if is_stream:
+        return "not seen from here: it is between the board and whoever serves this stream"
     if link is None:
         return "no, the board does not know it"
     return f"yes, {link.window_requests} requests and {link.window_bytes} bytes at once"

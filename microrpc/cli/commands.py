@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from microrpc.cli import streams
 from microrpc.cli.board import call, info
@@ -21,6 +22,15 @@ from microrpc.cli.sim import sim
 
 # Without "call" in front of them, -2 and --5 would be options.
 _RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class _RawCommand(TyperCommand):
+    """A command whose arguments may begin with a dash: -h is one of them, unless it stands where PORT or NAME does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find out what the arguments are."""
+        return super().parse_args(ctx, ["--help"] if "-h" in args[:2] else args)
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,6 +89,7 @@ app.command(
     )
 )(info)
 app.command(
+    cls=_RawCommand,
     context_settings=_RAW,
     epilog=examples(
         "microrpc call sim:// add 2 3",

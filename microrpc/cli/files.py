@@ -61,8 +61,9 @@ def put(
 ) -> None:
     """Copy a file into new memory of a board.
 
-    It stays there until the board is reset. Prints its address, its size in bytes and its type, which is what `get` and
-    the addr: arguments of `call` take. A .npy file brings its data type and shape along.
+    It stays there until the board is reset, or ends: that of sim:// with this command. Prints its address, its size in
+    bytes and its type, which is what `get` and the addr: arguments of `call` take. A .npy file brings its data type and
+    shape along.
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import describe_type, parse_dtype, parse_shape, read_array
@@ -85,10 +86,10 @@ def put(
             return
         say(f"0x{address:x} {array.size_bytes} {kind}")
         _note_copy(stats.to_board, stats, verify)
-        if is_terminal(sys.stdout):
+        if lost := _what_becomes_of_it(port):
+            note(f"note: {lost}")
+        elif is_terminal(sys.stdout):
             note(f"use it: microrpc call {port} NAME addr:0x{address:x}:{kind}")
-        if port.startswith("sim://"):
-            note("note: the board of sim:// ends with this command; `microrpc sim` serves one that stays")
 
 
 def get(
@@ -143,6 +144,19 @@ def get(
             return
         (note if is_piped else say)(f"{file} {size} {describe_type(kind, form)}")
         _note_copy(stats.from_board, stats, verify)
+
+
+def _what_becomes_of_it(port: str) -> str:
+    """Say why what was put there is gone when this command ends, "" where it stays."""
+    from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, scheme_of
+
+    if port.startswith(SIMULATOR_SCHEME):
+        return f"the board of {port} ends with this command; `microrpc sim` serves one that stays"
+    if is_emulated(port):
+        return f"the board of {port} ends with this command; `microrpc firmware run` starts one that stays"
+    if scheme_of(port) in ("unix", "tcp"):
+        return f"whoever serves {port} frees it when this command ends; `put` on the board's own port, and it stays"
+    return ""
 
 
 def _lane_dims(dtype: object) -> int:

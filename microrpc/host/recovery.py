@@ -112,7 +112,7 @@ class Recovery:
         trust, session, timeouts = self._trust, self._session, self._timeouts
         expiry = now + timeouts.start_s
         must_prove, in_step = bool(trust.doubt), False
-        reason = trust.doubt or "a new session"
+        reason = f" (why a new one was wanted: {trust.doubt})" if trust.doubt else ""
         trust.doubt = trust.doubt or "no session is open"
         while now < expiry:
             trust.damage = ""
@@ -130,7 +130,7 @@ class Recovery:
                     return
             must_prove = True
         raise HandshakeTimeoutError(
-            f"no session with the board within {timeouts.start_s:g} s (why one was wanted: {reason}). "
+            f"no session with the board within {timeouts.start_s:g} s{reason}. "
             f"Check that it is powered, runs microTVM firmware and is set to this baud rate; then reset it: "
             f"a stock board that met a damaged frame may be deaf until it is"
         )
