@@ -19,6 +19,7 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
     RequestTooLargeError,
+    printable,
 )
 
 
@@ -77,6 +78,12 @@ def test_a_copy_of_an_error_is_not_the_error() -> None:
     seen = copy.deepcopy(error)
     seen.add_note("of the copy")
     assert not hasattr(error, "__notes__")
+
+
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    assert printable("a\x1b[31m\n\xe9\x9b") == "a\\x1b[31m\\n\xe9\\x9b"
+    assert printable("a\n\tb\r", keep="\n\t") == "a\n\tb\\r"
+    assert str(ProtocolError("3", "\x1b[2J")) == "\\x1b[2J (docs/protocol.md, section 3)"
 
 
 class LampError(PortError):
