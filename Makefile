@@ -5,6 +5,9 @@ BIN := .venv/bin
 # Made when everything is installed; older than pyproject.toml means: install again.
 INSTALLED := .venv/.installed
 INSTALLED_BENCH := .venv/.installed-bench
+# Other people's tools have an environment of their own: a plugin of pytest among them would be in all tests.
+TOOLS := build/tools
+INSTALLED_TOOLS := $(TOOLS)/.installed
 RESULTS := build/benchmarks.json
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # The tests with a mark that no test may have yet: pytest ends with 5 then.
@@ -31,7 +34,7 @@ test-long: $(INSTALLED) ## run those that take minutes: a fault at every byte
 test-tvm: $(INSTALLED) ## run those against TVM's own programs
 	$(call marked,tvm)
 
-test-tools: $(INSTALLED) ## run those with other people's tools
+test-tools: $(INSTALLED) $(INSTALLED_TOOLS) ## run those with other people's tools
 	$(call marked,tools)
 
 lint: $(INSTALLED) ## check style and types
@@ -66,6 +69,11 @@ $(INSTALLED): pyproject.toml
 			"Name another: make PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
+	@touch $@
+
+$(INSTALLED_TOOLS): $(INSTALLED)
+	test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[tools]'
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

@@ -16,6 +16,7 @@ from benchmarks import boards, calls, codec, copies, devices, host_cpu, line_rat
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
+from microrpc.boards.files import replacing
 from microrpc.wire.crc import CRC_ENGINE
 
 Measure = Callable[..., Iterable[Row]]
@@ -55,7 +56,8 @@ def save(path: pathlib.Path, machine: str, rows: Mapping[str, list[Row]]) -> Non
     """Write all rows with their raw figures, for `benchmarks.plots` and for comparing runs."""
     everything = [{"section": name, **row._asdict(), "raw": dict(row.raw)} for name in rows for row in rows[name]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "rows": everything}, indent=1) + "\n", encoding="utf-8")
+    with replacing(path) as file:
+        file.write((json.dumps({"machine": machine, "rows": everything}, indent=1) + "\n").encode())
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from benchmarks.processes import ROOT
+from microrpc.boards.files import replacing
 
 Raw = dict[str, Any]
 
@@ -72,7 +73,8 @@ def draw(rows: list[Raw], directory: pathlib.Path = DIRECTORY) -> list[pathlib.P
             figure, axes = plt.subplots()
             plot(raws, axes)
             path = directory / f"{name}.svg"
-            figure.savefig(path, metadata={"Date": None})
+            with replacing(path) as file:
+                figure.savefig(file, format="svg", metadata={"Date": None})
             plt.close(figure)
         written.append(path)
     return written

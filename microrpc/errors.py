@@ -8,8 +8,35 @@ This module imports nothing.
 from __future__ import annotations
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Give `text` with escapes for what a terminal would obey, or not show: control characters above all.
+
+    What a board says is not to move the cursor, or to hide a line. `keep` has those that are left as they are.
+    """
+    if text.isprintable():
+        return text
+    escaped = (char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)
+    return "".join(escaped)
+
+
+def _as_it_was(kind: type[MicroRpcError], arguments: tuple[object, ...]) -> MicroRpcError:
+    """Make an error again without its constructor, which would make another text; the fields follow."""
+    return kind.__new__(kind, *arguments)
+
+
 class MicroRpcError(Exception):
-    """The root: catching it catches everything that microrpc raises on purpose."""
+    """The root: catching it catches everything that microrpc raises on purpose.
+
+    Every class of the tree survives `pickle` and `copy` with its text, fields and notes, and so the way out of
+    another process (`multiprocessing.Pool`, `ProcessPoolExecutor`). As with any exception, its cause and its
+    traceback stay behind. What a board said is escaped in its text, but for line ends and tabs.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n\t")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _as_it_was, (type(self), self.args), self.__dict__
 
 
 # --- the port ---------------------------------------------------------------------------------

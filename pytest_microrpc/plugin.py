@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ MARK = "microrpc_board"
 """The marker that says what a test needs of its board."""
 _MARKERS = (
     f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
-    "hardware: the test needs a real board; without --port or --board it is skipped",
+    "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
-_NEEDS_HARDWARE = "needs hardware: give --port or --board"
+_NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
+_HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
@@ -31,32 +33,36 @@ _story_key: pytest.StashKey[Story] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the options, and settings for the file of the project. Other plugins have a --port of theirs."""
     group = parser.getgroup("microrpc", "microrpc: boards, real, emulated or simulated")
-    group.addoption("--board", metavar="NAME", help="The profile of the board (`microrpc boards` lists them).")
-    group.addoption("--board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
+    group.addoption("--microrpc-board", metavar="NAME", help="The profile of the board (`microrpc boards` lists them).")
+    group.addoption("--microrpc-board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
     group.addoption(
-        "--port",
+        "--microrpc-port",
         metavar="PATH",
-        help="Run on the board on this port; without it the one that --board is plugged into is looked for. "
+        help="Run on the board on this port; without it the one that --microrpc-board is plugged into is looked for. "
         "sim://NAME: simulate this board; qemu://NAME: start its emulator.",
     )
     group.addoption(
-        "--fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
+        "--microrpc-fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
     )
     group.addoption(
-        "--firmware",
+        "--microrpc-firmware",
         choices=("robust", "stock"),
         help="What simulated boards run where the test does not say. [default: robust]",
     )
+    for name in ("board", "board_file", "port", "firmware"):
+        option = f"--microrpc-{name.replace('_', '-')}"
+        parser.addini(f"microrpc_{name}", f"What {option} is where the command line does not say.", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and check the options."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
-    names = ("board", "board_file", "port", "fault_seed", "firmware")
-    if any(config.getoption(name) is not None for name in names):
+    options = ("board", "board_file", "port", "firmware", "fault_seed")
+    is_told = any(config.getoption(f"microrpc_{name}") is not None for name in options)
+    if is_told or any(config.getini(f"microrpc_{name}") is not None for name in options[:-1]):
         _setup(config)
 
 
@@ -117,7 +123,9 @@ def sim_board(request: pytest.FixtureRequest) -> SimBoard:
 
 @pytest.fixture
 def board(request: pytest.FixtureRequest) -> Iterator[Board]:
-    """A `microrpc.Board`: a new simulated one for each test, or with --port or --board the real or emulated one."""
+    """A `microrpc.Board`: a new simulated one for each test, or with --microrpc-port or
+    --microrpc-board the real or emulated one.
+    """
     setup, wishes = _setup(request.config), _wishes(request.node)
     if setup.is_simulated:
         from pytest_microrpc.simulated import open_sim_board
@@ -152,7 +160,9 @@ def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what was said to the report of a test that failed."""
+    """Add what was said to the report of a test that failed, and leave the library out of its traceback."""
+    if call.excinfo is not None:
+        _hide_library(call.excinfo.value)
     report = yield
     story = item.stash.get(_story_key, None)
     if story is not None and report.failed:
@@ -165,3 +175,22 @@ def pytest_runtest_makereport(
     if story is not None and call.when == "teardown":  # items live on, a simulated board need not
         del item.stash[_story_key]
     return report
+
+
+def _hide_library(failure: BaseException) -> None:
+    """Have pytest end tracebacks at the user's line where the error is one of the tree's, unless --full-trace is given.
+
+    So do those of its causes. An error that is none of the tree's is our mistake, and shown in full.
+    """
+    errors = sys.modules.get("microrpc.errors")
+    if errors is None:
+        return
+
+    kind, hides_all = errors.MicroRpcError, isinstance(failure, errors.MicroRpcError)
+
+    def hides(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
+        return hides_all or (excinfo is not None and isinstance(excinfo.value, kind))
+
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _HIDDEN:
+            vars(module)["__tracebackhide__"] = hides

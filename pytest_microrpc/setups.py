@@ -72,7 +72,7 @@ class Setup:
             return f"needs the simulator: {', '.join(asked)}"
         if wishes.board is not None:
             if self.board is None:
-                return f"needs the board {wishes.board.name}: say with --board what is on {self.port}"
+                return f"needs the board {wishes.board.name}: say with --microrpc-board what is on {self.port}"
             if wishes.board.name != self.board.name:
                 return f"needs the board {wishes.board.name}, and this is {self.board.name}"
         if wishes.reset and not self.is_started_here:
@@ -92,11 +92,17 @@ class Setup:
 
 
 def read_setup(config: pytest.Config) -> Setup:
-    """Read the options. Raises pytest.UsageError."""
-    name, file, port = (config.getoption(option) for option in ("board", "board_file", "port"))
+    """Read the options, and what the project's file says in their place. Raises pytest.UsageError."""
+    name, file, port = (config.getoption(f"microrpc_{option}") for option in ("board", "board_file", "port"))
+    port = port if port is not None else config.getini("microrpc_port")
     is_sim_url = port is not None and port.startswith(SIMULATOR_SCHEME)
     url_name = named_board(port) if port is not None else ""
-    given = [text for text, value in ((f"--port {port}", url_name), ("--board", name), ("--board-file", file)) if value]
+    if not (name or file or url_name):
+        name, file = config.getini("microrpc_board"), config.getini("microrpc_board_file")
+        if file and config.inipath is not None:
+            file = config.inipath.parent / file
+    said = ((f"--microrpc-port {port}", url_name), ("--microrpc-board", name), ("--microrpc-board-file", file))
+    given = [text for text, value in said if value]
     if len(given) > 1:
         raise pytest.UsageError(f"{' and '.join(given)} each say which board it is: give one of them")
     try:
@@ -109,16 +115,19 @@ def read_setup(config: pytest.Config) -> Setup:
     elif port is not None and kind is BoardKind.SIMULATED:
         kind = BoardKind.HARDWARE
     made = Setup(board, None if is_sim_url else port, kind, None, Firmware.ROBUST)
-    fault_seed, firmware = config.getoption("fault_seed"), config.getoption("firmware")
+    fault_seed, firmware = config.getoption("microrpc_fault_seed"), config.getoption("microrpc_firmware")
     if not made.is_simulated:
         if fault_seed is not None or firmware is not None:
-            option = "--firmware" if fault_seed is None else "--fault-seed"
+            option = "--microrpc-firmware" if fault_seed is None else "--microrpc-fault-seed"
             place = "an emulated board" if kind is BoardKind.EMULATED else "hardware"
             raise pytest.UsageError(f"{option} is for the simulator, and these tests run on {place}")
         processes = config.getoption("numprocesses", None)  # of pytest-xdist
         if isinstance(processes, int) and processes > 1 and not made.is_started_here:
             raise pytest.UsageError(f"one board cannot be shared by {processes} processes: run without -n")
-    return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware or Firmware.ROBUST))
+    firmware = firmware or config.getini("microrpc_firmware") or Firmware.ROBUST
+    if firmware not in list(Firmware):
+        raise pytest.UsageError(f"microrpc_firmware: must be {' or '.join(Firmware)}, not {firmware!r}")
+    return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware))
 
 
 # --- the marks ----------------------------------------------------------------------------------------

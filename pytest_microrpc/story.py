@@ -12,12 +12,12 @@ import pytest
 from firmware_sim.line.faults import Fault
 from firmware_sim.running.simulate import SimBoard
 from microrpc.capture.trace import Trace
-from microrpc.capture.words import printable
+from microrpc.errors import printable
 
 KEEP_FRAMES = 30
 """How many frames a report has."""
 
-_OUR_OPTIONS = ("--board", "--board-file", "--port", "--firmware")
+_OUR_OPTIONS = ("--microrpc-board", "--microrpc-board-file", "--microrpc-port", "--microrpc-firmware")
 _KEPT_OPTIONS = ("-p", "-c", "-o", "--config-file", "--rootdir", "--override-ini", "--confcutdir", "--import-mode")
 
 
@@ -96,7 +96,7 @@ def replay_line(item: pytest.Item, fault_seed: int) -> str:
     for option in _OUR_OPTIONS:
         if (value := config.getoption(option)) is not None:
             words += [option, value]
-    return shlex.join([*words, "--fault-seed", str(fault_seed)])
+    return shlex.join([*words, "--microrpc-fault-seed", str(fault_seed)])
 
 
 def _kept(arguments: Sequence[str | os.PathLike[str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import firmware_sim.running.simulate
 from firmware_sim.board.device import Device
 from microrpc.boards.schema import BoardProfile
-from microrpc.cli import app
+from microrpc.cli.commands import app
 
 
 def run(*args: object) -> SimpleNamespace:

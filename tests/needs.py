@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -31,6 +32,14 @@ def zig() -> None:
     """Need the compiler that is a Python package."""
     if importlib.util.find_spec("ziglang") is None:
         _missing("needs a compiler: pip install 'microrpc[firmware]'")
+
+
+def tools() -> str:
+    """Need the environment with other people's tools; give its interpreter."""
+    python = Path(__file__).parent.parent / "build" / "tools" / "bin" / "python"
+    if not python.exists():
+        _missing("needs build/tools: make test-tools")
+    return str(python)
 
 
 def program(name: str, package: str | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from microrpc.errors import ProtocolError
+from microrpc.errors import ProtocolError, printable
 from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
@@ -242,13 +242,6 @@ def _value(value: Value | ArrayResult) -> str:
         case bytes():
             return f"bytes:{value.hex()}" if len(value) <= _LONGEST_TEXT // 2 else f"{len(value)} bytes"
     return str(value)
-
-
-def printable(text: str) -> str:
-    """Give `text` with escapes for what a terminal would not show as it is."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def log_text(payload: bytes) -> str:

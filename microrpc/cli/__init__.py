@@ -1,112 +1,21 @@
-"""The command line: one file per command family, `common.py` for what they share."""
+"""The command line: one file per command family, `common.py` for what they share; `commands.py` lists them."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+import os
+import signal
 
-import typer
+__all__ = ["main"]
 
-from microrpc.cli.board import call, info
-from microrpc.cli.boards import boards
-from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples
-from microrpc.cli.demo import demo
-from microrpc.cli.files import get, put
-from microrpc.cli.firmware import firmware
-from microrpc.cli.ports import ports
-from microrpc.cli.reset import reset
-from microrpc.cli.share import share
-from microrpc.cli.sim import sim
-
-__all__ = ["app", "main"]
-
-# Without "call" in front of them, -2 and --5 would be options.
-_RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-"""The commands, as typer runs them."""
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"microrpc {version('microrpc')}")
-        raise typer.Exit
-
-
-@app.callback(epilog=f"{PORTS}\n\n{EXIT_CODES}")
-def _microrpc(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Call functions and move tensors on a microcontroller over a serial port.
-
-    Start with `microrpc demo`, which needs no board. PORT may be sim:// wherever a command wants one.
-    """
-
-
-app.command(
-    epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --board qemu_mps2_an385")
-)(demo)
-app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
-app.command(
-    epilog=examples(
-        "microrpc share /dev/ttyACM0",
-        "microrpc share --board nucleo_f746zg --socket /tmp/board.sock",
-        "microrpc call unix:///tmp/board.sock add 2 3",
-    )
-)(share)
-app.command(epilog=examples("microrpc ports", "microrpc ports --json"))(ports)
-app.command(
-    epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")
-)(boards)
-app.command(
-    epilog=examples("microrpc reset --board arduino_due", "microrpc reset /dev/ttyACM0 --board-file mine.toml")
-)(reset)
-app.command(
-    epilog=examples(
-        "microrpc info sim://",
-        "microrpc info sim://nucleo_f746zg",
-        "microrpc info /dev/ttyACM0 --json",
-        "microrpc info --board nucleo_f746zg",
-    )
-)(info)
-app.command(
-    context_settings=_RAW,
-    epilog=examples(
-        "microrpc call sim:// add 2 3",
-        "microrpc call sim:// reverse hello",
-        "microrpc call sim:// scale_f32 @x.npy 0.5 --out 1=y.npy",
-        "microrpc call sim:// matmul_f32 @a.npy @b.npy tensor:float32[4,4] --json",
-    ),
-)(call)
-app.command(
-    epilog=examples(
-        "microrpc put /tmp/board weights.npy",
-        "microrpc put /tmp/board weights.bin --dtype float32 --shape 4,4",
-        "microrpc put sim:// weights.npy",
-    )
-)(put)
-app.command(
-    epilog=examples(
-        "microrpc get /tmp/board 0x20000000 64 weights.bin",
-        "microrpc get /tmp/board 0x20000000 64 weights.npy --dtype float32 --shape 4,4",
-    )
-)(get)
-app.add_typer(firmware, name="firmware")
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    """Run the command line. It is loaded here, which takes a while, and Ctrl-C may come at any moment of that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # and not one that is to be ignored
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(_INTERRUPTED))
+    from microrpc.cli.commands import run
+
+    signal.signal(signal.SIGINT, before)
+    run()

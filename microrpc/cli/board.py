@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import statistics
 import time
@@ -19,16 +18,17 @@ from microrpc.cli.common import (
     OptionalPortArgument,
     PortArgument,
     TimeoutOption,
+    check_file,
     find_board_port,
     format_time,
     open_board,
     print_json,
     progress_bar,
     reporting,
-    say,
     say_pairs,
 )
 from microrpc.cli.figures import stats_pairs
+from microrpc.cli.streams import say
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def info(
                 ("profile", f"{profile.name}: {profile.description}, {baud or profile.baud} baud"),
                 ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
                 ("largest packet", limit + buffer),
-                ("reliable link", _describe(link)),
+                ("reliable link", _describe(link, is_stream=not session_id)),
                 ("round trip", f"{format_time(round_trip_s)} (an empty look-up, median of {_ROUND_TRIPS})"),
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
@@ -98,7 +98,9 @@ def info(
         )
 
 
-def _describe(link: LinkParameters | None) -> str:
+def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
+    if is_stream:
+        return "not seen from here: it is between the board and whoever serves this stream"
     if link is None:
         return "no, the board does not know it"
     return f"yes, {link.window_requests} requests and {link.window_bytes} bytes at once"
@@ -232,19 +234,14 @@ def _files_to_write(
         if key not in (*known, "result"):
             arrays = f"arrays are {', '.join(known)} and the result" if known else "only the result can be an array"
             raise typer.BadParameter(f"--out {item}: argument {key} is no array: {arrays}")
-        if not Path(path).parent.is_dir():
-            raise typer.BadParameter(f"--out {item}: there is no directory {Path(path).parent}")
+        check_file(Path(path))
         files.append((key, Path(path)))
     return files
 
 
 def _write_files(files: list[tuple[str, Path]], contents: dict[str, Any]) -> None:
-    import numpy as np
+    from microrpc.cli.literals import write_array
 
     for key, path in files:
         if key in contents:
-            try:
-                with contextlib.closing(path.open("wb")) as file:
-                    np.save(file, contents[key])
-            except OSError as error:
-                raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from None
+            write_array(path, contents[key], as_npy=True)

@@ -14,13 +14,12 @@ from microrpc.cli.common import (
     JsonOption,
     find_profile,
     is_terminal,
-    note,
     print_json,
     reporting,
-    say,
     say_columns,
     say_pairs,
 )
+from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile, Reset

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.boards.files import WriteError, check_writable, reason_of
+from microrpc.cli.streams import OutputError, ReaderGoneError, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class ExitCode(enum.IntEnum):
     PORT = 3
     BOARD = 4
     REQUEST = 5
+    OUTPUT = 6
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
 EXIT_CODES = """\b
@@ -49,7 +53,9 @@ Exit codes:
     3  the port cannot be opened, or was lost
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
-  130  interrupted"""
+    6  a file or the output cannot be read or written, or this computer's memory is full
+  130  interrupted
+  141  whoever read the output has gone"""
 """What `--help` says of them."""
 
 PORTS = """\b
@@ -146,26 +152,55 @@ def _noting_builds() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reporting(*, as_json: bool = False) -> Iterator[None]:
-    """Turn what goes wrong in a command into one message and an exit code."""
+def explaining(*, as_json: bool = False) -> Iterator[None]:
+    """Turn what goes wrong into one message, if any, and typer.Exit with an exit code."""
+    code, kind, message = ExitCode.OUTPUT, "", ""
     try:
-        with contextlib.nullcontext() if as_json else _noting_builds():
-            yield
+        yield
+        return
     except MicroRpcError as error:
-        _report(type(error).__name__, str(error), as_json=as_json)
-        raise typer.Exit(exit_code(error)) from None
+        code, kind, message = exit_code(error), type(error).__name__, str(error)
     except typer.BadParameter as error:
-        _report("UsageError", error.message, as_json=as_json)
-        raise typer.Exit(ExitCode.USAGE) from None
+        code, kind, message = ExitCode.USAGE, "UsageError", error.message
     except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        code = ExitCode.INTERRUPTED
+    except ReaderGoneError:
+        code = ExitCode.READER_GONE
+    except OutputError as error:
+        message = str(error)
+    except WriteError as error:
+        kind, message = "WriteError", str(error)
+    except MemoryError as error:
+        kind, message = "MemoryError", f"this computer's memory does not suffice{f': {error}' if str(error) else ''}"
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        kind, message = type(error).__name__, f"{where}{reason_of(error)}"
+    if message:
+        _report(kind, message, as_json=as_json)
+    raise typer.Exit(code) from None
+
+
+@contextlib.contextmanager
+def reporting(*, as_json: bool = False) -> Iterator[None]:
+    """Run what a command does: builds are told of, and what goes wrong is one message and an exit code."""
+    with explaining(as_json=as_json), contextlib.nullcontext() if as_json else _noting_builds():
+        yield
 
 
 def _report(kind: str, message: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"error": {"type": kind, "message": message}})
-    else:
-        note(f"error: {message}")
+    if as_json and kind:
+        with contextlib.suppress(OutputError):
+            print_json({"error": {"type": kind, "message": message}})
+            return
+    note(f"error: {message}")
+
+
+def check_file(path: Path) -> None:
+    """Find out before the work whether what comes of it can be written. Raises typer.BadParameter."""
+    try:
+        check_writable(path)
+    except WriteError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 # --- output ---------------------------------------------------------------------------------------
@@ -176,19 +211,11 @@ def is_terminal(stream: Any) -> bool:
     return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
 
 
-def say(text: str = "") -> None:
-    """Print a line to stdout."""
-    typer.echo(text)
-
-
-def note(text: str) -> None:
-    """Print a line to stderr."""
-    typer.echo(text, err=True)
-
-
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented for a person and in one line for a program."""
-    say(json.dumps(value, indent=2 if is_terminal(sys.stdout) else None, ensure_ascii=False, allow_nan=False))
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    indent = 2 if is_terminal(sys.stdout) else None
+    say(json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False))
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
@@ -303,7 +330,5 @@ def open_board(
 
     chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)
-    with connect(
-        port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")
-    ) as opened:
+    with connect(port, board=chosen, baud=baud, timeouts=timeouts, on_log=note_log) as opened:
         yield opened

@@ -16,15 +16,15 @@ from microrpc.cli.common import (
     JsonOption,
     PortArgument,
     TimeoutOption,
+    check_file,
     is_terminal,
-    note,
     open_board,
     print_json,
     progress_bar,
     reporting,
-    say,
 )
 from microrpc.cli.figures import describe_copy
+from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.host.stats import CopyStats, Stats
@@ -61,8 +61,9 @@ def put(
 ) -> None:
     """Copy a file into new memory of a board.
 
-    It stays there until the board is reset. Prints its address, its size in bytes and its type, which is what `get` and
-    the addr: arguments of `call` take. A .npy file brings its data type and shape along.
+    It stays there until the board is reset, or ends: that of sim:// with this command. Prints its address, its size in
+    bytes and its type, which is what `get` and the addr: arguments of `call` take. A .npy file brings its data type and
+    shape along.
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import describe_type, parse_dtype, parse_shape, read_array
@@ -85,10 +86,10 @@ def put(
             return
         say(f"0x{address:x} {array.size_bytes} {kind}")
         _note_copy(stats.to_board, stats, verify)
-        if is_terminal(sys.stdout):
+        if lost := _what_becomes_of_it(port):
+            note(f"note: {lost}")
+        elif is_terminal(sys.stdout):
             note(f"use it: microrpc call {port} NAME addr:0x{address:x}:{kind}")
-        if port.startswith("sim://"):
-            note("note: the board of sim:// ends with this command; `microrpc sim` serves one that stays")
 
 
 def get(
@@ -97,7 +98,12 @@ def get(
     size: Annotated[int, typer.Argument(metavar="SIZE", show_default=False, min=0, help="How many bytes.")],
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", show_default=False, help="Where to: a .npy file, or any other for raw bytes."),
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            readable=False,
+            help="Where to: a .npy file, or any other for raw bytes.",
+        ),
     ],
     dtype: DtypeOption = None,
     shape: ShapeOption = None,
@@ -110,50 +116,58 @@ def get(
 ) -> None:
     """Copy memory of a board into a file.
 
-    The file is replaced. Boards do not check addresses: a wrong one gives whatever lies there, or makes the board hang.
+    The file is replaced when all is there. Boards do not check addresses: a wrong one gives whatever lies there, or
+    makes the board hang.
     """
     with reporting(as_json=as_json):
-        from microrpc.cli.literals import check_size, describe_type, parse_address, parse_dtype, parse_shape
+        from microrpc.boards.files import is_own_output
+        from microrpc.cli.literals import (
+            check_size,
+            describe_type,
+            parse_address,
+            parse_dtype,
+            parse_shape,
+            write_array,
+        )
         from microrpc.wire.datatypes import DataType
 
         at = parse_address(address)
         kind = parse_dtype(dtype) if dtype is not None else DataType.parse("uint8")
         form = parse_shape(shape) if shape is not None else (size // kind.itemsize_bytes,)
         check_size(size, kind, form, f"SIZE {size}")
-        if not file.parent.is_dir() or file.is_dir():
-            raise typer.BadParameter(f"cannot write {file}: it is a directory, or its directory is not there")
+        check_file(file)
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
                 contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress, verify=verify)
             taken_s = time.perf_counter() - start
             stats = opened.stats
-        _write(file, contents)
+        is_piped = is_own_output(file)
+        write_array(file, contents)
         if as_json:
             described = {"dtype": str(kind), "shape": list(form), "verified": verify}
             figures = {"seconds": taken_s, "stats": stats.as_dict()}
             print_json({"file": str(file), "address": at, "size_bytes": size, **described, **figures})
             return
-        say(f"{file} {size} {describe_type(kind, form)}")
+        (note if is_piped else say)(f"{file} {size} {describe_type(kind, form)}")
         _note_copy(stats.from_board, stats, verify)
+
+
+def _what_becomes_of_it(port: str) -> str:
+    """Say why what was put there is gone when this command ends, "" where it stays."""
+    from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, scheme_of
+
+    if port.startswith(SIMULATOR_SCHEME):
+        return f"the board of {port} ends with this command; `microrpc sim` serves one that stays"
+    if is_emulated(port):
+        return f"the board of {port} ends with this command; `microrpc firmware run` starts one that stays"
+    if scheme_of(port) in ("unix", "tcp"):
+        return f"whoever serves {port} frees it when this command ends; `put` on the board's own port, and it stays"
+    return ""
 
 
 def _lane_dims(dtype: object) -> int:
     return int(getattr(dtype, "lanes", 1) > 1)
-
-
-def _write(file: Path, contents: object) -> None:
-    import numpy as np
-
-    array = np.asarray(contents)
-    try:
-        with file.open("wb") as opened:
-            if file.suffix == ".npy":
-                np.save(opened, array)
-            else:
-                opened.write(array.tobytes())
-    except OSError as error:
-        raise typer.BadParameter(f"cannot write {file}: {error.strerror}") from None
 
 
 def _note_copy(copies: CopyStats, stats: Stats, is_verified: bool) -> None:

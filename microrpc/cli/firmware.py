@@ -12,17 +12,17 @@ import typer
 
 from microrpc.cli.common import (
     JsonOption,
+    check_file,
     examples,
     format_time,
     is_terminal,
     print_json,
     reporting,
-    say,
     say_columns,
     say_pairs,
 )
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.errors import FirmwareError
+from microrpc.cli.streams import say
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
@@ -87,7 +87,10 @@ def list_(as_json: JsonOption = False) -> None:
 def build(
     board: BoardArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Copy the ELF file here. [default: only to the cache]")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", readable=False, help="Copy the ELF file here. [default: only to the cache]"
+        ),
     ] = None,
     define: DefineOption = None,
     compiler: CompilerOption = "zig",
@@ -98,6 +101,8 @@ def build(
     What was built before from the same sources in the same way is not built again.
     """
     with reporting(as_json=as_json):
+        if out is not None:
+            check_file(out)
         from microrpc.firmware.build import build as build_project
         from microrpc.firmware.project import load_project
 
@@ -151,7 +156,6 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
             say(f"{built.project.name} is on {emulator.port} until Ctrl-C." if on_terminal else emulator.port)
             if on_terminal:
                 say(f"Try: microrpc info {emulator.port}")
-            sys.stdout.flush()
             emulator.wait()
             said = f": {emulator.said}" if emulator.said else ""
             raise PortLostError(
@@ -193,8 +197,7 @@ def _describe(built: Firmware, taken_s: float) -> str:
 def _copy(elf: Path, out: Path) -> None:
     import shutil
 
-    try:
-        shutil.copyfile(elf, out)
-        out.chmod(0o755)
-    except OSError as error:
-        raise FirmwareError(f"{out}: cannot be written: {error.strerror}") from error
+    from microrpc.boards.files import replacing
+
+    with elf.open("rb") as built, replacing(out, is_executable=True) as file:
+        shutil.copyfileobj(built, file)

@@ -16,11 +16,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import typer
 
+from microrpc.boards.files import reason_of, replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
 from microrpc.errors import UnsupportedValueError
 from microrpc.wire.checks import show
@@ -165,7 +167,7 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
             return _load_npy(path)
         data = path.read_bytes()
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror or error}") from None
+        raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
     except UnsupportedValueError as error:
         raise typer.BadParameter(f"{path}: {error}") from None
     except (ValueError, EOFError) as error:
@@ -193,6 +195,16 @@ def _load_npy(path: Path) -> Array:
         file.seek(0)
         loaded: Array = np.lib.format.read_array(file, allow_pickle=False)
         return loaded
+
+
+def write_array(path: Path, array: Array, *, as_npy: bool = False) -> None:
+    """Replace a file: by a .npy where it is called so or `as_npy`, else by the array's bytes. Raises WriteError."""
+    with replacing(path) as file:
+        if as_npy or path.suffix == ".npy":
+            # Not the file itself: numpy would write past Python, and its errors name no reason.
+            np.save(SimpleNamespace(write=file.write), array)
+        else:
+            file.write(array.tobytes())
 
 
 def as_array(data: bytes, dtype: DataType | None, shape: tuple[int, ...] | None, what: str) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from microrpc.cli.common import JsonOption, print_json, reporting, say, say_columns
+from microrpc.cli.common import JsonOption, print_json, reporting, say_columns
+from microrpc.cli.streams import say
 
 
 def ports(as_json: JsonOption = False) -> None:

@@ -13,11 +13,10 @@ from microrpc.cli.common import (
     find_board_port,
     find_profile,
     format_time,
-    note,
     print_json,
     reporting,
-    say,
 )
+from microrpc.cli.streams import note_log, say
 
 
 def reset(
@@ -48,11 +47,7 @@ def reset(
             raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
         check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
-
-        def tell(text: str) -> None:
-            note(f"board: {text}")
-
-        channel, boot_s = open_reset(port, profile, baud=baud, on_log=tell, on_text=tell)
+        channel, boot_s = open_reset(port, profile, baud=baud, on_log=note_log, on_text=note_log)
         channel.close()
         if as_json:
             print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from microrpc.cli.common import is_terminal, progress_bar
+from microrpc.cli.streams import printing, say
+from microrpc.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod
@@ -43,12 +45,12 @@ class Screen:
 
     def title(self, name: str, text: str) -> None:
         """Print the first line."""
-        self._print((name, "bold"), (f": {text}", ""))
+        self._print((name, "bold"), (f": {text}", ""), is_whole=True)
 
     def section(self, title: str) -> None:
         """Begin a section."""
         self._print()
-        self._print((title, "bold cyan"))
+        self._print((title, "bold cyan"), is_whole=True)
 
     def row(self, label: str, text: str) -> None:
         """Print what needs no check."""
@@ -77,7 +79,7 @@ class Screen:
     def passed(self, text: str) -> None:
         """Print the good end."""
         self._print()
-        self._print((text, "bold green"))
+        self._print((text, "bold green"), is_whole=True)
 
     def failed(self, text: str) -> None:
         """Print the bad end."""
@@ -93,18 +95,20 @@ class Screen:
         with progress_bar(f"    {label:<{_LABEL_WIDTH}}", console=self._console) as on_progress:
             yield on_progress
 
-    def _print(self, *parts: tuple[str, str]) -> None:
+    def _print(self, *parts: tuple[str, str], is_whole: bool = False) -> None:
         if self._is_silent:
             return
         if self._console is None:
-            print("".join(text for text, _ in parts).rstrip())
+            say("".join(text for text, _ in parts).rstrip())
             return
         from rich.text import Text
 
         # What is wrong is shown whole, whatever the width of the terminal.
-        is_bad = any("red" in style for _, style in parts)
-        overflow: OverflowMethod = "fold" if is_bad else "ellipsis"
-        self._console.print(Text.assemble(*parts), no_wrap=not is_bad, overflow=overflow, crop=not is_bad)
+        is_whole = is_whole or any("red" in style for _, style in parts)
+        overflow: OverflowMethod = "fold" if is_whole else "ellipsis"
+        text = Text.assemble(*((printable(text), style) for text, style in parts))
+        with printing():
+            self._console.print(text, no_wrap=not is_whole, overflow=overflow, crop=not is_whole)
 
 
 def _make_console() -> Console:

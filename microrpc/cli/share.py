@@ -17,12 +17,11 @@ from microrpc.cli.common import (
     TimeoutOption,
     find_board_port,
     is_terminal,
-    note,
     reporting,
-    say,
     timeouts_of,
 )
 from microrpc.cli.signals import finish_at_signal
+from microrpc.cli.streams import note_log, say
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
@@ -69,12 +68,11 @@ async def _serve(
         board=profile if is_known else None,  # the generic profile tells nothing of the board that is there
         baud=baud,
         timeouts=timeouts_of(profile, timeout_s),
-        on_log=lambda text: note(f"board: {text}"),
+        on_log=note_log,
     )
     async with opening as board, Share(board, path, baud=baud or profile.baud) as served:
         on_terminal = is_terminal(sys.stdout)
         say(f"{port} is shared on {served.url} until Ctrl-C." if on_terminal else served.url)
         if on_terminal:
             say(f"Try: microrpc info {served.url}")
-        sys.stdout.flush()
         await served.wait()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, note, reporting, say
+from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, reporting
 from microrpc.cli.signals import StoppedError, until_signal
+from microrpc.cli.streams import note, say
 from microrpc.errors import FaultsError
 
 if TYPE_CHECKING:
@@ -128,7 +129,6 @@ def _announce(server: PtyServer | TcpServer, name: str, wrong: Faults) -> None:
         note(
             "\n".join([f"What goes wrong, with --fault-seed {wrong.seed}:", *(f"  {fault}" for fault in wrong.faults)])
         )
-    sys.stdout.flush()
 
 
 def _losses(line: UartLine | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from microrpc.connecting.openers import Opened
+from microrpc.errors import printable
 from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
@@ -32,7 +33,7 @@ def board_text(name: str, on_log: OnLog | None) -> OnLog:
 
 def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:
     def pass_log(text: str) -> None:
-        logger.info("%s: %s", name, text)
+        logger.info("%s: %s", name, printable(text))
         if on_log is not None:
             try:
                 on_log(text)

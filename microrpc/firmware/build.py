@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from microrpc.boards.files import reason_of
 from microrpc.errors import FirmwareError
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.project import Project
@@ -221,7 +222,7 @@ def _make(project: Project, command: Sequence[str], elf: pathlib.Path) -> None:
             os.replace(result, elf)
     except OSError as error:
         raise FirmwareError(
-            f"{elf.parent}: cannot be written: {error.strerror}. What is built is kept there: "
+            f"{elf.parent}: cannot be written: {reason_of(error)}. What is built is kept there: "
             "make it writable, or name another directory in XDG_CACHE_HOME"
         ) from error
 

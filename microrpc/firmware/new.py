@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
+from microrpc.boards.files import reason_of
 from microrpc.errors import FirmwareError
 from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
 
@@ -118,7 +119,7 @@ def new_project(directory: pathlib.Path, board: str) -> list[str]:
                 return _lay_out_sketch(directory)
             return _lay_out(directory, load_port(board))
     except (OSError, shutil.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
 
 

@@ -62,6 +62,6 @@ class Trust:
             self.doubt = f"{label} was not answered"
             raise CallTimeoutError(
                 f"no reply of {label} within {timeout_s:g} s; it may have run, or still be running. "
-                f"Give it a longer timeout_s, or check the board; the next request starts a new session."
+                f"Give it a longer timeout, or check the board; the next request starts a new session."
                 + self.text.quote()
             )

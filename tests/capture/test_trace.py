@@ -14,7 +14,7 @@ from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.capture.trace import Trace
-from microrpc.capture.words import DAMAGED, NOISE, TEXT, Frame, FrameReader, printable
+from microrpc.capture.words import DAMAGED, NOISE, TEXT, Frame, FrameReader
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import RecordingChannel
 from microrpc.errors import PortLostError, RemoteError
@@ -107,7 +107,6 @@ def test_damage_and_noise_are_told_where_they_were() -> None:
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:
-    assert printable("a\x1b[31m\n\xe9") == "a\\x1b[31m\\n\xe9"
     trace = Trace()
     trace.note(0.0, FrameEncoder().encode(encode_log("\x1b[2J")), to_board=False)
     assert trace.frames[0].line(0.0).endswith(r'"\x1b[2J"')

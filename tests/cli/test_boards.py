@@ -16,7 +16,7 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards import catalogue as boards_module
 from microrpc.boards.catalogue import profile
-from microrpc.cli import app
+from microrpc.cli.commands import app
 from microrpc.ports.fd import FdChannel
 
 OWN = """

@@ -19,7 +19,9 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import errors
 from microrpc.boards.catalogue import profile
+from microrpc.cli import files
 from microrpc.cli.common import exit_code, format_size, format_time
+from microrpc.cli.files import _what_becomes_of_it
 
 COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get", "share", "firmware")
 
@@ -212,6 +214,26 @@ def test_put_tells_that_a_board_of_sim_ends_with_it(tmp_path: Path) -> None:
     assert "microrpc sim" in result.err
 
 
+def test_put_tells_where_what_it_put_does_not_stay() -> None:
+    assert "microrpc sim" in _what_becomes_of_it("sim://rpi_pico")
+    assert "microrpc firmware run" in _what_becomes_of_it("qemu://mps2_an385")
+    assert "microrpc firmware run" in _what_becomes_of_it("emulated://posix")
+    assert "the board's own port" in _what_becomes_of_it("unix:///tmp/board.sock")
+    assert "the board's own port" in _what_becomes_of_it("tcp://127.0.0.1:9090")
+    for stays in ("/dev/ttyACM0", "COM3", "socket://lab:5000", "rfc2217://lab:5000"):
+        assert _what_becomes_of_it(stays) == ""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_put_advises_no_address_that_ends_with_it(
+    tmp_path: Path, port: str, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_terminal", lambda stream: is_terminal)
+    (tmp_path / "data").write_bytes(b"123")
+    assert "use it" not in run("put", "sim://", tmp_path / "data").err
+    assert ("use it: microrpc call" in run("put", port, tmp_path / "data").err) is is_terminal
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 
@@ -284,6 +306,22 @@ def test_what_goes_wrong_is_one_message_and_an_exit_code(args: tuple[str, ...], 
     assert result.err.count("\n") == 1
     assert message in result.err
     assert not Path("/tmp/never-written").exists()
+
+
+@pytest.mark.parametrize("args", [("-h",), ("sim://", "-h"), ("--help",)])
+def test_the_help_of_call_comes_by_both_names(args: tuple[str, ...]) -> None:
+    result = run("call", *args)
+    assert result.code == 0
+    assert "Examples:\n    microrpc call" in result.out
+    assert run("call", "sim://", "echo_str", "-h").out == "-h\n"
+
+
+def test_an_error_speaks_of_the_port_and_the_options_as_they_were_typed() -> None:
+    slow = run("call", "sim://", "sleep_ms", "300", "--timeout", "0.05")
+    assert "longer timeout," in slow.err
+    assert "timeout_s" not in slow.err
+    unknown = run("call", "sim://rpi_pico", "nothing")
+    assert unknown.err.startswith("error: sim://rpi_pico has no function 'nothing'")
 
 
 def test_a_missing_argument_is_wrong_usage() -> None:

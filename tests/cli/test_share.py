@@ -140,7 +140,9 @@ def test_the_other_commands_take_it_for_a_board(board: PtyServer, tmp_path: Path
     with share(board.path, "--socket", tmp_path / "b") as sharing:
         url = first_line(sharing)
         assert run("call", url, "add", "-2", "3").stdout == "1\n"
-        assert "system library  yes" in run("info", url).stdout
+        info = run("info", url).stdout
+        assert "system library  yes" in info
+        assert "reliable link   not seen from here: it is between the board and whoever serves this stream" in info
         failed = run("call", url, "fail")
         assert (failed.returncode, failed.stderr) == (1, "error: fail: this function always fails\n")
         logged = run("call", url, "log", "hello")

@@ -23,7 +23,7 @@ from microrpc.connecting import openers
 from microrpc.connecting.address import Target, find_target
 from microrpc.connecting.openers import find_opener, open_target
 from microrpc.connecting.openers.emulated import open_running
-from microrpc.errors import PortError, PortNotFoundError
+from microrpc.errors import FunctionNotFoundError, PortError, PortNotFoundError
 from microrpc.firmware.emulator import start_emulated
 from microrpc.ports.channel import monotonic
 from microrpc.wire.session import Timeouts
@@ -94,6 +94,14 @@ def test_what_pyserial_opens_is_left_to_it(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("serial.protocol_handler_packages", ["no_such_package", "own_handlers"])
     assert find_opener(target("OWN://x")) == openers.PYSERIAL
+
+
+@pytest.mark.parametrize("address", ["sim://", "sim://rpi_pico"])
+def test_a_simulated_board_is_called_as_it_was_asked_for(api: Api, address: str) -> None:
+    with api.connect(address) as board:
+        assert board.name == address
+        with pytest.raises(FunctionNotFoundError, match=f"^{address} has no function"):
+            board.function("nothing")
 
 
 # --- what was opened --------------------------------------------------------------------------

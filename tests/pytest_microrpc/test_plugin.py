@@ -251,7 +251,7 @@ def _literal(pattern: str) -> str:
 def test_a_test_of_hardware_is_skipped_here(run: Run) -> None:
     result = run("@pytest.mark.hardware\ndef test(board): assert 0")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*test_it.py:*needs hardware: give --port or --board"])
+    result.stdout.fnmatch_lines(["SKIPPED*test_it.py:*needs hardware: give --microrpc-port or --microrpc-board"])
 
 
 # --- options ----------------------------------------------------------------------------------
@@ -267,12 +267,12 @@ def test(board, sim_board):
     ("options", "told"),
     [
         ([], "loopback robust"),
-        (["--board", "loopback"], "loopback robust"),
-        (["--port", "sim://"], "loopback robust"),
-        (["--port", "sim://arduino_due"], "arduino_due robust"),
-        (["--port", "sim://", "--board", "arduino_due"], "arduino_due robust"),
-        (["--board-file", "short.toml"], "short robust"),
-        (["--firmware", "stock"], "loopback stock"),
+        (["--microrpc-board", "loopback"], "loopback robust"),
+        (["--microrpc-port", "sim://"], "loopback robust"),
+        (["--microrpc-port", "sim://arduino_due"], "arduino_due robust"),
+        (["--microrpc-port", "sim://", "--microrpc-board", "arduino_due"], "arduino_due robust"),
+        (["--microrpc-board-file", "short.toml"], "short robust"),
+        (["--microrpc-firmware", "stock"], "loopback stock"),
     ],
 )
 def test_what_is_simulated(run: Run, pytester: pytest.Pytester, options: list[str], told: str) -> None:
@@ -286,12 +286,18 @@ def test_what_is_simulated(run: Run, pytester: pytest.Pytester, options: list[st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--board", "nucleo"], "there is no board profile 'nucleo'*"),
-        (["--board-file", "none.toml"], "none.toml: cannot be read*"),
-        (["--board", "loopback", "--board-file", "x.toml"], "--board and --board-file each say which board it is*"),
-        (["--board", "loopback", "--port", "sim://rpi_pico"], "--port sim://rpi_pico and --board each say*"),
-        (["--port", "/dev/x", "--firmware", "stock"], "--firmware is for the simulator*"),
-        (["--port", "/dev/x", "--fault-seed", "0"], "--fault-seed is for the simulator*"),
+        (["--microrpc-board", "nucleo"], "there is no board profile 'nucleo'*"),
+        (["--microrpc-board-file", "none.toml"], "none.toml: cannot be read*"),
+        (
+            ["--microrpc-board", "loopback", "--microrpc-board-file", "x.toml"],
+            "--microrpc-board and --microrpc-board-file each say which board it is*",
+        ),
+        (
+            ["--microrpc-board", "loopback", "--microrpc-port", "sim://rpi_pico"],
+            "--microrpc-port sim://rpi_pico and --microrpc-board each say*",
+        ),
+        (["--microrpc-port", "/dev/x", "--microrpc-firmware", "stock"], "--microrpc-firmware is for the simulator*"),
+        (["--microrpc-port", "/dev/x", "--microrpc-fault-seed", "0"], "--microrpc-fault-seed is for the simulator*"),
     ],
 )
 def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message: str) -> None:
@@ -301,29 +307,132 @@ def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message
     assert len(errors(result).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "options", "told"),
+    [
+        (["microrpc_board_file = short.toml"], [], "short robust"),
+        (["microrpc_port = sim://rpi_pico", "microrpc_firmware = stock"], [], "rpi_pico stock"),
+        (["microrpc_board = rpi_pico"], ["--microrpc-board", "loopback"], "loopback robust"),
+        (["microrpc_board = arduino_due"], ["--microrpc-board-file", "sub/short.toml"], "short robust"),
+        (["microrpc_board_file = short.toml"], ["--microrpc-port", "sim://rpi_pico"], "rpi_pico robust"),
+        (
+            ["microrpc_board = arduino_due", "microrpc_port = /dev/none"],
+            ["--microrpc-port", "sim://"],
+            "arduino_due robust",
+        ),
+    ],
+)
+def test_what_the_projects_file_says_holds_where_the_command_line_does_not(
+    run: Run,
+    pytester: pytest.Pytester,
+    settings: list[str],
+    options: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytester.mkdir("sub")
+    (pytester.path / "sub" / "short.toml").write_text(SHORT_PROFILE.format(kind='kind = "simulated"'))
+    pytester.makefile(".toml", short=SHORT_PROFILE.format(kind='kind = "simulated"'))
+    pytester.makeini("\n".join(["[pytest]", *settings]))
+    run(TELL, *options).stdout.fnmatch_lines([told])
+
+
+def test_a_path_in_the_projects_file_is_relative_to_it(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makefile(".toml", short=SHORT_PROFILE.format(kind='kind = "simulated"'))
+    pytester.makeini("[pytest]\nmicrorpc_board_file = short.toml")
+    monkeypatch.chdir(pytester.mkdir("sub"))
+    run(TELL, "..").stdout.fnmatch_lines(["short robust"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["microrpc_board = nucleo"], "there is no board profile 'nucleo'*"),
+        (["microrpc_firmware = fast"], "microrpc_firmware: must be robust or stock, not 'fast'"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(
+    run: Run, pytester: pytest.Pytester, settings: list[str], message: str
+) -> None:
+    pytester.makeini("\n".join(["[pytest]", *settings]))
+    result = run("def test(): pass")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+EMBEDDED = """
+def pytest_addoption(parser):
+    group = parser.getgroup("embedded")
+    for name in ("port", "baud", "target", "count", "app-path", "build-dir", "erase-all", "flash-port", "port-location",
+                 "port-mac", "cache-dir", "embedded-services", "board", "board-file", "firmware", "fault-seed"):
+        group.addoption(f"--{name}")
+    for name in ("port", "board", "board_file", "firmware"):
+        parser.addini(name, "of another plugin")
+"""
+
+
+def test_the_short_names_of_options_are_left_to_other_plugins(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(embedded=EMBEDDED)
+    pytester.syspathinsert()
+    result = run(TELL, "-p", "embedded", "--port", "/dev/x", "--board", "y", "--microrpc-port", "sim://rpi_pico")
+    result.stdout.fnmatch_lines(["rpi_pico robust"])
+
+
+@pytest.mark.tools
+def test_pytest_embedded_is_a_neighbour(pytester: pytest.Pytester, server: PtyServer) -> None:
+    python = needs.tools()
+    example = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)[1]
+    both = """
+def test_both(dut, board):
+    assert board.name == "sim://rpi_pico"
+    assert board.function("add")(2, 3) == 5
+    assert dut.serial.port
+"""
+    pytester.makepyfile(test_it=f"import microrpc\n{example}{both}")
+    options = ["--embedded-services", "serial", "--port", server.path, "--microrpc-port", "sim://rpi_pico"]
+    ran = subprocess.run(
+        [python, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", *options],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=pytester.path,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout
+
+
 def test_an_emulated_board_is_no_simulator_either(run: Run) -> None:
-    for options in (["--board", "posix"], ["--port", "emulated://posix"], ["--board", "posix", "--port", "/dev/x"]):
-        result = run("def test(): pass", *options, "--fault-seed", "0")
+    for options in (
+        ["--microrpc-board", "posix"],
+        ["--microrpc-port", "emulated://posix"],
+        ["--microrpc-board", "posix", "--microrpc-port", "/dev/x"],
+    ):
+        result = run("def test(): pass", *options, "--microrpc-fault-seed", "0")
         result.stderr.fnmatch_lines(
-            ["ERROR: --fault-seed is for the simulator, and these tests run on an emulated board"]
+            ["ERROR: --microrpc-fault-seed is for the simulator, and these tests run on an emulated board"]
         )
-    result = run("def test(): pass", "--port", "qemu://x")
+    result = run("def test(): pass", "--microrpc-port", "qemu://x")
     result.stderr.fnmatch_lines(["ERROR: there is no board profile 'qemu_x'*"])
 
 
 def test_hardware_is_not_shared_by_processes(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('-N', dest='numprocesses', type=int)")
-    result = run("def test(): pass", "--port", "/dev/x", "-N", "2")
+    result = run("def test(): pass", "--microrpc-port", "/dev/x", "-N", "2")
     result.stderr.fnmatch_lines(["ERROR: one board cannot be shared by 2 processes: run without -n"])
     run("def test(): pass", "-N", "2").assert_outcomes(passed=1)
-    run("def test(): pass", "-N", "2", "--board", "posix").assert_outcomes(passed=1)
+    run("def test(): pass", "-N", "2", "--microrpc-board", "posix").assert_outcomes(passed=1)
 
 
 def test_the_marks_and_options_are_described(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("--markers").stdout.fnmatch_lines(
         ["@pytest.mark.microrpc_board(profile, *", "@pytest.mark.hardware: *"]
     )
-    pytester.runpytest_inprocess("--help").stdout.fnmatch_lines(["microrpc: *", "*--board=NAME*", "*--fault-seed=N*"])
+    pytester.runpytest_inprocess("--help").stdout.fnmatch_lines(
+        ["microrpc: *", "*--microrpc-board=NAME*", "*--microrpc-fault-seed=N*"]
+    )
 
 
 def test_a_project_without_boards_does_not_pay(pytester: pytest.Pytester) -> None:
@@ -410,7 +519,7 @@ def test(board, sim_board):
 
 
 def test_faults_are_told_with_the_line_that_replays_them(run: Run, pytester: pytest.Pytester) -> None:
-    result = run(NOISY, "--firmware=robust", "--port=sim://arduino_due", "-k", "a-b")
+    result = run(NOISY, "--microrpc-firmware=robust", "--microrpc-port=sim://arduino_due", "-k", "a-b")
     told = conversation(result)
     assert "damaged" in told
     assert 'faults: kind = "flip", rate = 0.001; kind = "drop", at = [500], direction = "to-host"; seed 3;' in told
@@ -418,12 +527,12 @@ def test_faults_are_told_with_the_line_that_replays_them(run: Run, pytester: pyt
     (line,) = re.findall("^replay: (.*)$", told, re.MULTILINE)
     words = shlex.split(line)
     assert words[:2] == ["pytest", "test_it.py::test_noisy[a-b c]"]
-    assert words[-2:] == ["--fault-seed", "3"]
+    assert words[-2:] == ["--microrpc-fault-seed", "3"]
     assert "-k" not in words
     again = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=pytester.path)
     assert again.returncode == 1
     assert told in again.stdout
-    other = run(NOISY, "--port=sim://arduino_due", "-k", "a-b", "--fault-seed", "4")
+    other = run(NOISY, "--microrpc-port=sim://arduino_due", "-k", "a-b", "--microrpc-fault-seed", "4")
     assert "seed 4" in conversation(other)
     assert conversation(other).replace("seed 4", "seed 3") != told
 
@@ -446,12 +555,12 @@ def test(board, sim_board):
     pytester.makefile(".ini", other="[pytest]\npythonpath = .\n")
     monkeypatch.chdir(pytester.path / "sub")
     arguments = ["-c", "../other.ini", "-p", "extra", "-pno:cacheprovider", "-o", "console_output_style=count", "-v"]
-    result = pytester.runpytest_subprocess(*arguments, "--rootdir=..", "../test_it.py", "--fault-seed", "8")
+    result = pytester.runpytest_subprocess(*arguments, "--rootdir=..", "../test_it.py", "--microrpc-fault-seed", "8")
     told = conversation(result)
     (line,) = re.findall("^replay: (.*)$", told, re.MULTILINE)
     assert line == (
         "pytest ../test_it.py::test -c ../other.ini -p extra -pno:cacheprovider "
-        "-o console_output_style=count --rootdir=.. --fault-seed 8"
+        "-o console_output_style=count --rootdir=.. --microrpc-fault-seed 8"
     )
     again = subprocess.run([sys.executable, "-m", *shlex.split(line)], capture_output=True, text=True)
     assert told in again.stdout
@@ -511,7 +620,7 @@ def test_sim(sim_board): assert 0
 @pytest.mark.hardware
 def test_hardware(board): assert 0
 """,
-        f"--board={name}",
+        f"--microrpc-board={name}",
     )
     result.assert_outcomes(passed=4, skipped=5)
     result.stdout.fnmatch_lines([f"microrpc: emulated {name}"])
@@ -534,7 +643,7 @@ def test_dies(request, board): request.getfixturevalue("_microrpc_desk")._emulat
 def test_next(board): assert board.function("add")(1, 2) == 3
 def test_fails(board): assert board.function("add")(1, 2) == 4
 """,
-        "--port=emulated://posix",
+        "--microrpc-port=emulated://posix",
     )
     result.assert_outcomes(passed=2, failed=1)
     assert "add(1, 2)" in conversation(result)
@@ -548,7 +657,7 @@ def test(board):
     assert board.stats.to_board.baud is None
     assert board.operations.connection.frames.ring_bytes == microrpc.profile("posix").receive_ring_bytes > 0
 """,
-        "--port=emulated://posix",
+        "--microrpc-port=emulated://posix",
     )
     result.assert_outcomes(passed=1)
 
@@ -562,7 +671,7 @@ def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: py
 
     monkeypatch.setattr(microrpc.firmware.emulator, "start_emulated", start)
     source = "def test_1(board): pass\ndef test_2(board): pass\n"
-    result = run(source + "@pytest.mark.microrpc_board(reset=True)\ndef test_3(board): pass", "--board=posix")
+    result = run(source + "@pytest.mark.microrpc_board(reset=True)\ndef test_3(board): pass", "--microrpc-board=posix")
     result.assert_outcomes(errors=3)
     assert started == ["posix"]
     told = "*the emulator did not start before, so it is not tried again: it ended at once"
@@ -578,8 +687,8 @@ def test_reset(board): assert 0
 @pytest.mark.hardware
 def test_hardware(board): assert 0
 """,
-        "--board=posix",
-        f"--port={server.path}",
+        "--microrpc-board=posix",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines([f"microrpc: posix on {server.path}"])
@@ -611,7 +720,7 @@ def test_2(board):
     board.function("log")("only of this test")
     assert board.function("add")(2, 3) == 6
 """,
-        f"--port={server.path}",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([f"microrpc: {server.path}"])
@@ -630,7 +739,7 @@ def test_next(board): assert board.function("add")(1, 2) == 3
 def test_lost(board): board.pump._channel.close()
 def test_after(board): assert board.function("add")(1, 2) == 3
 """,
-        f"--port={server.path}",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=4)
 
@@ -656,7 +765,7 @@ def test_reset(board): assert 0
 @ask(seed=1)
 def test_seed(board): assert board.function("add")(1, 2) == 3
 """,
-        "--port",
+        "--microrpc-port",
         server.path,
     )
     result.assert_outcomes(skipped=7, passed=1)
@@ -665,7 +774,7 @@ def test_seed(board): assert board.function("add")(1, 2) == 3
         f"needs function 'blink', which {server.path} does not have",
         "needs the simulator: faults, uart",
         "needs the simulator: firmware",
-        f"needs the board loopback: say with --board what is on {server.path}",
+        f"needs the board loopback: say with --microrpc-board what is on {server.path}",
         "needs a board that can be reset: loopback cannot be reset over its port",
     ):
         assert reason in result.stdout.str()
@@ -679,8 +788,8 @@ def test(board):
     assert board.stats.to_board.baud == profile.baud
     assert board.operations.connection.frames.ring_bytes == profile.receive_ring_bytes
 """,
-        "--board=nucleo_f746zg",
-        f"--port={server.path}",
+        "--microrpc-board=nucleo_f746zg",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=1)
 
@@ -693,8 +802,8 @@ def test_other(board): assert 0
 @pytest.mark.microrpc_board(profile="nucleo_f746zg")
 def test_this(board): assert board.name.startswith("/")
 """,
-        "--board=nucleo_f746zg",
-        f"--port={server.path}",
+        "--microrpc-board=nucleo_f746zg",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(
@@ -707,9 +816,9 @@ def test_the_port_of_a_board_is_found(run: Run, server: PtyServer, monkeypatch: 
     port = SimpleNamespace(device=server.path, vid=usb.vendor_id, pid=usb.product_id, serial_number=None, location=None)
     monkeypatch.setattr(microrpc.boards.finding, "serial_ports", lambda: [port])
     source = "@pytest.mark.hardware\ndef test(board): assert board.function('add')(1, 2) == 3"
-    run(source, "--board=nucleo_f746zg").assert_outcomes(passed=1)
+    run(source, "--microrpc-board=nucleo_f746zg").assert_outcomes(passed=1)
     monkeypatch.setattr(microrpc.boards.finding, "serial_ports", list)
-    result = run(source, "--board=nucleo_f746zg")
+    result = run(source, "--microrpc-board=nucleo_f746zg")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*PortNotFoundError: no nucleo_f746zg is plugged in*"])
 
@@ -729,8 +838,8 @@ def test_2(board): board.function("add")(1, 2)
 @reset
 def test_3(board): board.function("add")(1, 2)
 """,
-        "--board=arduino_due",
-        f"--port={server.path}",
+        "--microrpc-board=arduino_due",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=3)
     assert server.device.stats.resets == 2
@@ -742,11 +851,11 @@ def test_a_silent_board_is_waited_for_once(run: Run, server: PtyServer, pytester
     server.device.wedge()
     source = "".join(f"def test_{number}(board): pass\n" for number in range(5))
     start = time.monotonic()
-    result = run(source, "--board-file=short.toml", f"--port={server.path}")
+    result = run(source, "--microrpc-board-file=short.toml", f"--microrpc-port={server.path}")
     assert time.monotonic() - start < 10
     result.assert_outcomes(errors=5)
     text = result.stdout.str()
-    assert text.count("E       microrpc.errors.HandshakeTimeoutError") == 1
+    assert len(re.findall(r"^E +microrpc\.errors\.HandshakeTimeoutError", text, re.MULTILINE)) == 1
     assert text.count("the board was silent before, so it is not tried again: ") >= 4
 
 
@@ -758,15 +867,15 @@ def test_a_board_that_goes_silent_does_not_hold_up_the_end(
     start = time.monotonic()
     result = run(
         "def test(board):\n    board.kept = board.array(np.zeros(8))\n    microrpc.the_server.device.wedge()",
-        "--board-file=short.toml",
-        f"--port={server.path}",
+        "--microrpc-board-file=short.toml",
+        f"--microrpc-port={server.path}",
     )
     result.assert_outcomes(passed=1)
     assert time.monotonic() - start < 10
 
 
 def test_a_port_that_is_not_there_is_one_clear_error(run: Run) -> None:
-    result = run("def test(board): pass", "--port=/dev/none")
+    result = run("def test(board): pass", "--microrpc-port=/dev/none")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["E*PortNotFoundError: there is no port /dev/none*"])
 
@@ -783,21 +892,75 @@ def test_a_server_without_frames_serves_as_well(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=[listener], daemon=True).start()
         source = "def test(board): assert board.function('add')(1, 2) == 4"
-        result = run(source, f"--port=tcp://127.0.0.1:{listener.getsockname()[1]}")
+        result = run(source, f"--microrpc-port=tcp://127.0.0.1:{listener.getsockname()[1]}")
     result.stdout.fnmatch_lines(["E*assert 3 == 4", "tcp://127.0.0.1:*: no frames were seen"])
+
+
+# --- tracebacks ---------------------------------------------------------------------------------
+
+FAILING = """
+import asyncio
+import microrpc.aio
+
+def fail(board):
+    board.function("fail")()
+
+def test_blocking(board):
+    fail(board)
+
+def test_asyncio():
+    async def fail_too():
+        async with microrpc.aio.connect("sim://") as board:
+            function = await board.function("fail")
+            await function()
+    asyncio.run(fail_too())
+
+def test_chained(board):
+    try:
+        board.function("fail")()
+    except microrpc.RemoteError as error:
+        raise ValueError("mine") from error
+"""
+
+
+def test_tracebacks_end_at_the_line_of_the_test(run: Run) -> None:
+    result = run(FAILING)
+    result.assert_outcomes(failed=3)
+    told = result.stdout.str()
+    assert re.findall(r"^(\S+\.py):\d+: \w*Error", told, re.MULTILINE) == ["test_it.py"] * 4
+    for line in (">*fail(board)", '*board.function("fail")()', ">*await function()"):
+        result.stdout.fnmatch_lines_random([line])
+    assert not re.search(r"^\S*(microrpc|firmware_sim)/\S*\.py:\d+", told, re.MULTILINE)
+
+
+def test_a_fixture_that_fails_is_its_error_alone(run: Run) -> None:
+    result = run("def test(board): pass", "--microrpc-port=/dev/none")
+    told = result.stdout.str()
+    assert not re.search(r"^\S*(microrpc|firmware_sim)/\S*\.py:\d+", told, re.MULTILINE)
+    result.stdout.fnmatch_lines(["E*PortNotFoundError: there is no port /dev/none*"])
+
+
+def test_a_full_trace_has_the_frames_of_the_library_and_so_has_an_error_that_is_none_of_ours(run: Run) -> None:
+    assert re.search(r"microrpc/client/pump\.py:\d+", run(FAILING, "--full-trace", "-k", "blocking").stdout.str())
+    mistake = """
+def test(board, monkeypatch):
+    monkeypatch.setattr("microrpc.host.requests.encode_packet", None)
+    board.function("add")
+"""
+    assert re.search(r"microrpc/client/pump\.py:\d+: in run$", run(mistake).stdout.str(), re.MULTILINE)
 
 
 # --- the guide --------------------------------------------------------------------------------
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    example, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    example, _, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
     (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
     strict = ("-W", "error", "--strict-markers", "-rs")
     pytester.runpytest_inprocess(*strict).assert_outcomes(passed=4, skipped=1)
-    on_hardware = pytester.runpytest_inprocess(*strict, f"--port={server.path}")
+    on_hardware = pytester.runpytest_inprocess(*strict, f"--microrpc-port={server.path}")
     on_hardware.assert_outcomes(passed=1, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
 
@@ -816,6 +979,14 @@ def _without_times(text: str) -> str:
 def test_the_guide_has_every_option_argument_and_fixture() -> None:
     from pytest_microrpc.setups import _keys
 
-    words = ("--board NAME", "--board-file PATH", "--port PATH", "--fault-seed N", "--firmware", "board", "sim_board")
+    words = (
+        "--microrpc-board NAME",
+        "--microrpc-board-file PATH",
+        "--microrpc-port PATH",
+        "--microrpc-fault-seed N",
+        "--microrpc-firmware",
+        "board",
+        "sim_board",
+    )
     for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _keys(Path()))):
         assert f"`{name}" in GUIDE, name

@@ -26,4 +26,6 @@ def open_emulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
 
 def open_running(emulator: emulators.Emulator, target: Target) -> Opened[Channel]:
     """Open the port of an emulator that runs already, and goes on when the connection is closed. Raises PortError."""
-    return Opened(open_serial(emulator.port, baud=target.profile.baud), ring_bytes=target.ring_bytes)
+    channel = open_serial(emulator.port, baud=target.profile.baud)
+    channel.name = target.port  # as the user knows it, and not by the pty that it is on
+    return Opened(channel, ring_bytes=target.ring_bytes)

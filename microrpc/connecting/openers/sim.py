@@ -14,7 +14,9 @@ from microrpc.ports.opening import open_serial
 
 def open_simulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
     """Simulate the board of the target's profile; it is new, so that there is nothing to reset."""
-    return open_served(simulator.simulate(target.profile), target.profile)
+    opened = open_served(simulator.simulate(target.profile), target.profile)
+    opened.channel.name = target.port  # as the user knows it, and not by the pty that it is on
+    return opened
 
 
 def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | None = None) -> Opened[Channel]:

@@ -1,0 +1,126 @@
+"""The commands, as `--help` lists them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from microrpc.cli import streams
+from microrpc.cli.board import call, info
+from microrpc.cli.boards import boards
+from microrpc.cli.common import EXIT_CODES, PORTS, examples, explaining
+from microrpc.cli.demo import demo
+from microrpc.cli.files import get, put
+from microrpc.cli.firmware import firmware
+from microrpc.cli.ports import ports
+from microrpc.cli.reset import reset
+from microrpc.cli.share import share
+from microrpc.cli.sim import sim
+
+# Without "call" in front of them, -2 and --5 would be options.
+_RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class _RawCommand(TyperCommand):
+    """A command whose arguments may begin with a dash: -h is one of them, unless it stands where PORT or NAME does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find out what the arguments are."""
+        return super().parse_args(ctx, ["--help"] if "-h" in args[:2] else args)
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""The commands, as typer runs them."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        streams.say(f"microrpc {version('microrpc')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=f"{PORTS}\n\n{EXIT_CODES}")
+def _microrpc(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Call functions and move tensors on a microcontroller over a serial port.
+
+    Start with `microrpc demo`, which needs no board. PORT may be sim:// wherever a command wants one.
+    """
+
+
+app.command(
+    epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --board qemu_mps2_an385")
+)(demo)
+app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
+app.command(
+    epilog=examples(
+        "microrpc share /dev/ttyACM0",
+        "microrpc share --board nucleo_f746zg --socket /tmp/board.sock",
+        "microrpc call unix:///tmp/board.sock add 2 3",
+    )
+)(share)
+app.command(epilog=examples("microrpc ports", "microrpc ports --json"))(ports)
+app.command(
+    epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")
+)(boards)
+app.command(
+    epilog=examples("microrpc reset --board arduino_due", "microrpc reset /dev/ttyACM0 --board-file mine.toml")
+)(reset)
+app.command(
+    epilog=examples(
+        "microrpc info sim://",
+        "microrpc info sim://nucleo_f746zg",
+        "microrpc info /dev/ttyACM0 --json",
+        "microrpc info --board nucleo_f746zg",
+    )
+)(info)
+app.command(
+    cls=_RawCommand,
+    context_settings=_RAW,
+    epilog=examples(
+        "microrpc call sim:// add 2 3",
+        "microrpc call sim:// reverse hello",
+        "microrpc call sim:// scale_f32 @x.npy 0.5 --out 1=y.npy",
+        "microrpc call sim:// matmul_f32 @a.npy @b.npy tensor:float32[4,4] --json",
+    ),
+)(call)
+app.command(
+    epilog=examples(
+        "microrpc put /tmp/board weights.npy",
+        "microrpc put /tmp/board weights.bin --dtype float32 --shape 4,4",
+        "microrpc put sim:// weights.npy",
+    )
+)(put)
+app.command(
+    epilog=examples(
+        "microrpc get /tmp/board 0x20000000 64 weights.bin",
+        "microrpc get /tmp/board 0x20000000 64 weights.npy --dtype float32 --shape 4,4",
+    )
+)(get)
+app.add_typer(firmware, name="firmware")
+
+
+def run() -> None:
+    """Run the command line to its end."""
+    streams.prepare()
+    try:
+        with explaining(), streams.printing():  # typer prints the help
+            app()
+    except typer.Exit as end:  # from outside of a command
+        sys.exit(end.exit_code)
+    finally:
+        streams.settle()

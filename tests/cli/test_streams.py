@@ -1,0 +1,227 @@
+"""What the command line prints to: full, closed, gone, or of few characters; and no traceback for any of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run
+from processes import COMMAND
+
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc.boards.catalogue import profile
+from microrpc.cli import literals, streams
+from microrpc.errors import RemoteError
+
+NO_SPACE = "error: cannot write to stdout: No space left on device\n"
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+needs_shell = pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
+
+
+def shell(redirected: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with its streams as a shell redirects them."""
+    line = f'exec "$@" {redirected}'
+    return subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *COMMAND, *args],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment},
+        encoding="utf-8",
+    )
+
+
+@needs_full
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_output_is_one_message(option: str) -> None:
+    result = shell(">/dev/full", option)
+    assert (result.returncode, result.stderr) == (6, NO_SPACE)
+
+
+@needs_shell
+def test_a_closed_output_is_one_message_and_no_port_takes_its_number() -> None:
+    result = shell(">&-", "call", "sim://", "add", "2", "3")
+    assert (result.returncode, result.stderr) == (6, "error: cannot write to stdout: Bad file descriptor\n")
+
+
+@needs_shell
+@pytest.mark.parametrize("redirected", ["<&- 2>&-", "2>/dev/full"])
+def test_messages_that_nobody_can_read_change_nothing(redirected: str) -> None:
+    result = shell(redirected, "call", "sim://", "log", "x")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "none\n", "")
+
+
+@needs_shell
+def test_with_all_streams_closed_the_exit_code_is_left() -> None:
+    assert shell("<&- >&- 2>&-", "call", "sim://", "fail").returncode == 1
+
+
+@needs_shell
+def test_a_reader_that_has_gone_ends_a_command_silently() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run([*COMMAND, "boards"], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_terminal_without_the_characters_is_shown_escapes() -> None:
+    text = "\N{GREEK SMALL LETTER MU}C"
+    result = shell("", "call", "sim://", "echo_str", text, PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "\\u03bcC\n", "")
+    as_json = shell("", "call", "sim://", "echo_str", text, "--json", PYTHONIOENCODING="latin-1")
+    assert json.loads(as_json.stdout)["result"] == text
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+@needs_shell
+@pytest.mark.parametrize("module", ["typer", "microrpc.connecting.blocking"])
+def test_ctrl_c_while_modules_load_ends_it_silently(module: str) -> None:
+    program = f"""
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["microrpc", "call", "sim://", "add", "2", "3"]
+from microrpc.cli import main
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+@needs_shell
+def test_the_command_line_begins_with_little_so_that_ctrl_c_is_seen_to_early() -> None:
+    program = "import sys, microrpc.cli; print({'typer', 'numpy', 'rich', 'serial'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout == "set()\n"
+
+
+# --- what the computer cannot do ------------------------------------------------------------------
+
+
+def no_memory(*args: object) -> None:
+    raise MemoryError("Unable to allocate 36.4 TiB")
+
+
+def no_permission(*args: object) -> None:
+    raise PermissionError(13, "Permission denied", "locked/x.npy")
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (no_memory, "this computer's memory does not suffice: Unable to allocate 36.4 TiB"),
+        (no_permission, "locked/x.npy: Permission denied"),
+    ],
+)
+def test_what_the_computer_cannot_do_is_one_message(fail: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(literals, "parse_literal", fail)
+    result = run("call", "sim://", "add", "2")
+    assert (result.code, result.out, result.err) == (6, "", f"error: {message}\n")
+    as_json = run("call", "sim://", "add", "2", "--json")
+    assert (as_json.code, json.loads(as_json.out)["error"]["message"]) == (6, message)
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.bin"])
+def test_get_leaves_the_old_file_when_the_disk_is_full(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_that_old_files_stay(tmp_path / name, ("get", "{port}", "{address}", "16", tmp_path / name), monkeypatch)
+
+
+def test_call_leaves_the_old_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.npy"
+    check_that_old_files_stay(path, ("call", "sim://", "iota", "4", "--out", f"result={path}"), monkeypatch)
+    check_that_old_files_stay(path, ("call", "sim://", "iota", "4", "--save", tmp_path), monkeypatch)
+
+
+def check_that_old_files_stay(path: Path, args: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "data").write_bytes(bytes(16))
+    path.write_bytes(b"old")
+    with PtyServer(simulate(profile("loopback"))) as server:
+        address = run("put", server.path, path.parent / "data").out.split()[0]
+        args = tuple(str(arg).format(port=server.path, address=address) for arg in args)
+        assert run(*args).code == 0
+        path.write_bytes(b"old")
+        written: list[Any] = []
+
+        def fail(descriptor: int) -> None:
+            written.append(os.fstat(descriptor).st_size)
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            result = run(*args)
+    assert written >= [16]
+    assert (result.code, result.err) == (6, f"error: cannot write {path}: No space left on device\n")
+    assert path.read_bytes() == b"old"
+    assert sorted(each.name for each in path.parent.iterdir()) == sorted(["data", path.name])
+
+
+@needs_full
+def test_numpy_names_the_reason_too() -> None:
+    result = run("call", "sim://", "iota", "4", "--out", "result=/dev/full")
+    assert (result.code, result.err) == (6, "error: cannot write /dev/full: No space left on device\n")
+
+
+@needs_shell
+def test_get_to_stdout_is_the_bytes_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"all of it")
+    with PtyServer(simulate(profile("loopback"))) as server:
+        address = run("put", server.path, tmp_path / "data").out.split()[0]
+        command = [*COMMAND, "get", server.path, address, "9", "/dev/stdout"]
+        result = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    assert result.stdout == b"all of it"
+    assert result.stderr.startswith(b"/dev/stdout 9 uint8[9]\n")
+
+
+# --- what a board says ----------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+NASTY = "a\x1b[2Jb\x07\x9b\N{RIGHT-TO-LEFT OVERRIDE}\tc"
+SHOWN = "a\\x1b[2Jb\\x07\\x9b\\u202e\tc"
+
+
+def test_a_terminal_is_shown_escapes_and_a_program_gets_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, expected in ((Terminal(), SHOWN), (io.StringIO(), NASTY)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        streams.say(f"{NASTY}\nmore")
+        assert stream.getvalue() == f"{expected}\nmore\n"
+
+
+def test_the_log_of_a_board_is_lines_of_its_own() -> None:
+    text = f"{NASTY}\r\nerror: not of this program\r\n"
+    result = run("call", "sim://", "log", f"str:{text}")
+    shown = SHOWN.replace("\t", "\\t")
+    assert result.err == f"board: {shown}\nboard: error: not of this program\n"
+
+
+def test_an_error_shows_what_the_board_said_with_escapes() -> None:
+    error = RemoteError(NASTY, function="f")
+    assert str(error) == f"f: {SHOWN}"
+    assert error.message == NASTY
+    result = run("call", "sim://", f"str{NASTY}")
+    assert "\x1b" not in result.err
+    assert "\\x1b[2J" in result.err
