@@ -42,7 +42,8 @@ class Connection:
 
     `on_log` is called with each line of the board's log. `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask
     the board once a boot whether it knows the link; `ring_bytes`: of the ring in front of a stock board's receive
-    buffer, 0 where nobody knows; `byte_s`: what a byte takes on the line, in seconds, 0 where nobody knows;
+    buffer, 0 where nobody knows; `baud`: of the line, in bits a second, None where nobody knows: what its
+    bytes take is allowed for beside all `timeouts`;
     `max_reply_bytes` bounds what a peer can make us hold.
     """
 
@@ -62,7 +63,7 @@ class Connection:
         self.repeats = 0
         self.on_log = on_log
         self._timeouts = timeouts
-        self.output = Output(self.counters)
+        self.output = Output(self.counters, byte_s=BITS_PER_BYTE / baud if baud else 0.0)
         self.line = line = Line(self, self.output, self.counters, seed=seed, max_payload_bytes=max_reply_bytes)
         self.session = line.session
         self.frames = FrameCarrier(
@@ -78,7 +79,6 @@ class Connection:
         self._use(self.frames)
         self._is_ready = False
         self._asks_link = link
-        self._byte_s = BITS_PER_BYTE / baud if baud else 0.0
         self._noise = Noise()
         self._parameters: LinkParameters | None = None
         self._asked_epoch = -1
@@ -154,7 +154,7 @@ class Connection:
             if epoch is not None and epoch != trust.epoch:
                 trust.check_epoch(epoch)
             try:
-                return (yield from self.carrier.exchange(request, packet, now + timeout_s, timeout_s))
+                return (yield from self.carrier.exchange(request, packet, now, timeout_s))
             except OutcomeUnknownError as error:
                 has_handles = epoch is not None or isinstance(request, CallFunc)
                 handles_are_gone = isinstance(error, BoardResetError) and has_handles
@@ -223,7 +223,7 @@ class Connection:
         request = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         epoch = self.trust.epoch
         try:
-            reply = yield from self.frames.exchange(request, encode_packet(request), now + timeout_s, timeout_s)
+            reply = yield from self.frames.exchange(request, encode_packet(request), now, timeout_s)
         except OutcomeUnknownError:
             pass  # which is doubt enough for another session
         else:
@@ -238,7 +238,7 @@ class Connection:
     def _be_ready(self) -> None:
         self._is_ready = True
         if self._parameters is not None and self.carrier is self.frames:
-            host = LinkHost(self.session_id, self._parameters, byte_s=self._byte_s, noise=self._noise)
+            host = LinkHost(self.session_id, self._parameters, byte_s=self.output.byte_s, noise=self._noise)
             self._use(LinkCarrier(host, self.line, self.trust, self.counters))
 
     def _use(self, carrier: Carrier) -> None:
