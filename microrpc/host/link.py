@@ -32,6 +32,7 @@ from microrpc.wire.link import (
     seq_distance,
 )
 
+_BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
 _REPLY_BYTES = FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES  # of a reply without data, on the wire
 
 
@@ -50,8 +51,8 @@ class LinkRequest:
     Of a copy, which `kind` tells, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
     `reply_bytes` is what its reply takes on the line. `was_late`: it was sent again for time alone, once at least.
     `order` counts what was sent, up to its last time, and `expected_at` is when the line will have carried the answer
-    to that, which stood until `sent_by` on the line itself; `first_order` and `first_expected_at` are those of its first
-    time, the order 0 before that. Times are seconds of the caller's clock.
+    to that, and `sent_by` when it will have carried the request itself; `first_order` and `first_expected_at` are those
+    of its first time, the order 0 before that. Times are seconds of the caller's clock.
     """
 
     __slots__ = (
@@ -277,7 +278,8 @@ class LinkHost:
     def on_arrival(self, now: float) -> None:
         """Take note that a frame is arriving, and may well be what is waited for: nothing is sent again meanwhile."""
         if self._unanswered:
-            self.deadline = max(self.deadline, now + self._round_trip(self._oldest()).patience_s)
+            soon = now + _BYTES_APART * self._byte_s + self._round_trip(self._oldest()).patience_s
+            self.deadline = max(self.deadline, soon)
 
     def _repeat_oldest(self, now: float) -> None:
         if self._unanswered:

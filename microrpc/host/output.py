@@ -33,7 +33,7 @@ class Output:
         counters.bytes_sent += len(data)
         pieces.clear()
         line_s = len(data) * self.byte_s
-        self.sent_by = (self.sent_by if self.sent_by > now else now) + line_s
+        self.sent_by = (max(now, self.sent_by)) + line_s
         if self.give_up_at > deadline and self.give_up_at > now:
             return data, self.give_up_at
         return data, deadline if deadline != AT_ONCE else now + line_s + _FLUSH_S

@@ -30,7 +30,7 @@ from microrpc.wire.session import (
 MAX_ATTEMPTS = 3
 """How often something is tried in all, where doubt makes it fail."""
 
-_HANDSHAKE_BYTES = 64  # what TERMINATE and INIT, a boot's TERMINATE and REPLY take on the line, 48 where nothing is escaped
+_HANDSHAKE_BYTES = 64  # on the line: TERMINATE, INIT, a boot's TERMINATE and REPLY; 48 where nothing is escaped
 
 _LEAST_PROOF_S = 0.1
 

@@ -51,7 +51,8 @@ class MessageType(enum.IntEnum):
 class Timeouts:
     """How long the host waits, in seconds (docs/protocol.md 2).
 
-    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply.
+    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply. Where the
+    baud rate of the line is known, the time that the bytes take on it comes on top (docs/boards.md).
     """
 
     retry_s: float = 0.5
