@@ -88,14 +88,14 @@ class ClientMemory:
     def free(self, device: Device, visible: int) -> None:
         """Let go of what the client allocated and knows at the address `visible`."""
         _check_device(device)
-        self._free(visible)
+        self._free(visible, first=True)
 
-    def _free(self, visible: int) -> None:
+    def _free(self, visible: int, *, first: bool = False) -> None:
         block = self._allocated.pop(visible, None)
         if block is None:
             raise RefusedError(f"DevFreeData: this client allocated nothing that begins at 0x{visible:x}")
         self.disown(block)
-        block.array.discard()
+        block.array.discard(first=first)
 
     def _allocated_at(self, array: AsyncRemoteArray) -> OpaqueHandle:
         block = self.own(array)

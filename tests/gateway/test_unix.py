@@ -350,6 +350,27 @@ def test_a_client_that_breaks_off_loses_what_it_had_and_harms_nobody(sharing: Sh
         assert array.numpy().tolist() == [0, 1, 2, 3]
 
 
+def test_a_client_that_leaves_much_behind_holds_up_no_other(path: Path) -> None:
+    device, left = Device(seed=7), 300
+    seen: list[int] = []
+    install(device)
+    device.function(lambda: len(device.memory._blocks), name="blocks")
+
+    async def play() -> None:
+        opening = aio.open_board(aio.InMemoryChannel(LoopbackChannel(device)), TIMEOUTS, seed=1)
+        async with opening as board, Share(board, path) as share, aio.connect(share.url) as other:
+            blocks = await other.function("blocks")
+            async with aio.connect(share.url) as leaving:
+                for _ in range(left):
+                    (await leaving.empty(4, "uint8")).detach()  # so that it is the sharing that has to free it
+            while device.memory.used_bytes:
+                seen.append(await blocks())
+
+    asyncio.run(play())
+    assert len({count for count in seen if 0 < count < left}) > 3  # its requests come between those that free
+    assert seen == sorted(seen, reverse=True)
+
+
 def test_a_request_whose_client_went_runs_to_its_end_and_its_memory_is_freed(sharing: Sharing) -> None:
     with microrpc.connect(sharing.url) as stays:
         add = stays.function("add")
