@@ -80,10 +80,11 @@ class AdapterBuffer:
             data, end, byte_s = self._deliveries[0]
             if self._adapter.tick(end) > now:
                 late = math.ceil((end - self._adapter.last_tick(now)) / byte_s - _ROUNDING) if byte_s else len(data)
-                if late < len(data):
-                    delivered.append(data[:-late])
-                    self._deliveries[0] = (data[-late:], end, byte_s)
-                break
+                if late > 0:  # else it is there, but for the rounding
+                    if late < len(data):
+                        delivered.append(data[:-late])
+                        self._deliveries[0] = (data[-late:], end, byte_s)
+                    break
             delivered.append(data)
             self._deliveries.popleft()
         return b"".join(delivered)

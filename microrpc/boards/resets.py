@@ -19,8 +19,10 @@ from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.text import TextReader
+from microrpc.wire.uart import BITS_PER_BYTE
 
 _MESSAGE_TYPE = 2  # where it stands in a message: after the session's id
+_BOOT_BYTES = 16  # what a TERMINATE takes on the line, 12 where nothing is escaped
 
 
 def _is_there(port: str) -> bool:
@@ -58,7 +60,8 @@ def open_reset(
     open_port = functools.partial(tools.open_port, port, baud=baud, flow_control=board.flow_control)
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
-        has_booted = wait_for_boot(channel, board.power_up_s, on_log, on_text)
+        line_s = _BOOT_BYTES * BITS_PER_BYTE / baud
+        has_booted = wait_for_boot(channel, board.power_up_s + line_s, on_log, on_text)
         return channel, tools.now() - start if has_booted else None
     except BaseException:
         channel.close()

@@ -1,7 +1,7 @@
 # Generated from microrpc/client/aio/remote.py by `make generate`; edit that.
 """What an `Board` hands out: functions, modules, arrays and streams that live on the board.
 
-Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next request, since a
+Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next requests, since a
 finalizer must not do I/O), or when the board is closed. After a reset of the board they refuse to be used.
 """
 
@@ -37,8 +37,8 @@ class Owner(Keeper, Protocol):
     pump: Pump
     operations: BoardOperations[Any, Any, Any]
 
-    def collect(self) -> None:
-        """Free on the board what was freed here."""
+    def collect(self, *, portion: bool = False) -> None:
+        """Free on the board what was freed here; `portion`: a little of it."""
 
 
 class RemoteHandle(AnyHandle[Owner]):
@@ -46,8 +46,8 @@ class RemoteHandle(AnyHandle[Owner]):
 
     def free(self) -> None:
         """Give it back now; freeing twice does nothing."""
-        self.discard()
-        self.board.collect()
+        self.discard(first=True)
+        self.board.collect(portion=True)
 
 
 class RemoteFunction(RemoteHandle, AnyFunction[Owner]):

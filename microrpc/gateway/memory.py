@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from microrpc.client.aio.remote import AsyncRemoteArray
 from microrpc.gateway.regions import Regions
 from microrpc.gateway.shared import RefusedError, SharedBoard
-from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor, Value
+from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor
 from microrpc.wire.packets import PacketCode
 
 # Clients see the memory of later boots at other addresses (the count of resets since they connected stands above these
 # bits), because a stream has no epochs: an array from before a reset must not be taken for one from after it.
 _ADDRESS_BITS = 48
+_MOST_BYTES = 1 << 32  # no microcontroller has so much, and what is larger is a slip
+_MOST_ALIGNMENT = 1 << 16
 _BYTE = DataType.parse("uint8")
 
 
@@ -56,6 +58,13 @@ class ClientMemory:
         self._shared.own(self, array)
         return block
 
+    def check_result(self, array: AsyncRemoteArray) -> None:
+        """Raise RefusedError for what no board can give: it would take the memory of others."""
+        tensor = array.tensor
+        _check_size("a result", tensor.size_bytes)
+        if tensor.data + tensor.size_bytes > 1 << _ADDRESS_BITS:
+            raise RefusedError(f"a result: the board gave memory at 0x{tensor.data:x}, where none can be")
+
     def disown(self, block: Block) -> None:
         """Take it from the client; it is not freed."""
         self._blocks.remove(block.visible)
@@ -63,6 +72,7 @@ class ClientMemory:
 
     def tensor(self, tensor: Tensor, size_bytes: int) -> Tensor:
         """Give the board's tensor for one of the client's, of which `size_bytes` are used."""
+        _check_size("a tensor", tensor.size_bytes)
         address = self._address(tensor, size_bytes)
         return Tensor(address - tensor.byte_offset, tensor.device, tensor.dtype, tensor.shape, tensor.byte_offset)
 
@@ -73,14 +83,19 @@ class ClientMemory:
     async def allocate(self, tensor: Tensor, scope: str | None) -> OpaqueHandle:
         """Allocate what has the shape and type of `tensor`; give its address for the client."""
         _check_device(tensor.device)
+        _check_size("DevAllocDataWithScope", tensor.size_bytes)
         # On a stock board an array without bytes has the address of the next one, which may be another client's.
         shape, dtype = (tensor.shape, tensor.dtype) if tensor.size_bytes else ((1,), _BYTE)
         return self._allocated_at(await self._board.empty(shape, dtype, scope=scope))
 
-    async def allocate_bytes(self, device: Device, size_bytes: int, *rest: Value) -> OpaqueHandle:
-        """Allocate `size_bytes`; give their address for the client. `rest` goes to the board as it is."""
+    async def allocate_bytes(self, device: Device, size_bytes: int, alignment: int, hint: DataType) -> OpaqueHandle:
+        """Allocate `size_bytes`; give their address for the client."""
         _check_device(device)
-        address = await self._board.syscall(PacketCode.DEV_ALLOC_DATA, device, max(size_bytes, 1), *rest)
+        _check_size("DevAllocData", size_bytes)
+        if not 0 <= alignment <= _MOST_ALIGNMENT:
+            raise RefusedError(f"DevAllocData: an alignment is from 0 to {_MOST_ALIGNMENT} bytes, not {alignment}")
+        args = device, max(size_bytes, 1), alignment, hint
+        address = await self._board.syscall(PacketCode.DEV_ALLOC_DATA, *args)
         if not isinstance(address, OpaqueHandle) or not address:
             raise RefusedError(f"DevAllocData: the board gave {address!r}, not an address")
         return self._allocated_at(AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,))))
@@ -88,14 +103,14 @@ class ClientMemory:
     def free(self, device: Device, visible: int) -> None:
         """Let go of what the client allocated and knows at the address `visible`."""
         _check_device(device)
-        self._free(visible)
+        self._free(visible, first=True)
 
-    def _free(self, visible: int) -> None:
+    def _free(self, visible: int, *, first: bool = False) -> None:
         block = self._allocated.pop(visible, None)
         if block is None:
             raise RefusedError(f"DevFreeData: this client allocated nothing that begins at 0x{visible:x}")
         self.disown(block)
-        block.array.discard()
+        block.array.discard(first=first)
 
     def _allocated_at(self, array: AsyncRemoteArray) -> OpaqueHandle:
         block = self.own(array)
@@ -116,6 +131,11 @@ class ClientMemory:
         if not self._shared.may_use(self, address, size_bytes):
             raise RefusedError(f"{size_bytes} bytes at 0x{address:x} reach into memory of another client")
         return address
+
+
+def _check_size(what: str, size_bytes: int) -> None:
+    if not 0 <= size_bytes <= _MOST_BYTES:
+        raise RefusedError(f"{what}: no board has {size_bytes} bytes: a size is from 0 to {_MOST_BYTES}")
 
 
 def _check_device(device: Device) -> None:

@@ -16,6 +16,7 @@ from microrpc.serve.endpoint import Done
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
+    DataType,
     Device,
     FunctionHandle,
     ModuleHandle,
@@ -175,6 +176,7 @@ class ClientSession:
 
     def _to_client(self, result: Any) -> Value | ArrayResult:
         if isinstance(result, AsyncRemoteArray):
+            self._memory.check_result(result)
             number = self._give(self._shared.keep(result))
             block = self._results[number] = self._memory.own(result)
             visible = Tensor(block.visible, CPU, result.dtype, result.shape)
@@ -239,8 +241,13 @@ class ClientSession:
                 return None
             case PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (Tensor() as tensor, str() | None as scope):
                 return await self._memory.allocate(tensor, scope)
-            case PacketCode.DEV_ALLOC_DATA, (Device() as device, int() as size_bytes, *rest):
-                return await self._memory.allocate_bytes(device, size_bytes, *rest)
+            case PacketCode.DEV_ALLOC_DATA, (
+                Device() as device,
+                int() as size,
+                int() as alignment,
+                DataType() as hint,
+            ):
+                return await self._memory.allocate_bytes(device, size, alignment, hint)
             case PacketCode.DEV_FREE_DATA, (Device() as device, OpaqueHandle() as address):
                 self._memory.free(device, address)
                 await self._shared.free_garbage()

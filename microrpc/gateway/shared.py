@@ -110,12 +110,16 @@ class SharedBoard:
         kept = self._named[in_library, name] = self.keep(found)
         return kept
 
-    async def free_garbage(self) -> None:
-        """Give back on the board what no client holds any more."""
+    async def free_garbage(self) -> bool:
+        """Give back on the board a portion of what no client holds any more; give whether more can be given back."""
+        board = self.board
+        if not board.garbage or board.pump.closed:
+            return False
         try:
-            await self.board.collect()
+            return await board.pump.run(board.operations.collect) is None and bool(board.garbage)
         except MicroRpcError as error:
             self.note(error)
+            return False
 
     def note(self, error: MicroRpcError) -> None:
         """Remember an error after which nothing can be asked any more."""

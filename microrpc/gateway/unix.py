@@ -151,7 +151,7 @@ class Share:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._listener.close()
-        await self._shared.free_garbage()
+        await self._free_all()
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):  # it is gone, or another program's by now
@@ -223,8 +223,13 @@ class Share:
             await self._send(channel, encode_packet(RemoteException(f"ProtocolError: {error}; connect again")))
         finally:
             session.release()
-            await self._shared.free_garbage()
+            await self._free_all()
             self._end_if_lost()
+
+    async def _free_all(self) -> None:
+        """Give back what no client holds any more, a portion at a time: between two of them it is the others' turn."""
+        while await self._shared.free_garbage():
+            await asyncio.sleep(0)
 
     async def _send(self, channel: AsyncFdChannel, data: bytes) -> None:
         if data:

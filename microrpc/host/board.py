@@ -6,6 +6,9 @@ garbage that is given back. A client (`microrpc.client`) runs one operation at a
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import struct
 import weakref
 from collections import deque
@@ -16,6 +19,7 @@ import numpy.typing as npt
 
 from microrpc.errors import (
     BoardError,
+    CallTimeoutError,
     CopyRangeError,
     FunctionNotFoundError,
     ProtocolError,
@@ -75,6 +79,13 @@ class Client(Keeper, Protocol):
         """The port as the user gave it, for messages."""
 
 
+log = logging.getLogger("microrpc")
+
+# What is garbage goes little by little with the requests, each of which makes no more than one thing.
+_PORTION = 8
+_PORTION_S = 0.05  # nothing more is begun then
+_ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
+
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=AnyFunction[Any])
 ModuleT = TypeVar("ModuleT", bound=AnyModule[Any])
@@ -86,7 +97,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next request; live: what is to be given back when the board is closed.
+    be given back with the next requests; live: what is to be given back when the board is closed.
     """
 
     def __init__(
@@ -131,7 +142,9 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
         """Look a function up in the global registry alone; None where there is none of that name."""
-        handle = yield from self._requests.look_up(check_text(name, _A_NAME))
+        name = check_text(name, _A_NAME)
+        yield from self.collect()
+        handle = yield from self._requests.look_up(name)
         return self._make_function(self._client, handle, name) if handle else None
 
     def system_library(self) -> Operation[ModuleT | None]:
@@ -156,27 +169,48 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         found.name = name
         return found
 
-    def call(self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None = None) -> Operation[Any]:
+    def call(
+        self,
+        function: AnyFunction[Any],
+        args: tuple[Any, ...],
+        timeout_s: float | None = None,
+        *,
+        collects: bool = True,
+    ) -> Operation[Any]:
         """Call a function with values and handles of this board, and give its result as one of those.
 
+        `timeout_s` holds for the garbage that is given back before it too, where it `collects`.
         Raises StaleHandleError, RequestError for a handle of another board, and what `Requests.request` raises.
         """
         for arg in args:
             if isinstance(arg, AnyHandle):
                 args = tuple([self._to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
                 break
-        operation = self._requests.request(
-            CallFunc(function.handle, args),
+        request = CallFunc(function.handle, args)
+        if self.garbage and collects:
+            return self._call_after_garbage(function, args, timeout_s)
+        return self._requests.request(
+            request,
             timeout_s=timeout_s,
             epoch=function.epoch,
             function=function.name,
             finish=self._finish_call,
         )
-        return self._collect_before(operation) if self.garbage else operation
 
-    def _collect_before(self, operation: Operation[T]) -> Operation[T]:
-        yield from self.collect()
-        return (yield from operation)
+    def _call_after_garbage(
+        self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None
+    ) -> Operation[Any]:
+        limit_s = self._requests.call_s if timeout_s is None else timeout_s
+        begun_at = yield from self.connection.begin(None)
+        trouble = yield from self.collect(limit_s)
+        if isinstance(trouble, CallTimeoutError):
+            raise CallTimeoutError(
+                f"{function.name} was not called: what was to be freed before it was not answered within "
+                f"{limit_s:g} s. Give it a longer timeout_s, or check the board; the next request starts a new session",
+                may_have_run=False,
+            ) from trouble
+        spent_s = max(self.connection.counters.now - begun_at, 0.0)
+        return (yield from self.call(function, args, round(limit_s - spent_s, 6), collects=False))
 
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
@@ -224,9 +258,19 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         Raises RequestError for what no array can be, and RemoteError where the board has no room.
         """
         tensor = describe(0, shape, dtype)
-        yield from self.collect()
-        address = yield from self._requests.alloc(tensor, scope)
+        address = yield from self._allocate(lambda: self._requests.alloc(tensor, scope))
         return self._make_array(self._client, Tensor(address, CPU, tensor.dtype, tensor.shape))
+
+    def _allocate(self, ask: Callable[[], Operation[T]]) -> Operation[T]:
+        """Ask for memory; where there is none, free all that waits to be freed, and ask again."""
+        yield from self.collect()
+        try:
+            return (yield from ask())
+        except RemoteError:
+            if not self.garbage:
+                raise
+        yield from self._collect_all()
+        return (yield from ask())
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
         """Copy one array of the board into another, on the board.
@@ -280,6 +324,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[Value]:
         """Send a syscall and give the value that it returns."""
+        if code in _ALLOCATIONS:
+            return (yield from self._allocate(lambda: self._requests.syscall(code, *args, epoch=epoch)))
         yield from self.collect()
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 
@@ -297,27 +343,55 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             return RemoteException(error.message)
         return reply
 
-    def collect(self) -> Operation[None]:
-        """Free on the board what was freed or garbage collected here; stop at the first sign of trouble.
+    def collect(self, timeout_s: float | None = None) -> Operation[BoardError | None]:
+        """Free on the board a little of what was freed or garbage collected here, within `timeout_s`.
 
-        Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
+        It stops at the first sign of trouble, and gives it. That is not raised here, where it would be blamed on
+        another request: the next one meets it again.
         """
-        while self.garbage:
-            owned = self.garbage.popleft()
-            if owned.epoch != self.connection.trust.epoch:
-                continue
-            try:
-                yield from self._requests.free(*owned)
-            except RemoteError:
-                pass  # the board does not free such a thing
-            except BoardError:
+        limit_s = self._requests.call_s if timeout_s is None else timeout_s
+        enough_s = min(limit_s / 2, _PORTION_S)
+        begun_at, spent_s, count = -math.inf, 0.0, 0
+        try:
+            while self._has_garbage() and count < _PORTION and spent_s < enough_s:
+                if not count:
+                    begun_at = yield from self.connection.begin(None)
+                    if not self._has_garbage():  # the board was reset
+                        break
+                count += 1
+                with contextlib.suppress(RemoteError):  # the board does not free such a thing
+                    yield from self._requests.free(*self.garbage.popleft(), timeout_s=limit_s - spent_s)
+                spent_s = self.connection.counters.now - begun_at
+        except BoardError as trouble:
+            return trouble
+        return None
+
+    def _has_garbage(self) -> bool:
+        """Whether anything is to be freed; what a reset has freed is forgotten."""
+        while self.garbage and self.garbage[0].epoch != self.connection.trust.epoch:
+            self.garbage.popleft()
+        return bool(self.garbage)
+
+    def _collect_all(self, limit_s: float = math.inf) -> Operation[None]:
+        """Free all that waits for it, but begin nothing after `limit_s`."""
+        end = math.inf
+        while self._has_garbage() and (yield from self.collect()) is None:
+            end = min(end, self.connection.counters.now + limit_s)
+            if self.connection.counters.now >= end:
                 return
 
     def close(self, shutdown: bool) -> Operation[None]:
-        """Free everything on the board and leave the session; the client releases the port then."""
+        """Free everything on the board and leave the session; the client releases the port then.
+
+        Freeing takes no longer than a reply may. What is left then stays on the board until its reset, and is logged.
+        """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
-        yield from self.collect()
+        yield from self._collect_all(self._requests.call_s)
+        left = sum(owned.epoch == self.connection.trust.epoch for owned in self.garbage)
+        if left:
+            text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
+            log.warning(text, self._client.name, left)
         yield from self.connection.close(shutdown)
 
     # --- values --------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class Connection:
     `on_log` is called with each line of the board's log, `on_text` with each that it prints beside its frames, which is
     no damage (docs/protocol.md 7). `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask the board once a boot
     whether it knows the link; `port`: its name, for messages; `ring_bytes`: of the ring in front of a stock board's
-    receive buffer, 0 where nobody knows; `baud`: of the line in bits a second, None where nobody knows;
+    receive buffer, 0 where nobody knows; `baud`: of the line in bits a second, None where nobody knows: what its bytes
+    take is allowed for beside all `timeouts`;
     `max_reply_bytes` bounds what a peer can make us hold.
     """
 
@@ -68,7 +69,7 @@ class Connection:
         self.repeats = 0
         self.on_log = on_log
         self._timeouts = timeouts
-        self.output = Output(self.counters)
+        self.output = Output(self.counters, byte_s=BITS_PER_BYTE / baud if baud else 0.0)
         self.line = line = Line(
             self, self.output, self.counters, self.trust.text, seed=seed, max_payload_bytes=max_reply_bytes
         )
@@ -87,7 +88,6 @@ class Connection:
         self._use(self.frames)
         self._is_ready = False
         self._asks_link = link
-        self._byte_s = BITS_PER_BYTE / baud if baud else 0.0
         self._noise = Noise()
         self._parameters: LinkParameters | None = None
         self._asked_epoch = -1
@@ -161,7 +161,7 @@ class Connection:
             if epoch is not None and epoch != trust.epoch:
                 trust.check_epoch(epoch)
             try:
-                return (yield from self.carrier.exchange(request, packet, now + timeout_s, timeout_s))
+                return (yield from self.carrier.exchange(request, packet, now, timeout_s))
             except OutcomeUnknownError as error:
                 has_handles = epoch is not None or isinstance(request, CallFunc)
                 handles_are_gone = isinstance(error, BoardResetError) and has_handles
@@ -232,7 +232,7 @@ class Connection:
         request = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         epoch = self.trust.epoch
         try:
-            reply = yield from self.frames.exchange(request, encode_packet(request), now + timeout_s, timeout_s)
+            reply = yield from self.frames.exchange(request, encode_packet(request), now, timeout_s)
         except OutcomeUnknownError:
             pass  # which is doubt enough for another session
         else:
@@ -250,7 +250,7 @@ class Connection:
             host = LinkHost(
                 self.session_id,
                 self._parameters,
-                byte_s=self._byte_s,
+                byte_s=self.output.byte_s,
                 noise=self._noise,
                 takes_turns=self.output.echo is not None,
             )

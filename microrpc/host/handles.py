@@ -2,7 +2,7 @@
 
 The blocking client's are in `microrpc.client.remote`, asyncio's in `microrpc.client.aio.remote`; they add the methods
 that do I/O. A handle knows the epoch (the count of the board's resets) that it belongs to, and is refused in any other.
-A finalizer must not do I/O, so what is garbage collected is queued and freed with the next request.
+A finalizer must not do I/O, so what is garbage collected is queued, and freed with the next requests, a little each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Keeper(Protocol):
     """What a handle needs of its board."""
 
     garbage: deque[Owned]
-    """What is to be given back with the next request."""
+    """What is to be given back with the next requests."""
     live: weakref.WeakSet[AnyHandle[Any]]
     """What is to be given back when the board is closed."""
 
@@ -94,11 +94,15 @@ class AnyHandle(Generic[BoardT]):
         fate = "" if self.is_live else ", freed" if self._is_freed else ", of no use any more"
         return f"<{self._label}{fate}>"
 
-    def discard(self) -> None:
-        """Give it back with the next request."""
-        if not self._is_freed:
-            self._is_freed = True
+    def discard(self, *, first: bool = False) -> None:
+        """Give it back with the next requests; `first`: before all else that waits for that."""
+        if self._is_freed:
+            return
+        self._is_freed = True
+        if not first:
             self._release()
+        elif (detached := self._release.detach()) is not None:
+            self.board.garbage.appendleft(detached[2][0])
 
 
 class AnyFunction(AnyHandle[BoardT]):

@@ -12,6 +12,9 @@ from microrpc.wire.frames import FrameDecoder, FrameEncoder, Garbage, encode_fra
 from microrpc.wire.session import HEADER_SIZE_BYTES, Established, LateReply, Log, MessageType, Session, Terminated
 from microrpc.wire.text import TextReader
 
+MOST_UNASKED_BYTES = 16384
+"""How much a board may say, in bytes, while an answer of unknown size is awaited, and be waited for."""
+
 
 class Sink(Protocol):
     """Who is told what arrives, in the order of the stream."""
@@ -84,6 +87,24 @@ class Line:
     def frames_damaged(self) -> int:
         """How many came damaged."""
         return self._counters.frames_damaged
+
+    @property
+    def bytes_received(self) -> int:
+        """How many bytes came so far, in frames and outside."""
+        return self._counters.bytes_received
+
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether the last byte that came was inside a frame."""
+        return self._decoder.in_packet
+
+    def carried_s(self, bytes_before: int, most_bytes: int = MOST_UNASKED_BYTES) -> float:
+        """How long the line was busy with what came since `bytes_received` was `bytes_before`, in seconds.
+
+        A deadline is later by that: the answer stands behind it, or is some of it. `most_bytes` of it count, so that a
+        board that never stops talking holds nobody up for ever.
+        """
+        return min(self._counters.bytes_received - bytes_before, most_bytes) * self.output.byte_s
 
     @property
     def bytes_skipped(self) -> int:

@@ -32,6 +32,7 @@ from microrpc.wire.link import (
     seq_distance,
 )
 
+_BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
 _REPLY_BYTES = FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES  # of a reply without data, on the wire
 
 
@@ -50,8 +51,8 @@ class LinkRequest:
     Of a copy, which `kind` tells, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
     `reply_bytes` is what its reply takes on the line. `was_late`: it was sent again for time alone, once at least.
     `order` counts what was sent, up to its last time, and `expected_at` is when the line will have carried the answer
-    to that; `first_order` and `first_expected_at` are those of its first time, the order 0 before that. Times are
-    seconds of the caller's clock.
+    to that, and `sent_by` when it will have carried the request itself; `first_order` and `first_expected_at` are those
+    of its first time, the order 0 before that. Times are seconds of the caller's clock.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class LinkRequest:
         "kind",
         "order",
         "reply_bytes",
+        "sent_by",
         "seq",
         "size_bytes",
         "was_late",
@@ -71,6 +73,7 @@ class LinkRequest:
     expected_at: float
     first_expected_at: float
     order: int
+    sent_by: float
 
     def __init__(
         self,
@@ -96,10 +99,11 @@ class LinkHost:
     """The host's side of one session (docs/link.md 4).
 
     parameters: what the board told of the link. byte_s: how long a byte takes on the line, in seconds, 0 where nobody
-    knows. takes_turns: one request at a time, whatever the window, because the line carries one direction at a time.
-    `frames` are to be sent now, in order; whoever sends them takes them out, as whoever waits for them does the
-    `replies`. noise: what was learned of the line in earlier sessions. retransmissions: how often a request was sent
-    again. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
+    knows; sent_by, answered_by: when the line will have carried all that was sent, and the answers to it. takes_turns:
+    one request at a time, whatever the window, because the line carries one direction at a time. `frames` are to be
+    sent now, in order; whoever sends them takes them out, as whoever waits for them does the `replies`. noise: what was
+    learned of the line in earlier sessions. retransmissions: how often a request was sent again. deadline: when
+    `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class LinkHost:
         self.replies: list[LinkReply] = []
         self.retransmissions = 0
         self.deadline = math.inf
+        self.sent_by = self.answered_by = -math.inf
         self.noise = noise or Noise()
         self._session_id = session_id
         self._byte_s = byte_s
@@ -126,8 +131,6 @@ class LinkHost:
         self._packets = RoundTrip()  # which take as long as the functions that they call
         self._copies = RoundTrip()
         self._is_damaged = False
-        self._sent_by = -math.inf  # when the line will have carried all that was sent,
-        self._answered_by = -math.inf  # and the replies to it
 
     @property
     def unanswered(self) -> int:
@@ -191,11 +194,11 @@ class LinkHost:
     def _transmit(self, request: LinkRequest, now: float) -> None:
         self._order = order = self._order + 1
         request_bytes, reply_bytes = len(request.frame), request.reply_bytes
-        sent_by = max(now, self._sent_by)
-        self._sent_by = sent_by = sent_by + request_bytes * self._byte_s
-        answered_by = max(sent_by, self._answered_by)
-        self._answered_by = answered_by = answered_by + reply_bytes * self._byte_s
-        request.order, request.expected_at = order, answered_by
+        sent_by = max(now, self.sent_by)
+        self.sent_by = sent_by = sent_by + request_bytes * self._byte_s
+        answered_by = max(sent_by, self.answered_by)
+        self.answered_by = answered_by = answered_by + reply_bytes * self._byte_s
+        request.order, request.sent_by, request.expected_at = order, sent_by, answered_by
         if not request.first_order:
             request.first_order, request.first_expected_at = order, answered_by
         self.frames.append(request.frame)
@@ -244,13 +247,16 @@ class LinkHost:
             round_trip = self._packets if request.kind is PACKET else self._copies
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:
+            # Where the line is faster than was said, as a board's own USB is, that must not add up.
+            self.sent_by -= max(request.sent_by - now, 0.0)
+            self.answered_by -= max(request.expected_at - now, 0.0)
             # The line keeps the order: what was sent before this request and is unanswered is lost.
             # Where it was sent more than once, it may be the first one that was answered.
             for lost in [other for other in unanswered.values() if other.order < request.first_order]:
                 self._repeat_lost(lost, now)
             self._await(self._oldest(), now)
         else:
-            self._sent_by = self._answered_by = -math.inf
+            self.sent_by = self.answered_by = -math.inf
             self.deadline = math.inf
         body = content[1:]
         size_bytes = len(body) if kind is ReplyKind.DATA else request.size_bytes
@@ -275,6 +281,12 @@ class LinkHost:
             oldest.was_late = True
             self._retransmit(oldest, now)
             self._await(self._oldest(), now)
+
+    def on_arrival(self, now: float) -> None:
+        """Take note that a frame is arriving, and may well be what is waited for: nothing is sent again meanwhile."""
+        if self._unanswered:
+            soon = now + _BYTES_APART * self._byte_s + self._round_trip(self._oldest()).patience_s
+            self.deadline = max(self.deadline, soon)
 
     def _repeat_oldest(self, now: float) -> None:
         if self._unanswered:

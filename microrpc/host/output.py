@@ -14,14 +14,17 @@ class Output:
     """The `pieces` that are to be sent, in order; a piece is a frame where there are frames.
 
     give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
-    waits only for a repetition. echo: what was sent and did not come back yet, on a line that gives back what is sent;
-    None on every other.
+    waits only for a repetition. byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows. sent_by:
+    when the line will have carried all that was taken, if it is as slow as that; whoever learns that it has, says so.
+    echo: what was sent and did not come back yet, on a line that gives back what is sent; None on every other.
     """
 
-    def __init__(self, counters: Counters, *, has_frames: bool = True) -> None:
+    def __init__(self, counters: Counters, *, has_frames: bool = True, byte_s: float = 0.0) -> None:
         self.pieces: list[bytes] = []
         self.give_up_at = AT_ONCE
         self.echo: deque[bytes] | None = None
+        self.byte_s = byte_s
+        self.sent_by = AT_ONCE
         self._counters = counters
         self._has_frames = has_frames
 
@@ -35,6 +38,8 @@ class Output:
         if self.echo is not None:
             self.echo += pieces
         pieces.clear()
+        line_s = len(data) * self.byte_s
+        self.sent_by = (max(now, self.sent_by)) + line_s
         if self.give_up_at > deadline and self.give_up_at > now:
             return data, self.give_up_at
-        return data, deadline if deadline != AT_ONCE else now + _FLUSH_S
+        return data, deadline if deadline != AT_ONCE else now + line_s + _FLUSH_S

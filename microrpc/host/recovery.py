@@ -18,10 +18,20 @@ from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import OpaqueHandle
 from microrpc.wire.packets import PacketCode, Return, Syscall, encode_packet
-from microrpc.wire.session import MessageType, SessionState, Timeouts, encode_message, make_session_id, step_nonce
+from microrpc.wire.session import (
+    MAX_STARTS,
+    MessageType,
+    SessionState,
+    Timeouts,
+    encode_message,
+    make_session_id,
+    step_nonce,
+)
 
 MAX_ATTEMPTS = 3
 """How often something is tried in all, where doubt makes it fail."""
+
+_HANDSHAKE_BYTES = 64  # on the line: TERMINATE, INIT, a boot's TERMINATE and REPLY; 48 where nothing is escaped
 
 _LEAST_PROOF_S = 0.1
 
@@ -41,6 +51,7 @@ class Recovery:
         self._responder_nonce = 0
         self._proofs = 0
         self._reopened_epoch = 0
+        self._line_s = line.output.byte_s * _HANDSHAKE_BYTES
         self._on_reopened: Callable[[bool], None] | None = None
 
     def is_calm(self) -> bool:
@@ -61,6 +72,7 @@ class Recovery:
 
         Its nonces step on with every INIT (docs/protocol.md 2).
         """
+        self._line.output.sent_by = AT_ONCE
         inits, self._line.inits_sent = self._line.inits_sent, 0
         if not inits:
             self._trust.damage = "the board opened a session of its own"
@@ -111,45 +123,54 @@ class Recovery:
         """
         self._diagnosis.begin()
         self._receive(data, now)
-        trust, session, timeouts = self._trust, self._session, self._timeouts
-        expiry = now + timeouts.start_s
+        trust, session, line, timeouts = self._trust, self._session, self._line, self._timeouts
         must_prove, in_step = bool(trust.doubt), False
         reason = trust.doubt
         trust.doubt = trust.doubt or "no session is open"
-        while now < expiry:
+        few = timeouts.start_s < MAX_STARTS * timeouts.retry_s
+        starts = timeouts.start_s / timeouts.retry_s if few else MAX_STARTS
+        at, bytes_before = max(now, line.output.sent_by), line.bytes_received  # what is on the line still comes first
+        end = at + timeouts.start_s + starts * self._line_s
+        while at < (expiry := end + line.carried_s(bytes_before)):
             trust.damage = ""
-            self._line.late_session_id = 0
-            session.start(now, retry_s=timeouts.retry_s, total_s=expiry - now)
-            self._line.send_session()
+            line.late_session_id = 0
+            session.start(at, retry_s=timeouts.retry_s + self._line_s, total_s=expiry - at)
+            line.send_session()
             retry_at = session.deadline or now
             now = yield from self._await_session(now)
             if session.state is SessionState.ESTABLISHED:
-                must_prove = must_prove or now >= retry_at or bool(trust.damage or self._line.late_session_id)
+                must_prove = must_prove or now >= retry_at or bool(trust.damage or line.late_session_id)
                 if must_prove:
                     now, in_step = yield from self._prove(now, expiry)
                 if session.state is SessionState.ESTABLISHED and (in_step or not must_prove):
                     trust.doubt = ""
                     return
-            must_prove = True
+            must_prove, at = True, max(now, line.output.sent_by)
         raise self._diagnosis.no_session(timeouts.start_s, reason)
 
     def _await_session(self, now: float) -> Operation[float]:
         """Wait for the session to come about or its time to end; cure a board that answers one message behind."""
-        session, epoch, retry_s = self._session, self._trust.epoch, self._timeouts.retry_s
+        session, line, epoch = self._session, self._line, self._trust.epoch
+        soon_s = self._timeouts.retry_s / 4 + self._line_s
+        bytes_before, delayed_s = line.bytes_received, 0.0
         while session.state is SessionState.START_SENT and session.deadline is not None:
-            behind = self._line.late_session_id
-            deadline = min(session.deadline, now + retry_s / 4) if behind else session.deadline
+            behind = line.late_session_id
+            deadline = min(session.deadline, now + soon_s) if behind else session.deadline
             data, now = yield deadline
             self._receive(data, now)
             if session.state is not SessionState.START_SENT:
                 break
             if self._trust.epoch != epoch:  # it has booted only now, and its REPLY comes at once or not at all
                 epoch = self._trust.epoch
-                session.retry_by(now + retry_s / 4)
+                session.retry_by(now + soon_s)
             if now >= deadline and behind:
                 return (yield from self._cure(now, behind))
+            if now >= deadline:  # the board's answer may stand behind what came meanwhile
+                carried_s = line.carried_s(bytes_before)
+                session.delay(carried_s - delayed_s)
+                delayed_s = carried_s
             session.on_time(now)
-            self._line.send_session()
+            line.send_session()
         return now
 
     def _cure(self, now: float, behind: int) -> Operation[float]:
@@ -162,9 +183,10 @@ class Recovery:
         session = self._session
         session_id = make_session_id(session.initiator_nonce, step_nonce(behind >> 8))
         message = encode_message(session_id, MessageType.NORMAL, encode_packet(self._proof()))
+        line_s = self._line_s + len(message) * self._line.output.byte_s
         for _ in range(2):
             self._line.send_payload(message)
-            deadline = now + self._timeouts.retry_s / 4
+            deadline = now + self._timeouts.retry_s / 4 + line_s
             while now < deadline:
                 data, now = yield deadline
                 self._receive(data, now)
@@ -179,9 +201,9 @@ class Recovery:
         self._trust.damage = ""
         request = self._proof()
         packet = encode_packet(request)
-        deadline = min(now + max(self._timeouts.retry_s, _LEAST_PROOF_S), expiry)
+        timeout_s = min(max(self._timeouts.retry_s, _LEAST_PROOF_S), expiry - now)
         try:
-            reply = yield from self._frames.exchange(request, packet, deadline, deadline - now)
+            reply = yield from self._frames.exchange(request, packet, now, timeout_s)
         except OutcomeUnknownError:
             reply = None
         data, now = yield AT_ONCE

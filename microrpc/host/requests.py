@@ -197,10 +197,15 @@ class Requests:
             )
 
     def syscall(
-        self, code: PacketCode, *args: Value, repeatable: bool = False, epoch: int | None = None
+        self,
+        code: PacketCode,
+        *args: Value,
+        repeatable: bool = False,
+        epoch: int | None = None,
+        timeout_s: float | None = None,
     ) -> Operation[Value]:
         """Send a syscall and give the one value that it returns. Raises as `request`, and ProtocolError."""
-        reply = yield from self.request(Syscall(code, args), repeatable=repeatable, epoch=epoch)
+        reply = yield from self.request(Syscall(code, args), timeout_s=timeout_s, repeatable=repeatable, epoch=epoch)
         if not isinstance(reply, Return) or len(reply.values) != 1:
             raise ProtocolError("3", f"{code.label} returned {reply}, not one value")
         return reply.values[0]
@@ -267,12 +272,13 @@ class Requests:
             raise RemoteError(message, code=code.label, advice=advice)
         return address
 
-    def free(self, handle: int, type_code: TypeCode | None, epoch: int) -> Operation[None]:
+    def free(self, handle: int, type_code: TypeCode | None, epoch: int, *, timeout_s: float) -> Operation[None]:
         """Give a handle back, or memory where `type_code` is None. Not repeated: it could free another's."""
+        thing = OpaqueHandle(handle)
         if type_code is None:
-            yield from self.syscall(PacketCode.DEV_FREE_DATA, CPU, OpaqueHandle(handle), epoch=epoch)
+            yield from self.syscall(PacketCode.DEV_FREE_DATA, CPU, thing, epoch=epoch, timeout_s=timeout_s)
         else:
-            yield from self.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(handle), int(type_code), epoch=epoch)
+            yield from self.syscall(PacketCode.FREE_HANDLE, thing, int(type_code), epoch=epoch, timeout_s=timeout_s)
 
     def _handle(self, code: PacketCode, *args: Value, repeatable: bool = False) -> Operation[int]:
         value = yield from self.syscall(code, *args, repeatable=repeatable)

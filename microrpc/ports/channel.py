@@ -77,7 +77,8 @@ def lost_error(name: str, reason: str | None) -> PortLostError:
 def write_timeout_error(name: str, done: int, size: int) -> CallTimeoutError:
     """Give the error for a port that took only `done` of `size` bytes in time."""
     return CallTimeoutError(
-        f"{name} took only {done} of {size} bytes before the deadline: the board does not read its port. "
-        "The request is incomplete, so it was not executed. Reset the board, or allow more time.",
+        f"{name} took only {done} of {size} bytes before the deadline: the board does not read its port, or "
+        "the line is slower than it was said to be. The request is incomplete, so it was not executed. "
+        "Reset the board, or allow more time.",
         may_have_run=False,
     )

@@ -25,10 +25,12 @@ from microrpc.wire.checks import check_seconds
 HEADER_SIZE_BYTES = 3
 """What every message begins with: session id and type."""
 
+MAX_STARTS = 16
+"""How many INITs are sent in a row at most: a few hundred overflow a stock board's buffer (docs/protocol.md 6)."""
+
 _SESSION_VERSION = 1
 _HEADER = struct.Struct("<HB")
 _NO_HEADER = b"none"  # longer than a header, so that none is taken for it
-_MAX_STARTS = 16  # a few hundred INITs in a row overflow a stock board's buffer (docs/protocol.md 6)
 _MAX_TIES = 3
 
 
@@ -50,8 +52,9 @@ class MessageType(enum.IntEnum):
 class Timeouts:
     """How long the host waits, in seconds (docs/protocol.md 2).
 
-    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply. Each is
-    finite and more than 0. Raises RequestError.
+    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply. Where the
+    baud rate of the line is known, the time that the bytes take on it comes on top (docs/boards.md). Each is finite and
+    more than 0. Raises RequestError.
     """
 
     retry_s: float = 0.5
@@ -178,7 +181,7 @@ class Session:
         self._nonce = self._random.randrange(1, 256)
         self.normal_header = _NO_HEADER
         self.link_headers: frozenset[bytes] = frozenset()
-        self._used_nonces: deque[int] = deque(maxlen=2 * _MAX_STARTS)
+        self._used_nonces: deque[int] = deque(maxlen=2 * MAX_STARTS)
         self._retry_s = 0.0
         self._expiry = 0.0
         self._starts = 0
@@ -198,7 +201,7 @@ class Session:
         """
         if not (retry_s > 0 and 0 < total_s < math.inf):
             raise RequestError(f"session timeouts must be positive and end: retry_s={retry_s}, total_s={total_s}")
-        self._retry_s = max(retry_s, total_s / _MAX_STARTS)
+        self._retry_s = max(retry_s, total_s / MAX_STARTS)
         self._expiry = now + total_s
         self._starts = 0
         self._ties = 0
@@ -230,9 +233,15 @@ class Session:
         self._send_start(now)
         return None
 
+    def delay(self, delay_s: float) -> None:
+        """Retry later by `delay_s` seconds, and give up later by as much."""
+        if self.deadline is not None:
+            self.deadline += delay_s
+            self._expiry += delay_s
+
     def retry_by(self, at: float) -> None:
         """Retry at the time `at` instead of later: there is reason to think that INIT was not heard."""
-        if self.deadline is not None and self._starts < _MAX_STARTS:
+        if self.deadline is not None and self._starts < MAX_STARTS:
             self.deadline = min(self.deadline, at)
 
     # --- what the peer says -------------------------------------------------------------------
@@ -318,7 +327,7 @@ class Session:
     def _send_start(self, now: float) -> None:
         self._starts += 1
         # Counted, because sixteen times a sixteenth is not the whole in floating point.
-        self.deadline = min(now + self._retry_s, self._expiry) if self._starts < _MAX_STARTS else self._expiry
+        self.deadline = min(now + self._retry_s, self._expiry) if self._starts < MAX_STARTS else self._expiry
         self.outgoing.append(encode_message(0, MessageType.TERMINATE_SESSION))
         fresh = [nonce for nonce in range(1, 256) if step_nonce(nonce) not in self._used_nonces]
         self._send_init(step_nonce(self._random.choice(fresh)))

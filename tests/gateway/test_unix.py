@@ -40,7 +40,16 @@ from microrpc.errors import (
 from microrpc.gateway.regions import Regions
 from microrpc.gateway.unix import Share, default_path, turn_bytes
 from microrpc.ports.opening import open_unix
-from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, TypeCode
+from microrpc.wire.datatypes import (
+    CPU,
+    ArrayResult,
+    DataType,
+    FunctionHandle,
+    ModuleHandle,
+    OpaqueHandle,
+    Tensor,
+    TypeCode,
+)
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.packets import (
     CallFunc,
@@ -350,6 +359,27 @@ def test_a_client_that_breaks_off_loses_what_it_had_and_harms_nobody(sharing: Sh
         assert array.numpy().tolist() == [0, 1, 2, 3]
 
 
+def test_a_client_that_leaves_much_behind_holds_up_no_other(path: Path) -> None:
+    device, left = Device(seed=7), 300
+    seen: list[int] = []
+    install(device)
+    device.function(lambda: len(device.memory._blocks), name="blocks")
+
+    async def play() -> None:
+        opening = aio.open_board(aio.InMemoryChannel(LoopbackChannel(device)), TIMEOUTS, seed=1)
+        async with opening as board, Share(board, path) as share, aio.connect(share.url) as other:
+            blocks = await other.function("blocks")
+            async with aio.connect(share.url) as leaving:
+                for _ in range(left):
+                    (await leaving.empty(4, "uint8")).detach()  # so that it is the sharing that has to free it
+            while device.memory.used_bytes:
+                seen.append(await blocks())
+
+    asyncio.run(play())
+    assert len({count for count in seen if 0 < count < left}) > 3  # its requests come between those that free
+    assert seen == sorted(seen, reverse=True)
+
+
 def test_a_request_whose_client_went_runs_to_its_end_and_its_memory_is_freed(sharing: Sharing) -> None:
     with microrpc.connect(sharing.url) as stays:
         add = stays.function("add")
@@ -468,15 +498,43 @@ def test_a_port_that_goes_away_unused_ends_the_sharing_too(path: Path) -> None:
             Syscall(PacketCode.DEV_ALLOC_DATA, (BoardDevice(2, 0), 4, 8, DataType.parse("uint8"))),
             "only memory of the CPU",
         ),
+        (Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, -5, 8, DataType.parse("uint8"))), "no board has -5 bytes"),
+        (Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 10**14, 8, DataType.parse("uint8"))), "no board has 100000000000000"),
+        (Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 4, 1 << 62, DataType.parse("uint8"))), "an alignment is from 0 to"),
+        (Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 4, -8, DataType.parse("uint8"))), "an alignment is from 0 to"),
+        (
+            Syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (Tensor(0, CPU, DataType.parse("uint8"), (2,) * 70), None)),
+            "DevAllocDataWithScope: no board has 1180591620717411303424 bytes",
+        ),
+        (
+            Syscall(
+                PacketCode.COPY_AMONG_REMOTE,
+                (*[Tensor(0x2000_0000, CPU, DataType.parse("uint8"), (2**40,))] * 2, OpaqueHandle(0)),
+            ),
+            "a tensor: no board has 1099511627776 bytes",
+        ),
     ],
 )
 def test_what_would_harm_the_board_is_not_passed_on(
     sharing: Sharing, monkeypatch: pytest.MonkeyPatch, request_: Any, text: str
 ) -> None:
     monkeypatch.setattr("microrpc.host.requests.check_signature", lambda request: None)  # clients may not be ours
+    before = bytes(sharing.device.memory._storage[:64]), sharing.device.memory.used_bytes
     with microrpc.connect(sharing.url) as board:
         assert text in refused(board, request_)
+        assert (bytes(sharing.device.memory._storage[:64]), sharing.device.memory.used_bytes) == before
         assert board.function("add")(1, 2) == 3
+
+
+@pytest.mark.parametrize(("address", "size"), [(0x2000_0000, 2**40), ((1 << 48) - 4, 8)])
+def test_a_result_that_no_board_can_give_takes_no_memory_of_others(path: Path, address: int, size: int) -> None:
+    with Sharing(path) as sharing:
+        result = ArrayResult(Tensor(address, CPU, DataType.parse("uint8"), (size,)), OpaqueHandle(1))
+        sharing.device.function(lambda: result, name="absurd")
+        with microrpc.connect(sharing.url) as one, microrpc.connect(sharing.url) as another:
+            with pytest.raises(RemoteError, match="a result: "):
+                one.function("absurd")()
+            assert another.array([1, 2, 3]).numpy().tolist() == [1, 2, 3]
 
 
 def test_what_the_process_answers_itself_is_checked_too(sharing: Sharing) -> None:

@@ -1,6 +1,6 @@
 """What an `AsyncBoard` hands out: functions, modules, arrays and streams that live on the board.
 
-Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next request, since a
+Each holds a handle, which is given back when it is freed, when it is garbage collected (with the next requests, since a
 finalizer must not do I/O), or when the board is closed. After a reset of the board they refuse to be used.
 """
 
@@ -36,8 +36,8 @@ class Owner(Keeper, Protocol):
     pump: AsyncPump
     operations: BoardOperations[Any, Any, Any]
 
-    async def collect(self) -> None:
-        """Free on the board what was freed here."""
+    async def collect(self, *, portion: bool = False) -> None:
+        """Free on the board what was freed here; `portion`: a little of it."""
 
 
 class AsyncRemoteHandle(AnyHandle[Owner]):
@@ -45,8 +45,8 @@ class AsyncRemoteHandle(AnyHandle[Owner]):
 
     async def free(self) -> None:
         """Give it back now; freeing twice does nothing."""
-        self.discard()
-        await self.board.collect()
+        self.discard(first=True)
+        await self.board.collect(portion=True)
 
 
 class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):

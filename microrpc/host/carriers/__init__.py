@@ -26,8 +26,8 @@ class Carrier(Protocol):
     def retransmissions(self) -> int:
         """How often this carrier has sent a request again by itself."""
 
-    def exchange(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
-        """Send `request`, encoded as `packet`, and give its reply.
+    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+        """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
         Raises CallTimeoutError, DamagedReplyError, BoardResetError, ProtocolError.
         """

@@ -11,8 +11,8 @@ from collections import deque
 from microrpc.errors import OutcomeUnknownError, ProtocolError
 from microrpc.host.blocks import Budget, batch_blocks
 from microrpc.host.job import CopyJob
-from microrpc.host.line import Line
-from microrpc.host.operation import Operation
+from microrpc.host.line import MOST_UNASKED_BYTES, Line
+from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
 from microrpc.wire.frames import encode_frame
@@ -64,27 +64,33 @@ class FrameCarrier:
 
     # --- one request ---------------------------------------------------------------------------
 
-    def exchange(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
-        """Send `request`, encoded as `packet`, and give its reply.
+    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+        """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
         Raises CallTimeoutError, DamagedReplyError, BoardResetError.
         """
-        trust, replies = self._trust, self._replies
+        trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
         replies.clear()
         self._client.expect(request)
-        self._line.output.pieces.append(encode_frame(self._line.session.normal_header + packet))
+        frame = encode_frame(line.session.normal_header + packet)
+        output.pieces.append(frame)
         epoch = trust.reply_epoch = trust.epoch
+        asked_at, bytes_before = now, self._counters.bytes_received
+        deadline = sent_by = (max(now, output.sent_by)) + len(frame) * output.byte_s
+        deadline += timeout_s
         while True:
             data, now = yield deadline
             if data:
-                self._line.receive(data, now)
+                line.receive(data, now)
                 if replies:
                     trust.doubt = trust.damage
                     self.is_fresh = False
-                    self._counters.note_answer(deadline - timeout_s)
+                    output.sent_by = AT_ONCE
+                    self._counters.note_answer(asked_at)
                     return replies[0]
+                deadline = sent_by + timeout_s + line.carried_s(bytes_before)
             trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
 
     # --- copies --------------------------------------------------------------------------------
@@ -97,16 +103,20 @@ class FrameCarrier:
         one, and so have put a block over others: then the job is suspect.
         """
         most_blocks = batch_blocks(self.ring_bytes, job.request_bytes)
-        requests: list[Request] = [job.request(block) for block in job.next_blocks(most_blocks)]
+        blocks = job.next_blocks(most_blocks)
+        requests: list[Request] = [job.request(block) for block in blocks]
+        reply_bytes = 0 if job.to_board else blocks[0].size_bytes
         try:
-            replies = yield from self._exchange_all(requests, now, job.timeout_s)
+            replies = yield from self._exchange_all(requests, now, job.timeout_s, reply_bytes)
         except OutcomeUnknownError:
             job.is_suspect = True
             raise
         job.accept_replies(replies)
 
-    def _exchange_all(self, requests: list[Request], now: float, timeout_s: float) -> Operation[list[Reply]]:
-        trust, replies = self._trust, self._replies
+    def _exchange_all(
+        self, requests: list[Request], now: float, timeout_s: float, reply_bytes: int
+    ) -> Operation[list[Reply]]:
+        trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
         replies.clear()
@@ -115,7 +125,8 @@ class FrameCarrier:
         in_flight_bytes: deque[int] = deque()
         sent, answered = 0, 0
         frame = self._encode(requests[0])
-        deadline = now + timeout_s
+        sent_by, bytes_before = max(now, output.sent_by), self._counters.bytes_received
+        most_bytes = MOST_UNASKED_BYTES + 2 * reply_bytes  # each of them may be escaped
         try:
             while answered < len(requests):
                 while sent < len(requests) and self._budget.has_room(in_flight_bytes, len(frame), sent - answered):
@@ -123,22 +134,26 @@ class FrameCarrier:
                         self._to_expect.append(requests[sent])
                     else:
                         self._client.expect(requests[sent])
-                    self._line.output.pieces.append(frame)
+                    output.pieces.append(frame)
                     in_flight_bytes.append(len(frame))
                     sent += 1
+                    sent_by += len(frame) * output.byte_s
                     frame = self._encode(requests[sent]) if sent < len(requests) else b""
-                data, now = yield deadline
+                data, now = yield sent_by + timeout_s + line.carried_s(bytes_before, most_bytes)
                 if data:
-                    self._line.receive(data, now)
-                is_late = len(replies) == answered and now >= deadline
+                    line.receive(data, now)
                 for _ in replies[answered:]:
                     in_flight_bytes.popleft()
                     answered += 1
-                    deadline = now + timeout_s
+                    # Where the line is faster than was said, as a board's own USB is, that must not add up.
+                    sent_by = min(max(now, sent_by), now + sum(in_flight_bytes) * output.byte_s)
+                    output.sent_by, bytes_before = sent_by, self._counters.bytes_received
                 if answered < len(requests):
+                    is_late = now >= sent_by + timeout_s + line.carried_s(bytes_before, most_bytes)
                     trust.give_up_if_due(request_label(requests[answered]), epoch, is_late, timeout_s)
         finally:
             self._to_expect.clear()
+        output.sent_by = AT_ONCE
         trust.doubt = trust.damage
         self.is_fresh = False
         return list(replies)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microrpc.errors import DamagedReplyError, OutcomeUnknownError, ProtocolError, RemoteError
 from microrpc.host.job import CopyJob
-from microrpc.host.line import Line
+from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.link import LinkHost, LinkReply, LinkRequest
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
@@ -42,29 +42,40 @@ class LinkCarrier:
 
     # --- one request ---------------------------------------------------------------------------
 
-    def exchange(self, request: Request, packet: bytes, deadline: float, timeout_s: float) -> Operation[Reply]:
-        """Send `request`, encoded as `packet`, and give its reply.
+    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+        """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
         Raises CallTimeoutError, BoardResetError; DamagedReplyError where the request was executed and its reply is
         lost for good; ProtocolError.
         """
-        trust, host = self._trust, self.host
+        trust, host, line, output = self._trust, self.host, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
-        seq = host.send_packet(packet[PACKET_NBYTES:], deadline - timeout_s)
+        asked_at, bytes_before = now, self._counters.bytes_received
+        seq = host.send_packet(packet[PACKET_NBYTES:], now)
+        answered_by = host.answered_by
+        deadline = answered_by + timeout_s
         while True:
             data, now = yield self._wait_until(deadline)
             if data:
-                self._line.receive(data, now)
+                line.receive(data, now)
                 for reply in host.replies:
                     if reply.seq == seq:
                         trust.doubt = trust.damage
-                        self._line.output.give_up_at = AT_ONCE
-                        self._counters.note_answer(deadline - timeout_s)
+                        output.give_up_at = output.sent_by = AT_ONCE
+                        self._counters.note_answer(asked_at)
                         return self._decode(reply, request)
+                deadline = answered_by + timeout_s + line.carried_s(bytes_before)
             trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
-            host.on_time(now)
+            self._on_time(data, now)
+
+    def _on_time(self, data: bytes, now: float) -> None:
+        """Have sent again what took too long, but for the sake of a frame whose bytes come just now."""
+        if data and self._line.is_in_frame:
+            self.host.on_arrival(now)
+        else:
+            self.host.on_time(now)
 
     def _wait_until(self, deadline: float) -> float:
         """Hand over what the link wants sent; give until when to wait, for an answer by `deadline`."""
@@ -118,10 +129,11 @@ class LinkCarrier:
             self._line.output.give_up_at = AT_ONCE
 
     def _copy_blocks(self, job: CopyJob, now: float, blocks: dict[int, tuple[int, int]]) -> Operation[None]:
-        trust, host, todo = self._trust, self.host, job.todo
+        trust, host, line, todo = self._trust, self.host, self._line, job.todo
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
-        deadline = now + job.timeout_s
+        answered_by, bytes_before = now, self._counters.bytes_received
+        most_bytes = MOST_UNASKED_BYTES + 2 * host.parameters.packet_bytes  # each of them may be escaped
         failure: RemoteException | None = None
         prepared: LinkRequest | None = None
         while blocks or (todo and failure is None):
@@ -131,6 +143,7 @@ class LinkCarrier:
                     prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))
                 if not host.try_send(prepared, now):
                     break
+                answered_by = host.answered_by
                 todo.popleft()
                 block_end = offset + prepared.size_bytes
                 blocks[prepared.seq] = offset, block_end
@@ -138,14 +151,18 @@ class LinkCarrier:
                     todo.appendleft((block_end, end))
                 prepared = None
             trust.doubt = INTERRUPTED
+            deadline = answered_by + job.timeout_s + line.carried_s(bytes_before, most_bytes)
             data, now = yield self._wait_until(deadline)
             if data:
-                self._line.receive(data, now)
+                line.receive(data, now)
+                deadline = answered_by + job.timeout_s + line.carried_s(bytes_before, most_bytes)
             replies = host.replies
             trust.give_up_if_due(job.label, epoch, not replies and now >= deadline, job.timeout_s)
-            host.on_time(now)
+            self._on_time(data, now)
             if not host.unanswered:
                 trust.doubt = ""
+            if replies:
+                line.output.sent_by = host.sent_by
             for reply in replies:
                 offset, end = blocks.pop(reply.seq)
                 if reply.kind is ReplyKind.PACKET:
@@ -157,7 +174,7 @@ class LinkCarrier:
                 job.accept_link(offset, reply.size_bytes, reply.kind, reply.body)
                 if offset + reply.size_bytes < end:
                     todo.append((offset + reply.size_bytes, end))
-                deadline = now + job.timeout_s
+                answered_by, bytes_before = max(now, host.answered_by), self._counters.bytes_received
                 job.tell_progress()
         if failure is not None:
             raise RemoteError(failure.message, code=job.label)

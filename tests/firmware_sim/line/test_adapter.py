@@ -31,6 +31,13 @@ def test_an_adapter_without_polls_or_a_timer_gives_each_byte_at_once() -> None:
     assert buffer.next_delivery() == math.inf
 
 
+def test_a_byte_is_there_though_its_time_differs_in_the_last_digit() -> None:
+    buffer = AdapterBuffer(HostAdapter(), BYTE_S)
+    put_run(buffer, b"abc", 1.0)
+    assert buffer.take(math.nextafter(1.0 + 3 * BYTE_S, 0)) == b"abc"
+    assert buffer.next_delivery() == math.inf
+
+
 @pytest.mark.parametrize(("at", "tick"), [(0.0, 0.0), (0.25, 0.25), (0.2500001, 0.5), (0.3, 0.5), (0.25 + 1e-12, 0.25)])
 def test_usb_asks_at_whole_polls(at: float, tick: float) -> None:
     assert HostAdapter(poll_s=0.25).tick(at) == tick
