@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ Exit codes:
     3  the port cannot be opened, or was lost
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
-  130  interrupted"""
+  130  interrupted; 143 and 129: ended by SIGTERM, SIGHUP"""
 """What `--help` says of them."""
 
 PORTS = """\b
@@ -157,6 +158,8 @@ def reporting(*, as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(ExitCode.USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except StoppedError as stopped:
+        raise typer.Exit(128 + stopped.number) from None  # as shells count it: 130 for Ctrl-C
 
 
 def _report(kind: str, message: str, *, as_json: bool) -> None:
@@ -296,12 +299,18 @@ def open_board(
     baud: int | None = None,
     timeout_s: float | None = None,
 ) -> Iterator[Board]:
-    """Open a board for a command; its log goes to stderr."""
+    """Open a board for a command; its log goes to stderr. After a signal it is closed within a second."""
+    from microrpc.client.pump import END_S
     from microrpc.connecting.blocking import connect
 
     chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)
-    with connect(
-        port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")
-    ) as opened:
-        yield opened
+    with (
+        until_signal(),
+        connect(port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")) as opened,
+    ):
+        try:
+            yield opened
+        except StoppedError:
+            opened.pump.close(within_s=END_S)
+            raise

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from microrpc.errors import CopyRangeError, RequestError, StaleHandleError
 from microrpc.host.trust import Trust
+from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, Tensor, TypeCode, Value
 
 
@@ -61,6 +62,8 @@ class AnyHandle(Generic[BoardT]):
         else:
             self._release.detach()
 
+    __reduce_ex__ = uncopyable(LOOK_UP_THERE)
+
     @property
     def is_live(self) -> bool:
         """Whether it can be used: neither freed nor from before a reset."""
@@ -83,7 +86,10 @@ class AnyHandle(Generic[BoardT]):
         """Give it back with the next request."""
         if not self._is_freed:
             self._is_freed = True
-            self._release()
+            released = self._release.detach()  # and not called: at the end of a program that does nothing any more
+            if released is not None:
+                _, give_back, args, _ = released
+                give_back(*args)
 
 
 class AnyFunction(AnyHandle[BoardT]):
@@ -104,8 +110,8 @@ class AnyFunction(AnyHandle[BoardT]):
 class AnyModule(AnyHandle[BoardT]):
     """A module on the board; `name` is for messages."""
 
-    def __init__(self, board: BoardT, handle: int, name: str) -> None:
-        super().__init__(board, handle, TypeCode.MODULE)
+    def __init__(self, board: BoardT, handle: int, name: str, *, owned: bool = True) -> None:
+        super().__init__(board, handle, TypeCode.MODULE, owned=owned)
         self.name = name
 
     def as_value(self) -> ModuleHandle:
@@ -128,6 +134,11 @@ class AnyArray(AnyHandle[BoardT]):
         else:
             super().__init__(board, result_handle, TypeCode.NDARRAY, owned=owned)
         self._tensor = tensor
+
+    __reduce_ex__ = uncopyable(
+        "it is memory of the board. x.numpy() copies what is in it here; on the board board.empty(x.shape, x.dtype) "
+        "makes another, and x.copy_to(y) copies it there"
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:

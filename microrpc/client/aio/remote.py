@@ -16,6 +16,7 @@ from microrpc.client.aio.pump import AsyncPump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
+from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
@@ -60,7 +61,7 @@ class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
         PortLostError.
         """
         board = self.board
-        return await board.pump.run(board.operations.call, self, args, timeout_s)
+        return await board.pump.run(board.operations.call, self, args, timeout_s=timeout_s)
 
 
 class AsyncRemoteModule(AsyncRemoteHandle, AnyModule[Owner]):
@@ -119,6 +120,8 @@ class AsyncRemoteStream:
 
     board: Owner
     handle: OpaqueHandle
+
+    __reduce_ex__ = uncopyable(LOOK_UP_THERE)
 
     async def sync(self) -> None:
         """Wait until everything in it is done. Raises as a call does."""
