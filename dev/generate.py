@@ -31,14 +31,21 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "Tasks take turns, in the\n    order in which they asked. Each may be cancelled: what it asked the board "
             "for may have been done, and the next\n    request begins with a new session.\n",
             '"""A connection to one board. All methods that ask it something wait, and all waits end.\n\n'
-            "    Any thread may call them, one runs at a time.\n",
+            "    Any thread may call them; they take turns, in the order in which they asked.\n",
         ),
         (
             "`reopen` is awaited for a port that went away and opens it",
             "`reopen` waits for a port that went away and opens it",
         ),
         (" Cancelled, the memory may stay\n        taken until the board's reset.", ""),
-        ("        The port is released even if this is cancelled.\n", ""),
+        (
+            "        A request of another task that is under way for longer ends",
+            "        A request of another thread that is under way for longer ends",
+        ),
+        (
+            "        The port is released even if this is cancelled.\n",
+            "        Raises RequestError from within a request: in a callback, or a signal handler.\n",
+        ),
         ("reopen: Callable[[], Awaitable[AsyncChannel]] | None", "reopen: Callable[[], AsyncChannel] | None"),
         ("-> Callable[..., Awaitable[Timing]]:", "-> Callable[..., Timing]:"),
         (

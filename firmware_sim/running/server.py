@@ -54,6 +54,8 @@ class Server:
         self._owners: dict[int, HostPort] = {}
         self._interests: dict[HostPort, dict[int, int]] = {}
         self._epoch = time.monotonic()
+        self._process = os.getpid()
+        self._closed_itself = False
 
     # --- from any thread ------------------------------------------------------------------------
 
@@ -71,8 +73,8 @@ class Server:
             os.write(self._waker_fd, b"o")
 
     def close(self) -> None:
-        """Stop serving, and release the ports. Closing twice is fine."""
-        if not self._is_open:
+        """Stop serving, and release the ports. Closing twice is fine, and in a fork it does nothing."""
+        if not self._is_open or os.getpid() != self._process:
             return
 
         def stop(now: float) -> None:
@@ -80,13 +82,19 @@ class Server:
 
         self.do(stop)
         self._is_open = False
+        if self._thread is threading.current_thread():  # garbage is collected in any thread: `run` does the rest
+            self._closed_itself = True
+            return
         if self._thread is not None:
             self._thread.join()
         with self._serving:
-            for port in self.ports:
-                port.close()
-            for fd in (self._wake_fd, self._waker_fd):
-                os.close(fd)
+            self._release()
+
+    def _release(self) -> None:
+        for port in self.ports:
+            port.close()
+        for fd in (self._wake_fd, self._waker_fd):
+            os.close(fd)
 
     def __enter__(self) -> Self:
         """Serve from a thread."""
@@ -103,9 +111,12 @@ class Server:
 
     def run(self) -> None:
         """Serve until `close` is called from another thread, or until an exception such as KeyboardInterrupt."""
-        with self._serving, contextlib.suppress(_ClosedError):
-            if self._is_open:
-                self._run()
+        with self._serving:
+            with contextlib.suppress(_ClosedError):
+                if self._is_open:
+                    self._run()
+            if self._closed_itself:
+                self._release()
 
     def _run(self) -> None:
         ports, owners = self.ports, self._owners

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.boards.files import WriteError, check_writable, reason_of
+from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
 
@@ -54,7 +55,7 @@ Exit codes:
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
     6  a file or the output cannot be read or written, or this computer's memory is full
-  130  interrupted
+  130  interrupted; 143 and 129: ended by SIGTERM, SIGHUP
   141  whoever read the output has gone"""
 """What `--help` says of them."""
 
@@ -154,7 +155,8 @@ def _noting_builds() -> Iterator[None]:
 @contextlib.contextmanager
 def explaining(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong into one message, if any, and typer.Exit with an exit code."""
-    code, kind, message = ExitCode.OUTPUT, "", ""
+    code: int = ExitCode.OUTPUT
+    kind = message = ""
     try:
         yield
         return
@@ -164,6 +166,8 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
         code, kind, message = ExitCode.USAGE, "UsageError", error.message
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
+    except StoppedError as stopped:
+        code = 128 + stopped.number  # as shells count it: 130 for Ctrl-C
     except ReaderGoneError:
         code = ExitCode.READER_GONE
     except OutputError as error:
@@ -325,10 +329,18 @@ def open_board(
     baud: int | None = None,
     timeout_s: float | None = None,
 ) -> Iterator[Board]:
-    """Open a board for a command; its log goes to stderr."""
+    """Open a board for a command; its log goes to stderr. After a signal it is closed within a second."""
+    from microrpc.client.pump import END_S
     from microrpc.connecting.blocking import connect
 
     chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)
-    with connect(port, board=chosen, baud=baud, timeouts=timeouts, on_log=note_log) as opened:
-        yield opened
+    with (
+        until_signal(),
+        connect(port, board=chosen, baud=baud, timeouts=timeouts, on_log=note_log) as opened,
+    ):
+        try:
+            yield opened
+        except StoppedError:
+            opened.pump.close(within_s=END_S)
+            raise

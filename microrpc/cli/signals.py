@@ -1,4 +1,4 @@
-"""Commands that go on until Ctrl-C."""
+"""Commands that end at Ctrl-C, SIGTERM and SIGHUP, and clean up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+def _signals() -> list[signal.Signals]:
+    """Give those that ask for the end; a SIGHUP that is ignored, as under `nohup`, stays so."""
+    found = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [each for each in found if each.name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
 
 
-class StoppedError(Exception):
-    """A signal asked for the end."""
+class StoppedError(BaseException):
+    """A signal asked for the end: `number`. No handler of errors is to take it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextlib.contextmanager
@@ -21,11 +29,13 @@ def until_signal() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and SIGHUP raise StoppedError, once, so that the clean-up is not interrupted too."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in _SIGNALS:
+        for each in before:
             signal.signal(each, signal.SIG_IGN)
-        raise StoppedError
+        raise StoppedError(number)
 
-    before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in _signals()}
+    for each in before:
+        signal.signal(each, stop)
     try:
         yield
     finally:
@@ -43,7 +53,7 @@ async def finish_at_signal(serving: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         signals.append(number)
 
-    for each in _SIGNALS:
+    for each in _signals():
         loop.add_signal_handler(each, stop, each)
     try:
         await task

@@ -22,6 +22,7 @@ from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
@@ -38,7 +39,7 @@ _INNER = {
 class Board:
     """A connection to one board. All methods that ask it something wait, and all waits end.
 
-    Any thread may call them, one runs at a time.
+    Any thread may call them; they take turns, in the order in which they asked.
 
     `call_s` is how long a reply is waited for where nothing else is said, in seconds. `on_close` is called last, when
     the board is closed. `reopen` waits for a port that went away and opens it, raising PortError where it does not
@@ -68,10 +69,13 @@ class Board:
             module=RemoteModule,
             array=RemoteArray,
         )
+        self.pump.goodbye = self.operations.close
         self.garbage = self.operations.garbage
         self.live = self.operations.live
         self.trust: Trust = connection.trust
         self._connection = connection
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     @property
     def name(self) -> str:
@@ -109,7 +113,7 @@ class Board:
             raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return self.pump.run(self.operations.call, function, tuple(args), timeout_s)
+        return self.pump.run(self.operations.call, function, tuple(args), timeout_s=timeout_s)
 
     def time_evaluator(
         self,
@@ -164,6 +168,7 @@ class Board:
 
         `dtype` is as in `empty`. Raises RequestError.
         """
+        self.pump.check_process()
         return RemoteArray(self, describe(address, shape, dtype), owned=False)
 
     def copy(self, source: RemoteArray, target: RemoteArray) -> None:
@@ -255,8 +260,9 @@ class Board:
 
         Requests do so too, each a portion of it: up to 8 things in about 50 ms. `portion`: no more than that. Requests
         of others may come between two portions. Trouble is not raised here, where it would be blamed on another
-        request: the next one meets it again.
+        request: the next one meets it again. Raises ClosedError in a fork of the process that opened the board.
         """
+        self.pump.check_process()
         with contextlib.suppress(ClosedError):
             while self.garbage and not self.pump.closed:  # nothing is worth freeing that a port must come back for
                 trouble = self.pump.run(self.operations.collect)
@@ -264,11 +270,14 @@ class Board:
                     return
 
     def close(self, *, shutdown: bool = False) -> None:
-        """Free everything on the board, leave the session and release the port; never fails, closing twice is fine.
+        """Free everything on the board, leave the session and release the port; closing twice is fine.
 
-        `shutdown` sends Shutdown too, as TVM's host does: a stock board is deaf from then on, until it is reset.
+        A request of another thread that is under way for longer ends with ClosedError, and then the board is told
+        nothing, and what it gave stays taken until its reset. `shutdown` sends Shutdown too, as TVM's host does: a
+        stock board is deaf from then on, until it is reset.
+        Raises RequestError from within a request: in a callback, or a signal handler.
         """
-        self.pump.close(lambda: self.operations.close(shutdown))
+        self.pump.close(shutdown)
 
     def __enter__(self) -> Self:
         return self

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import threading
+import math
+import os
+import sys
+import warnings
 from collections.abc import Callable
+from threading import get_ident
 from typing import ParamSpec, TypeVar
 
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError
+from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error, within_error
+from microrpc.client.turns import Turns
+from microrpc.errors import ClosedError, MicroRpcError, PortError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation, after
 from microrpc.host.requests import AnyConnection
-from microrpc.ports.channel import Channel
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.channel import Channel, interrupt, monotonic
+from microrpc.ports.registry import register, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+GRACE_S = 0.1
+"""How long a request that is under way when the board is closed may go on, in seconds; most are answered sooner."""
+END_S = 1.0
+"""How long it may take to end it then, and how long all boards together are said goodbye to where a program ends."""
 
 
 class Pump:
     """Drives the operations of one connection. Any thread may call it; they take turns.
 
-    name: the port's. closed: why nothing can be asked any more; empty while it can. `reopen` waits for a port that went
-    away and opens it, raising PortError where it does not come back; without it a lost port is the end. `on_reconnect`
-    is told then whether the board lost its memory. `on_close` is called last.
+    name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
+    given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
+    does not come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its
+    memory. `on_close` is called last. One that nobody has any more gives its port back, and says nothing to the board.
     """
 
     def __init__(
@@ -35,41 +50,59 @@ class Pump:
     ) -> None:
         self.name = channel.name
         self.closed = ""
+        self.goodbye: Callable[[bool], Operation[None]] = connection.close
         self._channel = channel
         self._connection = connection
         self._on_close = on_close
         self._reopen = reopen
         self._on_reconnect = on_reconnect
-        self._lock = threading.RLock()
+        self._turns = Turns()
+        self._until = math.inf  # when, by the channel's clock, all requests end; AT_ONCE once it is closed
+        self._process = os.getpid()
+        self._is_inherited = self._is_closing = False
+        register(self)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def run(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make an operation when it is its turn, and drive it to its end: send what it wants sent, wait for the rest.
 
-        Raises what the operation raises, and what the channel does.
+        The wait for the turn is a part of its `timeout_s`, where it is given one by that name. Raises what the
+        operation raises, what the channel does, RequestError from within an operation (a callback, a signal handler)
+        and ClosedError.
         """
-        with self._lock:
-            if self.closed:
-                self._reconnect()
-                operation = after(self._connection.begin(None), make, *args, **kwargs)
-            else:
-                operation = make(*args, **kwargs)
+        turns, thread = self._turns, get_ident()
+        if turns.owner == thread:
+            raise within_error(self.name)
+        try:
+            with turns.guard:
+                if not turns.owner:
+                    turns.owner = thread
+            if turns.owner != thread:
+                self._wait_for_turn(thread, kwargs)
+            operation = self._come_back(make, *args, **kwargs) if self.closed else make(*args, **kwargs)
             channel, output = self._channel, self._connection.output
             try:
                 try:
                     deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                     while True:
-                        data = channel.read(deadline)
+                        data = channel.read(min(deadline, self._until))
                         now = channel.now()
+                        if now >= self._until:
+                            raise self._ended_error()
                         deadline = operation.send((data, now))
                         if output.pieces:
-                            channel.write(*output.take(deadline, now))
+                            data, give_up_at = output.take(deadline, now)
+                            channel.write(data, min(give_up_at, self._until))
                 except StopIteration as stop:
                     if output.pieces:
                         channel.write(*output.take(AT_ONCE, channel.now()))
                     result: T = stop.value
                     return result
             except PortLostError as error:
-                self.closed = "the port went away"
+                if self._until == AT_ONCE:
+                    raise self._ended_error() from None
+                self.closed = self.closed or "the port went away"
                 text = str(error)
                 if self._reopen is not None:
                     self._channel.close()  # held open, its name would not be free for the port that comes back
@@ -77,25 +110,139 @@ class Pump:
                 raise PortLostError(error.port, text, may_have_run=True) from error
             finally:
                 operation.close()
+        finally:
+            if turns.owner == thread:
+                with turns.guard:
+                    if turns.waiting:
+                        turns.pass_on()
+                    else:
+                        turns.owner = 0
 
-    def _reconnect(self) -> None:
+    def _wait_for_turn(self, thread: int, kwargs: dict[str, object]) -> None:
+        """Wait while others use the board; what that took is taken from the caller's `timeout_s`."""
+        if self._turns.has(thread):  # a signal handler, while the thread that it interrupts waits here
+            raise within_error(self.name)
+        timeout_s, began_at = kwargs.get("timeout_s"), monotonic()
+        if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
+            timeout_s = None
+        has_turn = self._turns.wait(timeout_s)
+        if not has_turn and self.closed:
+            raise self._closed_error()
+        if timeout_s is not None:
+            kwargs["timeout_s"] = left_s = timeout_s - (monotonic() - began_at)
+            if not has_turn or left_s <= 0:
+                raise in_use_error(self.name, "another thread", timeout_s)
+
+    def _come_back(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
         """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
+        last: object = self.goodbye
+        if make is last and self._is_closing:
+            return make(*args, **kwargs)
         if self._reopen is None:
-            raise ClosedError(f"the connection to {self.name} is closed ({self.closed}); connect again")
-        self._channel = self._reopen()
-        self.name = self._channel.name
+            raise self._closed_error()
+        try:
+            channel = self._reopen()
+        except PortError:
+            if self._is_closing:
+                raise self._closed_error() from None
+            raise
+        if self._is_closing:  # meanwhile, by a thread that did not wait for this one
+            channel.close()
+            raise self._closed_error()
+        self._channel, self.name = channel, channel.name
         self.closed = ""
         self._connection.on_port_reopened(self._on_reconnect, self.name)
+        return after(self._connection.begin(None), make, *args, **kwargs)
 
-    def close(self, say_goodbye: Callable[[], Operation[None]]) -> None:
-        """Drive a last operation, whatever comes of it, and release the port. Closing twice is fine."""
-        with self._lock:
-            self._reopen = None
-            try:
+    def close(self, shutdown: bool = False, *, within_s: float = math.inf) -> None:
+        """Drive the last operation, whatever comes of it, and release the port. Closing twice is fine.
+
+        A request of another thread ends with ClosedError, and then nothing is said to the board, which may be busy
+        with it. within_s: how long all that may take, in seconds. Raises RequestError from within an operation.
+        """
+        if self._is_inherited:
+            return
+        if self._turns.has(get_ident()):
+            raise within_error(self.name)
+        patience_s = within_s if self._is_closing else min(GRACE_S, within_s)  # another thread's closing is waited for
+        says_goodbye = not self.closed
+        self.closed = self.closed or "it was closed here"
+        reopen, self._is_closing, self._reopen = self._reopen, True, None
+        try:
+            self._turns.turn_away()
+            if not self._is_idle(patience_s):
+                self._until = AT_ONCE
+                interrupt(self._channel)
+                interrupt(reopen)
+                self._is_idle(min(END_S, within_s))
+            elif says_goodbye:
+                self._until = self._channel.now() + within_s
                 with contextlib.suppress(MicroRpcError, OSError):
-                    self.run(say_goodbye)
-            finally:
-                self.closed = self.closed or "it was closed here"
-                self._channel.close()
-                on_close, self._on_close = self._on_close, lambda: None
-                on_close()
+                    self.run(self.goodbye, shutdown)
+        finally:
+            self._until = AT_ONCE
+            self._release()
+
+    def _is_idle(self, timeout_s: float) -> bool:
+        """Wait until no thread is at work here."""
+        if has_turn := self._turns.wait(timeout_s):
+            self._turns.pass_on()
+        return has_turn
+
+    def _release(self) -> None:
+        self._channel.close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
+
+    # --- the end of a program, and forks of it --------------------------------------------------
+
+    def close_at_exit(self, within_s: float) -> None:
+        """Close it, and say nothing to the board where it is in doubt: a request was interrupted, or not answered."""
+        trust = self._connection.trust
+        with contextlib.suppress(MicroRpcError, OSError):
+            if trust.doubt or trust.damage:
+                self.closed = self.closed or "the program ends"
+            self.close(within_s=within_s)
+
+    def on_fork(self) -> None:
+        """Belong to the parent: see `Inherited.on_fork`."""
+        self._turns.owner = 0  # that of a request which goes on in the fork, to learn of it
+        self._is_inherited = True
+        self.closed = f"it belongs to process {self._process}"
+        self._turns, self._until = Turns(), AT_ONCE
+        self._reopen, self._on_close = None, lambda: None
+
+    def check_process(self) -> None:
+        """Raise ClosedError in a fork of the process that opened the port."""
+        if self._is_inherited:
+            raise self._closed_error()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_is_inherited", True) or self._until == AT_ONCE or sys.is_finalizing():
+            return  # it was never whole, is not this process's, or closed
+        try:
+            if not self.closed and getattr(self._channel, "is_open", False):
+                warnings.warn(
+                    f"unclosed <Board {self.name}>: call its close()", ResourceWarning, stacklevel=2, source=self
+                )
+        finally:
+            self._release()
+
+    def _closed_error(self) -> ClosedError:
+        if self._is_inherited:
+            return inherited_error(f"<Board {self.name}>", self._process)
+        return closed_error(self.name, self.closed)
+
+    def _ended_error(self) -> ClosedError:
+        return self._closed_error() if self._is_inherited else ended_error(self.name)
+
+
+def _close_all() -> None:
+    """Close what is open when the program ends, all of it within END_S."""
+    until = monotonic() + END_S
+    pumps = [thing for thing in registered() if isinstance(thing, Pump) and not thing.closed]
+    for count, pump in zip(range(len(pumps), 0, -1), pumps, strict=True):
+        pump.close_at_exit(max(until - monotonic(), 0.0) / count)
+
+
+atexit.register(_close_all)

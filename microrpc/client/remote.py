@@ -17,6 +17,7 @@ from microrpc.client.pump import Pump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
+from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataTypeCode, OpaqueHandle
 from microrpc.wire.packets import PacketCode
@@ -64,7 +65,7 @@ class RemoteFunction(RemoteHandle, AnyFunction[Owner]):
         board = self.board
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return board.pump.run(board.operations.call, self, args, timeout_s)
+        return board.pump.run(board.operations.call, self, args, timeout_s=timeout_s)
 
 
 class RemoteModule(RemoteHandle, AnyModule[Owner]):
@@ -141,6 +142,8 @@ class RemoteStream:
 
     board: Owner
     handle: OpaqueHandle
+
+    __reduce_ex__ = uncopyable(LOOK_UP_THERE)
 
     def sync(self) -> None:
         """Wait until everything in it is done. Raises as a call does."""

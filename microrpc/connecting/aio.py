@@ -177,7 +177,7 @@ def _adopt(opened: Opened[Channel]) -> Opened[AsyncChannel]:
 
 
 async def _reopen(lost: LostPort, open_named: Callable[[str, float], Channel]) -> AsyncChannel:
-    """See `microrpc.ports.lost.reopen_port`; it waits by the event loop, and opens in threads."""
+    """See `microrpc.ports.lost.Reopening`; it waits by the event loop, and opens in threads."""
     now = asyncio.get_running_loop().time
     deadline = now() + lost.wait_s
     while True:

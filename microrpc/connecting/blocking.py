@@ -6,7 +6,7 @@ An address is told what it means (`address`), opened (`openers`), wrapped (`wrap
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
@@ -14,8 +14,8 @@ from microrpc.connecting.address import find_target
 from microrpc.connecting.connection import OnLog, board_log, board_text, make_connection
 from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
-from microrpc.ports.channel import Channel
-from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, reconnect_log, reopen_port
+from microrpc.ports.channel import Channel, interrupt
+from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, Reopening, reconnect_log
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
@@ -74,7 +74,7 @@ def connect(
         target.timeouts,
         on_log,
         link=link,
-        reopen=partial(reopen_port, lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
+        reopen=Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
         on_reconnect=on_reconnect,
         wrap=wrap,
     )
@@ -109,6 +109,20 @@ def open_board(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Rewrapped:
+    """Opens a port again, and wraps it."""
+
+    wrap: Wrap
+    reopen: Callable[[], Channel]
+
+    def __call__(self) -> Channel:
+        return self.wrap(self.reopen())
+
+    def interrupt(self) -> None:
+        interrupt(self.reopen)
+
+
 def open_session(
     opened: Opened[Channel],
     timeouts: Timeouts,
@@ -127,7 +141,7 @@ def open_session(
             make_connection(opened, timeouts, on_log, seed=seed, link=link),
             call_s=timeouts.call_s,
             on_close=opened.on_close,
-            reopen=reopen if wrap is None or reopen is None else lambda: wrap(reopen()),
+            reopen=reopen if wrap is None or reopen is None else _Rewrapped(wrap, reopen),
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
         )
     except BaseException:

@@ -18,7 +18,8 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast, overload
 
-from microrpc.ports.channel import Channel
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.channel import Channel, interrupt
 
 if TYPE_CHECKING:
     from microrpc.capture.trace import Trace
@@ -45,6 +46,13 @@ class TappedChannel:
         self._channel = channel
         self._note = tap.note
 
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a port is held."""
+        return getattr(self._channel, "is_open", False)
+
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
         data = self._channel.read(deadline)
@@ -61,6 +69,10 @@ class TappedChannel:
         """Release the port."""
         self._channel.close()
 
+    def interrupt(self) -> None:
+        """End what waits in another thread, where the channel can."""
+        interrupt(self._channel)
+
 
 class TappedAsyncChannel:
     """A channel of asyncio that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
@@ -70,6 +82,13 @@ class TappedAsyncChannel:
         self.now = channel.now
         self._channel = channel
         self._note = tap.note
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a port is held."""
+        return getattr(self._channel, "is_open", False)
 
     async def read(self, deadline: float) -> bytes:
         """See `AsyncChannel.read`."""

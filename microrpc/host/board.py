@@ -52,6 +52,7 @@ from microrpc.wire.datatypes import (
     ModuleHandle,
     OpaqueHandle,
     Tensor,
+    TypeCode,
     Value,
 )
 from microrpc.wire.names import MODULE_GET_FUNCTION, TIME_EVALUATOR_FUNCTION
@@ -113,12 +114,18 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self.connection = connection
         self.garbage: deque[Owned] = deque()
         self.live: weakref.WeakSet[AnyHandle[Any]] = weakref.WeakSet()
-        self._client = client
+        self._client_ref = weakref.ref(client)  # it has this: a circle would keep its port open until it is collected
         self._requests = Requests(connection, call_s=call_s)
         self._verifier = Verifier(self._requests)
         self._make_function, self._make_module, self._make_array = function, module, array
-        self._system_library: ModuleT | None = None
-        self._get_function: FunctionT | None = None
+        self._library: Owned | None = None
+        self._get_function: Owned | None = None
+
+    @property
+    def _client(self) -> Client:
+        client = self._client_ref()
+        assert client is not None  # whoever asks for an operation holds it
+        return client
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -149,25 +156,41 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def system_library(self) -> Operation[ModuleT | None]:
         """Give the board's system library, None where it has none."""
-        if self._system_library is None or not self._system_library.is_live:
+        if not self._is_known(self._library):
             handle = yield from self._requests.system_library()
-            self._system_library = self._make_module(self._client, handle, "system library") if handle else None
-        return self._system_library
+            self._library = self._keep(handle, TypeCode.MODULE)
+        if self._library is None:
+            return None
+        return self._make_module(self._client, self._library.handle, "system library", owned=False)
 
     def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
         """Look a function up in a module. Raises RequestError for what is no module, or no name."""
         check_text(name, _A_NAME)
         if not isinstance(module, AnyModule):
             raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
-        if self._get_function is None or not self._get_function.is_live:
-            self._get_function = yield from self.global_function(MODULE_GET_FUNCTION)
+        if not self._is_known(self._get_function):
+            handle = yield from self._requests.look_up(MODULE_GET_FUNCTION)
+            self._get_function = self._keep(handle, TypeCode.FUNCTION)
         if self._get_function is None:
             return None
-        found: FunctionT | None = yield from self.call(self._get_function, (module, name, 1))
+        get_function, _, epoch = self._get_function
+        found: FunctionT | None = yield from self._requests.request(
+            CallFunc(get_function, (self._to_value(module), name, 1)),
+            epoch=epoch,
+            function=MODULE_GET_FUNCTION,
+            finish=self._finish_call,
+        )
         if not isinstance(found, AnyFunction):
             return None
         found.name = name
         return found
+
+    def _is_known(self, owned: Owned | None) -> bool:
+        return owned is not None and owned.epoch == self.connection.trust.epoch
+
+    def _keep(self, handle: int, type_code: TypeCode) -> Owned | None:
+        """Note what is this board's own, and is given back when it is closed."""
+        return Owned(handle, type_code, self.connection.trust.reply_epoch) if handle else None
 
     def call(
         self,
@@ -387,6 +410,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
+        self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
         yield from self._collect_all(self._requests.call_s)
         left = sum(owned.epoch == self.connection.trust.epoch for owned in self.garbage)
         if left:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from microrpc.errors import CopyRangeError, RequestError, StaleHandleError
 from microrpc.host.trust import Trust
+from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.checks import check_whole, show
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, Tensor, TypeCode, Value
 
@@ -66,6 +67,8 @@ class AnyHandle(Generic[BoardT]):
         else:
             self._release.detach()
 
+    __reduce_ex__ = uncopyable(LOOK_UP_THERE)
+
     @property
     def is_live(self) -> bool:
         """Whether it can be used: neither freed nor from before a reset."""
@@ -99,10 +102,13 @@ class AnyHandle(Generic[BoardT]):
         if self._is_freed:
             return
         self._is_freed = True
-        if not first:
-            self._release()
-        elif (detached := self._release.detach()) is not None:
-            self.board.garbage.appendleft(detached[2][0])
+        released = self._release.detach()  # and not called: at the end of a program that does nothing any more
+        if released is not None:
+            _, give_back, args, _ = released
+            if first:
+                self.board.garbage.appendleft(*args)
+            else:
+                give_back(*args)
 
 
 class AnyFunction(AnyHandle[BoardT]):
@@ -124,8 +130,8 @@ class AnyFunction(AnyHandle[BoardT]):
 class AnyModule(AnyHandle[BoardT]):
     """A module on the board; `name` is for messages."""
 
-    def __init__(self, board: BoardT, handle: int, name: str) -> None:
-        super().__init__(board, handle, TypeCode.MODULE)
+    def __init__(self, board: BoardT, handle: int, name: str, *, owned: bool = True) -> None:
+        super().__init__(board, handle, TypeCode.MODULE, owned=owned)
         self.name = name
 
     def as_value(self) -> ModuleHandle:
@@ -164,6 +170,11 @@ class AnyArray(AnyHandle[BoardT]):
     def is_live(self) -> bool:
         """Whether it can be used: neither freed, nor the array that it is a view of, nor from before a reset."""
         return super().is_live and (self._base is None or self._base.is_live)
+
+    __reduce_ex__ = uncopyable(
+        "it is memory of the board. x.numpy() copies what is in it here; on the board board.empty(x.shape, x.dtype) "
+        "makes another, and x.copy_to(y) copies it there"
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:

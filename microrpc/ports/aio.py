@@ -8,8 +8,10 @@ from typing import Protocol
 
 from microrpc.errors import PortError, PortLostError
 from microrpc.host.operation import AT_ONCE
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import READ_BYTES, Channel
 from microrpc.ports.fd import FdChannel
+from microrpc.ports.registry import register
 
 # What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
 _MOST_KEPT_BYTES = 256 * 1024
@@ -58,6 +60,9 @@ class AsyncFdChannel:
         except NotImplementedError as error:
             port.close()
             raise cannot_be_awaited(port.name, "this event loop cannot watch file descriptors") from error
+        register(self)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def __repr__(self) -> str:
         return f"<AsyncFdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
@@ -144,6 +149,17 @@ class AsyncFdChannel:
         self._fd = -1
         self._port.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is held."""
+        return self._port.is_open
+
+    def on_fork(self) -> None:
+        """See `Inherited.on_fork`. The loop's list of what it watches is the parent's too: it stays as it is."""
+        self._is_watching = False
+        self._kept.clear()
+        self._fd = -1
+
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
@@ -160,6 +176,8 @@ class InMemoryChannel:
         self.name = channel.name
         """See `AsyncChannel.name`."""
         self._channel = channel
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def now(self) -> float:
         """See `AsyncChannel.now`."""

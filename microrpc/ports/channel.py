@@ -64,6 +64,13 @@ class SerialChannel(Channel, Protocol):
         """
 
 
+def interrupt(thing: object) -> None:
+    """End what waits in another thread, on a channel or for one: by its `interrupt`, else by closing it, or not."""
+    end = getattr(thing, "interrupt", None) or getattr(thing, "close", None)
+    if end is not None:
+        end()
+
+
 def lost_error(name: str, reason: str | None) -> PortLostError:
     """Give the error for a port that went away; `reason` is the system's, where it gave one."""
     detail = f" ({reason})" if reason else ""

@@ -20,7 +20,9 @@ from microrpc.errors import (
     CallTimeoutError,
     PortLostError,
 )
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.registry import register
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
@@ -28,8 +30,8 @@ from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monoto
 _SPIN_S = 400e-6
 _READS_BETWEEN_VAIN_SPINS = 128
 
-# poll() takes its timeout as a C int of milliseconds, so a longer wait is done in parts.
-_LONGEST_WAIT_S = 1e6
+# A longer wait is done in parts, so that it ends soon after `interrupt`.
+_LONGEST_WAIT_S = 0.1
 
 _Poll = Callable[[float], list[tuple[int, int]]]
 
@@ -37,15 +39,25 @@ _Poll = Callable[[float], list[tuple[int, int]]]
 class FdChannel:
     """A channel over a file descriptor that can be polled: a tty, a pty or a socket.
 
-    The channel owns `fd`, makes it non-blocking, and calls `close_fd` once to release it (os.close by default).
-    A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet".
+    The channel owns `fd`, makes it non-blocking, and calls `close_fd` once to release it (os.close by default), in a
+    fork too, where it must do no more than close. `end` is called before it, but in no fork: what is to be done to the
+    port itself, or to a connection. A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet".
     """
 
-    def __init__(self, name: str, fd: int, close_fd: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        fd: int,
+        close_fd: Callable[[], None] | None = None,
+        *,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         """See `Channel.name`."""
         self._fd = fd
         self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
+        self._end = end
+        self._is_interrupted = False
         self._reads_to_spin = 0  # reads until one spins again
         self._stuck = False  # the port did not take all of the last write
         os.set_blocking(fd, False)
@@ -54,8 +66,10 @@ class FdChannel:
         writable.register(fd, select.POLLOUT)
         self._poll_readable: _Poll = readable.poll
         self._poll_writable: _Poll = writable.poll
+        register(self)
 
     now = staticmethod(monotonic)
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def __repr__(self) -> str:
         return f"<FdChannel {self.name}{' closed' if self._fd < 0 else ''}>"
@@ -76,7 +90,7 @@ class FdChannel:
         while True:
             if not ready:
                 wait_s = deadline - monotonic()  # inline: a step less for every call
-                ready = poll(wait_s * 1e3 if 0 < wait_s < _LONGEST_WAIT_S else _wait_ms(deadline))
+                ready = poll(min(wait_s, _LONGEST_WAIT_S) * 1e3 if wait_s > 0 else 0)
             if ready:
                 try:
                     data = os.read(self._fd, READ_BYTES)
@@ -88,7 +102,7 @@ class FdChannel:
                     return data
                 if data is not None:
                     self._raise_lost(None)
-            if self._fd < 0:
+            if self._fd < 0 or self._is_interrupted:
                 self._raise_lost(None)
             if monotonic() >= deadline:
                 return b""
@@ -119,6 +133,8 @@ class FdChannel:
         view = memoryview(data)
         self._stuck = True
         while done < len(data):
+            if self._is_interrupted:
+                self._raise_lost(None)
             if monotonic() >= deadline:
                 raise self.write_timeout(done, len(data))
             if not self._poll_writable(_wait_ms(deadline)):
@@ -168,21 +184,42 @@ class FdChannel:
         """Give the error for a port that took only `done` of `size` bytes in time."""
         return write_timeout_error(self.name, done, size)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is held."""
+        return self._fd >= 0
+
+    def interrupt(self) -> None:
+        """End a read or write that waits in another thread, in a moment, with PortLostError, and all that come."""
+        self._is_interrupted = True
+
     def close(self) -> None:
-        """Release the port; a read in another thread ends at its deadline at the latest."""
-        fd, self._fd = self._fd, -1
+        """Release the port; a read in another thread ends in a moment."""
+        fd = self._let_go()
         if fd < 0:
             return
-        # The number may soon belong to another file: never poll it again.
-        self._poll_readable = self._poll_writable = lambda _timeout_ms: [(-1, select.POLLNVAL)]
         if self._stuck and os.isatty(fd):
             # Closing a tty waits (up to 30 s) for output that a dead board will never take. Throw it away.
             _discard_output(fd)
         with contextlib.suppress(OSError, serial.SerialException):
+            self._end()
+        with contextlib.suppress(OSError, serial.SerialException):
             self._close_fd()
 
+    def on_fork(self) -> None:
+        """Close the fork's copy of the descriptor: see `Inherited.on_fork`."""
+        if self._let_go() >= 0:
+            with contextlib.suppress(OSError, serial.SerialException):
+                self._close_fd()
+
+    def _let_go(self) -> int:
+        # The number may soon belong to another file: never poll it again.
+        self._poll_readable = self._poll_writable = lambda _timeout_ms: [(-1, select.POLLNVAL)]
+        fd, self._fd = self._fd, -1
+        return fd
+
     def _raise_lost(self, error: OSError | None) -> NoReturn:
-        if self._fd < 0:
+        if self._fd < 0 or self._is_interrupted:
             raise PortLostError(self.name, f"{self.name} was closed by this program") from None
         raise lost_error(self.name, error.strerror if error else None) from error
 

@@ -1,6 +1,6 @@
 """Finding a port again that went away: by its path, and by what its USB device told of itself (docs/reconnecting.md).
 
-`connect(reconnect=True)` makes a `LostPort` while the port is open; when it is gone, `reopen_port` waits for it.
+`connect(reconnect=True)` makes a `LostPort` while the port is open; when it is gone, `Reopening` waits for it.
 asyncio has a twin of that in `microrpc.connecting.aio`.
 """
 
@@ -154,23 +154,32 @@ class LostPort:
         return next((port for port in self.tools.ports() if port.device.upper() == device.upper()), None)
 
 
-def reopen_port(lost: LostPort, open_port: Callable[[str, float], Channel]) -> Channel:
-    """Wait until the port is back, and open it; `open_port` is given its name and how long it may take, in seconds.
+class Reopening:
+    """What waits until a port is back, and opens it; `open_port` is given its name and how many seconds it may take."""
 
-    Raises PortNotFoundError when `lost.wait_s` is over.
-    """
-    tools = lost.tools
-    deadline = tools.now() + lost.wait_s
-    while True:
-        error = None
-        if (name := lost.find()) is not None:
-            try:
-                return open_port(name, max(deadline - tools.now(), POLL_S))
-            except PortError as failure:  # it is there, but its permissions may not be, or somebody probes it
-                error = failure
-        if tools.now() >= deadline:
-            raise lost.not_back(error) from error
-        tools.sleep(POLL_S)
+    def __init__(self, lost: LostPort, open_port: Callable[[str, float], Channel]) -> None:
+        self._lost = lost
+        self._open_port = open_port
+        self._is_wanted = True
+
+    def __call__(self) -> Channel:
+        """Wait and open. Raises PortNotFoundError when `LostPort.wait_s` is over, or after `interrupt`."""
+        lost, tools = self._lost, self._lost.tools
+        deadline = tools.now() + lost.wait_s
+        while True:
+            error = None
+            if (name := lost.find()) is not None:
+                try:
+                    return self._open_port(name, max(deadline - tools.now(), POLL_S))
+                except PortError as failure:  # it is there, but its permissions may not be, or somebody probes it
+                    error = failure
+            if tools.now() >= deadline or not self._is_wanted:
+                raise lost.not_back(error) from error
+            tools.sleep(POLL_S)
+
+    def interrupt(self) -> None:
+        """End the waiting, from another thread."""
+        self._is_wanted = False
 
 
 def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:

@@ -134,9 +134,7 @@ def _tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
 def socket_channel(name: str, connection: socket.socket) -> FdChannel:
     """Make a channel of a connected socket of any kind, which it closes."""
 
-    def close() -> None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)  # wakes a reader in another thread
-        connection.close()
+    def shut_down() -> None:
+        connection.shutdown(socket.SHUT_RDWR)  # wakes a reader in another thread
 
-    return FdChannel(name, connection.fileno(), close)
+    return FdChannel(name, connection.fileno(), connection.close, end=shut_down)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import serial
 
 from microrpc.errors import (
     PortLostError,
 )
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.registry import register
 
 
 class PyserialChannel:
@@ -31,7 +34,11 @@ class PyserialChannel:
         """See `Channel.name`."""
         self._port = port
         self._times_writes = not name.startswith("rfc2217://")
+        self._is_interrupted = False
         port.timeout = self._READ_STEP_S
+        register(self)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def now(self) -> float:
         """See `Channel.now`."""
@@ -44,6 +51,8 @@ class PyserialChannel:
         """See `Channel.read`."""
         with self._losses():
             while True:
+                if self._is_interrupted:
+                    raise serial.PortNotOpenError
                 waiting = self._port.in_waiting
                 if not waiting and monotonic() >= deadline:
                     return b""
@@ -83,16 +92,37 @@ class PyserialChannel:
                 raise
         return True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is held."""
+        return bool(self._port.is_open)
+
+    def interrupt(self) -> None:
+        """End a read that waits in another thread, in a moment, with PortLostError, and all that come."""
+        self._is_interrupted = True
+
     def close(self) -> None:
         """Release the port."""
         with contextlib.suppress(OSError, serial.SerialException):
             self._port.close()
+
+    def on_fork(self) -> None:
+        """Close the fork's copies of descriptors: see `Inherited.on_fork`."""
+        port: Any = self._port
+        connection = vars(port).get("_socket")
+        if connection is None:
+            self.close()  # of a device: it closes, and no more
+            return
+        # pyserial would shut the connection down, which is the parent's, and wait for a thread that is the parent's.
+        connection.close()
+        port._socket = port._thread = None
+        port.is_open = False
 
     @contextlib.contextmanager
     def _losses(self) -> Iterator[None]:
         try:
             yield
         except (OSError, TypeError) as error:  # TypeError: what pyserial makes of a port closed by another thread
-            if not self._port.is_open:
+            if not self._port.is_open or self._is_interrupted:
                 raise PortLostError(self.name, f"{self.name} was closed by this program") from None
             raise lost_error(self.name, str(error)) from error

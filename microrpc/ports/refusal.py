@@ -14,7 +14,10 @@ from microrpc.errors import (
     PortNotFoundError,
     PortPermissionError,
 )
+from microrpc.ports.fd import FdChannel
 from microrpc.ports.holders import holders
+from microrpc.ports.pyserial import PyserialChannel
+from microrpc.ports.registry import registered
 
 
 def open_error(port: str, baud: int, error: BaseException) -> PortError:
@@ -27,6 +30,10 @@ def open_error(port: str, baud: int, error: BaseException) -> PortError:
         return PortNotFoundError(port, f"{port}: nothing answers there: check the address, and start the server")
     if number == errno.EIO:
         return PortNotFoundError(port, f"{port} has no hardware behind it: {_ports_there()}")
+    is_busy = number in (errno.EBUSY, errno.EWOULDBLOCK) or (os.name == "nt" and number in (errno.EACCES, errno.EPERM))
+    if is_busy and _is_open_here(port):
+        text = f"{port} is in use by this very program, in which a Board has it open: call that one's close() first"
+        return PortBusyError(port, text)
     if number in (errno.EBUSY, errno.EWOULDBLOCK):
         return PortBusyError(port, f"{port} is in use by {holders(port)}")
     if number in (errno.EACCES, errno.EPERM):
@@ -61,6 +68,15 @@ def _errno_of(error: BaseException) -> int | None:
         text = str(error)
         return errno.ENOENT if "FileNotFoundError" in text else errno.EACCES if "PermissionError" in text else None
     return None
+
+
+def _is_open_here(port: str) -> bool:
+    return any(
+        isinstance(thing, FdChannel | PyserialChannel)
+        and thing.is_open
+        and os.path.realpath(thing.name) == os.path.realpath(port)
+        for thing in registered()
+    )
 
 
 def _is_character_device(port: str) -> bool:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from processes import first_line, run, serve
+from processes import COMMAND, first_line, run, serve
+
+from firmware_sim.board.clock import VirtualClock
+from firmware_sim.line.uart import UartLine
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate, uart_of
+from microrpc.boards.catalogue import profile
+from microrpc.cli.signals import StoppedError, until_signal
 
 
 def test_the_demonstration_in_a_pipe_is_plain_text_and_exits_with_0() -> None:
@@ -57,3 +67,46 @@ def test_an_error_is_one_line_on_stderr() -> None:
     result = run("call", "sim://", "fail")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: fail: this function always fails\n"
+
+
+def copied(server: PtyServer) -> bool:
+    """Whether the board has got some of a copy: then its allocation was answered, too."""
+    memory = server.device.memory
+    return any(memory.view(address, 1)[0] == ord("x") for address in list(memory.blocks))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_a_copy_gives_the_boards_memory_back(tmp_path: Path, number: signal.Signals) -> None:
+    loopback = dataclasses.replace(profile("loopback"), baud=230400)
+    line = UartLine(simulate(loopback, clock=VirtualClock()), uart_of(loopback))
+    data = tmp_path / "data"
+    data.write_bytes(b"x" * 60_000)  # 2.6 s
+    with PtyServer(line) as server:
+        process = subprocess.Popen([*COMMAND, "put", server.path, data], stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while not copied(server) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.communicate(timeout=4)[1] == ""
+        assert process.returncode == 128 + number
+        assert not server.device.memory.blocks
+
+
+def raise_signals() -> None:
+    signal.raise_signal(signal.SIGHUP)
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_is_ignored_stays_ignored_and_the_others_stop_once() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(StoppedError) as caught, until_signal():
+            raise_signals()
+        assert caught.value.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)

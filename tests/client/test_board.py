@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Callable

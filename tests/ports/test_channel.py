@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import pathlib
+import re
 import select
 import socket
 import struct
@@ -341,9 +342,24 @@ def test_what_arrived_before_the_port_was_opened_is_kept() -> None:
     os.close(master)
 
 
-def test_a_second_opener_is_told_who_has_the_port() -> None:
+def test_a_second_opener_in_one_program_is_told_to_close_the_first(tmp_path: pathlib.Path) -> None:
+    master, name = open_pty()
+    link = tmp_path / "board"
+    link.symlink_to(name)
+    first = open_serial(name, baud=115200)
+    for other in (name, str(link)):
+        text = f"{other} is in use by this very program, in which a Board has it open: call that one's close() first"
+        with pytest.raises(PortBusyError, match=re.escape(text)):
+            open_serial(other, baud=115200)
+    first.close()
+    open_serial(name, baud=115200).close()
+    os.close(master)
+
+
+def test_a_second_opener_is_told_who_has_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     master, name = open_pty()
     first = open_serial(name, baud=115200)
+    monkeypatch.setattr("microrpc.ports.refusal.registered", list)  # as where it is no port of microrpc
     with pytest.raises(PortBusyError, match=f"in use by .*process {os.getpid()}.*fuser {name}.*ModemManager") as caught:
         open_serial(name, baud=115200)
     assert caught.value.port == name

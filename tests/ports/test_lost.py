@@ -42,7 +42,7 @@ from microrpc.errors import (
 )
 from microrpc.ports.channel import Channel, monotonic
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.lost import LostPort, SearchTools, UsbIdentity, reopen_port
+from microrpc.ports.lost import LostPort, Reopening, SearchTools, UsbIdentity
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
 from microrpc.wire.session import Timeouts
@@ -213,7 +213,7 @@ def test_a_port_is_opened_as_soon_as_it_is_back() -> None:
     lost = bus.lost("/dev/ttyACM0")
     bus.there = [OTHER]
     bus.changes[3.0] = [OTHER, usb_port("/dev/ttyACM2", "A1", "1-2:1.0")]
-    reopen_port(lost, bus.open)
+    Reopening(lost, bus.open)()
     assert bus.clock_s == pytest.approx(3.0, abs=0.06)
     [(name, timeout_s)] = bus.opened
     assert name == "/dev/ttyACM2"
@@ -224,11 +224,11 @@ def test_a_port_that_is_there_but_not_ready_is_tried_again() -> None:
     bus = Bus(OURS)
     refused = PortBusyError("/dev/ttyACM0", "/dev/ttyACM0 is in use by ModemManager")
     bus.refusals = [refused] * 5
-    reopen_port(bus.lost("/dev/ttyACM0"), bus.open)
+    Reopening(bus.lost("/dev/ttyACM0"), bus.open)()
     assert len(bus.opened) == 6
     bus.refusals = [refused] * 1000
     with pytest.raises(PortNotFoundError, match="not back within 2 s: /dev/ttyACM0 is in use by ModemManager"):
-        reopen_port(bus.lost("/dev/ttyACM0", wait_s=2.0), bus.open)
+        Reopening(bus.lost("/dev/ttyACM0", wait_s=2.0), bus.open)()
 
 
 def test_a_port_that_does_not_come_back_ends_in_what_was_looked_for_and_what_is_there() -> None:
@@ -236,7 +236,7 @@ def test_a_port_that_does_not_come_back_ends_in_what_was_looked_for_and_what_is_
     lost = bus.lost("/dev/ttyACM0")
     bus.there = [OTHER, plain_port("/dev/ttyS0")]
     with pytest.raises(PortNotFoundError) as caught:
-        reopen_port(lost, bus.open)
+        Reopening(lost, bus.open)()
     assert bus.clock_s == pytest.approx(10.0, abs=0.06)
     assert str(caught.value) == (
         "/dev/ttyACM0 (USB 2341:003d, serial number A1, at 1-2:1.0) went away and was not back within 10 s: the ports "
@@ -245,7 +245,7 @@ def test_a_port_that_does_not_come_back_ends_in_what_was_looked_for_and_what_is_
     )
     bus.there = []
     with pytest.raises(PortNotFoundError, match="there is no serial port at all"):
-        reopen_port(lost, bus.open)
+        Reopening(lost, bus.open)()
 
 
 # --- a simulated board in virtual time --------------------------------------------------------
@@ -275,7 +275,7 @@ class Desk:
         self.epoch = self.board.epoch
 
     def reopen(self) -> Channel:
-        return reopen_port(self.lost, lambda name, timeout_s: self.sim.open_channel())
+        return Reopening(self.lost, lambda name, timeout_s: self.sim.open_channel())()
 
     async def reopen_awaited(self) -> aio.AsyncChannel:
         return aio.InMemoryChannel(self.reopen())

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import serial
+from forks import in_fork
 from serial.rfc2217 import PortManager
 
 import microrpc
@@ -116,3 +117,18 @@ def test_an_rfc2217_port_is_served_by_pyserial(server: SerialServer) -> None:
     channel = open_serial(server.url, baud=115200)
     assert isinstance(channel, PyserialChannel)
     channel.close()
+
+
+def test_a_fork_drops_its_copy_of_the_connection_and_the_parent_goes_on(server: SerialServer) -> None:
+    with microrpc.connect(server.url) as board:
+        add = board.function("add")
+
+        def drop() -> str:
+            nonlocal board, add
+            board.close()
+            del board, add
+            gc.collect()
+            return "dropped"
+
+        assert in_fork(drop) == "dropped"
+        assert add(2, 3) == 5

@@ -21,6 +21,7 @@ from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
@@ -69,10 +70,13 @@ class AsyncBoard:
             module=AsyncRemoteModule,
             array=AsyncRemoteArray,
         )
+        self.pump.goodbye = self.operations.close
         self.garbage = self.operations.garbage
         self.live = self.operations.live
         self.trust: Trust = connection.trust
         self._connection = connection
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     @property
     def name(self) -> str:
@@ -110,7 +114,7 @@ class AsyncBoard:
             raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return await self.pump.run(self.operations.call, function, tuple(args), timeout_s)
+        return await self.pump.run(self.operations.call, function, tuple(args), timeout_s=timeout_s)
 
     async def time_evaluator(
         self,
@@ -170,6 +174,7 @@ class AsyncBoard:
 
         `dtype` is as in `empty`. Raises RequestError.
         """
+        self.pump.check_process()
         return AsyncRemoteArray(self, describe(address, shape, dtype), owned=False)
 
     async def copy(self, source: AsyncRemoteArray, target: AsyncRemoteArray) -> None:
@@ -261,8 +266,9 @@ class AsyncBoard:
 
         Requests do so too, each a portion of it: up to 8 things in about 50 ms. `portion`: no more than that. Requests
         of others may come between two portions. Trouble is not raised here, where it would be blamed on another
-        request: the next one meets it again.
+        request: the next one meets it again. Raises ClosedError in a fork of the process that opened the board.
         """
+        self.pump.check_process()
         with contextlib.suppress(ClosedError):
             while self.garbage and not self.pump.closed:  # nothing is worth freeing that a port must come back for
                 trouble = await self.pump.run(self.operations.collect)
@@ -270,12 +276,14 @@ class AsyncBoard:
                     return
 
     async def close(self, *, shutdown: bool = False) -> None:
-        """Free everything on the board, leave the session and release the port; never fails, closing twice is fine.
+        """Free everything on the board, leave the session and release the port; closing twice is fine.
 
-        `shutdown` sends Shutdown too, as TVM's host does: a stock board is deaf from then on, until it is reset.
+        A request of another task that is under way for longer ends with ClosedError, and then the board is told
+        nothing, and what it gave stays taken until its reset. `shutdown` sends Shutdown too, as TVM's host does: a
+        stock board is deaf from then on, until it is reset.
         The port is released even if this is cancelled.
         """
-        await self.pump.close(lambda: self.operations.close(shutdown))
+        await self.pump.close(shutdown)
 
     async def __aenter__(self) -> Self:
         return self

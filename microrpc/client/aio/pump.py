@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
+import warnings
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from typing import ParamSpec, TypeVar
 
+from microrpc.client.pump import GRACE_S
+from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error
 from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
 from microrpc.host.operation import AT_ONCE, Operation, after
 from microrpc.host.requests import AnyConnection
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
+from microrpc.ports.registry import register
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +28,7 @@ T = TypeVar("T")
 class AsyncPump:
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
-    Its arguments, and `name` and `closed`, are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
+    Its arguments, and `name`, `closed` and `goodbye`, are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
     """
 
     def __init__(
@@ -34,6 +42,7 @@ class AsyncPump:
     ) -> None:
         self.name = channel.name
         self.closed = ""
+        self.goodbye: Callable[[bool], Operation[None]] = connection.close
         self._channel = channel
         self._connection = connection
         self._on_close = on_close
@@ -41,20 +50,33 @@ class AsyncPump:
         self._on_reconnect = on_reconnect
         self._loop = get_running_loop()
         self._lock = asyncio.Lock()
+        self._asked = 0  # how many are at work or wait for it
+        self._reopening: asyncio.Future[AsyncChannel] | None = None
+        self._is_ended = False
+        self._process, self._thread = os.getpid(), get_ident()
+        self._is_inherited = self._is_closing = False
+        register(self)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     async def run(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make an operation when it is its turn, and drive it to its end: send what it wants sent, wait for the rest.
 
-        Raises what the operation raises, what the channel does, and RequestError in another event loop.
+        The wait for the turn is a part of its `timeout_s`, where it is given one by that name. Raises what the
+        operation raises, what the channel does, ClosedError, and RequestError in another event loop.
         """
         if get_running_loop() is not self._loop:
             raise self._other_loop_error()
-        async with self._lock:
-            if self.closed:
-                await self._reconnect()
-                operation = after(self._connection.begin(None), make, *args, **kwargs)
+        lock, is_busy = self._lock, self._asked > 0
+        self._asked += 1
+        has_turn = False
+        try:
+            if is_busy:
+                await self._wait_for_turn(kwargs)
             else:
-                operation = make(*args, **kwargs)
+                await lock.acquire()
+            has_turn = True
+            operation = await self._come_back(make, *args, **kwargs) if self.closed else make(*args, **kwargs)
             channel, output = self._channel, self._connection.output
             try:
                 try:
@@ -62,6 +84,8 @@ class AsyncPump:
                     while True:
                         data = await channel.read(deadline)
                         now = channel.now()
+                        if self._is_ended:
+                            raise self._ended_error()
                         deadline = operation.send((data, now))
                         if output.pieces:
                             await channel.write(*output.take(deadline, now))
@@ -71,6 +95,8 @@ class AsyncPump:
                     result: T = stop.value
                     return result
             except PortLostError as error:
+                if self._is_ended:
+                    raise self._ended_error() from None
                 self.closed = self.closed or "the port went away"
                 text = str(error)
                 if self._reopen is not None:
@@ -79,41 +105,134 @@ class AsyncPump:
                 raise PortLostError(error.port, text, may_have_run=True) from error
             finally:
                 operation.close()
+        finally:
+            self._asked -= 1
+            if has_turn:
+                lock.release()
 
-    async def _reconnect(self) -> None:
+    async def _wait_for_turn(self, kwargs: dict[str, object]) -> None:
+        """Wait while other tasks use the board; what that took is taken from the caller's `timeout_s`."""
+        timeout_s, began_at = kwargs.get("timeout_s"), self._loop.time()
+        if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
+            await self._lock.acquire()
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise in_use_error(self.name, "another task", timeout_s) from None
+        left_s = timeout_s - (self._loop.time() - began_at)
+        if left_s <= 0:
+            self._lock.release()
+            raise in_use_error(self.name, "another task", timeout_s)
+        kwargs["timeout_s"] = left_s
+
+    async def _come_back(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
         """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
+        last: object = self.goodbye
+        if make is last and self._is_closing:
+            return make(*args, **kwargs)
         if self._reopen is None:
             raise self._closed_error()
-        channel = await self._reopen()
-        if self._reopen is None:  # closed meanwhile, by a task that did not wait for this one
+        self._reopening = reopening = asyncio.ensure_future(self._reopen())
+        try:
+            channel = await reopening
+        except asyncio.CancelledError:
+            if reopening.done() and not reopening.cancelled() and reopening.exception() is None:
+                reopening.result().close()
+            if not self._is_ended:
+                raise
+            raise self._closed_error() from None
+        finally:
+            self._reopening = None
+        if self._is_closing:  # by a task that does not wait for this one
             channel.close()
             raise self._closed_error()
         self._channel, self.name = channel, channel.name
         self.closed = ""
         self._connection.on_port_reopened(self._on_reconnect, self.name)
+        return after(self._connection.begin(None), make, *args, **kwargs)
 
-    async def close(self, say_goodbye: Callable[[], Operation[None]]) -> None:
-        """Drive a last operation, whatever comes of it, and release the port, even if this is cancelled.
+    async def close(self, shutdown: bool = False) -> None:
+        """Drive the last operation, whatever comes of it, and release the port, even if this is cancelled.
 
-        Closing twice is fine. Raises RequestError in another event loop.
+        A request of another task ends with ClosedError, and then nothing is said to the board, which may be busy with
+        it. Closing twice is fine. Raises RequestError in another event loop.
         """
+        if self._is_inherited:
+            return
         is_reachable = not self._loop.is_closed()
         if is_reachable and get_running_loop() is not self._loop:
             raise self._other_loop_error()
-        self._reopen = None
+        patience_s = None if self._is_closing else GRACE_S  # another task's closing is waited for
+        says_goodbye = is_reachable and not self.closed
+        self.closed = self.closed or "it was closed here"
+        self._is_closing, self._reopen = True, None
         try:
-            with contextlib.suppress(MicroRpcError, OSError):
-                if is_reachable:
-                    await self.run(say_goodbye)
+            if is_reachable and await self._is_idle(patience_s) and says_goodbye:
+                with contextlib.suppress(MicroRpcError, OSError):
+                    await self.run(self.goodbye, shutdown)
         finally:
-            self.closed = self.closed or "it was closed here"
-            self._channel.close()
-            on_close, self._on_close = self._on_close, lambda: None
-            on_close()
+            self._is_ended = True
+            if self._reopening is not None:
+                self._reopening.cancel()
+            self._release()
+
+    async def _is_idle(self, timeout_s: float | None) -> bool:
+        """Wait until no task is at work here."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            return False
+        self._lock.release()
+        return True
+
+    def _release(self) -> None:
+        self._channel.close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
+
+    # --- the end, and forks of the program ------------------------------------------------------
+
+    def on_fork(self) -> None:
+        """Belong to the parent: see `microrpc.ports.registry.Inherited.on_fork`."""
+        self._is_inherited = self._is_ended = True
+        self.closed = f"it belongs to process {self._process}"
+        self._lock = asyncio.Lock()
+        self._reopen, self._on_close = None, lambda: None
+
+    def check_process(self) -> None:
+        """Raise ClosedError in a fork of the process that opened the port."""
+        if self._is_inherited:
+            raise self._closed_error()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_is_inherited", True) or self._is_ended or sys.is_finalizing():
+            return  # it was never whole, is not this process's, or closed
+        try:
+            if not self.closed and getattr(self._channel, "is_open", False):
+                text = f"unclosed <AsyncBoard {self.name}>: await its close()"
+                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+        finally:
+            if self._loop.is_running() and get_ident() != self._thread:  # garbage is collected in any thread
+                self._loop.call_soon_threadsafe(self._channel.close)
+                self._on_close()
+            else:
+                self._release()
+
+    # --- errors --------------------------------------------------------------------------------
 
     def _closed_error(self) -> ClosedError:
-        return ClosedError(f"the connection to {self.name} is closed ({self.closed}); connect again")
+        if self._is_inherited:
+            return inherited_error(f"<AsyncBoard {self.name}>", self._process)
+        return closed_error(self.name, self.closed)
+
+    def _ended_error(self) -> ClosedError:
+        return self._closed_error() if self._is_inherited else ended_error(self.name)
 
     def _other_loop_error(self) -> RequestError:
+        if self._is_inherited:
+            return self._closed_error()
         what = f"<AsyncBoard {self.name}{' closed' if self.closed else ''}>"
         return RequestError(f"{what} belongs to another event loop: use it in the one that it was connected in")

@@ -16,6 +16,7 @@ from microrpc.client.aio.pump import AsyncPump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
+from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
@@ -63,7 +64,7 @@ class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
         board = self.board
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return await board.pump.run(board.operations.call, self, args, timeout_s)
+        return await board.pump.run(board.operations.call, self, args, timeout_s=timeout_s)
 
 
 class AsyncRemoteModule(AsyncRemoteHandle, AnyModule[Owner]):
@@ -132,6 +133,8 @@ class AsyncRemoteStream:
 
     board: Owner
     handle: OpaqueHandle
+
+    __reduce_ex__ = uncopyable(LOOK_UP_THERE)
 
     async def sync(self) -> None:
         """Wait until everything in it is done. Raises as a call does."""

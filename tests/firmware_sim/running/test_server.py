@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import in_fork
 from hand_made_host import BOOT, U8, Host
 
 from firmware_sim.board import demo as demo
@@ -227,6 +228,26 @@ def test_a_server_that_never_served_can_be_closed(device: Device, tmp_path: Path
     server.close()
     server.run()  # and returns at once
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_can_be_closed_from_its_own_thread(device: Device, tmp_path: Path) -> None:
+    server = PtyServer(device, link=tmp_path / "board")
+    server.start()
+    server.do(lambda now: server.close())  # as when its last owner is collected there
+    assert server._thread is not None
+    server._thread.join(LONG_S)
+    assert not server._thread.is_alive()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_that_closes_its_copy_of_a_server_ends_nothing(device: Device, tmp_path: Path) -> None:
+    with PtyServer(device, link=tmp_path / "board") as server:
+        assert in_fork(server.close) == "None"
+        assert server.path == str(tmp_path / "board")
+        host = PtyHost(server)
+        host.open()
+        assert host.call("add", 40, 2) == 42
+        host.close()
 
 
 def test_an_idle_server_sleeps(server: PtyServer, host: PtyHost) -> None:

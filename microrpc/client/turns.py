@@ -1,0 +1,56 @@
+"""Whose turn it is on a board that many threads use: one at a time, in the order in which they asked."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from threading import get_ident
+
+
+class Turns:
+    """A queue of threads. `owner` is the thread whose turn it is, 0 where it is nobody's; `waiting` has the others.
+
+    `guard` is held for an instant, while either changes. It is reentrant: a signal handler may come in between. The
+    pump takes and gives back a turn that nobody waits for by itself, which spares each call two steps.
+    """
+
+    def __init__(self) -> None:
+        self.guard = threading.RLock()
+        self.owner = 0
+        self.waiting: deque[tuple[int, threading.Lock]] = deque()
+
+    def has(self, thread: int) -> bool:
+        """Tell whether it is the turn of `thread`, or will be."""
+        return self.owner == thread or any(waiting == thread for waiting, _ in tuple(self.waiting))
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait for the turn of this thread, None for as long as it takes; tell whether it has come."""
+        thread, bell = get_ident(), threading.Lock()
+        bell.acquire()
+        place = thread, bell
+        try:
+            with self.guard:
+                if not self.owner:
+                    self.owner = thread
+                    return True
+                self.waiting.append(place)
+            bell.acquire(timeout=-1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
+        finally:
+            with self.guard:
+                if place in self.waiting:
+                    self.waiting.remove(place)
+        return self.owner == thread
+
+    def pass_on(self) -> None:
+        """Give the turn to who has waited longest."""
+        with self.guard:
+            self.owner = 0
+            if self.waiting:
+                self.owner, bell = self.waiting.popleft()
+                bell.release()
+
+    def turn_away(self) -> None:
+        """Let everybody who waits go without a turn."""
+        with self.guard:
+            while self.waiting:
+                self.waiting.popleft()[1].release()

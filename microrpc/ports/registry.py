@@ -1,0 +1,43 @@
+"""What this process has open: what a fork of it must let go of, and what a second opener of a port is told.
+
+A fork has copies of all descriptors, and of all objects that would use them. They are for the process that opened them:
+the fork closes its copies, which does nothing to the port, and whoever asks it for one gets an error.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Inherited(Protocol):
+    """What a fork finds as a copy."""
+
+    def on_fork(self) -> None:
+        """In the fork, right after it was made: let go of what is the parent's, without a word to the port.
+
+        Other threads are gone, and what locks they held stays locked. Descriptors may be closed, and no more.
+        """
+
+
+_things: weakref.WeakSet[Inherited] = weakref.WeakSet()
+
+
+def register(thing: Inherited) -> None:
+    """Have `thing` told in every fork of this process, as long as it lives."""
+    _things.add(thing)
+
+
+def registered() -> list[Inherited]:
+    """Give what is registered and lives."""
+    return list(_things)
+
+
+def _tell_all() -> None:
+    for thing in registered():
+        thing.on_fork()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_tell_all)

@@ -1,0 +1,496 @@
+"""A board's turns: who waits for whom and for how long, who is refused, and what closing does to all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from apis import Api, BlockingApi, Waiting
+from forks import outcome
+
+import microrpc
+from firmware_sim.board.demo import install
+from firmware_sim.board.device import Device
+from firmware_sim.running.loopback import LoopbackChannel
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc import aio
+from microrpc.capture.trace import Trace
+from microrpc.client.pump import Pump, _close_all
+from microrpc.connecting.wrap import tapped
+from microrpc.errors import CallTimeoutError, ClosedError, MicroRpcError, PortError, PortLostError
+from microrpc.host.operation import AT_ONCE, Operation
+from microrpc.ports.lost import LostPort, Reopening
+from microrpc.wire.session import Timeouts
+
+LOOPBACK = microrpc.profile("loopback")
+LIMIT_S = 20.0
+
+
+@pytest.fixture
+def server() -> Iterator[PtyServer]:
+    with PtyServer(simulate(LOOPBACK)) as served:
+        yield served
+
+
+def make(**options: Any) -> tuple[microrpc.Board, LoopbackChannel]:
+    device = Device()
+    install(device)
+    channel = LoopbackChannel(device)
+    return microrpc.open_board(channel, Timeouts(), **options), channel
+
+
+@contextlib.contextmanager
+def calling(server: PtyServer, board: microrpc.Board, milliseconds: int) -> Iterator[list[str]]:
+    """Let another thread call a function that takes so long; give what came of it when that is over."""
+    sleep_ms, came = board.function("sleep_ms"), []
+    thread = threading.Thread(target=lambda: came.append(outcome(lambda: sleep_ms(milliseconds))))
+    frames = server.device.stats.frames_received
+    thread.start()
+    while server.device.stats.frames_received == frames:
+        time.sleep(0)
+    try:
+        yield came
+    finally:
+        thread.join(LIMIT_S)
+
+
+def frames_heard(server: PtyServer) -> int:
+    """How many frames the board has heard, when it has done all that it was asked for."""
+    done = threading.Event()
+    server.do(lambda now: done.set())
+    assert done.wait(LIMIT_S)
+    return server.device.stats.frames_received
+
+
+# --- turns ------------------------------------------------------------------------------------
+
+
+def test_the_wait_for_another_thread_counts_and_nothing_is_sent(server: PtyServer) -> None:
+    with microrpc.connect(server.path, link=False) as board:  # which repeats nothing
+        add = board.function("add")
+        with calling(server, board, 300) as came:
+            frames = server.device.stats.frames_received
+            with pytest.raises(CallTimeoutError, match=r"in use by another thread for the 0\.05 s") as caught:
+                add(1, 2, timeout_s=0.05)
+            assert came == []
+        assert not caught.value.may_have_run
+        assert frames_heard(server) == frames
+        assert came == ["300"]
+
+
+def test_the_wait_for_another_task_counts_and_nothing_is_sent(server: PtyServer) -> None:
+    async def test() -> None:
+        async with aio.connect(server.path) as board:
+            add, sleep_ms = await board.function("add"), await board.function("sleep_ms")
+            other = asyncio.create_task(sleep_ms(200))
+            await asyncio.sleep(0)
+            frames = server.device.stats.frames_received
+            with pytest.raises(CallTimeoutError, match=r"in use by another task for the 0\.05 s") as caught:
+                await add(1, 2, timeout_s=0.05)
+            assert not caught.value.may_have_run
+            assert server.device.stats.frames_received <= frames + 1  # the other's
+            assert await other == 200
+            assert await add(1, 2, timeout_s=5) == 3
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+def test_what_the_wait_took_is_taken_from_the_time_that_is_left(server: PtyServer) -> None:
+    given: list[float] = []
+
+    def note(*, timeout_s: float) -> Operation[None]:
+        given.append(timeout_s)
+        yield AT_ONCE
+
+    with microrpc.connect(server.path) as board, calling(server, board, 100):
+        board.pump.run(note, timeout_s=10.0)
+        board.pump.run(note, timeout_s=10.0)
+    assert 9 < given[0] < 10 - 0.05
+    assert given[1] == 10.0, "nobody was waited for"
+
+
+def test_threads_that_wait_get_their_turns_in_the_order_in_which_they_asked(server: PtyServer) -> None:
+    order: list[int] = []
+
+    def note(number: int) -> Operation[None]:
+        order.append(number)
+        yield AT_ONCE
+
+    with microrpc.connect(server.path) as board:
+        with calling(server, board, 100):
+            threads = [threading.Thread(target=board.pump.run, args=(note, number)) for number in range(5)]
+            for count, thread in enumerate(threads, 1):
+                thread.start()
+                while len(board.pump._turns.waiting) < count:
+                    time.sleep(0)
+        for thread in threads:
+            thread.join(LIMIT_S)
+    assert order == list(range(5))
+
+
+def test_who_gives_up_waiting_gets_no_turn(server: PtyServer) -> None:
+    with microrpc.connect(server.path) as board:
+        add = board.function("add")
+        with calling(server, board, 50):
+            with pytest.raises(CallTimeoutError):
+                add(1, 2, timeout_s=0.01)
+            assert not board.pump._turns.waiting
+        assert not board.pump._turns.owner
+        assert add(1, 2) == 3
+
+
+# --- within a request ------------------------------------------------------------------------
+
+
+def test_a_callback_that_uses_its_board_is_refused_at_once_and_the_request_goes_on() -> None:
+    said: list[str] = []
+
+    def use(*_: object) -> None:
+        said.extend(outcome(use) for use in (lambda: add(1, 2), lambda: board.function("add"), board.close, add.free))
+
+    board, channel = make(on_log=use)
+    add, log = board.function("add"), board.function("log")
+    kept = add
+    before = channel.now()
+    assert log("hello") is None
+    assert len(said) == 4
+    assert {text.partition(" in ")[0] for text in said} == {
+        "RequestError: <Board loopback> is used from within a request of its own:"
+    }
+    said.clear()
+    array = board.array(np.arange(3000), on_progress=lambda *_: said.append(outcome(lambda: board.function("add"))))
+    assert np.array_equal(array.numpy(), np.arange(3000))
+    assert all(text.startswith("RequestError: <Board loopback> is used from within") for text in said)
+    assert channel.now() == before, "and nothing was waited for"
+    assert kept is add
+
+
+def test_on_reconnect_that_uses_its_board_is_refused_and_the_request_goes_on() -> None:
+    class Unplugged(LoopbackChannel):
+        is_there = True
+
+        def read(self, deadline: float) -> bytes:
+            if not self.is_there:
+                raise PortLostError(self.name, f"{self.name} went away")
+            return super().read(deadline)
+
+    device, said = Device(), []
+    channel = Unplugged(device)
+    board = microrpc.open_board(
+        channel,
+        Timeouts(),
+        reopen=lambda: LoopbackChannel(device),
+        on_reconnect=lambda _: said.append(outcome(lambda: board.function("x"))),
+    )
+    channel.is_there = False
+    with pytest.raises(PortLostError):
+        board.max_packet_bytes()
+    assert board.global_function("nothing") is None
+    assert said[0].startswith("RequestError: <Board loopback> is used from within")
+
+
+def test_a_task_that_a_callback_starts_waits_for_its_turn() -> None:
+    async def test() -> None:
+        device, tasks = Device(), []
+        install(device)
+        channel = aio.InMemoryChannel(LoopbackChannel(device))
+        board = await aio.open_board(
+            channel, Timeouts(), on_log=lambda text: tasks.append(asyncio.ensure_future(add(1, 2)))
+        )
+        add, log = await board.function("add"), await board.function("log")
+        assert await log("hello") is None
+        assert await tasks[0] == 3
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+@contextlib.contextmanager
+def handled(use: Callable[[], object]) -> Iterator[list[str]]:
+    """Let the signal SIGUSR1 do something; give what came of it."""
+    said: list[str] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: said.append(outcome(use)))
+    try:
+        yield said
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def interrupt_me(after_s: float) -> threading.Timer:
+    timer = threading.Timer(after_s, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    timer.start()
+    return timer
+
+
+def test_a_signal_handler_that_interrupts_a_request_is_refused_and_the_request_goes_on(server: PtyServer) -> None:
+    with microrpc.connect(server.path) as board:
+        add, sleep_ms = board.function("add"), board.function("sleep_ms")
+        with handled(lambda: add(1, 2)) as said:
+            timer = interrupt_me(0.05)
+            assert sleep_ms(200) == 200
+            timer.join()
+            assert [text.partition(" a request")[0] for text in said] == [
+                f"RequestError: <Board {server.path}> is used from within"
+            ]
+            os.kill(os.getpid(), signal.SIGUSR1)  # between two requests it may
+            assert said[1:] == ["3"]
+
+
+def test_a_signal_handler_that_interrupts_a_wait_for_the_turn_is_refused_too(server: PtyServer) -> None:
+    with microrpc.connect(server.path) as board:
+        add = board.function("add")
+        with handled(lambda: add(1, 2)) as said, calling(server, board, 200):
+            timer = interrupt_me(0.05)
+            assert add(3, 4) == 7
+            timer.join()
+        assert [text.partition(" a request")[0] for text in said] == [
+            f"RequestError: <Board {server.path}> is used from within"
+        ]
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+
+def test_closing_ends_the_request_of_another_thread_and_says_nothing_to_the_board(server: PtyServer) -> None:
+    board = microrpc.connect(server.path, link=False)
+    array = board.array([1, 2, 3])
+    with calling(server, board, 500) as came:
+        frames = server.device.stats.frames_received
+        began_at = time.monotonic()
+        board.close()
+        assert time.monotonic() - began_at < 0.4
+        assert came == [
+            f"ClosedError: the connection to {server.path} was closed during this request, which may have run; "
+            "connect again"
+        ]
+    board.close()
+    assert frames_heard(server) == frames
+    del array
+
+
+def test_closing_ends_the_request_of_another_task_and_says_nothing_to_the_board(server: PtyServer) -> None:
+    async def test() -> None:
+        board = await aio.connect(server.path, link=False)
+        sleep_ms, add = await board.function("sleep_ms"), await board.function("add")
+        call, waiting = asyncio.create_task(sleep_ms(500)), asyncio.create_task(add(1, 2))
+        await asyncio.sleep(0.05)
+        frames = server.device.stats.frames_received
+        began_at = time.monotonic()
+        await asyncio.gather(board.close(), board.close())
+        assert time.monotonic() - began_at < 0.4
+        with pytest.raises(ClosedError, match="closed during this request, which may have run"):
+            await call
+        with pytest.raises(ClosedError, match="closed here"):
+            await waiting
+        assert frames_heard(server) == frames
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+def test_a_request_that_is_soon_done_is_waited_for_and_the_memory_is_given_back(server: PtyServer) -> None:
+    board = microrpc.connect(server.path)
+    array = board.array([1, 2, 3])
+    with calling(server, board, 20) as came:
+        board.close()
+    assert came == ["20"]
+    assert not server.device.memory.blocks
+    del array
+
+
+def test_who_waits_for_a_turn_when_a_board_is_closed_is_told_at_once(server: PtyServer) -> None:
+    board, came = microrpc.connect(server.path), []
+    add = board.function("add")
+    with calling(server, board, 500):
+        waiting = threading.Thread(target=lambda: came.append(outcome(lambda: add(1, 2))))
+        waiting.start()
+        while not board.pump._turns.waiting:
+            time.sleep(0)
+        board.close()
+        waiting.join(LIMIT_S)
+    assert came == [f"ClosedError: the connection to {server.path} is closed (it was closed here); connect again"]
+
+
+def test_closing_ends_a_request_that_waits_for_its_port_to_come_back() -> None:
+    looks: list[float] = []
+
+    def refuse(name: str, timeout_s: float) -> LoopbackChannel:
+        looks.append(timeout_s)
+        raise PortError(name, "it is not there")
+
+    class Gone(LoopbackChannel):
+        def read(self, deadline: float) -> bytes:
+            if looks:
+                raise PortLostError(self.name, f"{self.name} went away")
+            return super().read(deadline)
+
+    board = microrpc.open_board(
+        Gone(Device()),
+        Timeouts(),
+        reopen=Reopening(LostPort("loop://", wait_s=60.0), refuse),
+        wrap=lambda channel: channel,
+    )
+    looks.append(0.0)
+    with pytest.raises(PortLostError):
+        board.max_packet_bytes()
+    came: list[str] = []
+    waiting = threading.Thread(target=lambda: came.append(outcome(board.max_packet_bytes)))
+    waiting.start()
+    while len(looks) < 2:
+        time.sleep(0)
+    board.close()
+    waiting.join(5)
+    assert came == ["ClosedError: the connection to loopback is closed (the port went away); connect again"]
+
+
+# --- copies ----------------------------------------------------------------------------------
+
+
+def live_objects(board: Any) -> dict[str, Any]:
+    trace = Trace()
+    return {
+        "board": board,
+        "function": board.function("add"),
+        "module": board.system_library(),
+        "array": board.array([1, 2, 3]),
+        "view": board.array_at(0x20000000, 1, "int8"),
+        "stream": board.create_stream(),
+        "pump": board.pump,
+        "channel": board.pump._channel,
+        "tapped": tapped(trace)(getattr(board.pump._channel, "target", board.pump._channel)),
+    }
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_no_live_object_is_copied_and_the_board_goes_on(
+    api: Api, server: PtyServer, duplicate: Callable[[Any], Any]
+) -> None:
+    with api.connect(server.path) as board:
+        things = live_objects(board)
+        for name, thing in things.items():
+            plain = thing.target if isinstance(thing, Waiting) else thing
+            with pytest.raises(TypeError, match="cannot be copied or pickled: it is ") as caught:
+                duplicate({"held": [plain]} if duplicate is not copy.copy else plain)
+            advice = {"array": "x.numpy()", "view": "x.numpy()"}.get(name, "another process connects")
+            assert advice.lower() in str(caught.value).lower(), name
+        del caught
+        gc.collect()
+        assert things["function"](1, 2) == 3
+        assert list(things["array"].numpy()) == [1, 2, 3]
+
+
+# --- boards that nobody closes -------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_board_that_nobody_has_any_more_gives_its_port_back_at_once_and_warns(api: Api, server: PtyServer) -> None:
+    board = api.connect(server.path)
+    library = board.system_library()
+    assert library.find("add")(1, 2) == board.function("add")(1, 2) == 3
+    array = board.array([1, 2, 3])
+    del library
+    frames = server.device.stats.frames_received
+    kind = "Board" if isinstance(api, BlockingApi) else "AsyncBoard"
+    with pytest.warns(ResourceWarning, match=f"unclosed <{kind} {server.path}>"):
+        del board, array
+    assert server.device.stats.frames_received == frames, "a finalizer says nothing"
+    microrpc.connect(server.path).close()
+
+
+def test_a_board_in_memory_holds_nothing_and_warns_of_nothing() -> None:
+    board, channel = make()
+    del board
+    with pytest.raises(PortLostError):
+        channel.read(0.0)
+
+
+def test_a_dropped_board_ends_what_was_started_for_it(api: Api) -> None:
+    threads = threading.active_count()
+    board = api.connect("sim://")
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del board
+    assert threading.active_count() == threads
+
+
+# --- the end of a program --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["pass", "raise ValueError('uncaught')"])
+def test_what_a_program_leaves_open_is_closed_at_its_end(server: PtyServer, end: str) -> None:
+    program = f"""
+import sys, microrpc
+board = microrpc.connect(sys.argv[1])
+arrays = [board.array(range(10)) for _ in range(10)]
+print(arrays[3].numpy().sum())
+{end}
+"""
+    ran = subprocess.run([sys.executable, "-c", program, server.path], capture_output=True, text=True, timeout=30)
+    assert ran.stdout == "45\n"
+    assert not server.device.memory.blocks
+    assert ran.stderr == "" or ran.stderr.endswith("ValueError: uncaught\n")
+
+
+def test_boards_whose_program_ends_are_said_goodbye_to_unless_a_request_was_interrupted() -> None:
+    sent: list[bytes] = []
+    board, channel = make()
+    array = board.array([1])
+    channel.to_device = lambda data: sent.append(data) or b""
+    with pytest.raises(MicroRpcError):
+        array.numpy()
+    sent.clear()
+    board.pump.close_at_exit(1.0)
+    assert sent == []
+    with pytest.raises(PortLostError):
+        channel.read(0.0)
+    with pytest.raises(ClosedError, match="the program ends"):
+        array.numpy()
+
+
+def test_all_boards_of_a_program_that_ends_are_closed_within_a_second() -> None:
+    boards = [make() for _ in range(4)]
+    arrays = [board.array([1]) for board, _ in boards]
+    for _, channel in boards[:3]:
+        channel.to_device = lambda data: b""
+    before = [channel.now() for _, channel in boards]
+    _close_all()
+    taken = sorted(channel.now() - start for (_, channel), start in zip(boards, before, strict=True))
+    assert taken[0] == 0.0
+    assert 0 < taken[1] < 0.5, "each has its share of what is left"
+    assert taken[3] <= 1.0
+    assert sum(not channel.device.memory.blocks for _, channel in boards) == 1
+    assert all(board.pump.closed == "it was closed here" for board, _ in boards)
+    del arrays
+
+
+def test_a_request_of_another_thread_does_not_hold_up_the_end_of_a_program(server: PtyServer) -> None:
+    board = microrpc.connect(server.path, link=False)
+    with calling(server, board, 500) as came:
+        frames = server.device.stats.frames_received
+        board.pump.close_at_exit(1.0)
+        assert came[0].startswith("ClosedError")
+    assert frames_heard(server) == frames
+
+
+def test_a_pump_that_was_never_whole_is_dropped_in_silence() -> None:
+    pump = Pump.__new__(Pump)
+    del pump
