@@ -6,19 +6,15 @@ garbage that is given back. A client (`microrpc.client`) runs one operation at a
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import struct
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from microrpc.errors import (
-    BoardError,
     CallTimeoutError,
     CopyRangeError,
     FunctionNotFoundError,
@@ -28,6 +24,7 @@ from microrpc.errors import (
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
+from microrpc.host.disposal import Disposal
 from microrpc.host.handles import (
     AnyArray,
     AnyFunction,
@@ -82,9 +79,6 @@ class Client(Keeper, Protocol):
 
 log = logging.getLogger("microrpc")
 
-# What is garbage goes little by little with the requests, each of which makes no more than one thing.
-_PORTION = 8
-_PORTION_S = 0.05  # nothing more is begun then
 _ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
 
 T = TypeVar("T")
@@ -98,7 +92,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next requests; live: what is to be given back when the board is closed.
+    be given back with the next requests, of which `collect` is a portion; live: what is when the board is closed.
     """
 
     def __init__(
@@ -112,10 +106,11 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         array: Callable[..., ArrayT],
     ) -> None:
         self.connection = connection
-        self.garbage: deque[Owned] = deque()
         self.live: weakref.WeakSet[AnyHandle[Any]] = weakref.WeakSet()
         self._client_ref = weakref.ref(client)  # it has this: a circle would keep its port open until it is collected
         self._requests = Requests(connection, call_s=call_s)
+        self._disposal = Disposal(self._requests)
+        self.garbage, self.collect = self._disposal.garbage, self._disposal.collect
         self._verifier = Verifier(self._requests)
         self._make_function, self._make_module, self._make_array = function, module, array
         self._library: Owned | None = None
@@ -292,7 +287,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         except RemoteError:
             if not self.garbage:
                 raise
-        yield from self._collect_all()
+        yield from self._disposal.collect_all()
         return (yield from ask())
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
@@ -366,43 +361,6 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             return RemoteException(error.message)
         return reply
 
-    def collect(self, timeout_s: float | None = None) -> Operation[BoardError | None]:
-        """Free on the board a little of what was freed or garbage collected here, within `timeout_s`.
-
-        It stops at the first sign of trouble, and gives it. That is not raised here, where it would be blamed on
-        another request: the next one meets it again.
-        """
-        limit_s = self._requests.call_s if timeout_s is None else timeout_s
-        enough_s = min(limit_s / 2, _PORTION_S)
-        begun_at, spent_s, count = -math.inf, 0.0, 0
-        try:
-            while self._has_garbage() and count < _PORTION and spent_s < enough_s:
-                if not count:
-                    begun_at = yield from self.connection.begin(None)
-                    if not self._has_garbage():  # the board was reset
-                        break
-                count += 1
-                with contextlib.suppress(RemoteError):  # the board does not free such a thing
-                    yield from self._requests.free(*self.garbage.popleft(), timeout_s=limit_s - spent_s)
-                spent_s = self.connection.counters.now - begun_at
-        except BoardError as trouble:
-            return trouble
-        return None
-
-    def _has_garbage(self) -> bool:
-        """Whether anything is to be freed; what a reset has freed is forgotten."""
-        while self.garbage and self.garbage[0].epoch != self.connection.trust.epoch:
-            self.garbage.popleft()
-        return bool(self.garbage)
-
-    def _collect_all(self, limit_s: float = math.inf) -> Operation[None]:
-        """Free all that waits for it, but begin nothing after `limit_s`."""
-        end = math.inf
-        while self._has_garbage() and (yield from self.collect()) is None:
-            end = min(end, self.connection.counters.now + limit_s)
-            if self.connection.counters.now >= end:
-                return
-
     def close(self, shutdown: bool) -> Operation[None]:
         """Free everything on the board and leave the session; the client releases the port then.
 
@@ -411,8 +369,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
         self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
-        yield from self._collect_all(self._requests.call_s)
-        left = sum(owned.epoch == self.connection.trust.epoch for owned in self.garbage)
+        left = yield from self._disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
             log.warning(text, self._client.name, left)
