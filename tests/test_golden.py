@@ -146,6 +146,8 @@ def test_the_long_recording_holds_what_is_said_of_it() -> None:
 
 # --- the device of the recording, played to our host --------------------------------------------
 
+SMALL_PACKET_BYTES = 128 - 3  # a buffer has the session's header, too
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -195,7 +197,7 @@ def make_script() -> Script:
     """Take the recording apart: the calls of the program, and the packets, without the DevStreamSyncs.
 
     The limit that the C++ host asked for of its own accord, at its first copy although that was of 0 bytes, is
-    expected of ours at the first copy that has bytes.
+    expected of ours before the first request that the smallest board could not hold.
     """
     exchanges = recorded_exchanges()
     asked = [
@@ -210,8 +212,8 @@ def make_script() -> Script:
     limit = exchanges[first : first + 2]
     program = exchanges[:first] + exchanges[first + 2 :]
     expected = [exchange for exchange in program if not is_syscall(exchange.request, PacketCode.DEV_STREAM_SYNC)]
-    first_copy = next(at for at, exchange in enumerate(expected) if isinstance(exchange.request, CopyToRemote))
-    expected[first_copy:first_copy] = limit
+    first_large = next(at for at, exchange in enumerate(expected) if len(exchange.request_wire) > SMALL_PACKET_BYTES)
+    expected[first_large:first_large] = limit
     return Script(program, [with_flat_tensor(exchange) for exchange in expected])
 
 
@@ -500,27 +502,24 @@ def test_the_line_carries_the_bytes_of_the_reference_but_for_nonces_and_its_extr
 def limit_at(played: Played) -> int:
     """Where our host asked for the limit of its own accord, in the requests that it sent."""
     request = Syscall(PacketCode.GET_GLOBAL_FUNC, (MAX_PACKET_SIZE_FUNCTION,))
-    return [at for at, exchange in enumerate(played.device.expected) if exchange.request == request][1]
+    sent = [exchange.request for exchange in played.device.expected]
+    [at] = [  # the program asks for it too, and frees the function
+        at for at, one in enumerate(sent) if one == request and not is_syscall(sent[at + 2], PacketCode.FREE_HANDLE)
+    ]
+    return at
 
 
-def test_our_host_asks_for_the_limit_at_the_first_copy_that_has_bytes_where_the_reference_does_at_an_empty_one(
+def test_our_host_asks_for_the_limit_before_what_the_smallest_board_could_not_hold_the_reference_at_an_empty_copy(
     played: Played,
 ) -> None:
     at = limit_at(played)
-    around = [exchange.request for exchange in played.device.expected[at - 1 : at + 3]]
-    alloc, _, ask, copy = around
-    assert isinstance(alloc, Syscall)
-    assert isinstance(alloc.args[0], Tensor)
-    assert alloc.args[0].size_bytes == 1
-    assert ask == CallFunc(0x80028003, ())
-    assert isinstance(copy, CopyToRemote)
-    before = [exchange.request for exchange in played.device.expected[:at]]
-    empties = [
-        request.args[0]
-        for request in before
-        if isinstance(request, Syscall) and request.code is PacketCode.DEV_ALLOC_DATA_WITH_SCOPE
-    ]
-    assert [tensor.size_bytes for tensor in empties if isinstance(tensor, Tensor)] == [0] * 5 + [1]
+    _, ask, large = (exchange for exchange in played.device.expected[at : at + 3])
+    assert ask.request == CallFunc(0x80028003, ())
+    assert isinstance(large.request, CallFunc)
+    assert len(large.request_wire) > SMALL_PACKET_BYTES
+    before = played.device.expected[:at]
+    assert max(len(exchange.request_wire) for exchange in before) <= SMALL_PACKET_BYTES
+    assert not any(isinstance(exchange.request, CopyToRemote) for exchange in before)
 
 
 def test_what_the_recorded_program_left_unfreed_is_what_ours_holds(played: Played) -> None:
