@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
@@ -24,6 +25,7 @@ from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
+from microrpc.ports.options import PortOptions
 from microrpc.wire.session import Timeouts
 
 Wrap = Callable[[AsyncChannel], AsyncChannel]
@@ -55,7 +57,7 @@ class Opening:
 
 
 def connect(
-    port: str | None = None,
+    port: str | os.PathLike[str] | None = None,
     *,
     board: str | BoardProfile | None = None,
     baud: int | None = None,
@@ -63,6 +65,10 @@ def connect(
     on_log: OnLog | None = None,
     reset: bool = False,
     link: bool = True,
+    dtr: bool | None = None,
+    rts: bool | None = None,
+    hang_up: bool | None = None,
+    low_latency: bool | None = None,
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
@@ -79,7 +85,9 @@ def connect(
     """
 
     async def open_port() -> AsyncBoard:
-        target = find_target(port, board=board, baud=baud, timeouts=timeouts)
+        target = find_target(
+            port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
+        )
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
@@ -92,6 +100,7 @@ def connect(
             on_log,
             link=link,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
+            reconnect_s=reconnect_s,
             on_reconnect=on_reconnect,
             wrap=wrap,
         )
@@ -132,6 +141,7 @@ async def _open_session(
     seed: int | None = None,
     link: bool,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
+    reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None,
     wrap: Wrap | None,
 ) -> AsyncBoard:
@@ -149,6 +159,7 @@ async def _open_session(
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),
+            reconnect_s=reconnect_s,
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
         )
     except BaseException:

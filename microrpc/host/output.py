@@ -12,12 +12,14 @@ class Output:
     """The `pieces` that are to be sent, in order; a piece is a frame where there are frames.
 
     give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
-    waits only for a repetition.
+    waits only for a repetition. port_is_doubtful: before they are sent the port is to be set as it was when it was
+    opened: a session begins after doubt, and another program may have changed the port.
     """
 
     def __init__(self, counters: Counters, *, has_frames: bool = True) -> None:
         self.pieces: list[bytes] = []
         self.give_up_at = AT_ONCE
+        self.port_is_doubtful = False
         self._counters = counters
         self._has_frames = has_frames
 

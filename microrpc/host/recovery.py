@@ -117,6 +117,7 @@ class Recovery:
         while now < expiry:
             trust.damage = ""
             self._line.late_session_id = 0
+            self._line.output.port_is_doubtful = must_prove
             session.start(now, retry_s=timeouts.retry_s, total_s=expiry - now)
             self._line.send_session()
             retry_at = session.deadline or now

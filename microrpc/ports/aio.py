@@ -124,6 +124,14 @@ class AsyncFdChannel:
 
     # --- both ----------------------------------------------------------------------------------
 
+    def renew(self) -> None:
+        """See `FdChannel.renew`."""
+        self._port.renew()
+
+    def others(self) -> str:
+        """See `FdChannel.others`."""
+        return self._port.others()
+
     async def _wait(self, waiter: asyncio.Future[None], deadline: float) -> None:
         timer = self._loop.call_at(deadline, _wake, waiter)
         try:

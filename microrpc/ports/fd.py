@@ -12,15 +12,17 @@ import select
 import struct
 import time
 from collections.abc import Callable
-from typing import NoReturn
-
-import serial
+from typing import TYPE_CHECKING, NoReturn
 
 from microrpc.errors import (
     CallTimeoutError,
     PortLostError,
 )
 from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.holders import others
+
+if TYPE_CHECKING:
+    from microrpc.ports.tty import Tty
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
@@ -38,14 +40,18 @@ class FdChannel:
     """A channel over a file descriptor that can be polled: a tty, a pty or a socket.
 
     The channel owns `fd`, makes it non-blocking, and calls `close_fd` once to release it (os.close by default).
-    A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet".
+    A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet". `tty` is what has set it up,
+    where it is a serial port.
     """
 
-    def __init__(self, name: str, fd: int, close_fd: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, name: str, fd: int, close_fd: Callable[[], None] | None = None, *, tty: Tty | None = None
+    ) -> None:
         self.name = name
         """See `Channel.name`."""
         self._fd = fd
         self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
+        self._tty = tty
         self._reads_to_spin = 0  # reads until one spins again
         self._stuck = False  # the port did not take all of the last write
         os.set_blocking(fd, False)
@@ -147,6 +153,15 @@ class FdChannel:
                     self._raise_lost(error)
         return True
 
+    def renew(self) -> None:
+        """Set the port as it was when it was opened: another program may have changed its settings."""
+        if self._tty is not None and self._fd >= 0:
+            self._tty.renew()
+
+    def others(self) -> str:
+        """Name the other programs that have the port open; "" where none is seen, or it is no serial port."""
+        return others(self.name) if self._tty is not None else ""
+
     # What an event loop needs that waits by itself (microrpc.aio).
 
     def fileno(self) -> int:
@@ -178,7 +193,7 @@ class FdChannel:
         if self._stuck and os.isatty(fd):
             # Closing a tty waits (up to 30 s) for output that a dead board will never take. Throw it away.
             _discard_output(fd)
-        with contextlib.suppress(OSError, serial.SerialException):
+        with contextlib.suppress(OSError):
             self._close_fd()
 
     def _raise_lost(self, error: OSError | None) -> NoReturn:

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
-from microrpc.host.operation import AT_ONCE, Operation, after
+from microrpc.client.losses import loss_of
+from microrpc.errors import ClosedError, MicroRpcError, RequestError
+from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
 from microrpc.ports.aio import AsyncChannel
+from microrpc.ports.channel import renew
+from microrpc.ports.lost import POLL_S
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +33,7 @@ class AsyncPump:
         *,
         on_close: Callable[[], None] = lambda: None,
         reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+        reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self.name = channel.name
@@ -38,6 +42,7 @@ class AsyncPump:
         self._connection = connection
         self._on_close = on_close
         self._reopen = reopen
+        self._reconnect_s = reconnect_s
         self._on_reconnect = on_reconnect
         self._loop = get_running_loop()
         self._lock = asyncio.Lock()
@@ -50,38 +55,55 @@ class AsyncPump:
         if get_running_loop() is not self._loop:
             raise self._other_loop_error()
         async with self._lock:
-            if self.closed:
-                await self._reconnect()
-                operation = after(self._connection.begin(None), make, *args, **kwargs)
-            else:
-                operation = make(*args, **kwargs)
-            channel, output = self._channel, self._connection.output
-            try:
+            comes_back = bool(self.closed)  # a session comes before any operation then, so that it knows of a reset
+            give_up_at = self._channel.now() + self._reconnect_s if comes_back else AT_ONCE
+            while True:
+                operation: Operation[Any]
+                if comes_back:
+                    await self._reconnect()
+                    operation = self._connection.begin(None)
+                else:
+                    operation = make(*args, **kwargs)
+                channel, output = self._channel, self._connection.output
                 try:
-                    deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                    while True:
-                        data = await channel.read(deadline)
-                        now = channel.now()
-                        deadline = operation.send((data, now))
+                    try:
+                        deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                        while True:
+                            data = await channel.read(deadline)
+                            now = channel.now()
+                            deadline = operation.send((data, now))
+                            if output.pieces:
+                                if output.port_is_doubtful:
+                                    output.port_is_doubtful = False
+                                    renew(channel)
+                                await channel.write(*output.take(deadline, now))
+                    except StopIteration as stop:
                         if output.pieces:
-                            await channel.write(*output.take(deadline, now))
-                except StopIteration as stop:
-                    if output.pieces:
-                        await channel.write(*output.take(AT_ONCE, channel.now()))
-                    result: T = stop.value
-                    return result
-            except PortLostError as error:
-                self.closed = self.closed or "the port went away"
-                text = str(error)
-                if self._reopen is not None:
-                    self._channel.close()  # held open, its name would not be free for the port that comes back
-                    text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
-            finally:
-                operation.close()
+                            await channel.write(*output.take(AT_ONCE, channel.now()))
+                        if not comes_back:
+                            result: T = stop.value
+                            return result
+                        comes_back = False
+                except MicroRpcError as error:
+                    failure = self._note_failure(error, comes_back)
+                    if not (self.closed and comes_back and channel.now() < give_up_at):
+                        if failure is error:
+                            raise
+                        raise failure from error
+                    await asyncio.sleep(POLL_S)
+                finally:
+                    operation.close()
+
+    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> MicroRpcError:
+        """Give what is raised instead of `error`; let go of the port where that means that it is lost."""
+        loss = loss_of(error, self._channel, can_reopen=self._reopen is not None, comes_back=comes_back)
+        self.closed = self.closed or loss.closed
+        if loss.closed and self._reopen is not None:
+            self._channel.close()  # held open, its name would not be free for the port that comes back
+        return loss.error
 
     async def _reconnect(self) -> None:
-        """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
+        """Open the port that went away, with nothing under way over it."""
         if self._reopen is None:
             raise self._closed_error()
         channel = await self._reopen()
