@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -295,6 +296,7 @@ def open_board(
     *,
     baud: int | None = None,
     timeout_s: float | None = None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr."""
     from microrpc.connecting.blocking import connect
@@ -302,6 +304,11 @@ def open_board(
     chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)
     with connect(
-        port, board=chosen, baud=baud, timeouts=timeouts, on_log=lambda text: note(f"board: {text}")
+        port,
+        board=chosen,
+        baud=baud,
+        timeouts=timeouts,
+        on_log=lambda text: note(f"board: {text}"),
+        **dataclasses.asdict(options),
     ) as opened:
         yield opened

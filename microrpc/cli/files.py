@@ -25,6 +25,8 @@ from microrpc.cli.common import (
     say,
 )
 from microrpc.cli.figures import describe_copy
+from microrpc.cli.port_options import with_port_options
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from microrpc.host.stats import CopyStats, Stats
@@ -47,6 +49,7 @@ VerifyOption = Annotated[
 """--verify"""
 
 
+@with_port_options
 def put(
     port: PortArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A .npy file, or any bytes.")],
@@ -58,6 +61,7 @@ def put(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Copy a file into new memory of a board.
 
@@ -69,7 +73,7 @@ def put(
 
         parsed_dtype = parse_dtype(dtype) if dtype is not None else None
         source = read_array(file, parsed_dtype, parse_shape(shape) if shape is not None else None)
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             start = time.perf_counter()
             array = opened.empty(source.shape[: source.ndim - _lane_dims(parsed_dtype)], parsed_dtype or source.dtype)
             with progress_bar(f"put {file.name}") as on_progress:
@@ -91,6 +95,7 @@ def put(
             note("note: the board of sim:// ends with this command; `microrpc sim` serves one that stays")
 
 
+@with_port_options
 def get(
     port: PortArgument,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False, help="As `put` printed it.")],
@@ -107,6 +112,7 @@ def get(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Copy memory of a board into a file.
 
@@ -122,7 +128,7 @@ def get(
         as_array(bytes(size), kind, form, f"SIZE {size}")
         if not file.parent.is_dir() or file.is_dir():
             raise typer.BadParameter(f"cannot write {file}: it is a directory, or its directory is not there")
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
                 contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress, verify=verify)

@@ -18,14 +18,18 @@ from microrpc.cli.common import (
     reporting,
     say,
 )
+from microrpc.cli.port_options import with_port_options
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 
+@with_port_options
 def reset(
     port: OptionalPortArgument = None,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Reset a board, as its profile says, and wait until it has booted.
 
@@ -48,7 +52,13 @@ def reset(
             raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
         check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
-        channel, boot_s = open_reset(port, profile, baud=baud, on_log=lambda text: note(f"board: {text}"))
+        channel, boot_s = open_reset(
+            port,
+            profile,
+            baud=baud,
+            options=options.over(profile.port_options),
+            on_log=lambda text: note(f"board: {text}"),
+        )
         channel.close()
         if as_json:
             print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})
