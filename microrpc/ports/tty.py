@@ -95,8 +95,8 @@ class Tty(serial.Serial):
             # pyserial does this first, too: nothing of a port that somebody else has is changed.
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             settings = termios.tcgetattr(self.fd)
-            # pyserial leaves these two as they are. With BRKINT a break throws away what waits, in both directions.
-            settings[0] &= ~termios.BRKINT
+            # pyserial leaves these as they are. With BRKINT a break throws away what waits, in both directions.
+            settings[0] &= ~(termios.BRKINT | termios.IXANY)
             if self._options.hang_up is not None:
                 settings[2] = settings[2] | termios.HUPCL if self._options.hang_up else settings[2] & ~termios.HUPCL
             termios.tcsetattr(self.fd, termios.TCSANOW, settings)
