@@ -34,7 +34,10 @@ MAY_IMPORT = {
     "microrpc.firmware": "microrpc.boards microrpc.errors",
     "firmware_sim.board": "microrpc.serve microrpc.wire microrpc.errors",
     "firmware_sim.line": "firmware_sim.board microrpc.boards.tables microrpc.serve microrpc.wire microrpc.errors",
-    "firmware_sim.running": "firmware_sim.line firmware_sim.board microrpc.boards.schema microrpc.wire microrpc.errors",
+    "firmware_sim.running": (
+        "firmware_sim.line firmware_sim.board microrpc.boards.schema "
+        "microrpc.ports.channel microrpc.ports.sockets microrpc.wire microrpc.errors"
+    ),
     "microrpc.connecting": (
         "firmware_sim.running microrpc.firmware microrpc.client microrpc.boards microrpc.ports "
         "microrpc.capture microrpc.host microrpc.wire microrpc.errors"

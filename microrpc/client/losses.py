@@ -1,4 +1,7 @@
-"""Which failures of a request mean that its port is lost, and what is told of them. The same for both pumps."""
+"""Which failures of a request mean that its port is lost, and what is told of them. The same for both pumps.
+
+Nothing here keeps the error: what a pump's frame kept of it would keep that frame, and all that its callers have.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,34 @@ from microrpc.ports.channel import others_on
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What is raised, and why nothing can be asked any more over the channel; "" where the next request may try."""
+    """Why nothing can be asked any more over a channel; "" where the next request may try. more: what else to tell.
 
-    error: MicroRpcError
+    Where `more` is None the error is raised as it is, else what `retold` gives.
+    """
+
     closed: str = ""
+    more: str | None = None
 
 
 def loss_of(error: MicroRpcError, channel: object, *, can_reopen: bool, comes_back: bool) -> Loss:
-    """Judge what a request over `channel` ended in. Nothing of it was sent where its port only `comes_back`.
+    """Judge what a request over `channel` ended in; or, where its port only `comes_back`, what was to come before it.
 
     A port that can be opened anew is lost, too, where no session comes about over it or its stream is closed: a TCP
     connection whose other end went silently looks like that.
     """
     if isinstance(error, PortLostError):
-        text = f"{error} (the next request looks for it)" if can_reopen else str(error)
-        return Loss(PortLostError(error.port, text, may_have_run=not comes_back), "the port went away")
+        return Loss("the port went away", " (the next request looks for it)" if can_reopen else "")
     if isinstance(error, HandshakeTimeoutError):
         names = others_on(channel)
-        text = f"{error}. The port is open in {names}, too, which may take the board's answers: close it"
-        shown = HandshakeTimeoutError(text) if names else error
-        return Loss(shown, "no session came about" if can_reopen else "")
+        text = f". The port is open in {names}, too, which may take the board's answers: close it" if names else None
+        return Loss("no session came about" if can_reopen else "", text)
     if can_reopen and (isinstance(error, ClosedError) or (comes_back and isinstance(error, CallTimeoutError))):
-        return Loss(error, str(error))
-    return Loss(error)
+        return Loss(str(error))
+    return Loss()
+
+
+def retold(error: MicroRpcError, more: str, *, comes_back: bool) -> MicroRpcError:
+    """Give `error` with what else is to be told. Nothing of a request was sent where its port only `comes_back`."""
+    if isinstance(error, PortLostError):
+        return PortLostError(error.port, f"{error}{more}", may_have_run=not comes_back)
+    return HandshakeTimeoutError(f"{error}{more}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from microrpc.client.losses import loss_of
+from microrpc.client.losses import loss_of, retold
 from microrpc.errors import ClosedError, MicroRpcError
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
@@ -84,22 +84,22 @@ class Pump:
                             return result
                         comes_back = False
                 except MicroRpcError as error:
-                    failure = self._note_failure(error, comes_back)
+                    more = self._note_failure(error, comes_back)
                     if not (self.closed and comes_back and channel.now() < give_up_at):
-                        if failure is error:
+                        if more is None:
                             raise
-                        raise failure from error
+                        raise retold(error, more, comes_back=comes_back) from error
                     time.sleep(POLL_S)
                 finally:
                     operation.close()
 
-    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> MicroRpcError:
-        """Give what is raised instead of `error`; let go of the port where that means that it is lost."""
+    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
+        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
         loss = loss_of(error, self._channel, can_reopen=self._reopen is not None, comes_back=comes_back)
         self.closed = self.closed or loss.closed
         if loss.closed and self._reopen is not None:
             self._channel.close()  # held open, its name would not be free for the port that comes back
-        return loss.error
+        return loss.more
 
     def _reconnect(self) -> None:
         """Open the port that went away, with nothing under way over it."""

@@ -16,6 +16,8 @@ _LONGEST_WAIT_S = 1e6
 class SocketChannel:
     """A channel over a connected socket, which it closes. Deadlines are kept to about 16 ms, the clock of Windows."""
 
+    can_be_polled = True
+    """See `microrpc.ports.aio.PolledChannel`."""
     now = staticmethod(monotonic)
 
     def __init__(self, name: str, connection: socket.socket) -> None:
@@ -47,18 +49,22 @@ class SocketChannel:
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`."""
         done, view = 0, memoryview(data)
-        while done < len(data):
-            try:
-                _, ready, _ = select.select([], [self._connection], [], _wait_s(deadline))
-                if ready:
-                    done += self._connection.send(view[done:])
-                    continue
-            except BlockingIOError:
-                pass
-            except (OSError, ValueError) as error:
-                self._raise_lost(error)
+        while (done := done + self.write_some(view[done:])) < len(data):
             if monotonic() >= deadline:
                 raise write_timeout_error(self.name, done, len(data))
+            try:
+                select.select([], [self._connection], [], _wait_s(deadline))
+            except (OSError, ValueError) as error:
+                self._raise_lost(error)
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Hand over what the system takes at once, and give how many bytes that was. Raises PortLostError."""
+        try:
+            return self._connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._raise_lost(error)
 
     def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
         """See `SerialChannel.set_modem_lines`: a socket has none."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from apis import Api
 
+from firmware_sim.line.faults import Delay
 from firmware_sim.running.server import TcpServer
-from firmware_sim.running.simulate import simulate
+from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc.boards.catalogue import profile
-from microrpc.client.losses import Loss, loss_of
+from microrpc.client.losses import Loss, loss_of, retold
+from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     CallTimeoutError,
     ClosedError,
@@ -45,11 +49,14 @@ class Intruded:
 @pytest.mark.parametrize("comes_back", [False, True])
 @pytest.mark.parametrize("can_reopen", [False, True])
 def test_a_lost_port_may_have_run_what_was_sent_and_nothing_else(can_reopen: bool, comes_back: bool) -> None:
-    loss = loss_of(PortLostError("P", "gone"), object(), can_reopen=can_reopen, comes_back=comes_back)
-    assert isinstance(loss.error, PortLostError)
-    assert loss.error.may_have_run is not comes_back
-    assert str(loss.error) == ("gone (the next request looks for it)" if can_reopen else "gone")
+    error = PortLostError("P", "gone")
+    loss = loss_of(error, object(), can_reopen=can_reopen, comes_back=comes_back)
     assert loss.closed == "the port went away"
+    assert loss.more is not None
+    told = retold(error, loss.more, comes_back=comes_back)
+    assert isinstance(told, PortLostError)
+    assert told.may_have_run is not comes_back
+    assert str(told) == ("gone (the next request looks for it)" if can_reopen else "gone")
 
 
 @pytest.mark.parametrize(
@@ -68,16 +75,36 @@ def test_a_lost_port_may_have_run_what_was_sent_and_nothing_else(can_reopen: boo
 def test_what_else_is_a_loss_where_the_port_can_be_opened_anew(
     error: MicroRpcError, can_reopen: bool, comes_back: bool, closed: str
 ) -> None:
-    assert loss_of(error, object(), can_reopen=can_reopen, comes_back=comes_back) == Loss(error, closed)
+    assert loss_of(error, object(), can_reopen=can_reopen, comes_back=comes_back) == Loss(closed)
 
 
 def test_who_else_reads_the_port_is_named_where_no_session_comes_about() -> None:
-    loss = loss_of(HandshakeTimeoutError("no session"), Intruded(), can_reopen=False, comes_back=False)
-    assert str(loss.error) == (
+    error = HandshakeTimeoutError("no session")
+    loss = loss_of(error, Intruded(), can_reopen=False, comes_back=False)
+    assert loss.more is not None
+    told = retold(error, loss.more, comes_back=False)
+    assert isinstance(told, HandshakeTimeoutError)
+    assert str(told) == (
         "no session. The port is open in minicom (process 12), too, which may take the board's answers: close it"
     )
-    late = CallTimeoutError("late")
-    assert loss_of(late, Intruded(), can_reopen=False, comes_back=False) == Loss(late)
+    assert loss_of(CallTimeoutError("late"), Intruded(), can_reopen=False, comes_back=False) == Loss()
+
+
+def test_an_error_keeps_nothing_alive_once_it_was_handled() -> None:
+    """A dropped array is freed with the next request, also where an error was raised in between."""
+    sim = SimBoard(profile("loopback"))
+    with open_board(sim.open_channel(), TIMEOUTS) as board:
+        gc.disable()
+        try:
+            array = board.empty((4,), "float32")
+            gone = weakref.ref(array)
+            sim.inject(Delay(1.0))
+            with pytest.raises(HandshakeTimeoutError):
+                array.numpy()
+            del array
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 # --- silent -----------------------------------------------------------------------------------------
