@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ print(json.dumps([same, *ran]))
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, tuple[int, str, str]]:
-    """What came of each of these commands; the board at URL is served by `microrpc sim --tcp`, without all that, too."""
+    """What came of each of these commands; the board at URL is served by `microrpc sim --tcp`, under the same lack."""
     commands = [
         "demo",
         "call sim:// add 2 3",
@@ -117,3 +118,15 @@ def test_what_needs_more_says_so(outcomes: dict[str, tuple[int, str, str]], comm
     code, out, err = outcomes[command]
     assert code in (3, 5)
     assert (out, err) == ("", f"error: {text}\n")
+
+
+def test_the_file_for_three_systems_names_only_what_there_is() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert "This file was never run" in workflow
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    made = set(re.findall(r"run: make ([a-z-]+)", workflow))
+    assert made == {"lint", "demo", "test"}
+    assert made <= set(targets)
+    paths = re.findall(r"(?<![\w/])(?:tests/[\w./]+|\.ci/\w+)", workflow)
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []

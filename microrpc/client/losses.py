@@ -13,13 +13,12 @@ from microrpc.ports.channel import others_on
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why nothing can be asked any more over a channel; "" where the next request may try. more: what else to tell.
-
-    Where `more` is None the error is raised as it is, else what `retold` gives.
-    """
+    """What a failure means for the channel that it happened on."""
 
     closed: str = ""
+    """Why nothing can be asked any more over it; "" where the next request may try."""
     more: str | None = None
+    """What else is to be told: what `retold` gives is raised then, and where it is None the error as it is."""
 
 
 def loss_of(error: MicroRpcError, channel: object, *, can_reopen: bool, comes_back: bool) -> Loss:
