@@ -24,14 +24,14 @@ def holders(port: str) -> str:
 def others(port: str) -> str:
     """Name the other programs that have the port open; "" where there is none to be seen.
 
-    Whoever has the other end of a pty is none of them.
+    Whoever has the other end of a pty is none of them, nor who has started it: they keep the line from hanging up.
     """
+    found = [pid for pid in _find(port) if pid != os.getpid()]
     number = _pty_number(port)
-    return ", ".join(
-        _describe(pid)
-        for pid in _find(port)
-        if pid != os.getpid() and (number is None or not _has_other_end(pid, number))
-    )
+    if found and number is not None:
+        lenders = {one for pid in _processes() if _has_other_end(pid, number) for one in (pid, *_ancestors(pid))}
+        found = [pid for pid in found if pid not in lenders]
+    return ", ".join(map(_describe, found))
 
 
 def is_pty(port: str) -> bool:
@@ -55,10 +55,9 @@ def _find(port: str) -> Iterator[int]:
     """Give the processes that have the port open, the youngest first."""
     path = os.path.realpath(port)
     is_numbered = _pty_number(port) is not None
-    give_up_at = time.thread_time() + _LONGEST_LOOK_S
     with contextlib.suppress(OSError):
         ours = os.stat(path)
-        for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc"))), reverse=True):
+        for pid in _processes():
             for fd in _files_of(pid, path):
                 with contextlib.suppress(OSError):
                     theirs = os.stat(fd)
@@ -66,8 +65,26 @@ def _find(port: str) -> Iterator[int]:
                     if theirs.st_rdev == ours.st_rdev and (not is_numbered or theirs.st_dev == ours.st_dev):
                         yield pid
                         break
+
+
+def _processes() -> Iterator[int]:
+    """Give all processes, the youngest first, as long as looking at them does not take too long."""
+    give_up_at = time.thread_time() + _LONGEST_LOOK_S
+    with contextlib.suppress(OSError):
+        for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc"))), reverse=True):
+            yield pid
             if time.thread_time() > give_up_at:
                 return
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """Give who has started a process, who has started that, and so on."""
+    with contextlib.suppress(OSError):
+        while pid:
+            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
+                parent = re.search(r"^PPid:\s*(\d+)$", status.read(), re.MULTILINE)
+            pid = int(parent[1]) if parent else 0
+            yield pid
 
 
 def _files_of(pid: int, *paths: str) -> Iterator[str]:

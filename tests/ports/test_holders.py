@@ -11,6 +11,7 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from apis import Api
@@ -55,8 +56,8 @@ def test_another_program_that_has_the_port_open_is_named(pty: tuple[int, int, st
     assert others(name) == ""
 
 
-def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: os.PathLike[str]) -> None:
-    link = os.path.join(tmp_path, "board")
+def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: Path) -> None:
+    link = str(tmp_path / "board")
     os.symlink(pty[2], link)
     assert is_pty(link)
     assert is_our_pty(link)
@@ -64,7 +65,11 @@ def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: 
         assert f"(process {pid})" in others(link)
 
 
-def test_a_descriptor_of_this_very_program_is_no_other(pty: tuple[int, int, str]) -> None:
+def test_a_descriptor_of_this_very_program_is_no_other(pty: tuple[int, int, str], tmp_path: Path) -> None:
+    line = tmp_path / "ttyUSB0"  # no pty, whose other end would tell
+    with line.open("w"):
+        assert holders(str(line)).startswith(f"this program (process {os.getpid()})")
+        assert others(str(line)) == ""
     assert others(pty[2]) == ""
     assert holders(pty[2]).startswith(f"this program (process {os.getpid()}): close it")
 
@@ -80,7 +85,28 @@ def test_who_has_the_other_end_of_a_pty_is_no_other() -> None:
         assert others(name) == ""
         assert is_pty(name)
         assert not is_our_pty(name)
+        lent = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        assert f"this program (process {os.getpid()})" in holders(name)
+        assert others(name) == ""
+        os.close(lent)
         board.communicate()
+
+
+def test_who_has_started_the_other_end_of_a_pty_is_no_other() -> None:
+    """As `microrpc firmware run` does: its emulator has the other end, and it has the port itself open."""
+    code = (
+        "import os, subprocess, sys; m, s = os.openpty(); name = os.ttyname(s)\n"
+        "with subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[m]) as emulator:\n"
+        "    os.close(m); print(name, flush=True); sys.stdin.read(); emulator.communicate()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as lender:
+        assert lender.stdout is not None
+        name = lender.stdout.readline().strip()
+        assert f"(process {lender.pid})" in holders(name)
+        assert others(name) == ""
+        lender.communicate()
 
 
 def test_looking_is_bounded(pty: tuple[int, int, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def test_settings_that_another_program_changed_are_set_again_and_told(
     before = termios.tcgetattr(slave)
     channel.renew()  # type: ignore[attr-defined]
     assert caplog.messages == []
-    subprocess.run(["stty", "-F", name, "9600", "icanon", "icrnl", "echo", "brkint"], check=True)
+    subprocess.run(["stty", "-F", name, "9600", "icanon", "icrnl", "echo", "brkint", "iutf8"], check=True)
     assert termios.tcgetattr(slave) != before
     channel.renew()  # type: ignore[attr-defined]
     assert termios.tcgetattr(slave) == before
