@@ -34,7 +34,10 @@ MAY_IMPORT = {
     "microrpc.firmware": "microrpc.boards microrpc.wire microrpc.errors",
     "firmware_sim.board": "microrpc.serve microrpc.wire microrpc.errors",
     "firmware_sim.line": "firmware_sim.board microrpc.boards.tables microrpc.serve microrpc.wire microrpc.errors",
-    "firmware_sim.running": "firmware_sim.line firmware_sim.board microrpc.boards.schema microrpc.wire microrpc.errors",
+    "firmware_sim.running": (
+        "firmware_sim.line firmware_sim.board microrpc.boards.schema "
+        "microrpc.ports.channel microrpc.ports.sockets microrpc.wire microrpc.errors"
+    ),
     "microrpc.connecting": (
         "firmware_sim.running microrpc.firmware microrpc.client microrpc.boards microrpc.ports "
         "microrpc.capture microrpc.host microrpc.wire microrpc.errors"
@@ -65,7 +68,7 @@ FACES = {
     *("microrpc", "microrpc.aio", "microrpc.boards"),
     *("firmware_sim", "firmware_sim.device", "firmware_sim.faults", "firmware_sim.loopback"),
     *("firmware_sim.serve", "firmware_sim.simulate", "firmware_sim.uart"),
-    *("microrpc.client", "microrpc.emulator", "microrpc.host", "microrpc.link", "microrpc.share"),
+    *("microrpc.channel", "microrpc.client", "microrpc.emulator", "microrpc.host", "microrpc.link", "microrpc.share"),
 }
 
 # What is measured beside 0.4.0 runs with that, too, and so by the names that both have.

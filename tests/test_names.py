@@ -48,6 +48,13 @@ PERMANENT = {
 LAZY = ("microrpc", "microrpc.aio", "microrpc.boards")
 
 MOVED = {
+    "microrpc.channel": {
+        "microrpc.ports.channel": "Channel SerialChannel monotonic",
+        "microrpc.ports.fd": "FdChannel",
+        "microrpc.ports.opening": "open_serial",
+        "microrpc.ports.pyserial": "PyserialChannel",
+        "microrpc.ports.sockets": "open_tcp",
+    },
     "microrpc.client": {"microrpc": "Board"},
     "microrpc.emulator": {
         "microrpc.firmware.emulator": "Emulator START_S build_to_run start_emulated start_firmware",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import socket
-import tty
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from firmware_sim.board.device import Device
 from firmware_sim.line.uart import UartLine
+from firmware_sim.running.polling import POLLIN, POLLOUT
 from microrpc.errors import PortBusyError, PortError
+from microrpc.ports.sockets import keep_alive
 
 SimulatedBoard: TypeAlias = Device | UartLine
 """A board that answers as fast as it can, or one behind its line."""
@@ -94,7 +94,7 @@ class HostPort:
 
     @property
     def interests(self) -> dict[int, int]:
-        """The file descriptors that it waits for, and the events of `select.poll`."""
+        """The file descriptors that it waits for, and their events (`polling`)."""
         raise NotImplementedError
 
     def serve(self, fd: int, now: float) -> None:
@@ -129,7 +129,7 @@ class HostPort:
         """Wait to write while something is unread, else to read, unless the line has no room."""
         if fd < 0 or (self._untaken and not self._unread):
             return {}
-        return {fd: select.POLLOUT if self._unread else select.POLLIN}
+        return {fd: POLLOUT if self._unread else POLLIN}
 
     def _take(self, data: bytes, now: float) -> None:
         taken = self.line.write(data, now)
@@ -161,7 +161,8 @@ class PtyPort(HostPort):
     """A pty, which any program can open as a serial port. It goes away while the line's cable is pulled.
 
     link: a symbolic link to make to the pty, so that its path is the same each time; it replaces an older link, and
-    is removed at the end. Raises PortError where something that is no link is in its place.
+    is removed at the end. Raises PortError where something that is no link is in its place, and on a system without
+    ptys.
     """
 
     def __init__(self, board: SimulatedBoard, *, link: str | os.PathLike[str] | None = None) -> None:
@@ -210,6 +211,11 @@ class PtyPort(HostPort):
         self._board_fd = self._host_fd = -1
 
     def _open(self) -> None:
+        if not hasattr(os, "openpty"):
+            text = "this system has no ptys: serve the board on a TCP port (`microrpc sim --tcp 127.0.0.1:0`)"
+            raise PortError(self.path, text)
+        import tty
+
         # The host's end stays open here too, so that the line does not hang up when a host goes.
         self._board_fd, self._host_fd = os.openpty()
         tty.setraw(self._host_fd)
@@ -281,7 +287,7 @@ class TcpPort(HostPort):
     def interests(self) -> dict[int, int]:
         """See `HostPort`."""
         client_fd = self._client.fileno() if self._client is not None else -1
-        return {self._listener.fileno(): select.POLLIN, **self._events(client_fd)}
+        return {self._listener.fileno(): POLLIN, **self._events(client_fd)}
 
     def serve(self, fd: int, now: float) -> None:
         """See `HostPort`."""
@@ -329,6 +335,7 @@ class TcpPort(HostPort):
                 return
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(client)  # a host that went silently would keep others out for ever
             self.line.read(now)  # what nobody was there to hear
             self._client = client
 

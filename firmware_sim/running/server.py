@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from firmware_sim.board.device import Device
+from firmware_sim.running.polling import POLLIN, make_poller, make_wakers
 from firmware_sim.running.ports import HostPort, PtyPort, SimulatedBoard, TcpPort
 
 __all__ = ["PtyServer", "Server", "TcpServer"]
@@ -48,9 +48,10 @@ class Server:
         self._is_open = True
         self._serving = threading.Lock()  # held while it serves
         self._orders: deque[Callable[[float], None]] = deque()
-        self._wake_fd, self._waker_fd = os.pipe()
-        self._poller = select.poll()
-        self._poller.register(self._wake_fd, select.POLLIN)
+        self._wake, self._waker = make_wakers()
+        self._wake_fd = self._wake.fileno()
+        self._poller = make_poller()
+        self._poller.register(self._wake_fd, POLLIN)
         self._owners: dict[int, HostPort] = {}
         self._interests: dict[HostPort, dict[int, int]] = {}
         self._epoch = time.monotonic()
@@ -70,7 +71,7 @@ class Server:
         """Have `order` called by the server, with its time, as soon as what it is executing is done."""
         if self._is_open:
             self._orders.append(order)
-            os.write(self._waker_fd, b"o")
+            self._waker.send(b"o")
 
     def close(self) -> None:
         """Stop serving, and release the ports. Closing twice is fine, and in a fork it does nothing."""
@@ -93,8 +94,8 @@ class Server:
     def _release(self) -> None:
         for port in self.ports:
             port.close()
-        for fd in (self._wake_fd, self._waker_fd):
-            os.close(fd)
+        for one in (self._wake, self._waker):
+            one.close()
 
     def __enter__(self) -> Self:
         """Serve from a thread."""
@@ -169,7 +170,7 @@ class Server:
 
     def _obey(self) -> None:
         """Do what other threads asked for."""
-        os.read(self._wake_fd, 4096)
+        self._wake.recv(4096)
         while self._orders:
             self._orders.popleft()(time.monotonic() - self._epoch)
         for port in self.ports:

@@ -15,6 +15,7 @@ from microrpc.boards.strategies import STRATEGIES, ResetTools, Strategy
 from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
+from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
@@ -42,6 +43,7 @@ def open_reset(
     board: BoardProfile,
     *,
     baud: int | None = None,
+    options: PortOptions | None = None,
     on_log: Callable[[str], None] = lambda text: None,
     on_text: Callable[[str], None] = lambda text: None,
     tools: ResetTools = TOOLS,
@@ -49,15 +51,21 @@ def open_reset(
     """Open `port`, reset the board behind it, and wait up to its `power_up_s` for its TERMINATE.
 
     Gives the open channel, and how many seconds the board took to say that it has booted, None where it did not.
-    `baud`, in bits a second, overrules the profile's; `on_log` is called with what the board logs meanwhile, `on_text`
-    with what it prints beside its frames.
+    `baud`, in bits a second, and `options` of the port overrule the profile's; `on_log` is called with what the board
+    logs meanwhile, `on_text` with what it prints beside its frames.
 
     Raises ProfileError for a board that cannot be reset, PortError for a port without modem lines, and whatever
     opening a port raises.
     """
     baud = board.baud if baud is None else check_baud(baud)
     strategy, start = _strategy(board), tools.now()
-    open_port = functools.partial(tools.open_port, port, baud=baud, flow_control=board.flow_control)
+    open_port = functools.partial(
+        tools.open_port,
+        port,
+        baud=baud,
+        flow_control=board.flow_control,
+        options=board.port_options if options is None else options,
+    )
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
         line_s = _BOOT_BYTES * BITS_PER_BYTE / baud

@@ -14,6 +14,7 @@ from typing import Any
 from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
+from microrpc.ports.options import PortOptions
 from microrpc.ports.usb import UsbId
 from microrpc.wire.checks import check_baud, check_seconds, check_whole, show
 from microrpc.wire.names import LEAST_BUFFER_BYTES
@@ -72,6 +73,14 @@ class BoardProfile:
     """The ids of the port that the host sees, which for many boards are those of a debug probe on them."""
     flow_control: FlowControl = FlowControl.NONE
     """How its port tells the host to wait."""
+    dtr: bool | None = None
+    """Its port's line DTR while the port is open: True asserts it, and so does None."""
+    rts: bool | None = None
+    """Its port's line RTS, likewise."""
+    hang_up: bool | None = None
+    """Whether closing the port drops both lines; None leaves it to the system."""
+    low_latency: bool | None = None
+    """Whether its port hands on at once what arrives; None leaves it to the system."""
     reset: Reset = Reset()
     """How it is reset over its port."""
     power_up_s: float = 1.0
@@ -86,6 +95,11 @@ class BoardProfile:
             if name != "receive_ring_bytes" or self.receive_ring_bytes is not None:
                 check_whole(getattr(self, name), name, 1, error=ProfileError)
         check_seconds(self.power_up_s, "power_up_s", error=ProfileError)
+
+    @property
+    def port_options(self) -> PortOptions:
+        """What is particular about its port: `dtr`, `rts`, `hang_up` and `low_latency`."""
+        return PortOptions(self.dtr, self.rts, self.hang_up, self.low_latency)
 
 
 def _text(value: str) -> str:
@@ -131,6 +145,10 @@ KEYS = {
     "usb": Key(list, read=_usb_ids),
     "baud": Key(int, required=True, bounds=(1, 2**31 - 1)),
     "flow_control": Key(str, choices=FlowControl, read=_flow_control),
+    "dtr": Key(bool),
+    "rts": Key(bool),
+    "hang_up": Key(bool),
+    "low_latency": Key(bool),
     "packet_size_bytes": Key(int, required=True, bounds=(LEAST_BUFFER_BYTES, 2**24)),
     "receive_ring_bytes": Key(int, bounds=(1, 2**25)),
     "heap_bytes": Key(int, required=True, bounds=(1, 2**32)),
@@ -159,6 +177,8 @@ def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
         values["timeouts"] = _timeouts(f"{path}: timeouts.", values["timeouts"])
     if "reset" in values:
         values["reset"] = _reset(f"{path}: reset.", values["reset"], values.get("flow_control", FlowControl.NONE))
+    if "rts" in values and values.get("flow_control") is FlowControl.RTS_CTS:
+        raise ProfileError(f"{path}: rts: cannot be set, the flow control 'rts-cts' has that line")
     return BoardProfile(**values)
 
 

@@ -28,7 +28,9 @@ from microrpc.cli.common import (
     say_pairs,
 )
 from microrpc.cli.figures import stats_pairs
+from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import say
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _OPTIONAL_FUNCTIONS = {
 }
 
 
+@with_port_options
 def info(
     port: OptionalPortArgument = None,
     board: BoardOption = None,
@@ -50,13 +53,14 @@ def info(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Show what a board can do, and how fast it answers."""
     from microrpc.host.blocks import UNLIMITED
 
     with reporting(as_json=as_json):
         port, profile = find_board_port(port, board, board_file)
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             packet_bytes = opened.max_packet_bytes()
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
@@ -119,6 +123,7 @@ def _measure_round_trip(board: Board) -> float:
     return statistics.median(times)
 
 
+@with_port_options
 def call(
     port: PortArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The function's name on the board.")],
@@ -137,6 +142,7 @@ def call(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Call a function on the board and print its result.
 
@@ -161,7 +167,7 @@ def call(
 
         literals = [parse_literal(arg) for arg in args or ()]
         files = _files_to_write(literals, out or (), save)
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
             result = function(*values)

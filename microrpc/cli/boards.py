@@ -23,6 +23,7 @@ from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile, Reset
+    from microrpc.ports.options import PortOptions
 
 
 def boards(
@@ -78,6 +79,7 @@ def _show(board: BoardProfile) -> None:
             ("USB ids", ", ".join(map(str, board.usb)) or "-"),
             ("baud", str(board.baud)),
             ("flow control", board.flow_control),
+            ("modem lines", _describe_lines(board.port_options)),
             ("receive buffer", f"{board.packet_size_bytes} bytes"),
             ("receive ring", f"{ring_bytes} bytes" if ring_bytes else "not stated: one request at a time"),
             ("simulated heap", f"{board.heap_bytes} bytes"),
@@ -92,6 +94,12 @@ def _show(board: BoardProfile) -> None:
     if board.notes:
         say()
         say(textwrap.indent(board.notes, "  "))
+
+
+def _describe_lines(options: PortOptions) -> str:
+    states = {"DTR": options.dtr, "RTS": options.rts, "hang-up": options.hang_up, "low latency": options.low_latency}
+    said = [f"{name} {'on' if state else 'off'}" for name, state in states.items() if state is not None]
+    return ", ".join(said) or "as the system has them"
 
 
 def _describe_reset(reset: Reset) -> str:

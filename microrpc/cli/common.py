@@ -19,6 +19,7 @@ from microrpc.boards.files import WriteError, check_writable, reason_of
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -328,6 +329,7 @@ def open_board(
     *,
     baud: int | None = None,
     timeout_s: float | None = None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr. After a signal it is closed within a second."""
     from microrpc.client.pump import END_S
@@ -337,7 +339,14 @@ def open_board(
     timeouts = timeouts_of(chosen, timeout_s)
     with (
         until_signal(),
-        connect(port, board=chosen, baud=baud, timeouts=timeouts, on_log=note_log) as opened,
+        connect(
+            port,
+            board=chosen,
+            baud=baud,
+            timeouts=timeouts,
+            on_log=note_log,
+            **dataclasses.asdict(options),
+        ) as opened,
     ):
         try:
             yield opened

@@ -24,7 +24,9 @@ from microrpc.cli.common import (
     reporting,
 )
 from microrpc.cli.figures import describe_copy
+from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import note, say
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from microrpc.host.stats import CopyStats, Stats
@@ -47,6 +49,7 @@ VerifyOption = Annotated[
 """--verify"""
 
 
+@with_port_options
 def put(
     port: PortArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A .npy file, or any bytes.")],
@@ -58,6 +61,7 @@ def put(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Copy a file into new memory of a board.
 
@@ -70,7 +74,7 @@ def put(
 
         parsed_dtype = parse_dtype(dtype) if dtype is not None else None
         source = read_array(file, parsed_dtype, parse_shape(shape) if shape is not None else None)
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             start = time.perf_counter()
             array = opened.empty(source.shape[: source.ndim - _lane_dims(parsed_dtype)], parsed_dtype or source.dtype)
             with progress_bar(f"put {file.name}") as on_progress:
@@ -92,6 +96,7 @@ def put(
             note(f"use it: microrpc call {port} NAME addr:0x{address:x}:{kind}")
 
 
+@with_port_options
 def get(
     port: PortArgument,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False, help="As `put` printed it.")],
@@ -113,6 +118,7 @@ def get(
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Copy memory of a board into a file.
 
@@ -136,7 +142,7 @@ def get(
         form = parse_shape(shape) if shape is not None else (size // kind.itemsize_bytes,)
         check_size(size, kind, form, f"SIZE {size}")
         check_file(file)
-        with open_board(port, board, board_file, baud=baud, timeout_s=timeout) as opened:
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
                 contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress, verify=verify)

@@ -16,15 +16,19 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
+from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import note_log, say
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 
+@with_port_options
 def reset(
     port: OptionalPortArgument = None,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
     as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Reset a board, as its profile says, and wait until it has booted.
 
@@ -47,7 +51,14 @@ def reset(
             raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
         check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
-        channel, boot_s = open_reset(port, profile, baud=baud, on_log=note_log, on_text=note_log)
+        channel, boot_s = open_reset(
+            port,
+            profile,
+            baud=baud,
+            options=options.over(profile.port_options),
+            on_log=note_log,
+            on_text=note_log,
+        )
         channel.close()
         if as_json:
             print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,13 +21,16 @@ from microrpc.cli.common import (
     reporting,
     timeouts_of,
 )
+from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import finish_at_signal
 from microrpc.cli.streams import note_log, say
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
 
 
+@with_port_options
 def share(
     port: OptionalPortArgument = None,
     board: BoardOption = None,
@@ -41,6 +45,7 @@ def share(
             help="Where clients find it. [default: one named after PORT in $XDG_RUNTIME_DIR/microrpc]",
         ),
     ] = None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Share a board among several programs of this user until Ctrl-C, on a Unix socket.
 
@@ -53,11 +58,17 @@ def share(
         port, profile = find_board_port(port, board, board_file)
         check_system()
         is_known = board is not None or board_file is not None
-        asyncio.run(finish_at_signal(_serve(port, profile, is_known, baud, timeout, socket)))
+        asyncio.run(finish_at_signal(_serve(port, profile, is_known, baud, timeout, socket, options)))
 
 
 async def _serve(
-    port: str, profile: BoardProfile, is_known: bool, baud: int | None, timeout_s: float | None, path: Path | None
+    port: str,
+    profile: BoardProfile,
+    is_known: bool,
+    baud: int | None,
+    timeout_s: float | None,
+    path: Path | None,
+    options: PortOptions,
 ) -> None:
     from microrpc.connecting.aio import connect
     from microrpc.gateway.unix import Share, default_path
@@ -69,6 +80,7 @@ async def _serve(
         baud=baud,
         timeouts=timeouts_of(profile, timeout_s),
         on_log=note_log,
+        **dataclasses.asdict(options),
     )
     async with opening as board, Share(board, path, baud=baud or profile.baud) as served:
         on_terminal = is_terminal(sys.stdout)

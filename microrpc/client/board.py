@@ -43,8 +43,8 @@ class Board:
 
     `call_s` is how long a reply is waited for where nothing else is said, in seconds. `on_close` is called last, when
     the board is closed. `reopen` waits for a port that went away and opens it, raising PortError where it does not
-    come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its memory; it must
-    not use the board.
+    come back; without it a lost port is the end. Where no session comes about over it then, it is opened again, until
+    `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory; it must not use the board.
 
     What it hands out uses the rest: `pump` drives its `operations`, whose `garbage` and `live` it has too; `trust` is
     what is believed of the board, the count of its resets among that.
@@ -58,9 +58,17 @@ class Board:
         call_s: float,
         on_close: Callable[[], None] = lambda: None,
         reopen: Callable[[], Channel] | None = None,
+        reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
-        self.pump = Pump(channel, connection, on_close=on_close, reopen=reopen, on_reconnect=on_reconnect)
+        self.pump = Pump(
+            channel,
+            connection,
+            on_close=on_close,
+            reopen=reopen,
+            reconnect_s=reconnect_s,
+            on_reconnect=on_reconnect,
+        )
         self.operations = BoardOperations(
             self,
             connection,

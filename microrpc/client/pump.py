@@ -7,18 +7,21 @@ import contextlib
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from threading import get_ident
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from microrpc.client.losses import loss_of, retold
 from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error, within_error
 from microrpc.client.turns import Turns
 from microrpc.errors import ClosedError, MicroRpcError, PortError, PortLostError
-from microrpc.host.operation import AT_ONCE, Operation, after
+from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import Channel, interrupt, monotonic
+from microrpc.ports.channel import Channel, interrupt, monotonic, renew
+from microrpc.ports.lost import POLL_S
 from microrpc.ports.registry import register, registered
 
 P = ParamSpec("P")
@@ -35,8 +38,9 @@ class Pump:
 
     name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
     given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
-    does not come back; without it a lost port is the end. `on_reconnect` is told then whether the board lost its
-    memory. `on_close` is called last. One that nobody has any more gives its port back, and says nothing to the board.
+    does not come back; without it a lost port is the end. Where no session comes about over it then, it is opened
+    again, until `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory. `on_close` is
+    called last. One that nobody has any more gives its port back, and says nothing to the board.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Pump:
         *,
         on_close: Callable[[], None] = lambda: None,
         reopen: Callable[[], Channel] | None = None,
+        reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self.name = channel.name
@@ -55,6 +60,7 @@ class Pump:
         self._connection = connection
         self._on_close = on_close
         self._reopen = reopen
+        self._reconnect_s = reconnect_s
         self._on_reconnect = on_reconnect
         self._turns = Turns()
         self._until = math.inf  # when, by the channel's clock, all requests end; AT_ONCE once it is closed
@@ -80,36 +86,51 @@ class Pump:
                     turns.owner = thread
             if turns.owner != thread:
                 self._wait_for_turn(thread, kwargs)
-            operation = self._come_back(make, *args, **kwargs) if self.closed else make(*args, **kwargs)
-            channel, output = self._channel, self._connection.output
-            try:
+            comes_back = bool(self.closed) and not self._says_goodbye(make)
+            give_up_at = self._channel.now() + self._reconnect_s if comes_back else AT_ONCE
+            while True:
+                operation: Operation[Any]
+                if comes_back:  # a session comes before any operation then, so that it knows of a reset
+                    self._open_again()
+                    operation = self._connection.begin(None)
+                else:
+                    operation = make(*args, **kwargs)
+                channel, output, trust = self._channel, self._connection.output, self._connection.trust
                 try:
-                    deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                    while True:
-                        data = channel.read(min(deadline, self._until))
-                        now = channel.now()
-                        if now >= self._until:
-                            raise self._ended_error()
-                        deadline = operation.send((data, now))
+                    try:
+                        deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                        while True:
+                            data = channel.read(min(deadline, self._until))
+                            now = channel.now()
+                            if now >= self._until:
+                                raise self._ended_error()
+                            deadline = operation.send((data, now))
+                            if output.pieces:
+                                if output.port_is_doubtful:
+                                    output.port_is_doubtful = False
+                                    renew(channel)
+                                data, write_by = output.take(deadline, now)
+                                channel.write(data, min(write_by, self._until))
+                                trust.is_out = trust.is_asking
+                    except StopIteration as stop:
                         if output.pieces:
-                            data, give_up_at = output.take(deadline, now)
-                            channel.write(data, min(give_up_at, self._until))
-                except StopIteration as stop:
-                    if output.pieces:
-                        channel.write(*output.take(AT_ONCE, channel.now()))
-                    result: T = stop.value
-                    return result
-            except PortLostError as error:
-                if self._until == AT_ONCE:
-                    raise self._ended_error() from None
-                self.closed = self.closed or "the port went away"
-                text = str(error)
-                if self._reopen is not None:
-                    self._channel.close()  # held open, its name would not be free for the port that comes back
-                    text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
-            finally:
-                operation.close()
+                            channel.write(*output.take(AT_ONCE, channel.now()))
+                        if not comes_back:
+                            result: T = stop.value
+                            return result
+                        comes_back = False
+                except MicroRpcError as error:
+                    if self._until == AT_ONCE and isinstance(error, PortLostError):
+                        raise self._ended_error() from None
+                    more = self._note_failure(error, comes_back)
+                    if not (self.closed and comes_back and channel.now() < give_up_at):
+                        if more is None:
+                            raise
+                        raise retold(error, more, trust) from error
+                    time.sleep(POLL_S)
+                finally:
+                    operation.close()
+                    trust.is_asking = trust.is_out = False
         finally:
             if turns.owner == thread:
                 with turns.guard:
@@ -133,11 +154,23 @@ class Pump:
             if not has_turn or left_s <= 0:
                 raise in_use_error(self.name, "another thread", timeout_s)
 
-    def _come_back(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
+    def _says_goodbye(self, make: object) -> bool:
+        """Whether `make` makes the last operation: no port is opened again for that."""
         last: object = self.goodbye
-        if make is last and self._is_closing:
-            return make(*args, **kwargs)
+        return make is last and self._is_closing
+
+    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
+        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
+        loss = loss_of(
+            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
+        )
+        self.closed = self.closed or loss.closed
+        if loss.closed and self._reopen is not None:
+            self._channel.close()  # held open, its name would not be free for the port that comes back
+        return loss.more
+
+    def _open_again(self) -> None:
+        """Open the port that went away, with nothing under way over it."""
         if self._reopen is None:
             raise self._closed_error()
         try:
@@ -152,7 +185,6 @@ class Pump:
         self._channel, self.name = channel, channel.name
         self.closed = ""
         self._connection.on_port_reopened(self._on_reconnect, self.name)
-        return after(self._connection.begin(None), make, *args, **kwargs)
 
     def close(self, shutdown: bool = False, *, within_s: float = math.inf) -> None:
         """Drive the last operation, whatever comes of it, and release the port. Closing twice is fine.

@@ -5,15 +5,18 @@ docs/firmware.md and docs/sharing.md have the addresses of emulated and shared b
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from microrpc.boards.catalogue import profile
 from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
-from microrpc.errors import PortError
+from microrpc.errors import PortError, RequestError
 from microrpc.firmware.project import has_port, port_names
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.checks import check_baud
 from microrpc.wire.session import Timeouts
+from microrpc.wire.uart import FlowControl
 
 DEFAULT_PROFILE = "loopback"
 """The board that is meant where none is named."""
@@ -31,7 +34,7 @@ class Target:
     """A port with what is known about the board behind it: its profile, its timeouts, its `baud` in bits a second.
 
     `ring_bytes` is the size of the ring in front of the board's receive buffer, 0 where no board was named, or its
-    profile does not state it.
+    profile does not state it; `options` are those of its port.
     """
 
     port: str
@@ -39,6 +42,7 @@ class Target:
     baud: int
     timeouts: Timeouts
     ring_bytes: int = 0
+    options: PortOptions = AS_THE_SYSTEM_DOES
 
     @property
     def scheme(self) -> str:
@@ -70,16 +74,25 @@ class Target:
 
 
 def find_target(
-    port: str | None, *, board: str | BoardProfile | None, baud: int | None, timeouts: Timeouts | None
+    port: str | os.PathLike[str] | None,
+    *,
+    board: str | BoardProfile | None,
+    baud: int | None,
+    timeouts: Timeouts | None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> Target:
     """Put together what `connect` was told, and what the board's profile says where it was told nothing.
 
     Without a port the one that the board is plugged into is looked for; a simulated or emulated board needs none.
     Raises ProfileError, PortError and PortNotFoundError where the port cannot be told, or names another board, and
-    RequestError for what is no baud rate.
+    RequestError for what is no baud rate, and for options that the port cannot have.
     """
     if baud is not None:
         baud = check_baud(baud)
+    if isinstance(port, os.PathLike):
+        port = os.fspath(port)
+    if not isinstance(port, str | None):
+        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
         known = ", ".join(port_of_emulated(name) for name in port_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")
@@ -95,7 +108,11 @@ def find_target(
     # The generic profile tells nothing of a real board's ring.
     is_known = chosen.kind is not BoardKind.SIMULATED or port.startswith(SIMULATOR_SCHEME)
     ring_bytes = chosen.receive_ring_bytes if is_known else None
-    return Target(port, chosen, chosen.baud if baud is None else baud, timeouts or chosen.timeouts, ring_bytes or 0)
+    chosen_options = options.over(chosen.port_options)
+    if chosen_options.rts is not None and chosen.flow_control is FlowControl.RTS_CTS:
+        raise RequestError(f"rts cannot be set for {chosen.name}: its flow control, 'rts-cts', has that line")
+    rate = chosen.baud if baud is None else baud
+    return Target(port, chosen, rate, timeouts or chosen.timeouts, ring_bytes or 0, chosen_options)
 
 
 def scheme_of(port: str) -> str:

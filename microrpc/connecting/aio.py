@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
@@ -24,6 +25,7 @@ from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
+from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
@@ -56,7 +58,7 @@ class Opening:
 
 
 def connect(
-    port: str | None = None,
+    port: str | os.PathLike[str] | None = None,
     *,
     board: str | BoardProfile | None = None,
     baud: int | None = None,
@@ -64,6 +66,10 @@ def connect(
     on_log: OnLog | None = None,
     reset: bool = False,
     link: bool = True,
+    dtr: bool | None = None,
+    rts: bool | None = None,
+    hang_up: bool | None = None,
+    low_latency: bool | None = None,
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
@@ -81,7 +87,9 @@ def connect(
 
     async def open_port() -> AsyncBoard:
         wait_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
-        target = find_target(port, board=board, baud=baud, timeouts=timeouts)
+        target = find_target(
+            port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
+        )
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
@@ -96,6 +104,7 @@ def connect(
             on_log,
             link=link,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
+            reconnect_s=reconnect_s,
             on_reconnect=on_reconnect,
             wrap=wrap,
         )
@@ -136,6 +145,7 @@ async def _open_session(
     seed: int | None = None,
     link: bool,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
+    reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None,
     wrap: Wrap | None,
 ) -> AsyncBoard:
@@ -153,6 +163,7 @@ async def _open_session(
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),
+            reconnect_s=reconnect_s,
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
         )
     except BaseException:

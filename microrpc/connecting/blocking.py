@@ -5,6 +5,7 @@ An address is told what it means (`address`), opened (`openers`), wrapped (`wrap
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel, interrupt
 from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, Reopening, reconnect_log
+from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
@@ -24,7 +26,7 @@ Wrap = Callable[[Channel], Channel]
 
 
 def connect(
-    port: str | None = None,
+    port: str | os.PathLike[str] | None = None,
     *,
     board: str | BoardProfile | None = None,
     baud: int | None = None,
@@ -32,6 +34,10 @@ def connect(
     on_log: OnLog | None = None,
     reset: bool = False,
     link: bool = True,
+    dtr: bool | None = None,
+    rts: bool | None = None,
+    hang_up: bool | None = None,
+    low_latency: bool | None = None,
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
@@ -52,6 +58,10 @@ def connect(
     which goes to "microrpc.text"; it must not use the board. reset: reset the board first, as
     its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
     reliable link where the board knows it (docs/link.md).
+    dtr, rts: the port's modem lines while it is open; True asserts one, and so does None where the profile says
+    nothing. hang_up: whether closing the port drops them. low_latency: whether it hands on at once what arrives
+    (docs/boards.md, "Modem lines and latency"). All four overrule the profile, and have no effect on what is no serial
+    port.
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
     to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). It has no effect
     on simulated and emulated boards, which do not come back. on_reconnect: called when it is back, with whether it lost
@@ -63,7 +73,9 @@ def connect(
     or a baud rate that cannot be.
     """
     reconnect_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
-    target = find_target(port, board=board, baud=baud, timeouts=timeouts)
+    target = find_target(
+        port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
+    )
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
     opened = open_target(
         target,
@@ -75,6 +87,7 @@ def connect(
         on_log,
         link=link,
         reopen=Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
+        reconnect_s=reconnect_s,
         on_reconnect=on_reconnect,
         wrap=wrap,
     )
@@ -131,10 +144,11 @@ def open_session(
     seed: int | None = None,
     link: bool = True,
     reopen: Callable[[], Channel] | None = None,
+    reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None = None,
     wrap: Wrap | None = None,
 ) -> Board:
-    """Open a session over what an opener gave; the arguments are those of `open_board`."""
+    """Open a session over what an opener gave; the arguments are those of `connect` and `open_board`."""
     try:
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,
@@ -142,6 +156,7 @@ def open_session(
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else _Rewrapped(wrap, reopen),
+            reconnect_s=reconnect_s,
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
         )
     except BaseException:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast, overload
 
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import Channel, interrupt
+from microrpc.ports.channel import Channel, interrupt, others_on, renew
 
 if TYPE_CHECKING:
     from microrpc.capture.trace import Trace
@@ -65,6 +65,14 @@ class TappedChannel:
         self._note(self.now(), data, to_board=True)
         self._channel.write(data, deadline)
 
+    def renew(self) -> None:
+        """Set the port as it was opened, where `channel` can."""
+        renew(self._channel)
+
+    def others(self) -> str:
+        """Name the other programs that have the port open, where `channel` can tell."""
+        return others_on(self._channel)
+
     def close(self) -> None:
         """Release the port."""
         self._channel.close()
@@ -101,6 +109,14 @@ class TappedAsyncChannel:
         """See `AsyncChannel.write`."""
         self._note(self.now(), data, to_board=True)
         await self._channel.write(data, deadline)
+
+    def renew(self) -> None:
+        """Set the port as it was opened, where `channel` can."""
+        renew(self._channel)
+
+    def others(self) -> str:
+        """Name the other programs that have the port open, where `channel` can tell."""
+        return others_on(self._channel)
 
     def close(self) -> None:
         """Release the port."""

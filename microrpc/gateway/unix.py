@@ -36,7 +36,7 @@ from microrpc.gateway.session import ClientSession
 from microrpc.gateway.shared import SharedBoard
 from microrpc.ports.aio import AsyncFdChannel
 from microrpc.ports.channel import READ_BYTES
-from microrpc.ports.opening import socket_channel
+from microrpc.ports.sockets import socket_channel
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.wire.checks import check_baud, check_seconds, check_whole
 from microrpc.wire.packets import RemoteException, encode_packet

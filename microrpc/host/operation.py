@@ -8,10 +8,9 @@ what the connection's `output` has.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
-from typing import ParamSpec, TypeVar
+from collections.abc import Generator
+from typing import TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Arrival = tuple[bytes, float]
 """What arrived, and when: a time in seconds of the caller's clock."""
@@ -20,9 +19,3 @@ Operation = Generator[float, Arrival, T]
 
 AT_ONCE = -math.inf
 """A deadline: give what is there and do not wait."""
-
-
-def after(first: Operation[object], make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-    """Give an operation that is made when `first` is done; its result is that of the second."""
-    yield from first
-    return (yield from make(*args, **kwargs))

@@ -17,6 +17,8 @@ class Output:
     waits only for a repetition. byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows. sent_by:
     when the line will have carried all that was taken, if it is as slow as that; whoever learns that it has, says so.
     echo: what was sent and did not come back yet, on a line that gives back what is sent; None on every other.
+    port_is_doubtful: before they are sent the port is to be set as it was when it was opened: a session begins after
+    doubt, and another program may have changed the port.
     """
 
     def __init__(self, counters: Counters, *, has_frames: bool = True, byte_s: float = 0.0) -> None:
@@ -25,6 +27,7 @@ class Output:
         self.echo: deque[bytes] | None = None
         self.byte_s = byte_s
         self.sent_by = AT_ONCE
+        self.port_is_doubtful = False
         self._counters = counters
         self._has_frames = has_frames
 

@@ -134,6 +134,7 @@ class Recovery:
         while at < (expiry := end + line.carried_s(bytes_before)):
             trust.damage = ""
             line.late_session_id = 0
+            line.output.port_is_doubtful = must_prove
             session.start(at, retry_s=timeouts.retry_s + self._line_s, total_s=expiry - at)
             line.send_session()
             retry_at = session.deadline or now

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from microrpc.errors import PortError, PortLostError
 from microrpc.host.operation import AT_ONCE
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import READ_BYTES, Channel
+from microrpc.ports.channel import READ_BYTES, Channel, write_timeout_error
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.registry import register
 
 # What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
 _MOST_KEPT_BYTES = 256 * 1024
+_POLL_S = 1e-3
 
 
 class AsyncChannel(Protocol):
@@ -129,6 +130,14 @@ class AsyncFdChannel:
 
     # --- both ----------------------------------------------------------------------------------
 
+    def renew(self) -> None:
+        """See `FdChannel.renew`."""
+        self._port.renew()
+
+    def others(self) -> str:
+        """See `FdChannel.others`."""
+        return self._port.others()
+
     async def _wait(self, waiter: asyncio.Future[None], deadline: float) -> None:
         timer = self._loop.call_at(deadline, _wake, waiter)
         try:
@@ -198,13 +207,57 @@ class InMemoryChannel:
         self._channel.close()
 
 
+class PollableChannel(Channel, Protocol):
+    """A channel that can be asked without waiting."""
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Hand over what the port takes at once, and give how many bytes that was. Raises PortLostError."""
+
+
+class PolledChannel:
+    """A channel that no event loop can watch, asked every millisecond: a simulated board in memory, and on Windows TCP.
+
+    Deadlines are times of the loop's clock, which is that of the channel.
+    """
+
+    def __init__(self, channel: PollableChannel) -> None:
+        self.name = channel.name
+        """See `AsyncChannel.name`."""
+        self.now = channel.now
+        """See `AsyncChannel.now`."""
+        self._channel = channel
+
+    def __repr__(self) -> str:
+        return f"<PolledChannel {self._channel!r}>"
+
+    async def read(self, deadline: float) -> bytes:
+        """See `AsyncChannel.read`."""
+        while not (data := self._channel.read(AT_ONCE)) and self.now() < deadline:
+            await asyncio.sleep(_POLL_S)
+        return data
+
+    async def write(self, data: bytes, deadline: float) -> None:
+        """See `AsyncChannel.write`."""
+        done, view = 0, memoryview(data)
+        while (done := done + self._channel.write_some(view[done:])) < len(data):
+            if self.now() >= deadline:
+                raise write_timeout_error(self.name, done, len(data))
+            await asyncio.sleep(_POLL_S)
+
+    def close(self) -> None:
+        """See `AsyncChannel.close`."""
+        self._channel.close()
+
+
 # --- opening --------------------------------------------------------------------------------------
 
 
-def adopt(channel: Channel) -> AsyncFdChannel:
-    """Take over a port that is open. Raises PortError, and closes it, where the running loop cannot watch it."""
+def adopt(channel: Channel) -> AsyncFdChannel | PolledChannel:
+    """Take over a port that is open. Raises PortError, and closes it, where the running loop cannot wait for it."""
     if isinstance(channel, FdChannel):
         return AsyncFdChannel(channel)
+    if getattr(channel, "can_be_polled", False):
+        return PolledChannel(cast("PollableChannel", channel))
     channel.close()
     raise cannot_be_awaited(channel.name, "pyserial alone waits for it, in threads")
 

@@ -71,6 +71,19 @@ def interrupt(thing: object) -> None:
         end()
 
 
+def renew(channel: object) -> None:
+    """Set the port of a channel as it was when it was opened, where the channel can (`FdChannel.renew`)."""
+    set_again = getattr(channel, "renew", None)
+    if set_again is not None:
+        set_again()
+
+
+def others_on(channel: object) -> str:
+    """Name the other programs that have the port of a channel open, where it can tell (`FdChannel.others`); else ""."""
+    name_them = getattr(channel, "others", None)
+    return str(name_them()) if name_them is not None else ""
+
+
 def lost_error(name: str, reason: str | None) -> PortLostError:
     """Give the error for a port that went away; `reason` is the system's, where it gave one."""
     detail = f" ({reason})" if reason else ""

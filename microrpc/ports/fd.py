@@ -12,9 +12,7 @@ import select
 import struct
 import time
 from collections.abc import Callable
-from typing import NoReturn
-
-import serial
+from typing import TYPE_CHECKING, NoReturn
 
 from microrpc.errors import (
     CallTimeoutError,
@@ -22,7 +20,11 @@ from microrpc.errors import (
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.holders import others
 from microrpc.ports.registry import register
+
+if TYPE_CHECKING:
+    from microrpc.ports.tty import Tty
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
@@ -42,6 +44,7 @@ class FdChannel:
     The channel owns `fd`, makes it non-blocking, and calls `close_fd` once to release it (os.close by default), in a
     fork too, where it must do no more than close. `end` is called before it, but in no fork: what is to be done to the
     port itself, or to a connection. A tty must have VMIN 1, so that an empty read means "gone" and never "nothing yet".
+    `tty` is what has set it up, where it is a serial port.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class FdChannel:
         close_fd: Callable[[], None] | None = None,
         *,
         end: Callable[[], None] = lambda: None,
+        tty: Tty | None = None,
     ) -> None:
         self.name = name
         """See `Channel.name`."""
@@ -58,6 +62,7 @@ class FdChannel:
         self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
         self._end = end
         self._is_interrupted = False
+        self._tty = tty
         self._reads_to_spin = 0  # reads until one spins again
         self._stuck = False  # the port did not take all of the last write
         os.set_blocking(fd, False)
@@ -163,6 +168,15 @@ class FdChannel:
                     self._raise_lost(error)
         return True
 
+    def renew(self) -> None:
+        """Set the port as it was when it was opened: another program may have changed its settings."""
+        if self._tty is not None and self._fd >= 0:
+            self._tty.renew()
+
+    def others(self) -> str:
+        """Name the other programs that have the port open; "" where none is seen, or it is no serial port."""
+        return others(self.name) if self._tty is not None else ""
+
     # What an event loop needs that waits by itself (microrpc.aio).
 
     def fileno(self) -> int:
@@ -201,15 +215,15 @@ class FdChannel:
         if self._stuck and os.isatty(fd):
             # Closing a tty waits (up to 30 s) for output that a dead board will never take. Throw it away.
             _discard_output(fd)
-        with contextlib.suppress(OSError, serial.SerialException):
+        with contextlib.suppress(OSError):
             self._end()
-        with contextlib.suppress(OSError, serial.SerialException):
+        with contextlib.suppress(OSError):
             self._close_fd()
 
     def on_fork(self) -> None:
         """Close the fork's copy of the descriptor: see `Inherited.on_fork`."""
         if self._let_go() >= 0:
-            with contextlib.suppress(OSError, serial.SerialException):
+            with contextlib.suppress(OSError):
                 self._close_fd()
 
     def _let_go(self) -> int:

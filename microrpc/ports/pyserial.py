@@ -1,4 +1,4 @@
-"""Ports through pyserial alone, where no file descriptor can be polled: Windows, macOS, rfc2217://."""
+"""Ports through pyserial alone, where no file descriptor can be polled: Windows, macOS, rfc2217:// and other URLs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,53 @@ from collections.abc import Iterator
 from typing import Any
 
 import serial
+from serial import rfc2217
 
 from microrpc.errors import (
     PortLostError,
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.holders import others
+from microrpc.ports.options import PortOptions
 from microrpc.ports.registry import register
+from microrpc.ports.sockets import keep_alive
+from microrpc.ports.tty import Tty
+from microrpc.wire.uart import FlowControl
+
+
+class _Rfc2217(rfc2217.Serial):
+    """pyserial's client of RFC 2217, but it asks for no purge, which some servers never acknowledge.
+
+    So what arrived before is kept, as on every other kind of port; and a server that goes silently is noticed.
+    """
+
+    def open(self) -> None:
+        """Open it."""
+        super().open()
+        keep_alive(self._socket)  # type: ignore[attr-defined]  # types-pyserial has no private names
+
+    def reset_input_buffer(self) -> None:
+        """Do nothing; called by open()."""
+
+    def reset_output_buffer(self) -> None:
+        """Do nothing; called by open()."""
+
+
+def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOptions) -> serial.Serial | rfc2217.Serial:
+    """Open a URL of pyserial, `baud` in bits a second; of `options`, the modem lines. Raises what pyserial does."""
+    hard, soft = flow_control is FlowControl.RTS_CTS, flow_control is FlowControl.XON_XOFF
+    if url.lower().startswith("rfc2217://"):
+        port: serial.Serial | rfc2217.Serial = _Rfc2217(None, baudrate=baud, rtscts=hard, xonxoff=soft)
+        port.port = url
+    else:
+        port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, rtscts=hard, xonxoff=soft)
+    if options.dtr is not None:
+        port.dtr = options.dtr
+    if options.rts is not None:
+        port.rts = options.rts
+    port.open()
+    return port
 
 
 class PyserialChannel:
@@ -29,7 +69,7 @@ class PyserialChannel:
     _READ_STEP_S = 0.01
     _WRITE_STEP_S = 0.1
 
-    def __init__(self, name: str, port: serial.Serial) -> None:
+    def __init__(self, name: str, port: serial.Serial | rfc2217.Serial) -> None:
         self.name = name
         """See `Channel.name`."""
         self._port = port
@@ -77,8 +117,6 @@ class PyserialChannel:
         with self._losses():
             if not self._port.is_open:  # pyserial would note the state for the next time
                 raise serial.PortNotOpenError
-            if self.name.startswith("socket://"):  # pyserial would do nothing, silently
-                return False
             try:
                 if dtr is not None:
                     self._port.dtr = dtr
@@ -101,6 +139,15 @@ class PyserialChannel:
         """End a read that waits in another thread, in a moment, with PortLostError, and all that come."""
         self._is_interrupted = True
 
+    def renew(self) -> None:
+        """See `FdChannel.renew`."""
+        if isinstance(self._port, Tty) and self._port.is_open:
+            self._port.renew()
+
+    def others(self) -> str:
+        """See `FdChannel.others`."""
+        return others(self.name) if isinstance(self._port, Tty) else ""
+
     def close(self) -> None:
         """Release the port."""
         with contextlib.suppress(OSError, serial.SerialException):
@@ -111,7 +158,8 @@ class PyserialChannel:
         port: Any = self._port
         connection = vars(port).get("_socket")
         if connection is None:
-            self.close()  # of a device: it closes, and no more
+            with contextlib.suppress(OSError):
+                port.drop() if isinstance(port, Tty) else port.close()
             return
         # pyserial would shut the connection down, which is the parent's, and wait for a thread that is the parent's.
         connection.close()

@@ -28,6 +28,7 @@ from microrpc.boards.strategies import (
 from microrpc.errors import PortError, PortLostError, PortNotFoundError, PortPermissionError, ProfileError
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.session import MessageType
 from microrpc.wire.uart import FlowControl
@@ -58,6 +59,7 @@ class World:
         self.refusal: tuple[float, PortError] | None = None
         self.has_lines = True
         self.diary: list[tuple[float, str]] = []
+        self.options: list[PortOptions] = []
         self.tools = ResetTools(self.now, self.sleep, self.open_port, self.is_there)
 
     def now(self) -> float:
@@ -71,8 +73,16 @@ class World:
         assert port == PORT
         return not any(start <= self.time_s < end for start, end in self.absences)
 
-    def open_port(self, port: str, *, baud: int, flow_control: FlowControl = FlowControl.NONE) -> Port:
+    def open_port(
+        self,
+        port: str,
+        *,
+        baud: int,
+        flow_control: FlowControl = FlowControl.NONE,
+        options: PortOptions = AS_THE_SYSTEM_DOES,
+    ) -> Port:
         assert port == PORT
+        self.options.append(options)
         if not self.is_there(port):
             raise PortNotFoundError(port, "away")
         if self.refusal is not None and self.time_s < self.refusal[0]:
@@ -145,6 +155,19 @@ def test_baud_and_flow_control_are_those_of_the_connection(world: World) -> None
     board = dataclasses.replace(DUE, flow_control=FlowControl.RTS_CTS)
     open_reset(PORT, board, baud=9600, tools=world.tools)
     assert world.diary[0] == (0.0, "open 9600 rts-cts")
+
+
+def test_the_options_of_the_port_are_those_of_the_connection_and_else_of_the_profile(world: World) -> None:
+    board = dataclasses.replace(DUE, hang_up=False, low_latency=True)
+    open_reset(PORT, board, tools=world.tools)
+    open_reset(PORT, board, options=PortOptions(dtr=False), tools=world.tools)
+    assert world.options == [PortOptions(hang_up=False, low_latency=True), PortOptions(dtr=False)]
+
+
+def test_a_touch_leaves_the_options_to_the_opening_after_it(world: World) -> None:
+    board = dataclasses.replace(DUE, reset=Reset(ResetStrategy.TOUCH_1200), hang_up=False)
+    open_reset(PORT, board, tools=world.tools)
+    assert world.options == [AS_THE_SYSTEM_DOES, PortOptions(hang_up=False)]
 
 
 def test_a_board_that_says_nothing_is_waited_for_no_longer_than_its_power_up_time(world: World) -> None:

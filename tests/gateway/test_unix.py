@@ -39,7 +39,7 @@ from microrpc.errors import (
 )
 from microrpc.gateway.regions import Regions
 from microrpc.gateway.unix import Share, default_path, turn_bytes
-from microrpc.ports.opening import open_unix
+from microrpc.ports.sockets import open_unix
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import serial
 from forks import in_fork
-from serial.rfc2217 import PortManager
+from serial.rfc2217 import PURGE_DATA, SET_CONTROL, SET_CONTROL_DTR_OFF, SET_CONTROL_RTS_ON, PortManager
 
 import microrpc
 from firmware_sim.running.server import TcpServer
@@ -20,6 +20,7 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.errors import PortLostError, PortNotFoundError
 from microrpc.ports.opening import open_serial
+from microrpc.ports.options import PortOptions
 from microrpc.ports.pyserial import PyserialChannel
 
 # pyserial's client side names its thread in the old way, and leaves the socket to the garbage collector where the other
@@ -88,6 +89,44 @@ def server() -> Iterator[SerialServer]:
         yield server
         server.close()
         gc.collect()
+
+
+def test_no_purge_is_asked_for_so_a_server_that_never_acknowledges_one_is_used(
+    server: SerialServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+    answer = PortManager._telnet_process_subnegotiation
+
+    def ignore_purges(self: PortManager, suboption: bytes) -> None:
+        asked.append(bytes(suboption[1:2]))
+        if suboption[1:2] != PURGE_DATA:
+            answer(self, suboption)
+
+    monkeypatch.setattr(PortManager, "_telnet_process_subnegotiation", ignore_purges)
+    with microrpc.connect(server.url) as board:
+        assert board.function("add")(2, 3) == 5
+    assert asked
+    assert PURGE_DATA not in asked
+
+
+def test_modem_lines_of_the_server_are_set_at_opening_and_it_is_kept_alive(
+    server: SerialServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controls: list[bytes] = []
+    answer = PortManager._telnet_process_subnegotiation
+
+    def note(self: PortManager, suboption: bytes) -> None:
+        if suboption[1:2] == SET_CONTROL:
+            controls.append(bytes(suboption[2:3]))
+        answer(self, suboption)
+
+    monkeypatch.setattr(PortManager, "_telnet_process_subnegotiation", note)
+    channel = open_serial(server.url, baud=115200, options=PortOptions(dtr=False))
+    assert SET_CONTROL_DTR_OFF in controls
+    assert SET_CONTROL_RTS_ON in controls
+    connection: socket.socket = channel._port._socket  # type: ignore[attr-defined]
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    channel.close()
 
 
 def test_a_board_behind_a_serial_server_is_used_like_any_other(server: SerialServer) -> None:

@@ -10,15 +10,18 @@ import warnings
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from microrpc.client.losses import loss_of, retold
 from microrpc.client.pump import GRACE_S
 from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error
 from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
-from microrpc.host.operation import AT_ONCE, Operation, after
+from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
+from microrpc.ports.channel import renew
+from microrpc.ports.lost import POLL_S
 from microrpc.ports.registry import register
 
 P = ParamSpec("P")
@@ -38,6 +41,7 @@ class AsyncPump:
         *,
         on_close: Callable[[], None] = lambda: None,
         reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+        reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self.name = channel.name
@@ -47,6 +51,7 @@ class AsyncPump:
         self._connection = connection
         self._on_close = on_close
         self._reopen = reopen
+        self._reconnect_s = reconnect_s
         self._on_reconnect = on_reconnect
         self._loop = get_running_loop()
         self._lock = asyncio.Lock()
@@ -76,35 +81,50 @@ class AsyncPump:
             else:
                 await lock.acquire()
             has_turn = True
-            operation = await self._come_back(make, *args, **kwargs) if self.closed else make(*args, **kwargs)
-            channel, output = self._channel, self._connection.output
-            try:
+            comes_back = bool(self.closed) and not self._says_goodbye(make)
+            give_up_at = self._channel.now() + self._reconnect_s if comes_back else AT_ONCE
+            while True:
+                operation: Operation[Any]
+                if comes_back:  # a session comes before any operation then, so that it knows of a reset
+                    await self._open_again()
+                    operation = self._connection.begin(None)
+                else:
+                    operation = make(*args, **kwargs)
+                channel, output, trust = self._channel, self._connection.output, self._connection.trust
                 try:
-                    deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
-                    while True:
-                        data = await channel.read(deadline)
-                        now = channel.now()
-                        if self._is_ended:
-                            raise self._ended_error()
-                        deadline = operation.send((data, now))
+                    try:
+                        deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
+                        while True:
+                            data = await channel.read(deadline)
+                            now = channel.now()
+                            if self._is_ended:
+                                raise self._ended_error()
+                            deadline = operation.send((data, now))
+                            if output.pieces:
+                                if output.port_is_doubtful:
+                                    output.port_is_doubtful = False
+                                    renew(channel)
+                                await channel.write(*output.take(deadline, now))
+                                trust.is_out = trust.is_asking
+                    except StopIteration as stop:
                         if output.pieces:
-                            await channel.write(*output.take(deadline, now))
-                except StopIteration as stop:
-                    if output.pieces:
-                        await channel.write(*output.take(AT_ONCE, channel.now()))
-                    result: T = stop.value
-                    return result
-            except PortLostError as error:
-                if self._is_ended:
-                    raise self._ended_error() from None
-                self.closed = self.closed or "the port went away"
-                text = str(error)
-                if self._reopen is not None:
-                    self._channel.close()  # held open, its name would not be free for the port that comes back
-                    text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
-            finally:
-                operation.close()
+                            await channel.write(*output.take(AT_ONCE, channel.now()))
+                        if not comes_back:
+                            result: T = stop.value
+                            return result
+                        comes_back = False
+                except MicroRpcError as error:
+                    if self._is_ended and isinstance(error, PortLostError):
+                        raise self._ended_error() from None
+                    more = self._note_failure(error, comes_back)
+                    if not (self.closed and comes_back and channel.now() < give_up_at):
+                        if more is None:
+                            raise
+                        raise retold(error, more, trust) from error
+                    await asyncio.sleep(POLL_S)
+                finally:
+                    operation.close()
+                    trust.is_asking = trust.is_out = False
         finally:
             self._asked -= 1
             if has_turn:
@@ -127,11 +147,23 @@ class AsyncPump:
             raise in_use_error(self.name, "another task", timeout_s)
         kwargs["timeout_s"] = left_s
 
-    async def _come_back(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
+    def _says_goodbye(self, make: object) -> bool:
+        """Whether `make` makes the last operation: no port is opened again for that."""
         last: object = self.goodbye
-        if make is last and self._is_closing:
-            return make(*args, **kwargs)
+        return make is last and self._is_closing
+
+    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
+        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
+        loss = loss_of(
+            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
+        )
+        self.closed = self.closed or loss.closed
+        if loss.closed and self._reopen is not None:
+            self._channel.close()  # held open, its name would not be free for the port that comes back
+        return loss.more
+
+    async def _open_again(self) -> None:
+        """Open the port that went away, with nothing under way over it."""
         if self._reopen is None:
             raise self._closed_error()
         self._reopening = reopening = asyncio.ensure_future(self._reopen())
@@ -151,7 +183,6 @@ class AsyncPump:
         self._channel, self.name = channel, channel.name
         self.closed = ""
         self._connection.on_port_reopened(self._on_reconnect, self.name)
-        return after(self._connection.begin(None), make, *args, **kwargs)
 
     async def close(self, shutdown: bool = False) -> None:
         """Drive the last operation, whatever comes of it, and release the port, even if this is cancelled.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from microrpc.boards.resets import TOOLS, open_reset
 from microrpc.connecting.address import Target
@@ -10,7 +11,6 @@ from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.connecting.wrap import Tap, TappedChannel
 from microrpc.ports.channel import Channel, SerialChannel
 from microrpc.ports.opening import open_serial
-from microrpc.wire.uart import FlowControl
 
 
 def open_line(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
@@ -20,7 +20,13 @@ def open_line(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
     """
 
     def open_named(name: str, timeout_s: float) -> SerialChannel:
-        return open_serial(name, baud=target.baud, timeout_s=timeout_s, flow_control=target.profile.flow_control)
+        return open_serial(
+            name,
+            baud=target.baud,
+            timeout_s=timeout_s,
+            flow_control=target.profile.flow_control,
+            options=target.options,
+        )
 
     channel = open_named(target.port, target.timeouts.start_s) if reset is None else _reset(target, reset)
     return Opened(channel, baud=target.baud, ring_bytes=target.ring_bytes, reopen=open_named)
@@ -47,13 +53,27 @@ def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
     """Open the port and reset the board; the port itself is given, for the connection is tapped by the client."""
     tap = reset.tap
     if tap is None:
-        return open_reset(target.port, target.profile, baud=target.baud, on_log=reset.on_log, on_text=reset.on_text)[0]
+        channel, _ = open_reset(
+            target.port,
+            target.profile,
+            baud=target.baud,
+            options=target.options,
+            on_log=reset.on_log,
+            on_text=reset.on_text,
+        )
+        return channel
 
-    def open_tapped(port: str, *, baud: int, flow_control: FlowControl = FlowControl.NONE) -> SerialChannel:
-        return _TappedPort(open_serial(port, baud=baud, flow_control=flow_control), tap)
+    def open_tapped(port: str, **settings: Any) -> SerialChannel:
+        return _TappedPort(open_serial(port, **settings), tap)
 
     tools = dataclasses.replace(TOOLS, open_port=open_tapped)
     channel, _ = open_reset(
-        target.port, target.profile, baud=target.baud, on_log=reset.on_log, on_text=reset.on_text, tools=tools
+        target.port,
+        target.profile,
+        baud=target.baud,
+        options=target.options,
+        on_log=reset.on_log,
+        on_text=reset.on_text,
+        tools=tools,
     )
     return channel.port if isinstance(channel, _TappedPort) else channel

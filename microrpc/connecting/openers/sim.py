@@ -1,8 +1,14 @@
-"""Simulated boards, served in real time behind a pty of their own. Nothing else of this package knows the simulator."""
+"""Simulated boards, in real time: each behind a pty of its own, or in memory where the system has none.
+
+Nothing else of this package knows the simulator.
+"""
 
 from __future__ import annotations
 
+import os
+
 from firmware_sim.running import simulate as simulator
+from firmware_sim.running.memory import MemoryChannel
 from firmware_sim.running.ports import SimulatedBoard
 from firmware_sim.running.server import PtyServer
 from microrpc.boards.schema import BoardProfile
@@ -21,6 +27,8 @@ def open_simulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
 
 def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | None = None) -> Opened[Channel]:
     """Serve `board` from a thread until the connection is closed; `baud` is that of its line, where it is on one."""
+    if not hasattr(os, "openpty"):
+        return Opened(MemoryChannel(board, name=f"sim://{profile.name}"), baud=baud)
     server = PtyServer(board)
     server.start()
     try:

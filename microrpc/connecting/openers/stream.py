@@ -6,7 +6,7 @@ from microrpc.connecting.address import Target
 from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.errors import PortError
 from microrpc.ports.channel import Channel
-from microrpc.ports.opening import open_tcp, open_unix
+from microrpc.ports.sockets import open_tcp, open_unix
 
 
 def open_server(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
