@@ -8,11 +8,8 @@ from typing import Protocol
 
 from microrpc.errors import PortError, PortLostError
 from microrpc.host.operation import AT_ONCE
-from microrpc.ports.channel import READ_BYTES, Channel
+from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel
 from microrpc.ports.fd import FdChannel
-
-# What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
-_MOST_KEPT_BYTES = 256 * 1024
 
 
 class AsyncChannel(Protocol):
@@ -97,7 +94,7 @@ class AsyncFdChannel:
             self._kept += self._port.read(AT_ONCE)
         except PortLostError as error:
             self._lost = error
-        if self._lost is not None or len(self._kept) >= _MOST_KEPT_BYTES:
+        if self._lost is not None or len(self._kept) >= MOST_KEPT_BYTES:
             self._unwatch()
         _wake(self._reader)
 
