@@ -18,6 +18,7 @@ from firmware_sim.board.device import Device, Firmware
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
+    BoardResetError,
     HandshakeTimeoutError,
     MicroRpcError,
     OutcomeUnknownError,
@@ -517,7 +518,7 @@ def test_fuzz_board_recovers_once_the_line_is_clean() -> None:
             return rng.choice((garbage, garbage + data, data + garbage, mutate(rng, data)))
 
         channel = LoopbackChannel(device, to_host=damage)
-        board = open_board(channel, Timeouts(retry_s=0.2, start_s=2.0, call_s=1.0))
+        board = open_board(channel, Timeouts(retry_s=0.2, start_s=2.0, call_s=1.0), on_reset=lambda: None)
         for _ in range(3):
             is_hostile = True
             for _ in range(4):
@@ -565,6 +566,8 @@ def test_a_reset_that_arrives_with_the_proof_is_not_blamed_on_the_caller() -> No
         board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, OpaqueHandle(0))
     channel.to_device = None
     is_armed = True
+    with pytest.raises(BoardResetError):
+        board.global_function("add")
     assert board.global_function("add") is not None
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError
+from microrpc.errors import BoardResetError, CallTimeoutError, ClosedError, MicroRpcError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation, after
 from microrpc.host.requests import AnyConnection
 from microrpc.ports.channel import Channel
@@ -53,7 +53,7 @@ class Pump:
                 operation = after(self._connection.begin(None), make, *args, **kwargs)
             else:
                 operation = make(*args, **kwargs)
-            channel, output = self._channel, self._connection.output
+            channel, output, trust = self._channel, self._connection.output, self._connection.trust
             try:
                 try:
                     deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
@@ -63,20 +63,27 @@ class Pump:
                         deadline = operation.send((data, now))
                         if output.pieces:
                             channel.write(*output.take(deadline, now))
+                            trust.is_out = trust.is_asking
                 except StopIteration as stop:
                     if output.pieces:
                         channel.write(*output.take(AT_ONCE, channel.now()))
                     result: T = stop.value
                     return result
+            except BoardResetError:
+                trust.is_untold = False
+                raise
+            except CallTimeoutError as error:
+                raise trust.judge_write(error) from error.__cause__
             except PortLostError as error:
-                self.closed = "the port went away"
+                self.closed = self.closed or "the port went away"
                 text = str(error)
                 if self._reopen is not None:
                     self._channel.close()  # held open, its name would not be free for the port that comes back
                     text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
+                raise PortLostError(error.port, text, may_have_run=trust.is_out) from error
             finally:
                 operation.close()
+                trust.is_asking = trust.is_out = False
 
     def _reconnect(self) -> None:
         """Open the port that went away; a session comes before any operation, so that it knows of a reset."""

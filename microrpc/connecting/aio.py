@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, board_log, make_connection
+from microrpc.connecting.connection import OnLog, OnReset, board_log, make_connection
 from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
@@ -66,6 +66,7 @@ def connect(
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
@@ -93,6 +94,7 @@ def connect(
             link=link,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
             on_reconnect=on_reconnect,
+            on_reset=on_reset,
             wrap=wrap,
         )
 
@@ -111,6 +113,7 @@ def open_board(
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
@@ -118,7 +121,15 @@ def open_board(
 
     async def open_channel() -> AsyncBoard:
         return await _open_session(
-            opened, timeouts, on_log, seed=seed, link=link, reopen=reopen, on_reconnect=on_reconnect, wrap=wrap
+            opened,
+            timeouts,
+            on_log,
+            seed=seed,
+            link=link,
+            reopen=reopen,
+            on_reconnect=on_reconnect,
+            on_reset=on_reset,
+            wrap=wrap,
         )
 
     return Opening(open_channel)
@@ -133,6 +144,7 @@ async def _open_session(
     link: bool,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
     on_reconnect: OnReconnect | None,
+    on_reset: OnReset | None,
     wrap: Wrap | None,
 ) -> AsyncBoard:
     """See `microrpc.connecting.blocking.open_session`."""
@@ -145,7 +157,7 @@ async def _open_session(
     try:
         board = AsyncBoard(
             wrap(opened.channel) if wrap is not None else opened.channel,
-            make_connection(opened, timeouts, on_log, seed=seed, link=link),
+            make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset),
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),

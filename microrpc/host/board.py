@@ -6,6 +6,7 @@ garbage that is given back. A client (`microrpc.client`) runs one operation at a
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import weakref
 from collections import deque
@@ -118,6 +119,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
         """Look a function up in a module."""
+        module.as_value()  # refuses one that is stale before anything is sent
         if self._get_function is None or not self._get_function.is_live:
             self._get_function = yield from self.global_function(MODULE_GET_FUNCTION)
         if self._get_function is None:
@@ -259,16 +261,19 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
         Trouble is not raised here, where it would be blamed on another request: the next one meets it again.
         """
-        while self.garbage:
-            owned = self.garbage.popleft()
-            if owned.epoch != self.connection.trust.epoch:
-                continue
-            try:
-                yield from self._requests.free(*owned)
-            except RemoteError:
-                pass  # the board does not free such a thing
-            except BoardError:
-                return
+        trust = self.connection.trust
+        trust.is_preparing = True
+        try:
+            while self.garbage:
+                owned = self.garbage.popleft()
+                if owned.epoch != trust.epoch:
+                    continue
+                with contextlib.suppress(RemoteError):  # the board does not free such a thing
+                    yield from self._requests.free(*owned)
+        except BoardError:
+            return
+        finally:
+            trust.is_preparing = False
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Free everything on the board and leave the session; the client releases the port then."""

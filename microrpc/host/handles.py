@@ -68,10 +68,11 @@ class AnyHandle(Generic[BoardT]):
 
     @property
     def handle(self) -> int:
-        """The handle. Raises StaleHandleError where `is_live` is False."""
+        """The handle. Raises StaleHandleError where `is_live` is False, BoardResetError where that is news."""
         if self._is_freed:
             raise StaleHandleError(f"{self!r} was freed")
         if self.epoch != self._trust.epoch:
+            self._trust.check_handle()
             raise StaleHandleError(f"{self!r} is from before a reset of the board, whose memory is gone; make it again")
         return self._handle
 

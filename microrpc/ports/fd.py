@@ -73,9 +73,9 @@ class FdChannel:
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`. The deadline is kept to about a millisecond."""
         if self._kept:
-            data = bytes(self._kept[:READ_BYTES])
+            kept = bytes(self._kept[:READ_BYTES])
             del self._kept[:READ_BYTES]
-            return data
+            return kept
         poll = self._poll_readable
         # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
         ready = poll(0)

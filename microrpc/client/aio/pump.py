@@ -8,7 +8,14 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
+from microrpc.errors import (
+    BoardResetError,
+    CallTimeoutError,
+    ClosedError,
+    MicroRpcError,
+    PortLostError,
+    RequestError,
+)
 from microrpc.host.operation import AT_ONCE, Operation, after
 from microrpc.host.requests import AnyConnection
 from microrpc.ports.aio import AsyncChannel
@@ -55,7 +62,7 @@ class AsyncPump:
                 operation = after(self._connection.begin(None), make, *args, **kwargs)
             else:
                 operation = make(*args, **kwargs)
-            channel, output = self._channel, self._connection.output
+            channel, output, trust = self._channel, self._connection.output, self._connection.trust
             try:
                 try:
                     deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
@@ -65,20 +72,27 @@ class AsyncPump:
                         deadline = operation.send((data, now))
                         if output.pieces:
                             await channel.write(*output.take(deadline, now))
+                            trust.is_out = trust.is_asking
                 except StopIteration as stop:
                     if output.pieces:
                         await channel.write(*output.take(AT_ONCE, channel.now()))
                     result: T = stop.value
                     return result
+            except BoardResetError:
+                trust.is_untold = False
+                raise
+            except CallTimeoutError as error:
+                raise trust.judge_write(error) from error.__cause__
             except PortLostError as error:
                 self.closed = self.closed or "the port went away"
                 text = str(error)
                 if self._reopen is not None:
                     self._channel.close()  # held open, its name would not be free for the port that comes back
                     text += " (the next request looks for it)"
-                raise PortLostError(error.port, text, may_have_run=True) from error
+                raise PortLostError(error.port, text, may_have_run=trust.is_out) from error
             finally:
                 operation.close()
+                trust.is_asking = trust.is_out = False
 
     async def _reconnect(self) -> None:
         """Open the port that went away; a session comes before any operation, so that it knows of a reset."""
