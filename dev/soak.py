@@ -45,6 +45,7 @@ from microrpc.errors import (
     PortLostError,
     StaleHandleError,
 )
+from microrpc.ports.aio import adopt
 from microrpc.ports.fd import FdChannel
 from microrpc.wire.session import Timeouts
 
@@ -105,7 +106,7 @@ class Tally:
 class BlockingBoard:
     """A board behind a port of its own, in a thread: it does one thing at a time, and waits for its port.
 
-    name: what to call the port; `open` gives the host's end of it. executed: the number of each call of
+    device: what is behind the port; `open` gives the host's end of it. executed: the number of each call of
     `record(number, data)`, in order. Use it as a context manager.
     """
 
@@ -119,7 +120,7 @@ class BlockingBoard:
         self._past = bytearray()
         self._is_over = threading.Event()
         self._is_quiet = False
-        self._device = device = Device(
+        self.device = device = Device(
             packet_size_bytes=round_.packet_bytes, seed=round_.seed, clock=RealClock(), link=round_.link
         )
         device.function(self._record, name="record")
@@ -163,10 +164,10 @@ class BlockingBoard:
             while self._wait(select.POLLIN):
                 if self._strikes(self._round.pause_rate):
                     self._is_over.wait(self._rng.choice((0.01, 0.1, 1.0)))
-                self._device.receive(self._spoil(os.read(self._fd, _READ_BYTES)))
+                self.device.receive(self._spoil(os.read(self._fd, _READ_BYTES)))
                 if self._strikes(self._round.reset_rate / 50):
                     self._reset()
-                output = memoryview(self._spoil(self._device.take_output()))
+                output = memoryview(self._spoil(self.device.take_output()))
                 while output and self._wait(select.POLLOUT):
                     with contextlib.suppress(BlockingIOError):
                         output = output[os.write(self._fd, output) :]
@@ -182,7 +183,7 @@ class BlockingBoard:
 
     def _reset(self) -> None:
         self.resets += 1
-        self._device.reset()
+        self.device.reset()
 
     def _strikes(self, rate: float) -> bool:
         return not self._is_quiet and self._rng.random() < rate
@@ -256,7 +257,7 @@ class _Talk:
         channel = self._board.open()
         try:
             if self._round.is_asyncio:
-                opening = microrpc.aio.open_board(microrpc.ports.aio.adopt(channel), _TIMEOUTS, link=self._round.link)
+                opening = microrpc.aio.open_board(adopt(channel), _TIMEOUTS, link=self._round.link)
                 return await opening
             return microrpc.open_board(channel, _TIMEOUTS, link=self._round.link)
         except HandshakeTimeoutError:

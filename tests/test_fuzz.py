@@ -16,6 +16,7 @@ import pytest
 from firmware_sim.board import demo as demo
 from firmware_sim.board.device import Device, Firmware
 from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.capture.trace import Trace
 from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     BoardResetError,
@@ -34,6 +35,7 @@ from microrpc.serve.local import LocalSession
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor
 from microrpc.wire.frames import Damage, FrameDecoder, FrameEncoder, Garbage, encode_frame
+from microrpc.wire.link import encode_with_kind
 from microrpc.wire.packets import PacketCode, Request, Return, Syscall, decode_packet, encode_packet
 from microrpc.wire.reader import ClientEndpoint, PacketReader
 from microrpc.wire.session import (
@@ -170,6 +172,7 @@ SHARES = {
     "robust_device": 0.05,
     "stock_device": 0.01,
     "board": 0.02,
+    "trace": 0.02,
 }
 EVENTS = Dropped | Established | LateReply | Log | Message | StartExpired | Terminated
 LOOK_UP = Syscall(PacketCode.GET_GLOBAL_FUNC, ("add",))
@@ -241,6 +244,43 @@ def test_fuzz_session_gives_an_event_for_any_payload_and_can_be_opened_after_it(
         return fed
 
     fuzz("session", case)
+
+
+def odd_frame(rng: random.Random, direction: str) -> bytes:
+    """A good frame with what no peer of ours says: packets without values, and messages of the link cut anywhere."""
+    kind = rng.choice([*MessageType, rng.randrange(256)])
+    packet = rng.choice((encode_packet(Return(())), rng.choice(payloads(direction, 200))[3:], rng.randbytes(20)))
+    if kind in (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK) and rng.random() < 0.7:
+        body = (packet[8:] if rng.random() < 0.7 else rng.randbytes(rng.randrange(20)))[: rng.choice((0, 4, 12, 2000))]
+        return encode_frame(encode_with_kind(0x6226, kind, rng.randrange(4), rng.randrange(5), body))
+    return encode_frame(struct.pack("<HB", 0x6226, kind) + packet[: rng.choice((0, 1, 5, 9, 2000))])
+
+
+def test_fuzz_trace_shows_whatever_crosses_and_keeps_the_last_of_it() -> None:
+    def case(rng: random.Random, seed: int) -> int:
+        trace = Trace(keep_frames=50)
+        fed = 0
+        for at in range(30):
+            to_board = rng.random() < 0.5
+            session_id = rng.choice((0, 0x6226))
+            direction = "host" if to_board else "device"
+            odd = b"".join(odd_frame(rng, direction) for _ in range(10))
+            for piece in pieces(rng, odd + hostile(rng, direction, session_id, 1000)):
+                trace.note(at * 0.1, piece, to_board=to_board)
+                fed += len(piece)
+            for frame in trace.frames:
+                assert "\n" not in frame.line(0.0)
+            assert len(trace.frames) <= 50
+            assert len(trace.log_lines) <= 50
+            assert set(trace.unfinished) <= {"to the board", "from the board"}
+        for to_board in (False, True):
+            trace.note(
+                9.0, encode_frame(encode_message(0x6226, MessageType.NORMAL, encode_packet(LOOK_UP))), to_board=to_board
+            )
+            assert "add" in trace.frames[-1].meaning
+        return fed
+
+    fuzz("trace", case)
 
 
 # --- endpoints --------------------------------------------------------------------------------

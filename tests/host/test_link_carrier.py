@@ -618,6 +618,30 @@ def test_what_a_call_sends_may_take_until_its_deadline_and_not_only_until_a_repe
     assert write_s == [pytest.approx(1.5)]
 
 
+def test_what_the_port_took_only_now_is_given_its_time_before_it_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    board = wire.open()
+    count = board.function("count")
+    assert [count(), count()] == [1, 2]
+    write = LoopbackChannel.write
+
+    def take_slowly(channel: LoopbackChannel, data: bytes, deadline: float) -> None:
+        wire.device.clock.sleep(1.0)
+        write(channel, data, deadline)
+
+    def answer_later(data: bytes) -> bytes:
+        wire.device._output[:0] = data
+        return b""
+
+    monkeypatch.setattr(LoopbackChannel, "write", take_slowly)
+    wire.to_host = once(answer_later)
+    assert count() == 3
+    assert board.stats.retransmissions == 0
+    wire.to_device = once(lose)  # and if it is lost then, it is sent again all the same
+    assert count() == 4
+    assert board.stats.retransmissions == 1
+
+
 def test_the_largest_packet_is_what_the_board_told_without_its_headers() -> None:
     board = Wire(packet_size_bytes=300).open()
     board.function("count")
