@@ -199,6 +199,17 @@ def test_a_callback_is_called_instead_and_may_fail(api: Api, caplog: pytest.LogC
     assert told == ["reset", "reset"]
 
 
+@LINK
+def test_what_an_operation_made_for_itself_is_lost_by_a_reset_and_not_by_the_program(api: Api, link: bool) -> None:
+    desk = Desk(api, link=link, on_reset=lambda: None)
+    desk.board.global_function("add")
+    desk.strike = at(0)
+    with pytest.raises(BoardResetError, match="from before") as caught:  # it comes with the address
+        desk.board.array([1.0])
+    assert caught.value.may_have_run
+    assert desk.board.array([1.0]).numpy().tolist() == [1.0]
+
+
 def test_a_board_of_which_nothing_was_asked_has_lost_nothing(api: Api) -> None:
     told: list[str] = []
     for options in ({}, {"on_reset": lambda: told.append("reset")}):
