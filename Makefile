@@ -43,7 +43,7 @@ mutants: $(INSTALLED) ## put deliberate bugs into copies of the code: tests must
 	$(BIN)/python -m dev.mutants $(ARGS)
 
 soak: $(INSTALLED) ## call a board over a line that blocks, for 10 minutes; ARGS="--seconds 60"
-	$(BIN)/python -m dev.soak $(ARGS)
+	$(BIN)/python tests/soak.py $(ARGS)
 
 generate: $(INSTALLED) ## make the blocking client from asyncio's
 	$(BIN)/python -m dev.generate

@@ -202,10 +202,11 @@ def test_a_callback_is_called_instead_and_may_fail(api: Api, caplog: pytest.LogC
 @LINK
 def test_what_an_operation_made_for_itself_is_lost_by_a_reset_and_not_by_the_program(api: Api, link: bool) -> None:
     desk = Desk(api, link=link, on_reset=lambda: None)
-    desk.board.global_function("add")
+    kept = desk.board.array([1.0])
     desk.strike = at(0)
     with pytest.raises(BoardResetError, match="from before") as caught:  # it comes with the address
         desk.board.array([1.0])
+    assert not kept.is_live
     assert caught.value.may_have_run
     assert desk.board.array([1.0]).numpy().tolist() == [1.0]
 

@@ -1,6 +1,6 @@
 """Calls a board over a line that blocks, is damaged and is reset, and compares with what the board did: `make soak`.
 
-    python -m dev.soak --seconds 600 --seed 1
+    python tests/soak.py --seconds 600 --seed 1
 
 The board reads and writes its port as small firmware does, one thing at a time: while its answer is not taken it takes
 nothing, and now and then it takes nothing for a while, as under RTS/CTS. It notes each call that it executes. Rounds
@@ -340,7 +340,7 @@ def run_round(round_: Round, tally: Tally, duration_s: float = _ROUND_S) -> None
 
 def main(arguments: list[str] | None = None) -> int:
     """Run rounds for as long as was asked for; give the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dev.soak", description="exactly once, over a line that blocks")
+    parser = argparse.ArgumentParser(prog="python tests/soak.py", description="exactly once, over a line that blocks")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long, in all (600)")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; the next ones count up from it (1)")
     options = parser.parse_args(arguments)

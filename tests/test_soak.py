@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from apis import Api, BlockingApi
+from soak import BlockingBoard, Round, Tally, main, run_round
 
-from dev.soak import BlockingBoard, Round, Tally, main, run_round
 from microrpc import aio
 from microrpc.errors import CallTimeoutError
 from microrpc.host.trust import Trust
