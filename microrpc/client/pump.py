@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from microrpc.errors import BoardResetError, CallTimeoutError, ClosedError, MicroRpcError, PortLostError
+from microrpc.errors import BoardError, CallTimeoutError, ClosedError, MicroRpcError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation, after
 from microrpc.host.requests import AnyConnection
 from microrpc.ports.channel import Channel
@@ -69,11 +69,11 @@ class Pump:
                         channel.write(*output.take(AT_ONCE, channel.now()))
                     result: T = stop.value
                     return result
-            except BoardResetError:
-                trust.is_untold = False
-                raise
             except CallTimeoutError as error:
                 raise trust.judge_write(error) from error.__cause__
+            except BoardError as error:
+                trust.note_told(error)
+                raise
             except PortLostError as error:
                 self.closed = self.closed or "the port went away"
                 text = str(error)

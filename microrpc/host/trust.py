@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from microrpc.errors import BoardResetError, CallTimeoutError, DamagedReplyError
+from microrpc.errors import (
+    BoardError,
+    BoardResetError,
+    CallTimeoutError,
+    DamagedReplyError,
+    HandshakeTimeoutError,
+)
 
 INTERRUPTED = "a request was interrupted"
 """The doubt while a request is under way: it stays where the generator that waits for the reply is closed."""
@@ -71,6 +77,13 @@ class Trust:
         """
         if self.is_untold and not self.is_asking:
             raise self._reset_error(_RESET_UNTOLD)
+
+    def note_told(self, error: BoardError) -> None:
+        """Take note of what reaches the program: it is told, or that the board must be reset, which is no news then."""
+        if isinstance(error, BoardResetError | HandshakeTimeoutError):
+            self.is_untold = False
+        if isinstance(error, HandshakeTimeoutError) and self.on_reset is None:
+            self.is_used = False
 
     def check_handle(self) -> None:
         """Raise BoardResetError for a handle from before a reset that the program cannot know of yet."""

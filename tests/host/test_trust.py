@@ -17,6 +17,7 @@ from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.errors import (
     BoardResetError,
     CallTimeoutError,
+    HandshakeTimeoutError,
     MicroRpcError,
     OutcomeUnknownError,
     PortLostError,
@@ -218,6 +219,25 @@ def test_a_board_of_which_nothing_was_asked_has_lost_nothing(api: Api) -> None:
         desk.device.reset()  # as one that boots when its port is opened
         assert desk.board.function("count")() == 1
     assert told == []
+
+
+@LINK
+def test_the_reset_that_an_error_asked_for_is_no_news_to_the_program_but_to_a_callback(api: Api, link: bool) -> None:
+    told: list[str] = []
+    for options in ({}, {"on_reset": lambda: told.append("reset")}):
+        desk = Desk(api, link=link, **options)
+        old = desk.board.function("count")
+        desk.to_host = lambda data: b""
+        with pytest.raises(CallTimeoutError):
+            old()
+        with pytest.raises(HandshakeTimeoutError, match="reset it"):
+            old()
+        desk.to_host = lambda data: data
+        desk.device.reset()
+        assert desk.board.function("count")() == 2
+        with pytest.raises(StaleHandleError):
+            old()
+    assert told == ["reset"]
 
 
 # --- what may have run ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from microrpc.errors import (
-    BoardResetError,
+    BoardError,
     CallTimeoutError,
     ClosedError,
     MicroRpcError,
@@ -78,11 +78,11 @@ class AsyncPump:
                         await channel.write(*output.take(AT_ONCE, channel.now()))
                     result: T = stop.value
                     return result
-            except BoardResetError:
-                trust.is_untold = False
-                raise
             except CallTimeoutError as error:
                 raise trust.judge_write(error) from error.__cause__
+            except BoardError as error:
+                trust.note_told(error)
+                raise
             except PortLostError as error:
                 self.closed = self.closed or "the port went away"
                 text = str(error)
