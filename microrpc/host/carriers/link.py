@@ -73,6 +73,8 @@ class LinkCarrier:
         host, output = self.host, self._line.output
         self._is_just_sent = bool(host.frames)
         if host.frames:
+            if len(host.frames) > 1:  # of which a port may take one alone
+                self._trust.is_out = self._trust.is_asking
             output.pieces += host.frames
             host.frames.clear()
         output.give_up_at = deadline
