@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # The tests with a mark that no test may have yet: pytest ends with 5 then.
 marked = $(PYTEST) -m $(1) $(ARGS) || { test $$? -eq 5 && echo "no test is marked '$(1)' yet"; }
 
-.PHONY: help demo test test-boards test-long test-tvm test-tools lint mutants generate docs bench plots venv clean
+.PHONY: help demo test test-boards test-long test-tvm test-tools lint mutants soak generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ lint: $(INSTALLED) ## check style and types
 
 mutants: $(INSTALLED) ## put deliberate bugs into copies of the code: tests must notice each
 	$(BIN)/python -m dev.mutants $(ARGS)
+
+soak: $(INSTALLED) ## call a board over a line that blocks, for 10 minutes; ARGS="--seconds 60"
+	$(BIN)/python tests/soak.py $(ARGS)
 
 generate: $(INSTALLED) ## make the blocking client from asyncio's
 	$(BIN)/python -m dev.generate

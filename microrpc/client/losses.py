@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from microrpc.errors import (
-    BoardResetError,
+    BoardError,
     CallTimeoutError,
     ClosedError,
     HandshakeTimeoutError,
@@ -35,8 +35,8 @@ def loss_of(error: MicroRpcError, channel: object, trust: Trust, *, can_reopen: 
     A port that can be opened anew is lost, too, where no session comes about over it or its stream is closed: a TCP
     connection whose other end went silently looks like that.
     """
-    if isinstance(error, BoardResetError):
-        trust.is_untold = False
+    if isinstance(error, BoardError):
+        trust.note_told(error)
     if isinstance(error, PortLostError):
         return Loss("the port went away", " (the next request looks for it)" if can_reopen else "")
     if isinstance(error, HandshakeTimeoutError):

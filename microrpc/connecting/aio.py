@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, board_log, board_text, make_connection
+from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
 from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
@@ -73,6 +73,7 @@ def connect(
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
@@ -106,6 +107,7 @@ def connect(
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
             reconnect_s=reconnect_s,
             on_reconnect=on_reconnect,
+            on_reset=on_reset,
             wrap=wrap,
         )
 
@@ -124,6 +126,7 @@ def open_board(
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
@@ -131,7 +134,15 @@ def open_board(
 
     async def open_channel() -> AsyncBoard:
         return await _open_session(
-            opened, timeouts, on_log, seed=seed, link=link, reopen=reopen, on_reconnect=on_reconnect, wrap=wrap
+            opened,
+            timeouts,
+            on_log,
+            seed=seed,
+            link=link,
+            reopen=reopen,
+            on_reconnect=on_reconnect,
+            on_reset=on_reset,
+            wrap=wrap,
         )
 
     return Opening(open_channel)
@@ -147,6 +158,7 @@ async def _open_session(
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None,
+    on_reset: OnReset | None,
     wrap: Wrap | None,
 ) -> AsyncBoard:
     """See `microrpc.connecting.blocking.open_session`."""
@@ -159,7 +171,7 @@ async def _open_session(
     try:
         board = AsyncBoard(
             wrap(opened.channel) if wrap is not None else opened.channel,
-            make_connection(opened, timeouts, on_log, seed=seed, link=link),
+            make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset),
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),

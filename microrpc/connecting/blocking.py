@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, board_log, board_text, make_connection
+from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
 from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel, interrupt
@@ -41,6 +41,7 @@ def connect(
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Board:
     """Open `port` and a session with the board behind it.
@@ -65,9 +66,11 @@ def connect(
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
     to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). It has no effect
     on simulated and emulated boards, which do not come back. on_reconnect: called when it is back, with whether it lost
-    its memory; it must not use the board. wrap: given the channel that was opened, and each that is opened after the
-    port was lost; gives the one that the connection uses (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one
-    that shows all bytes.
+    its memory; it must not use the board. on_reset: called each time that the board is seen to have lost its memory, if
+    anything was asked of it before, and requests that use nothing from before go on; it must not use the board. Without
+    it the first request after a reset that no error told of raises BoardResetError, once (docs/errors.md). wrap: given
+    the channel that was opened, and each that is opened after the port was lost; gives the one that the connection uses
+    (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one that shows all bytes.
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, and RequestError for a duration
     or a baud rate that cannot be.
@@ -89,6 +92,7 @@ def connect(
         reopen=Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
         reconnect_s=reconnect_s,
         on_reconnect=on_reconnect,
+        on_reset=on_reset,
         wrap=wrap,
     )
 
@@ -105,6 +109,7 @@ def open_board(
     on_close: Callable[[], None] = lambda: None,
     reopen: Callable[[], Channel] | None = None,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Board:
     """Open a session over a channel that is open already, for instance a simulated board's in memory.
@@ -112,13 +117,21 @@ def open_board(
     seed: of the session's nonces, for a run that can be repeated. link: as `connect` has it. baud: of the line, in bits
     a second, where there is one. ring_bytes: of the ring in front of a stock board's receive buffer, where it is known:
     copies use it. on_close: called last, when the board is closed. reopen: gives a new channel when this one went away,
-    or raises PortError; without it that is the end. on_reconnect, wrap: as `connect` has them.
+    or raises PortError; without it that is the end. on_reconnect, on_reset, wrap: as `connect` has them.
 
     Raises HandshakeTimeoutError, PortLostError, and RequestError for a baud rate or size that cannot be.
     """
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
     return open_session(
-        opened, timeouts, on_log, seed=seed, link=link, reopen=reopen, on_reconnect=on_reconnect, wrap=wrap
+        opened,
+        timeouts,
+        on_log,
+        seed=seed,
+        link=link,
+        reopen=reopen,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
     )
 
 
@@ -146,13 +159,14 @@ def open_session(
     reopen: Callable[[], Channel] | None = None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None = None,
+    on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
 ) -> Board:
     """Open a session over what an opener gave; the arguments are those of `connect` and `open_board`."""
     try:
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,
-            make_connection(opened, timeouts, on_log, seed=seed, link=link),
+            make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset),
             call_s=timeouts.call_s,
             on_close=opened.on_close,
             reopen=reopen if wrap is None or reopen is None else _Rewrapped(wrap, reopen),

@@ -20,6 +20,9 @@ _text_log = logging.getLogger("microrpc.text")
 OnLog = Callable[[str], None]
 """Called with each line of a board's log."""
 
+OnReset = Callable[[], None]
+"""Called when the board was seen to be reset."""
+
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
@@ -43,23 +46,47 @@ def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:
     return pass_log
 
 
+def _reset_log(name: str, on_reset: OnReset) -> OnReset:
+    """Give what is called when the board on the port `name` has lost its memory: it is logged, and `on_reset` told."""
+
+    def tell() -> None:
+        log.info("%s: it was reset, its memory is lost", name)
+        try:
+            on_reset()
+        except Exception:  # as with on_log
+            log.exception("on_reset raised")
+
+    return tell
+
+
 def make_connection(
-    opened: Opened[Any], timeouts: Timeouts, on_log: OnLog | None, *, seed: int | None = None, link: bool = True
+    opened: Opened[Any],
+    timeouts: Timeouts,
+    on_log: OnLog | None,
+    *,
+    seed: int | None = None,
+    link: bool = True,
+    on_reset: OnReset | None = None,
 ) -> AnyConnection:
     """Make the connection to the board behind an open channel; its log goes where `board_log` and `board_text` say.
 
     seed: of the session's nonces; drawn from the system where it is None. link: use the link extension where the board
-    knows it (docs/link.md). A server without frames has neither, nor a log.
+    knows it (docs/link.md). A server without frames has neither, nor a log. on_reset: as `connect` has it.
     """
+    connection: AnyConnection
     if opened.is_stream:
-        return StreamConnection(timeouts=timeouts)
-    return Connection(
-        seed=secrets.randbits(64) if seed is None else seed,
-        timeouts=timeouts,
-        on_log=board_log(opened.channel.name, on_log),
-        on_text=board_text(opened.channel.name, on_log),
-        link=link,
-        port=opened.channel.name,
-        ring_bytes=opened.ring_bytes,
-        baud=opened.baud,
-    )
+        connection = StreamConnection(timeouts=timeouts)
+    else:
+        connection = Connection(
+            seed=secrets.randbits(64) if seed is None else seed,
+            timeouts=timeouts,
+            on_log=board_log(opened.channel.name, on_log),
+            on_text=board_text(opened.channel.name, on_log),
+            link=link,
+            port=opened.channel.name,
+            ring_bytes=opened.ring_bytes,
+            baud=opened.baud,
+        )
+    if on_reset is not None:
+        connection.trust.on_reset = _reset_log(opened.channel.name, on_reset)
+    return connection

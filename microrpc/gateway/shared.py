@@ -55,6 +55,8 @@ class SharedBoard:
         self._kept: WeakValueDictionary[tuple[type, int, int], Kept] = WeakValueDictionary()
         self._memory: Regions[object] = Regions()
         self._memory_epoch = board.epoch
+        if board.trust.on_reset is None:  # each client is told by its own handles, not one of them for all
+            board.trust.on_reset = lambda: None
 
     # --- who owns which of the board's addresses -------------------------------------------------
 

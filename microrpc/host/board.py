@@ -163,6 +163,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         check_text(name, _A_NAME)
         if not isinstance(module, AnyModule):
             raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
+        module.as_value()  # refuses one that is stale before anything is sent
         if not self._is_known(self._get_function):
             handle = yield from self._requests.look_up(MODULE_GET_FUNCTION)
             self._get_function = self._keep(handle, TypeCode.FUNCTION)

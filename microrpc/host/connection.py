@@ -160,6 +160,8 @@ class Connection:
                 now = yield from self._begin_slowly(now)
             if epoch is not None and epoch != trust.epoch:
                 trust.check_epoch(epoch)
+            if not trust.is_preparing:
+                trust.is_used = trust.is_asking = True
             try:
                 return (yield from self.carrier.exchange(request, packet, now, timeout_s))
             except OutcomeUnknownError as error:
@@ -178,6 +180,7 @@ class Connection:
         attempt, done_bytes = 1, 0
         while job.todo:
             now = yield from self.begin(job.epoch)
+            self.trust.is_used = self.trust.is_asking = True
             try:
                 yield from self.carrier.copy(job, now)
             except OutcomeUnknownError as error:
@@ -214,16 +217,19 @@ class Connection:
     # --- coming to where a request may be sent -----------------------------------------------------
 
     def _begin_slowly(self, now: float) -> Operation[float]:
-        """Settle what is doubtful, and once an epoch ask for the link."""
+        """Settle what is doubtful, and once an epoch ask for the link; tell of a reset that the program missed."""
+        trust = self.trust
         for _ in range(_LOOK_UP_ATTEMPTS):
             if not self.recovery.is_calm():
                 self._on_session_over()
                 now = yield from self.recovery.settle(now)
-            if self._asks_link and self._asked_epoch != self.trust.epoch:
+            if self._asks_link and self._asked_epoch != trust.epoch:
                 now = yield from self._look_link_up(now)
-                if self._asked_epoch != self.trust.epoch or not self.recovery.is_calm():
+                if self._asked_epoch != trust.epoch or not self.recovery.is_calm():
                     continue
+            self.recovery.tell_reopened()
             self._be_ready()
+            trust.tell_reset()
             return now
         raise self.diagnosis.none_stayed(_LOOK_UP_ATTEMPTS, "in none of them a look-up was answered")
 
@@ -245,7 +251,7 @@ class Connection:
         return now
 
     def _be_ready(self) -> None:
-        self._is_ready = True
+        self._is_ready = not self.trust.is_untold  # else the next request comes here too, and tells
         if self._parameters is not None and self.carrier is self.frames:
             host = LinkHost(
                 self.session_id,
@@ -277,7 +283,6 @@ class Connection:
         self.counters.sessions += 1
         self.counters.resets += self.recovery.on_established()
         self._on_session_over()
-        self.recovery.tell_reopened()
 
     def on_echo(self) -> None:
         """Take turns from now on: what is sent comes back, so the line carries one direction at a time."""

@@ -60,7 +60,7 @@ def _copy(
     on_progress: Progress | None,
 ) -> Operation[CopyJob]:
     yield from requests.connection.begin(epoch)
-    limit_bytes = (yield from requests.max_packet_bytes()) if data else UNLIMITED
+    limit_bytes = (yield from requests.limit_before()) if data else UNLIMITED
     job = CopyJob(tensor, data, to_board, limit_bytes, requests.call_s, epoch, on_progress)
     yield from requests.connection.copy(job)
     return job

@@ -33,6 +33,8 @@ class Disposal:
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
         enough_s = min(limit_s / 2, _PORTION_S)
         begun_at, spent_s, count = -math.inf, 0.0, 0
+        trust = self._connection.trust
+        trust.is_preparing = True
         try:
             while self._has_any() and count < _PORTION and spent_s < enough_s:
                 if not count:
@@ -45,6 +47,8 @@ class Disposal:
                 spent_s = self._connection.counters.now - begun_at
         except BoardError as trouble:
             return trouble
+        finally:
+            trust.is_preparing = False
         return None
 
     def collect_all(self, limit_s: float = math.inf) -> Operation[int]:

@@ -76,10 +76,11 @@ class AnyHandle(Generic[BoardT]):
 
     @property
     def handle(self) -> int:
-        """The handle. Raises StaleHandleError where `is_live` is False."""
+        """The handle. Raises StaleHandleError where `is_live` is False, BoardResetError where that is news."""
         if self._is_freed:
             raise StaleHandleError(f"<{self._label}> was freed")
         if self.epoch != self._trust.epoch:
+            self._trust.check_handle()
             text = f"<{self._label}> is from before a reset of the board, whose memory is gone; make it again"
             raise StaleHandleError(text)
         return self._handle

@@ -288,10 +288,15 @@ class LinkHost:
             soon = now + _BYTES_APART * self._byte_s + self._round_trip(self._oldest()).patience_s
             self.deadline = max(self.deadline, soon)
 
+    def wait_anew(self, now: float) -> None:
+        """Start the timer anew: what was sent last left the port only now."""
+        if self._unanswered:
+            self._await(self._oldest(), now)
+
     def _repeat_oldest(self, now: float) -> None:
         if self._unanswered:
             self._repeat_lost(self._oldest(), now)
-            self._await(self._oldest(), now)
+        self.wait_anew(now)
 
     def _repeat_lost(self, request: LinkRequest, now: float) -> None:
         if any(frame is request.frame for frame in self.frames):

@@ -64,8 +64,8 @@ class Recovery:
 
     def on_reset(self) -> None:
         """Take note of a reset."""
-        self._trust.epoch += 1
         self._responder_nonce = 0
+        self._trust.note_reset()
 
     def on_established(self) -> bool:
         """Take note of a new session; give whether the board was reset unseen.
@@ -91,9 +91,10 @@ class Recovery:
         return not self._responder_nonce
 
     def tell_reopened(self) -> None:
-        """Tell who waits for it that a session is open over the port that was opened again."""
+        """Tell who waits for it that a session stays open over the port that was opened again."""
         if self._on_reopened is not None:
             on_session, self._on_reopened = self._on_reopened, None
+            self._trust.is_untold = False
             on_session(self._trust.epoch != self._reopened_epoch)
 
     def on_port_reopened(self, on_session: Callable[[bool], None]) -> None:

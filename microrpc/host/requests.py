@@ -186,7 +186,7 @@ class Requests:
         if limit_bytes is None:
             if packet_bytes <= (_FIRST_PACKET_BYTES if self.connection.is_fresh else _SMALL_PACKET_BYTES):
                 return
-            limit_bytes = yield from self.max_packet_bytes()
+            limit_bytes = yield from self.limit_before()
         size_bytes = packet_bytes - PACKET_NBYTES
         if size_bytes > limit_bytes:
             raise RequestTooLargeError(
@@ -243,6 +243,15 @@ class Requests:
             self._limit_bytes = limit
             self._limit_epoch = connection.trust.reply_epoch
         return self._limit_bytes
+
+    def limit_before(self) -> Operation[int]:
+        """As `max_packet_bytes`, on the way to a request, which is not sent with it."""
+        trust = self.connection.trust
+        trust.is_preparing = True
+        try:
+            return (yield from self.max_packet_bytes())
+        finally:
+            trust.is_preparing = False
 
     def system_library(self) -> Operation[int]:
         """Give the handle of the system library, 0 where the board has none."""

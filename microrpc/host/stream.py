@@ -75,7 +75,7 @@ class StreamConnection:
         self.output.pieces[:] = [self._greeting]
         self._client = ClientEndpoint()
         self._closed = ""
-        self.trust.epoch += 1
+        self.trust.note_reset()
         self._on_session = on_session
 
     def exchange(
@@ -87,6 +87,8 @@ class StreamConnection:
         """
         yield from self._begin_anew()
         self._check_epoch(epoch)
+        if not self.trust.is_preparing:
+            self.trust.is_used = self.trust.is_asking = True
         return (yield from self._ask(request, packet, timeout_s))
 
     def _ask(self, request: Request, packet: bytes, timeout_s: float) -> Operation[Reply]:
@@ -134,12 +136,13 @@ class StreamConnection:
         if self._on_session is not None:
             yield from self.open()
             on_session, self._on_session = self._on_session, None
+            self.trust.is_untold = False
             on_session(True)
 
     def _check_epoch(self, epoch: int | None) -> None:
         if epoch is not None and epoch != self.trust.epoch:
             text = "the connection to the server was lost, and with it the function or array that this request uses"
-            raise BoardResetError(f"{text}; nothing was sent. Make it again", may_have_run=False)
+            raise BoardResetError(f"{text}. Make it again", may_have_run=self.trust.is_out)
 
     def _take(self, data: bytes, now: float, label: str) -> Reply | None:
         self.counters.now = now

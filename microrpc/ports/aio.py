@@ -9,12 +9,10 @@ from typing import Protocol, cast
 from microrpc.errors import PortError, PortLostError
 from microrpc.host.operation import AT_ONCE
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import READ_BYTES, Channel, write_timeout_error
+from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, write_timeout_error
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.registry import register
 
-# What arrives while nobody reads is kept up to here; then the port is left alone until it was read.
-_MOST_KEPT_BYTES = 256 * 1024
 _POLL_S = 1e-3
 
 
@@ -103,7 +101,7 @@ class AsyncFdChannel:
             self._kept += self._port.read(AT_ONCE)
         except PortLostError as error:
             self._lost = error
-        if self._lost is not None or len(self._kept) >= _MOST_KEPT_BYTES:
+        if self._lost is not None or len(self._kept) >= MOST_KEPT_BYTES:
             self._unwatch()
         _wake(self._reader)
 

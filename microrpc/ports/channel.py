@@ -1,7 +1,8 @@
 """What a connection needs of a port: bytes out, bytes in, and nothing that waits for longer than it was told.
 
 Every wait ends at a deadline on the clock `monotonic`, which everything that hands deadlines to a channel must use.
-One thread may read while another writes; two readers, or two writers, must take turns.
+One thread reads and writes at a time, because a write that waits reads too: a board that is stopped in the middle of a
+long answer takes nothing before that is taken from it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ monotonic = time.monotonic
 
 READ_BYTES = 65536
 """The most that one `read` returns."""
+
+MOST_KEPT_BYTES = 256 * 1024
+"""What arrives while nobody reads is kept up to here; then the port is left alone until it was read."""
 
 
 NO_SUCH_LINES = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP)
@@ -46,8 +50,8 @@ class Channel(Protocol):
     def write(self, data: bytes, deadline: float) -> None:
         """Hand all of `data` to the port.
 
-        Raises CallTimeoutError, with `may_have_run` False, when the port did not take all of it in time: the peer
-        may have got a part. Raises PortLostError when the port went away.
+        What arrives while it waits is kept for `read`. Raises CallTimeoutError, with `may_have_run` False, when the
+        port did not take all of it in time: the peer may have got a part. Raises PortLostError when the port went away.
         """
 
     def close(self) -> None:
@@ -98,7 +102,7 @@ def write_timeout_error(name: str, done: int, size: int) -> CallTimeoutError:
     """Give the error for a port that took only `done` of `size` bytes in time."""
     return CallTimeoutError(
         f"{name} took only {done} of {size} bytes before the deadline: the board does not read its port, or "
-        "the line is slower than it was said to be. The request is incomplete, so it was not executed. "
+        "the line is slower than it was said to be. What it got is incomplete, and is not executed. "
         "Reset the board, or allow more time.",
         may_have_run=False,
     )

@@ -19,12 +19,19 @@ from microrpc.errors import (
     PortLostError,
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
 from microrpc.ports.holders import others
 from microrpc.ports.registry import register
 
 if TYPE_CHECKING:
     from microrpc.ports.tty import Tty
+from microrpc.ports.channel import (
+    MOST_KEPT_BYTES,
+    NO_SUCH_LINES,
+    READ_BYTES,
+    lost_error,
+    monotonic,
+    write_timeout_error,
+)
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
@@ -65,12 +72,15 @@ class FdChannel:
         self._tty = tty
         self._reads_to_spin = 0  # reads until one spins again
         self._stuck = False  # the port did not take all of the last write
+        self._kept = bytearray()  # what arrived while a write waited
         os.set_blocking(fd, False)
-        readable, writable = select.poll(), select.poll()
+        readable, writable, either = select.poll(), select.poll(), select.poll()
         readable.register(fd, select.POLLIN)
         writable.register(fd, select.POLLOUT)
+        either.register(fd, select.POLLIN | select.POLLOUT)
         self._poll_readable: _Poll = readable.poll
         self._poll_writable: _Poll = writable.poll
+        self._poll_either: _Poll = either.poll
         register(self)
 
     now = staticmethod(monotonic)
@@ -81,6 +91,10 @@ class FdChannel:
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`. The deadline is kept to about a millisecond."""
+        if self._kept:
+            kept = bytes(self._kept[:READ_BYTES])
+            del self._kept[:READ_BYTES]
+            return kept
         poll = self._poll_readable
         # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
         ready = poll(0)
@@ -142,12 +156,29 @@ class FdChannel:
                 self._raise_lost(None)
             if monotonic() >= deadline:
                 raise self.write_timeout(done, len(data))
-            if not self._poll_writable(_wait_ms(deadline)):
+            # A board may be stopped in the middle of its answer, and read again when that was taken.
+            poll = self._poll_either if len(self._kept) < MOST_KEPT_BYTES else self._poll_writable
+            ready = poll(_wait_ms(deadline))
+            if not ready:
                 continue
+            was_kept = bool(ready[0][1] & select.POLLIN) and self._keep()
             taken = self.write_some(view[done:])
-            if not taken:  # a tty may report room and take nothing: do not spin on it
+            if not taken and not was_kept:  # a tty may report room and take nothing: do not spin on it
                 time.sleep(0.001)
             done += taken
+
+    def _keep(self) -> bool:
+        """Take what has arrived for the next read; tell whether that was anything."""
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._raise_lost(error)
+        if not data:
+            self._raise_lost(None)
+        self._kept += data
+        return True
 
     def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
         """See `SerialChannel.set_modem_lines`."""
@@ -228,7 +259,8 @@ class FdChannel:
 
     def _let_go(self) -> int:
         # The number may soon belong to another file: never poll it again.
-        self._poll_readable = self._poll_writable = lambda _timeout_ms: [(-1, select.POLLNVAL)]
+        self._poll_readable = self._poll_writable = self._poll_either = lambda _timeout_ms: [(-1, select.POLLNVAL)]
+        self._kept.clear()
         fd, self._fd = self._fd, -1
         return fd
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,14 @@ from microrpc.errors import (
     PortLostError,
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import NO_SUCH_LINES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.channel import (
+    MOST_KEPT_BYTES,
+    NO_SUCH_LINES,
+    READ_BYTES,
+    lost_error,
+    monotonic,
+    write_timeout_error,
+)
 from microrpc.ports.holders import others
 from microrpc.ports.options import PortOptions
 from microrpc.ports.registry import register
@@ -60,21 +68,25 @@ def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOption
 class PyserialChannel:
     """A channel through pyserial's own read and write, where no file descriptor can be polled.
 
-    Reads keep their deadline to about 10 ms, writes to about 100 ms. pyserial gives rfc2217:// no write timeout:
-    there a write that the server does not take ends after the 5 s of its socket, as PortLostError.
+    Reads keep their deadline to about 10 ms, writes to about 100 ms. What arrives while a write waits is taken by a
+    thread, since nothing here waits for both. rfc2217:// reads in a thread of its own anyway, and pyserial gives it no
+    write timeout: there a write that the server does not take ends after the 5 s of its socket, as PortLostError.
     """
 
     # Changing a timeout of an open port reconfigures the whole port on Windows, so it is set once for reading, and for
     # writing only when it changes by a step.
     _READ_STEP_S = 0.01
     _WRITE_STEP_S = 0.1
+    _QUICK_WRITE_S = 0.02  # a write that takes no longer does not wait for the board
+    _KEEP_STEP_S = 0.005
 
     def __init__(self, name: str, port: serial.Serial | rfc2217.Serial) -> None:
         self.name = name
         """See `Channel.name`."""
         self._port = port
-        self._times_writes = not name.startswith("rfc2217://")
         self._is_interrupted = False
+        self._is_rfc2217 = name.startswith("rfc2217://")
+        self._kept = bytearray()  # what arrived while a write waited
         port.timeout = self._READ_STEP_S
         register(self)
 
@@ -89,6 +101,10 @@ class PyserialChannel:
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
+        if self._kept and self._port.is_open:
+            kept = bytes(self._kept[:READ_BYTES])
+            del self._kept[:READ_BYTES]
+            return kept
         with self._losses():
             while True:
                 if self._is_interrupted:
@@ -105,12 +121,30 @@ class PyserialChannel:
         step = self._WRITE_STEP_S
         timeout_s = max(math.ceil(min(deadline - monotonic(), 1e6) / step), 1) * step
         with self._losses():
-            if self._times_writes and self._port.write_timeout != timeout_s:
+            if self._is_rfc2217:
+                self._port.write(data)
+                return
+            if self._port.write_timeout != timeout_s:
                 self._port.write_timeout = timeout_s
+            is_written = threading.Event()
+            keeper = threading.Thread(target=self._keep_until, args=(is_written,), name="microrpc reading")
+            keeper.start()
             try:
                 self._port.write(data)
             except serial.SerialTimeoutException:
                 raise write_timeout_error(self.name, 0, len(data)) from None
+            finally:
+                is_written.set()
+                keeper.join()
+
+    def _keep_until(self, is_written: threading.Event) -> None:
+        """Take what arrives while a write waits: a board may take nothing before its answer was taken."""
+        wait_s = self._QUICK_WRITE_S
+        with contextlib.suppress(OSError, TypeError):  # the next read meets it again
+            while not is_written.wait(wait_s) and len(self._kept) < MOST_KEPT_BYTES:
+                wait_s = self._KEEP_STEP_S
+                if waiting := self._port.in_waiting:
+                    self._kept += self._port.read(min(waiting, READ_BYTES))
 
     def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
         """See `SerialChannel.set_modem_lines`."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, lost_error, monotonic, write_timeout_error
 
 _LONGEST_WAIT_S = 1e6
 
@@ -25,6 +25,7 @@ class SocketChannel:
         self.name = name
         """See `Channel.name`."""
         self._connection = connection
+        self._kept = bytearray()  # what arrived while a write waited
         connection.setblocking(False)
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
@@ -39,20 +40,34 @@ class SocketChannel:
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
+        if self._kept:
+            kept = bytes(self._kept[:READ_BYTES])
+            del self._kept[:READ_BYTES]
+            return kept
         while True:
-            try:
-                ready, _, _ = select.select([self._connection], [], [], _wait_s(deadline))
-                if ready:
-                    data = self._connection.recv(READ_BYTES)
-                    if data:
-                        return data
-                    self._raise_lost(None)
-            except BlockingIOError:  # somebody else took it
-                pass
-            except (OSError, ValueError) as error:  # ValueError: it was closed by another thread
-                self._raise_lost(error)
+            if self._wait([], deadline) and (data := self._receive()):
+                return data
             if monotonic() >= deadline:
                 return b""
+
+    def _wait(self, to_write: list[socket.socket], deadline: float) -> bool:
+        """Wait until something can be read, or written where that is asked; give whether something can be read."""
+        to_read = [self._connection] if len(self._kept) < MOST_KEPT_BYTES else []
+        try:
+            return bool(select.select(to_read, to_write, [], _wait_s(deadline))[0])
+        except (OSError, ValueError) as error:  # ValueError: it was closed by another thread
+            self._raise_lost(error)
+
+    def _receive(self) -> bytes:
+        try:
+            data = self._connection.recv(READ_BYTES)
+        except BlockingIOError:  # somebody else took it
+            return b""
+        except OSError as error:
+            self._raise_lost(error)
+        if not data:
+            self._raise_lost(None)
+        return data
 
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`."""
@@ -60,10 +75,8 @@ class SocketChannel:
         while (done := done + self.write_some(view[done:])) < len(data):
             if monotonic() >= deadline:
                 raise write_timeout_error(self.name, done, len(data))
-            try:
-                select.select([], [self._connection], [], _wait_s(deadline))
-            except (OSError, ValueError) as error:
-                self._raise_lost(error)
+            if self._wait([self._connection], deadline):
+                self._kept += self._receive()
 
     def write_some(self, data: bytes | memoryview) -> int:
         """Hand over what the system takes at once, and give how many bytes that was. Raises PortLostError."""

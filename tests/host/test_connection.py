@@ -330,6 +330,8 @@ def test_the_first_request_after_an_init_is_small() -> None:
     echo = board.global_function("echo")
     assert echo is not None
     line.device.reset()
+    with pytest.raises(BoardResetError):
+        board.global_function("echo")
     echo_again = board.global_function("echo")
     assert echo_again is not None
     assert echo_again(b"x" * 180) == b"x" * 180
@@ -422,6 +424,9 @@ def test_a_handle_is_of_the_boot_in_which_it_was_asked_for() -> None:
     line.damage_board = once(lambda reply: reply + boot)  # both come at once, before a handle is made of the reply
     function = board.global_function("f")
     assert function is not None
+    with pytest.raises(BoardResetError, match="from before") as caught:  # which is how the program learns of it
+        function()
+    assert not caught.value.may_have_run
     with pytest.raises(StaleHandleError, match="before a reset"):
         function()
 
@@ -491,6 +496,8 @@ def test_what_was_answered_just_before_a_reset_is_stale_at_once(firmware: str) -
     library = board.global_function("runtime.SystemLib")
     assert library is not None
     assert not library.is_live
+    with pytest.raises(BoardResetError, match="from before"):
+        library()
     with pytest.raises(StaleHandleError, match="is from before a reset of the board"):
         library()
 

@@ -74,8 +74,8 @@ class Wire:
         self.sent_bytes += data
         return self.to_device(data)
 
-    def open(self, *, seed: int = 1, link: bool = True) -> Board:
-        return open_board(self.new_channel(), TIMEOUTS, self.logs.append, seed=seed, link=link)
+    def open(self, *, seed: int = 1, link: bool = True, on_reset: Callable[[], None] | None = None) -> Board:
+        return open_board(self.new_channel(), TIMEOUTS, self.logs.append, seed=seed, link=link, on_reset=on_reset)
 
     def sent(self) -> list[tuple[int, bytes]]:
         """What the host sent: message type, and the rest."""
@@ -235,6 +235,8 @@ def test_it_is_asked_once_per_boot_and_not_again_in_a_new_session() -> None:
     assert board.link is not None
     assert wire.look_ups() == 1
     wire.device.reset()
+    with pytest.raises(BoardResetError):
+        board.function("count")
     assert board.function("count")() == 2
     assert wire.look_ups() == 2
 
@@ -267,6 +269,8 @@ def test_a_board_that_lost_its_link_with_a_reset_is_used_without() -> None:
     board.function("count")
     wire.device._session._link_handle = 0
     wire.device.reset()
+    with pytest.raises(BoardResetError):
+        board.function("count")
     assert board.function("count")() == 1
     assert board.link is None
 
@@ -563,7 +567,8 @@ def test_normal_requests_stay_possible_beside_the_link() -> None:
 
 def test_a_second_conversation_ends_the_first_ones_session_and_each_is_right() -> None:
     wire = Wire()
-    first, second = wire.open(seed=1), wire.open(seed=2)
+    # The other's sessions look like resets, of which each is told.
+    first, second = wire.open(seed=1, on_reset=lambda: None), wire.open(seed=2, on_reset=lambda: None)
     count = second.function("count")
     assert [count(), count()] == [1, 2]
     other = first.function("count")
@@ -611,6 +616,30 @@ def test_what_a_call_sends_may_take_until_its_deadline_and_not_only_until_a_repe
     write_s.clear()
     assert count(timeout_s=1.5) == 1
     assert write_s == [pytest.approx(1.5)]
+
+
+def test_what_the_port_took_only_now_is_given_its_time_before_it_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    board = wire.open()
+    count = board.function("count")
+    assert [count(), count()] == [1, 2]
+    write = LoopbackChannel.write
+
+    def take_slowly(channel: LoopbackChannel, data: bytes, deadline: float) -> None:
+        wire.device.clock.sleep(1.0)
+        write(channel, data, deadline)
+
+    def answer_later(data: bytes) -> bytes:
+        wire.device._output[:0] = data
+        return b""
+
+    monkeypatch.setattr(LoopbackChannel, "write", take_slowly)
+    wire.to_host = once(answer_later)
+    assert count() == 3
+    assert board.stats.retransmissions == 0
+    wire.to_device = once(lose)  # and if it is lost then, it is sent again all the same
+    assert count() == 4
+    assert board.stats.retransmissions == 1
 
 
 def test_the_largest_packet_is_what_the_board_told_without_its_headers() -> None:

@@ -226,7 +226,8 @@ def test_after_a_reset_the_function_is_looked_up_again(api: Api) -> None:
     board.array(np.ones(10, np.int8), verify=True).numpy(verify=True)
     firmware_sim.board.runtime.register_extensions(device.functions)
     device.reset()
-    board.max_packet_bytes()
+    with pytest.raises(BoardResetError):
+        board.max_packet_bytes()
     board.array(np.ones(10, np.int8), verify=True).numpy(verify=True)
 
 

@@ -30,7 +30,7 @@ from microrpc.errors import (
     RequestError,
 )
 from microrpc.ports import opening as channel_module
-from microrpc.ports.channel import Channel, monotonic
+from microrpc.ports.channel import MOST_KEPT_BYTES, Channel, monotonic
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.opening import open_serial, open_tcp
 from microrpc.ports.pyserial import PyserialChannel
@@ -187,6 +187,42 @@ def test_a_write_that_the_peer_does_not_take_meets_its_deadline(pair: Pair) -> N
     start = monotonic()
     pair.channel.close()  # must not wait for the output
     assert monotonic() - start < LATE_S
+
+
+def test_a_peer_that_is_stopped_in_its_answer_is_read_while_a_write_waits(pair: Pair) -> None:
+    question, answer = os.urandom(1 << 18), os.urandom(1 << 17)
+    received = []
+
+    def answer_and_then_listen() -> None:
+        view = memoryview(answer)
+        while view:
+            view = view[os.write(pair.peer, view) :]
+        received.append(read_peer(pair, len(question)))
+
+    peer = threading.Thread(target=answer_and_then_listen)
+    peer.start()
+    pair.channel.write(question, monotonic() + LONG_S)
+    assert read_channel(pair.channel, len(answer)) == answer  # in its order, and nothing twice
+    peer.join()
+    assert received == [question]
+
+
+def test_what_arrives_while_a_write_waits_is_kept_up_to_a_bound(pair: Pair) -> None:
+    is_over = False
+
+    def flood() -> None:
+        while not is_over:
+            with contextlib.suppress(BlockingIOError):
+                os.write(pair.peer, bytes(65536))
+
+    os.set_blocking(pair.peer, False)
+    peer = threading.Thread(target=flood)
+    peer.start()
+    with pytest.raises(CallTimeoutError):
+        pair.channel.write(bytes(1 << 24), monotonic() + SHORT_S)
+    assert len(pair.channel._kept) < MOST_KEPT_BYTES + 65536  # type: ignore[attr-defined]
+    is_over = True
+    peer.join()
 
 
 @pytest.mark.parametrize(("size_bytes", "flushed"), [(1, []), (1 << 20, [termios.TCOFLUSH])])

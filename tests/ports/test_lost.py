@@ -30,6 +30,8 @@ from firmware_sim.running.server import PtyServer, Server, TcpServer
 from firmware_sim.running.simulate import SimBoard, simulate, uart_of
 from microrpc import aio
 from microrpc.boards.catalogue import profile
+from microrpc.capture.trace import Trace
+from microrpc.connecting.wrap import TappedChannel
 from microrpc.errors import (
     BoardResetError,
     ClosedError,
@@ -295,7 +297,7 @@ def test_a_board_that_lost_its_memory_is_told_and_its_handles_are_refused(api: A
     desk.pull()
     with pytest.raises(PortLostError, match="cable was pulled") as caught:
         add(1, 1)
-    assert caught.value.may_have_run
+    assert not caught.value.may_have_run  # it was away before anything was sent
     with pytest.raises(StaleHandleError, match="memory is gone"):
         add(1, 1)
     assert desk.told == [True]
@@ -546,6 +548,27 @@ def test_a_boot_that_was_heard_in_vain_is_told_in_the_next_session(api: Api) -> 
         assert desk.told[0], "the first that is told of is the loss"
         assert not array.is_live
         desk.board.close()
+
+
+def test_what_is_told_of_the_memory_is_what_holds_when_the_session_stays(api: Api) -> None:
+    desk = Desk(api)
+    board = desk.board
+    array = board.array(DATA)
+    desk.pull(keeps_power=True)
+    open_channel = desk.sim.open_channel
+
+    class ResetByTheProof(TappedChannel):
+        def write(self, data: bytes, deadline: float) -> None:
+            if b"microrpc.in-step" in data and not desk.sim.device.stats.resets:
+                desk.sim.reset()  # the session that was open already is not the one that stays
+            super().write(data, deadline)
+
+    desk.sim.open_channel = lambda: ResetByTheProof(open_channel(), Trace())  # type: ignore[assignment,return-value]
+    with pytest.raises(PortLostError):
+        board.function("add")
+    assert board.function("add")(2, 3) == 5
+    assert desk.told == [True]
+    assert not array.is_live
 
 
 def test_a_cable_with_a_loose_contact_is_waited_for_each_time(api: Api) -> None:

@@ -455,11 +455,15 @@ def test_noisy(board, text):
 def test_what_was_said_is_in_the_report(run: Run) -> None:
     told = conversation(
         run("""
+import microrpc, pytest
+
 def test(board, sim_board):
     board.function("log")("a line that is longer than what a frame is told in")
     sim_board.device.take_output()
     sim_board.reset()
     sim_board.sleep(3)
+    with pytest.raises(microrpc.BoardResetError):
+        board.function("add")
     assert board.function("add")(20, 22) == 43
 """)
     )

@@ -131,6 +131,7 @@ class FrameCarrier:
             while answered < len(requests):
                 while sent < len(requests) and self._budget.has_room(in_flight_bytes, len(frame), sent - answered):
                     if in_flight_bytes:
+                        trust.is_out = trust.is_asking  # the port may take the first of them alone
                         self._to_expect.append(requests[sent])
                     else:
                         self._client.expect(requests[sent])

@@ -14,6 +14,8 @@ from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, PACKET_NBYTES
 from microrpc.wire.packets import RemoteException, Reply, Request, Return, decode_packet
 from microrpc.wire.reader import request_label
 
+_PROMPT_S = 0.05  # a wait that ends later than this was no wait for the board alone
+
 
 class LinkCarrier:
     """The link of one session, with which it ends. `host` is its state, and takes the messages `on_link`."""
@@ -24,6 +26,7 @@ class LinkCarrier:
         self._line = line
         self._trust = trust
         self._counters = counters
+        self._is_just_sent = False
 
     @property
     def parameters(self) -> LinkParameters:
@@ -70,22 +73,31 @@ class LinkCarrier:
             trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
             self._on_time(data, now)
 
-    def _on_time(self, data: bytes, now: float) -> None:
-        """Have sent again what took too long, but for the sake of a frame whose bytes come just now."""
-        if data and self._line.is_in_frame:
-            self.host.on_arrival(now)
-        else:
-            self.host.on_time(now)
-
     def _wait_until(self, deadline: float) -> float:
         """Hand over what the link wants sent; give until when to wait, for an answer by `deadline`."""
         host, output = self.host, self._line.output
+        self._is_just_sent = bool(host.frames)
         if host.frames:
+            if len(host.frames) > 1:  # of which a port may take one alone
+                self._trust.is_out = self._trust.is_asking
             output.pieces += host.frames
             host.frames.clear()
         output.give_up_at = deadline
         host.replies.clear()
         return min(host.deadline, deadline)
+
+    def _on_time(self, data: bytes, now: float) -> None:
+        """Have sent again what is due.
+
+        Not while a frame is arriving, and not what the port was so busy with that it goes out only now.
+        """
+        host = self.host
+        if data and self._line.is_in_frame:
+            host.on_arrival(now)
+        elif self._is_just_sent and now > host.deadline + _PROMPT_S:
+            host.wait_anew(now)
+        else:
+            host.on_time(now)
 
     def _decode(self, reply: LinkReply, request: Request) -> Reply:
         label = ""

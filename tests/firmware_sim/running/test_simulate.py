@@ -32,6 +32,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.client.board import Board
 from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
+    BoardResetError,
     CallTimeoutError,
     ClosedError,
     HandshakeTimeoutError,
@@ -194,6 +195,8 @@ def test_faults_injected_count_from_then_on() -> None:
     with pytest.raises(CallTimeoutError):
         add(1, 1)
     sim.reset()
+    with pytest.raises(BoardResetError):
+        board.function("add")
     assert board.function("add")(1, 2) == 3
     assert sim.state.damaged == {"wedge": 1}
     assert board.epoch >= 1
