@@ -23,6 +23,9 @@ static inline uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get(at, 8); }
 
 size_t mrpc_length(const char *text);
 
+/* A size that was told, as a size_t: SIZE_MAX, which nothing has, where that is too short for it (an AVR's has 16 bits). */
+size_t mrpc_size(uint64_t size);
+
 /* Divide *number; give the remainder. */
 uint32_t mrpc_divide(uint64_t *number, uint32_t divisor);
 

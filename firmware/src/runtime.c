@@ -104,7 +104,7 @@ static void evaluate(microrpc_call_t *call) {
     microrpc_t *device = call->device;
     uint32_t period = (uint32_t)evaluator->numbers[REPEATS_TO_COOLDOWN];
     uint32_t repeat = (uint32_t)evaluator->numbers[REPEAT];
-    size_t size = repeat * 8, received_bytes = device->received_bytes;
+    size_t size = mrpc_size(repeat * 8), received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
     if (!times) return;
     /* What is timed is of a table, so it has no state; and its results must not lie where the times do. */
