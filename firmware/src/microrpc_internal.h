@@ -263,6 +263,10 @@ extern const uint32_t mrpc_runtime_function_count;
 
 void mrpc_drop_result(microrpc_call_t *call);
 
+/* How many calls are timed next where `calls` took `taken_us`, less than `least_us`: as many as should do, but 1.618
+ * times as many at least (docs/protocol.md 6); UINT32_MAX if that is more. */
+uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us);
+
 /* The handle of the function of that name, 0 where there is none. */
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);
 /* What to call for a handle, NULL for none; `state` becomes that of a function which a function returned. */

@@ -27,6 +27,7 @@ from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, K
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
+from microrpc.host.timing import COUNTS, evaluator_arguments, is_refusal
 from microrpc.host.verify import Verifier
 from microrpc.wire.datatypes import (
     CPU,
@@ -83,6 +84,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self._make_function, self._make_module, self._make_array = function, module, array
         self._system_library: ModuleT | None = None
         self._get_function: FunctionT | None = None
+        self._evaluator_counts, self._evaluator_epoch = COUNTS, -1
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -161,9 +163,27 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 f"{self._client.name} has no system library, and only its functions can be timed"
             )
         evaluator = yield from self.function(TIME_EVALUATOR_FUNCTION)
-        arguments = (library, name, CPU.type, CPU.id, number, repeat, min_repeat_ms, 0, 0, 1, 0, "")
-        timed: FunctionT = yield from self.call(evaluator, arguments)
-        return timed
+        if self._evaluator_epoch != self.connection.trust.epoch:
+            self._evaluator_counts = COUNTS  # it may have other firmware now
+        refusals = []
+        for count in self._evaluator_counts:
+            arguments = evaluator_arguments(
+                count, library, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms
+            )
+            try:
+                timed: FunctionT = yield from self.call(evaluator, arguments)
+            except RemoteError as error:
+                refusals.append(error)
+            else:
+                self._evaluator_counts, self._evaluator_epoch = (count,), evaluator.epoch
+                return timed
+        # A stock board has no text of its own for a name that is not there.
+        if (yield from self.find_in_module(library, name)) is None:
+            raise FunctionNotFoundError(
+                f"{self._client.name} has no function {name!r} in its system library, and only its functions can be "
+                f"timed; check the name's spelling"
+            )
+        raise next((error for error in refusals if not is_refusal(error.message)), refusals[0])
 
     def timing(
         self, timed: FunctionT, args: Sequence[Any], *, repeat: int, timeout_s: float | None
