@@ -111,9 +111,9 @@ class Board:
     ) -> Callable[..., Timing]:
         """Give a function that times the board's function `name` by the board's own clock.
 
-        Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError, else
-        as a call does.
+        Called with that function's arguments, it runs it `number` times for each of `repeat` figures, and with more
+        runs until those of a figure took `min_repeat_ms` together (docs/protocol.md 6). `timeout_s` must cover all of
+        it, in seconds. Raises FunctionNotFoundError where it is not in the system library, else as a call does.
         """
         timed = self.pump.run(
             self.operations.time_evaluator, name, number=number, repeat=repeat, min_repeat_ms=min_repeat_ms

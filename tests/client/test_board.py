@@ -37,8 +37,8 @@ from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return,
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 
-def make(api: Api, **device_args: int) -> tuple[Any, Device]:
-    device = Device(**device_args)  # type: ignore[arg-type]
+def make(api: Api, **device_args: Any) -> tuple[Any, Device]:
+    device = Device(**device_args)
     install(device)
     return api.open_board(LoopbackChannel(device), Timeouts()), device
 
@@ -275,6 +275,85 @@ def test_the_time_evaluator_gives_seconds_a_run(api: Api) -> None:
     timing = board.time_evaluator("sleep_ms", number=4, repeat=3)(250)
     assert timing.results == pytest.approx((0.25, 0.25, 0.25))
     assert timing.mean == timing.min == timing.max == pytest.approx(0.25)
+
+
+EVALUATOR = "runtime.RPCTimeEvaluator"
+
+
+def note_evaluators(device: Device) -> list[int]:
+    """Give a list that gets the number of arguments of each evaluator that is asked for."""
+    counts: list[int] = []
+    make_evaluator = device.functions[EVALUATOR]
+
+    def noting(*args: object) -> object:
+        counts.append(len(args))
+        return make_evaluator(*args)
+
+    device.functions[EVALUATOR] = noting
+    return counts
+
+
+@pytest.mark.parametrize(("taken", "tried"), [(8, [12, 11, 10, 8]), (10, [12, 11, 10]), (11, [12, 11]), (12, [12])])
+def test_the_time_evaluator_finds_the_arguments_of_the_board_and_remembers_them(
+    api: Api, taken: int, tried: list[int]
+) -> None:
+    board, device = make(api, firmware="stock", time_evaluator_arguments=taken)
+    counts = note_evaluators(device)
+    for _ in range(2):
+        assert board.time_evaluator("sleep_ms", number=2, repeat=2)(250).results == pytest.approx((0.25, 0.25))
+    assert counts == [*tried, taken]
+    device.reset()  # it may have other firmware now
+    assert board.global_function("nothing") is None
+    assert board.time_evaluator("sleep_ms", number=2)(250).mean == pytest.approx(0.25)
+    assert counts == [*tried, taken, *tried]
+
+
+def test_the_time_evaluator_asks_our_own_firmware_once(api: Api) -> None:
+    board, device = make(api)
+    counts = note_evaluators(device)
+    assert board.time_evaluator("sleep_ms", number=2)(250).mean == pytest.approx(0.25)
+    assert counts == [12]
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_a_failure_of_what_is_timed_is_no_refusal_of_the_arguments(api: Api, firmware: str) -> None:
+    board, device = make(api, firmware=firmware)
+    counts = note_evaluators(device)
+    evaluate = board.time_evaluator("fadd")
+    before = list(counts)
+    with pytest.raises(RemoteError, match="argument 0: Float expected"):
+        evaluate("x")
+    assert counts == before
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["first", "after another"])
+def test_a_time_evaluator_of_what_is_not_there_says_so(api: Api, firmware: str, is_known: bool) -> None:
+    board, _ = make(api, firmware=firmware)
+    if is_known:
+        board.time_evaluator("noop")
+    with pytest.raises(FunctionNotFoundError, match=r"has no function 'runtime\.SystemLib' in its system library"):
+        board.time_evaluator("runtime.SystemLib")
+
+
+def test_what_else_is_wrong_with_a_time_evaluator_is_the_boards_word(api: Api) -> None:
+    board, _ = make(api)
+    with pytest.raises(RemoteError, match="number and repeat must be positive"):
+        board.time_evaluator("noop", number=0)
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_min_repeat_ms_asks_for_more_runs(api: Api, firmware: str) -> None:
+    board, device = make(api, firmware=firmware)
+    runs: list[None] = []
+    device.function(lambda: runs.append(device.clock.sleep(0.25)), name="quarter")
+    timing = board.time_evaluator("quarter", number=2, repeat=3, min_repeat_ms=2000)()
+    assert timing.results == pytest.approx((0.25, 0.25, 0.25))
+    assert len(runs) == 2 + 9 + 9 + 9
+    device.function(lambda: runs.append(None), name="nothing")
+    runs.clear()
+    assert board.time_evaluator("nothing", number=2, min_repeat_ms=2000)().results == (0.0,)
+    assert len(runs) == 2 * 100
 
 
 def test_any_request_can_be_sent_and_its_reply_is_given_as_it_is(api: Api) -> None:
