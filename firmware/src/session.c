@@ -30,10 +30,9 @@ static void begin_session(microrpc_t *device, uint16_t id) {
 #endif
 }
 
-static void on_init(microrpc_t *device, uint16_t initiator, uint8_t version) {
+static void on_init(microrpc_t *device, uint16_t initiator) {
     static const uint8_t own_version = SESSION_VERSION;
     uint8_t nonce = device->session.nonce;
-    if (!initiator || version != SESSION_VERSION) return;
     nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1); /* never 0 */
     device->session.nonce = nonce;
     begin_session(device, (uint16_t)(initiator | (unsigned)nonce << 8));
@@ -76,11 +75,12 @@ void mrpc_session_receive(microrpc_t *device, size_t size) {
     id = (uint16_t)mrpc_get(payload, 2);
     device->received_bytes = size;
     switch (payload[2]) {
-    case MESSAGE_INIT:
-        on_init(device, id & 0xFF, size > HEADER_BYTES ? payload[HEADER_BYTES] : 0);
+    case MESSAGE_INIT: /* its id is a nonce, and nothing comes after the version */
+        if (id && id <= 0xFF && size == HEADER_BYTES + 1 && payload[HEADER_BYTES] == SESSION_VERSION)
+            on_init(device, id);
         break;
     case MESSAGE_TERMINATE:
-        begin_session(device, 0);
+        if (size == HEADER_BYTES && (!id || id == device->session.id)) begin_session(device, 0);
         break;
     case MESSAGE_NORMAL:
         if (id && id == device->session.id) on_normal(device, payload + HEADER_BYTES, size - HEADER_BYTES);

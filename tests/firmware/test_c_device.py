@@ -348,8 +348,8 @@ def converse(pair: Pair, *, steps: int, damage: float) -> None:
             pair.say(rng.choice((mutated(rng, frame), frame[: rng.randrange(len(frame))], rng.randbytes(20))))
         elif kind < 0.94:
             message_type = rng.choice((*MessageType, MessageType.START_SESSION_INIT, 0x77))
-            session_id = rng.choice((pair.session_id, 0, rng.randrange(1 << 16)))
-            pair.say_message(message_type, rng.choice((b"\x01", b"", b"\x02", b"hello")), session_id)
+            session_id = rng.choice((pair.session_id, 0, rng.randrange(1, 1 << 8), rng.randrange(1 << 16)))
+            pair.say_message(message_type, rng.choice((b"\x01", b"", b"\x02", b"\x01\0", b"hello")), session_id)
         elif kind < 0.95:
             pair.say_message(MessageType.NORMAL, encode_packet(Shutdown()))
         if kind > 0.985 or not pair.session_id:
