@@ -92,6 +92,13 @@ bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t k
     return true;
 }
 
+uint32_t mrpc_heap_free_all(microrpc_t *device) {
+    mrpc_heap_t *heap = &device->heap;
+    uint32_t freed_bytes = 0;
+    while (heap->count) freed_bytes += size_of(entry(heap, --heap->count));
+    return freed_bytes;
+}
+
 bool mrpc_heap_free(microrpc_t *device, uint64_t address) {
     return mrpc_heap_release(device, address, BLOCK_DATA) ||
            mrpc_fail_with(device, FAILURE_CANNOT_FREE, address, 0);

@@ -107,6 +107,8 @@ bool mrpc_heap_free(microrpc_t *device, uint64_t address);
 uint8_t *mrpc_heap_view(microrpc_t *device, uint64_t address, uint64_t size);
 /* Free a block of this kind that begins there; false, without a failure, where there is none. */
 bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
+/* Free all blocks; give the bytes that they had. */
+uint32_t mrpc_heap_free_all(microrpc_t *device);
 /* The block of this kind that begins there, or NULL. */
 void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
 

@@ -76,11 +76,10 @@ static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
 }
 
 uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
-    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 1618;
+    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 13 / 8;
     mrpc_divide(&enough, taken_us);
-    mrpc_divide(&grown, 1000);
     if (++enough < grown) enough = grown;
-    return enough < UINT32_MAX ? (uint32_t)enough : UINT32_MAX;
+    return enough >> 32 ? UINT32_MAX : (uint32_t)enough;
 }
 
 /* The mean time of a call, over so many calls that they took min_repeat_ms together. */
@@ -176,6 +175,9 @@ static void crc32(microrpc_call_t *call) {
 }
 #endif
 
+/* What the heap has was allocated over the wire, all of it. */
+static void release_all(microrpc_call_t *call) { microrpc_return_int(call, mrpc_heap_free_all(call->device)); }
+
 const microrpc_function_t mrpc_runtime_functions[] = {
     {"runtime.SystemLib", system_lib},
     {"tvm.rpc.server.ModuleGetFunction", module_get_function},
@@ -185,5 +187,6 @@ const microrpc_function_t mrpc_runtime_functions[] = {
 #if MICRORPC_LINK
     {"microrpc.crc32", crc32},
 #endif
+    {"microrpc.release_all", release_all},
 };
 const uint32_t mrpc_runtime_function_count = sizeof mrpc_runtime_functions / sizeof mrpc_runtime_functions[0];

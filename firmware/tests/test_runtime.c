@@ -65,11 +65,14 @@ static void open(uint32_t step_us) {
 static void the_functions_have_fixed_handles(void) {
     static const char *const names[] = {"runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction",
                                         "tvm.rpc.server.GetCRTMaxPacketSize", "tvm.contrib.random.random_fill",
-                                        "runtime.RPCTimeEvaluator", "microrpc.crc32"};
-    uint32_t count = MICRORPC_LINK ? 6 : 5;
+                                        "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all"};
+    uint32_t count = MICRORPC_LINK ? 7 : 6;
     open(0);
     CHECK_IS(mrpc_runtime_function_count, count);
-    for (uint32_t i = 0; i < count; i++) CHECK_IS(find_global(&host, names[i]), STATIC_HANDLE(REGISTRY_GLOBAL, i));
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name = names[i + (i == 5 && !MICRORPC_LINK)];
+        CHECK_IS(find_global(&host, name), STATIC_HANDLE(REGISTRY_GLOBAL, i));
+    }
     CHECK_IS(find_global(&host, "prepare"), STATIC_HANDLE(REGISTRY_GLOBAL, count));
     CHECK_IS(find_global(&host, "prepare_and_fail"), STATIC_HANDLE(REGISTRY_GLOBAL, count + 1));
     CHECK_IS(find(&host, "fails_at_3"), STATIC_HANDLE(REGISTRY_SYSTEM, 1));
@@ -266,13 +269,14 @@ static void the_count_of_calls_grows_and_does_not_wrap(void) {
     static const uint32_t most_us = UINT32_C(0x200000) * 1000;
     CHECK_IS(mrpc_more_calls(1, 1, 1), 2);
     CHECK_IS(mrpc_more_calls(5, 10000, 6000), 9);
-    CHECK_IS(mrpc_more_calls(1000, 10000, 9999), 1618);
+    CHECK_IS(mrpc_more_calls(1000, 10000, 9999), 1625);
     CHECK_IS(mrpc_more_calls(1, most_us, 1), most_us + 1);
     CHECK_IS(mrpc_more_calls(2, most_us, 1), 2 * most_us + 1);
     CHECK_IS(mrpc_more_calls(3, most_us, 1), UINT32_MAX);
     CHECK_IS(mrpc_more_calls(0x200000, most_us, 1), UINT32_MAX);
-    CHECK_IS(mrpc_more_calls(UINT32_C(2654491332), 1000, 999), UINT32_C(4294966975));
-    CHECK_IS(mrpc_more_calls(UINT32_C(2654491540), 1000, 999), UINT32_MAX);
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056797), 1000, 999), UINT32_C(4294967295));
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056796), 1000, 999), UINT32_C(4294967293));
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056800), 1000, 999), UINT32_MAX);
     CHECK_IS(mrpc_more_calls(UINT32_MAX, most_us, 1), UINT32_MAX);
 }
 
@@ -423,6 +427,8 @@ static void a_senseless_timing_is_refused(void) {
     CHECK_EXCEPTION(call(&host, make, "ms", SYSTEM_LIB, "timed"), "argument 2: Int expected");
     CHECK_EXCEPTION(call(&host, make, "msiiiiiiiii", SYSTEM_LIB, "timed", 1, 0, 1, 1, 0, 1, 0, 1, 0),
                     "argument 11: Str expected");
+    CHECK_EXCEPTION(call(&host, make, "msiiiiiiiiii", SYSTEM_LIB, "timed", 1, 0, 1, 1, 0, 1, 0, 1, 0, 0),
+                    "argument 11: Str expected");
     CHECK_EXCEPTION(call(&host, make, "Fs", make, "timed"), "argument 0: Module expected");
     CHECK_IS(host.device->heap.count, 0);
     /* Numbers of more than 32 bits are the largest of 32, and the smallest. */
@@ -432,6 +438,30 @@ static void a_senseless_timing_is_refused(void) {
     CHECK_WORD(call(&host, make, "msiiiIiiiiis", SYSTEM_LIB, "timed", 1, 0, 1, INT64_MAX, 0, 1, 0, 1, 0, ""),
                MICRORPC_FUNCTION_HANDLE, board_heap_address(host.board));
     CHECK_EXCEPTION(call(&host, board_heap_address(host.board), ""), "the result is too long");
+    host_close(&host);
+}
+
+static void release_all_frees_whatever_was_allocated(void) {
+    uint64_t release, address, array, function;
+    timing_t timing = {"timed", "", 1, 1, 0, 1, 0, 1};
+    blob_t made;
+    open(0);
+    release = find_global(&host, "microrpc.release_all");
+    CHECK_WORD(call(&host, release, ""), MICRORPC_INT, 0);
+    address = allocate(&host, 100);
+    allocate(&host, 0);
+    made = call(&host, find(&host, "makes_a_tensor"), "");
+    array = word_of(&made);
+    made = evaluator(timing);
+    function = word_of(&made);
+    CHECK_IS(host.device->heap.count, 4);
+    CHECK_WORD(call(&host, release, "s", "more is no error"), MICRORPC_INT, 100 + 1 + 100 + 64);
+    CHECK_IS(host.device->heap.count, 0);
+    CHECK_WORD(call(&host, release, ""), MICRORPC_INT, 0);
+    CHECK_IS(call(&host, function, "").data[0], PACKET_EXCEPTION);
+    CHECK_IS(ask(&host, packet_of(PACKET_FREE_HANDLE, "hi", array, MICRORPC_NDARRAY)).data[0], PACKET_EXCEPTION);
+    CHECK_IS(allocate(&host, 16), address);
+    CHECK_IS(find(&host, "timed"), STATIC_HANDLE(REGISTRY_SYSTEM, 0));
     host_close(&host);
 }
 
@@ -495,6 +525,7 @@ const test_t runtime_tests[] = {
     TEST(what_is_timed_does_not_overwrite_the_times),
     TEST(too_many_times_are_too_long),
     TEST(a_senseless_timing_is_refused),
+    TEST(release_all_frees_whatever_was_allocated),
 #if MICRORPC_LINK
     TEST(crc32_is_that_of_the_bytes),
 #endif

@@ -95,7 +95,7 @@ class Device:
         is_robust = self.firmware is Firmware.ROBUST
         register_time_evaluator(self._session, self.clock, None if is_robust else time_evaluator_arguments)
         if is_robust:
-            register_extensions(self.functions)
+            register_extensions(self._session)
         else:
             register_stock(self.functions)
         self._port.boot(seed)

@@ -22,6 +22,7 @@ from microrpc.wire.names import (
     MESSAGE_OVERHEAD_BYTES,
     MODULE_GET_FUNCTION,
     RANDOM_FILL_FUNCTION,
+    RELEASE_FUNCTION,
     SYSTEM_LIBRARY_FUNCTION,
 )
 from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
@@ -155,13 +156,19 @@ class RuntimeSession(LocalSession):
         raise FunctionError("GetAttr not supported")
 
 
-def register_extensions(functions: Module) -> None:
-    """Put into the global registry `functions` what the C runtime does not have, and good firmware should."""
+def register_extensions(session: RuntimeSession) -> None:
+    """Put into the global registry of `session` what the C runtime does not have, and good firmware should."""
+    functions = session.functions
 
     @functions.function(name=CRC32_FUNCTION)
     @takes("Tensor")
     def crc32(array: Array) -> int:
         return zlib.crc32(array.tobytes())
+
+    @functions.function(name=RELEASE_FUNCTION)
+    @takes()
+    def release_all() -> int:
+        return session.release_all()
 
 
 def register_runtime(session: RuntimeSession, packet_size_bytes: int) -> None:

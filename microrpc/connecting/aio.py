@@ -62,6 +62,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    release: bool = False,
     link: bool = True,
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
@@ -91,6 +92,7 @@ def connect(
             target.timeouts,
             on_log,
             link=link,
+            release=release,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
             on_reconnect=on_reconnect,
             wrap=wrap,
@@ -131,6 +133,7 @@ async def _open_session(
     *,
     seed: int | None = None,
     link: bool,
+    release: bool = False,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
     on_reconnect: OnReconnect | None,
     wrap: Wrap | None,
@@ -156,6 +159,8 @@ async def _open_session(
         raise
     try:
         await board.open()
+        if release:
+            await board.release_all()
     except BaseException:
         await board.close()
         raise

@@ -30,6 +30,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    release: bool = False,
     link: bool = True,
     reconnect: bool = False,
     reconnect_s: float = RECONNECT_S,
@@ -48,8 +49,9 @@ def connect(
     given). Without a port it is looked for by its USB ids, and must be plugged in once; an emulated one is started.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
     which goes to the logger "microrpc.board" in any case; it must not use the board. reset: reset the board first, as
-    its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
-    reliable link where the board knows it (docs/link.md).
+    its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. release: free
+    first what earlier programs have left in the board's memory, as `Board.release_all` does. link: use the reliable
+    link where the board knows it (docs/link.md).
     reconnect: a port that goes away is not the end: the request under way ends in PortLostError, the next one waits up
     to reconnect_s seconds for the same board, whatever its port is called then (docs/reconnecting.md). It has no effect
     on simulated and emulated boards, which do not come back. on_reconnect: called when it is back, with whether it lost
@@ -57,7 +59,8 @@ def connect(
     port was lost; gives the one that the connection uses (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one
     that shows all bytes.
 
-    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError.
+    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError; with `release` what
+    `Board.release_all` raises.
     """
     target = find_target(port, board=board, baud=baud, timeouts=timeouts)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
@@ -67,6 +70,7 @@ def connect(
         target.timeouts,
         on_log,
         link=link,
+        release=release,
         reopen=partial(reopen_port, lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
         on_reconnect=on_reconnect,
         wrap=wrap,
@@ -109,11 +113,12 @@ def open_session(
     *,
     seed: int | None = None,
     link: bool = True,
+    release: bool = False,
     reopen: Callable[[], Channel] | None = None,
     on_reconnect: OnReconnect | None = None,
     wrap: Wrap | None = None,
 ) -> Board:
-    """Open a session over what an opener gave; the arguments are those of `open_board`."""
+    """Open a session over what an opener gave; the arguments are those of `open_board`, and `release` of `connect`."""
     try:
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,
@@ -128,6 +133,8 @@ def open_session(
         raise
     try:
         board.open()
+        if release:
+            board.release_all()
     except BaseException:
         board.close()
         raise

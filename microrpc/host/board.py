@@ -39,7 +39,7 @@ from microrpc.wire.datatypes import (
     Tensor,
     Value,
 )
-from microrpc.wire.names import MODULE_GET_FUNCTION, TIME_EVALUATOR_FUNCTION
+from microrpc.wire.names import MODULE_GET_FUNCTION, RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
 from microrpc.wire.packets import CallFunc, CopyAck, PacketCode, RemoteException, Reply, Request, Return, decode_result
 
 
@@ -107,7 +107,15 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return found
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
-        """Look a function up in the global registry alone; None where there is none of that name."""
+        """Look a function up in the global registry alone; None where there is none of that name.
+
+        Raises RequestError for the one that frees everybody's memory.
+        """
+        if name == RELEASE_FUNCTION:
+            raise RequestError(
+                f"{name} is not called as a function, because handles would go on as if their memory were there: "
+                f"use `release_all()` of the board, `connect(..., release=True)` or `microrpc reset --memory`"
+            )
         handle = yield from self._requests.look_up(name)
         return self._make_function(self._client, handle, name) if handle else None
 
@@ -255,6 +263,23 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def max_packet_bytes(self) -> Operation[int]:
         """See `Requests.max_packet_bytes`."""
         return self._requests.max_packet_bytes()
+
+    def release_all(self) -> Operation[int]:
+        """Free all that was allocated over the wire, by anybody; give how many bytes. Every handle is stale then.
+
+        Raises FunctionNotFoundError where the board has no function for it, as stock firmware has not.
+        """
+        handle = yield from self._requests.look_up(RELEASE_FUNCTION)
+        if not handle:
+            raise FunctionNotFoundError(
+                f"{self._client.name} has no function {RELEASE_FUNCTION!r}, which frees what earlier programs have "
+                f"left in a board's memory, and stock firmware has none: reset the board"
+            )
+        self.connection.trust.forget_handles()
+        freed_bytes = yield from self._requests.call(handle, (), function=RELEASE_FUNCTION)
+        if not isinstance(freed_bytes, int):
+            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
+        return freed_bytes
 
     def create_stream(self) -> Operation[OpaqueHandle]:
         """Create a stream on the board."""

@@ -63,7 +63,7 @@ class AnyHandle(Generic[BoardT]):
 
     @property
     def is_live(self) -> bool:
-        """Whether it can be used: neither freed nor from before a reset."""
+        """Whether it can be used: neither freed nor from before a reset or a release of all memory."""
         return not self._is_freed and self.epoch == self._trust.epoch
 
     @property
@@ -72,7 +72,9 @@ class AnyHandle(Generic[BoardT]):
         if self._is_freed:
             raise StaleHandleError(f"{self!r} was freed")
         if self.epoch != self._trust.epoch:
-            raise StaleHandleError(f"{self!r} is from before a reset of the board, whose memory is gone; make it again")
+            raise StaleHandleError(
+                f"{self!r} is from before a reset of the board or a release of its memory; make it again"
+            )
         return self._handle
 
     def as_value(self) -> Value:

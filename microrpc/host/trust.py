@@ -26,7 +26,8 @@ _RESET_NEXT = "its memory and all handles are gone. The next request starts a ne
 class Trust:
     """The state that a connection's parts share.
 
-    epoch: how often the board was seen to reset; what was obtained in one epoch is gone in the next. reply_epoch: the
+    epoch: how often the board was seen to reset, or all of its memory was freed; what was obtained in one epoch is gone
+    in the next. reply_epoch: the
     epoch in which the last request was sent. doubt: why the next request begins with a new session. damage: what
     arrived in this session after which nothing is believed. Both are empty where all is well.
     """
@@ -35,6 +36,10 @@ class Trust:
     reply_epoch: int = 0
     doubt: str = ""
     damage: str = ""
+
+    def forget_handles(self) -> None:
+        """Let every handle be from another epoch: what they stand for is about to be freed."""
+        self.epoch += 1
 
     def check_epoch(self, epoch: int | None) -> None:
         """Raise BoardResetError where the handles of a request are from another epoch; None stands for no handles."""

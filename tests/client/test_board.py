@@ -19,9 +19,11 @@ from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.errors import (
+    CallTimeoutError,
     ClosedError,
     CopyRangeError,
     FunctionNotFoundError,
+    HandshakeTimeoutError,
     PortError,
     PortLostError,
     ProfileError,
@@ -354,6 +356,79 @@ def test_min_repeat_ms_asks_for_more_runs(api: Api, firmware: str) -> None:
     runs.clear()
     assert board.time_evaluator("nothing", number=2, min_repeat_ms=2000)().results == (0.0,)
     assert len(runs) == 2 * 100
+
+
+def test_release_all_frees_what_earlier_programs_left_and_makes_every_handle_stale(api: Api) -> None:
+    board, device = make(api)
+    board.array(np.zeros(100, "uint8")).detach()
+    array, function, add = board.array(np.arange(10, dtype="uint8")), board.function("adder")(5), board.function("add")
+    own = device.memory.alloc(1000)
+    assert board.release_all() == 100 + 10 + 64
+    assert device.memory.blocks == {own: 1000}
+    for stale in (array.numpy, lambda: function(1), lambda: add(1, 2), lambda: board.function("sum_f32")(array)):
+        with pytest.raises(StaleHandleError, match="a reset of the board or a release of its memory"):
+            stale()
+    assert board.function("add")(1, 2) == 3
+    later = board.array(np.arange(10, dtype="uint8"))
+    array.free()  # must not free the later one, which has its address
+    array = function = None
+    gc.collect()
+    assert later.numpy().tolist() == list(range(10))
+    assert board.stats.resets == 0
+    board.close()
+    assert device.memory.blocks == {own: 1000}
+
+
+def test_release_all_over_a_damaged_line_makes_handles_stale_even_where_it_fails(api: Api) -> None:
+    board, device = make(api, link=False)
+    array = board.array(np.zeros(100, "uint8"))
+    release = device.functions["microrpc.release_all"]
+
+    def release_and_die() -> object:
+        device.wedge()
+        return release()
+
+    device.functions["microrpc.release_all"] = release_and_die
+    with pytest.raises((CallTimeoutError, HandshakeTimeoutError)):
+        board.release_all()
+    assert not array.is_live
+
+
+def test_release_all_is_not_called_as_a_function(api: Api) -> None:
+    board, _ = make(api)
+    for look_up in (board.function, board.global_function):
+        with pytest.raises(RequestError, match=r"use `release_all\(\)` of the board"):
+            look_up("microrpc.release_all")
+
+
+def test_stock_firmware_cannot_release_all_and_keeps_its_handles(api: Api) -> None:
+    board, _ = make(api, firmware="stock")
+    array = board.array(np.arange(10, dtype="uint8"))
+    with pytest.raises(FunctionNotFoundError, match=r"stock firmware has none: reset the board"):
+        board.release_all()
+    assert array.numpy().tolist() == list(range(10))
+
+
+def test_a_connection_releases_what_a_killed_program_left(api: Api) -> None:
+    device = simulate(microrpc.profile("loopback"))
+    with PtyServer(device) as server:
+        with api.connect(server.path) as board:
+            for _ in range(4):
+                board.array(np.zeros(60000, "uint8")).detach()
+            with pytest.raises(RemoteError, match="out of memory"):
+                board.array(np.zeros(60000, "uint8"))
+        assert device.memory.used_bytes == 4 * 60000
+        with api.connect(server.path, release=True) as board:
+            assert device.memory.used_bytes == 0
+            assert board.array(np.ones(60000, "uint8")).numpy().all()
+
+
+def test_a_connection_that_cannot_release_is_none(api: Api) -> None:
+    with PtyServer(simulate(microrpc.profile("loopback"), firmware="stock")) as server:
+        with pytest.raises(FunctionNotFoundError, match=r"microrpc\.release_all"):
+            api.connect(server.path, release=True)
+        with api.connect(server.path) as board:  # the port was given back
+            assert board.function("add")(1, 2) == 3
 
 
 def test_any_request_can_be_sent_and_its_reply_is_given_as_it_is(api: Api) -> None:

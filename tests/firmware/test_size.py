@@ -11,7 +11,7 @@ from benchmarks.core_size import core_size
 from microrpc.firmware.build import Compiler
 
 KIB = 1024
-LIMITS = {False: 8 * KIB, True: 10 * KIB}  # of flash, without the link and with it
+LIMITS = {False: 17 * KIB // 2, True: 10 * KIB}  # of flash, without the link and with it
 MOST_RAM_BYTES = 512  # besides receive buffer and heap
 
 

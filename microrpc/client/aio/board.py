@@ -182,6 +182,16 @@ class AsyncBoard:
         """
         return await self.pump.run(self.operations.max_packet_bytes)
 
+    async def release_all(self) -> int:
+        """Free all that was allocated on the board over the wire, by this program and by earlier ones; give the bytes.
+
+        Leftovers of a program that was killed, for instance. Buffers of the firmware's own stay. Every handle that the
+        board has given out, a function's too, is stale then: look up and allocate again. Raises FunctionNotFoundError
+        where the firmware cannot do it (the robust simulator and the library in C can), RemoteError where the board is
+        shared with other programs, else as a call does.
+        """
+        return await self.pump.run(self.operations.release_all)
+
     async def create_stream(self) -> AsyncRemoteStream:
         """Create a stream on the board. Raises RemoteError where it cannot, else as a call does."""
         return AsyncRemoteStream(self, await self.pump.run(self.operations.create_stream))
@@ -228,7 +238,7 @@ class AsyncBoard:
 
     @property
     def epoch(self) -> int:
-        """How often the board was seen to reset; what it handed out belongs to one epoch."""
+        """How often it was seen to reset, or all of its memory was freed; what it handed out belongs to one epoch."""
         return self.trust.epoch
 
     @property
