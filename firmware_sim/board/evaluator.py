@@ -24,7 +24,7 @@ _FIRST_NUMBER = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class _Numbers:
     """The numbers among the arguments. What a version does not have is as its successors have it by default."""
 
     device_type: int
@@ -81,15 +81,15 @@ def _kinds(last: int) -> tuple[str, ...]:
     return ("Module", "Str", *("Int",) * (last - _FIRST_NUMBER), "Str")
 
 
-def _read_numbers(numbers: tuple[int, ...]) -> Numbers:
+def _read_numbers(numbers: tuple[int, ...]) -> _Numbers:
     head, rest = numbers[:5], numbers[5:]
     if len(rest) == 2:  # before there was limit_zero_time_iterations
         rest = (_LIMIT_ZERO_TIME_ITERATIONS, *rest)
-    return Numbers(*head, *rest)
+    return _Numbers(*head, *rest)
 
 
 def _evaluator(
-    session: RuntimeSession, clock: Clock, timed: RemoteCallable, preproc: RemoteCallable | None, numbers: Numbers
+    session: RuntimeSession, clock: Clock, timed: RemoteCallable, preproc: RemoteCallable | None, numbers: _Numbers
 ) -> Callable[..., bytes]:
     def run(number: int, arguments: tuple[Any, ...]) -> float:
         start = clock.now()
