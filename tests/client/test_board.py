@@ -339,9 +339,9 @@ def test_a_time_evaluator_of_what_is_not_there_says_so(api: Api, firmware: str, 
 
 
 def test_what_else_is_wrong_with_a_time_evaluator_is_the_boards_word(api: Api) -> None:
-    board, _ = make(api)
-    with pytest.raises(RemoteError, match="number and repeat must be positive"):
-        board.time_evaluator("noop", number=0)
+    board, _ = make(api, heap_bytes=64)
+    with pytest.raises(RemoteError, match="out of memory"):
+        board.time_evaluator("noop")
 
 
 @pytest.mark.parametrize("firmware", ["robust", "stock"])
