@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Literal, overload
 
 from firmware_sim.board.clock import Clock, VirtualClock
-from firmware_sim.board.evaluator import ArgumentCount, register_time_evaluator
+from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
 from firmware_sim.board.runtime import RuntimeSession, register_extensions, register_runtime
@@ -56,7 +56,7 @@ class Device:
     not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
     reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
     time_evaluator_arguments: how many arguments the time evaluator of stock firmware takes, by which TVM versions
-    differ (docs/protocol.md 6); robust firmware takes them all.
+    differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all.
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe.
     """
@@ -72,7 +72,7 @@ class Device:
         link: bool = True,
         receive_ring_bytes: int | None = None,
         reply_bytes: int | None = None,
-        time_evaluator_arguments: ArgumentCount = 11,
+        time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
     ) -> None:
         self.packet_size_bytes = packet_size_bytes
         self.firmware = Firmware(firmware)

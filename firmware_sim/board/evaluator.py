@@ -5,15 +5,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from firmware_sim.board.clock import Clock
 from firmware_sim.board.runtime import RuntimeSession, check_kinds
+from microrpc.errors import RequestError
 from microrpc.serve.local import FunctionError, Module, RemoteCallable
 from microrpc.wire.names import TIME_EVALUATOR_FUNCTION
 
 ArgumentCount = Literal[8, 10, 11, 12]
 """How many arguments it takes, which tells the TVM version."""
+DEFAULT_COUNT: ArgumentCount = 11
+"""That of the commit that all else of the stock firmware is modelled on."""
 
 _GROWTH = 1.618
 _LIMIT_ZERO_TIME_ITERATIONS = 100  # TVM's default
@@ -39,7 +42,12 @@ class _Numbers:
 
 
 def register_time_evaluator(session: RuntimeSession, clock: Clock, count: ArgumentCount | None) -> None:
-    """Put it into the global registry of `session`, which runs what is timed; `count` is None for all forms."""
+    """Put it into the global registry of `session`, which runs what is timed; `count` is None for all forms.
+
+    Raises RequestError for a count that no version has.
+    """
+    if count is not None and count not in get_args(ArgumentCount):
+        raise RequestError(f"no time evaluator takes {count} arguments: it is one of {get_args(ArgumentCount)}")
     functions = session.functions
 
     @functions.function(name=TIME_EVALUATOR_FUNCTION)

@@ -16,9 +16,7 @@ from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
 from microrpc.wire.frames import FrameDecoder
-from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
-
-_MESSAGE_TYPE = 2  # where it stands in a message: after the session's id
+from microrpc.wire.session import Log, Session, Terminated
 
 
 def _is_there(port: str) -> bool:
@@ -78,15 +76,14 @@ def wait_for_boot(channel: SerialChannel, timeout_s: float, on_log: Callable[[st
 
     Log lines go to `on_log`; all else that the board sent is dropped, for it is no answer to anything.
     """
-    decoder = FrameDecoder()
+    decoder, session = FrameDecoder(), Session(0)
     deadline = channel.now() + timeout_s
     has_booted = False
     while not has_booted and (data := channel.read(deadline)):
         for payload in decoder.feed(data):
-            if not isinstance(payload, bytes) or len(payload) < HEADER_SIZE_BYTES:
-                continue
-            if payload[_MESSAGE_TYPE] == MessageType.TERMINATE_SESSION:
+            event = session.receive(payload) if isinstance(payload, bytes) else None
+            if isinstance(event, Terminated):
                 has_booted = True
-            elif payload[_MESSAGE_TYPE] == MessageType.LOG:
-                on_log(payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace"))
+            elif isinstance(event, Log):
+                on_log(event.text)
     return has_booted

@@ -349,6 +349,7 @@ def test_what_the_board_logs_before_and_with_its_boot_is_passed_on(world: World)
 def test_other_messages_are_no_boot(world: World) -> None:
     world.arrivals = [
         (0.1, frame(MessageType.NORMAL, b"x") + frame(MessageType.START_SESSION_REPLY)),
+        (0.1, frame(MessageType.TERMINATE_SESSION, b"x") + FrameEncoder().encode(b"\x01\0\x02")),
         (0.2, b"\xff\xfd"),
     ]
     assert not wait_for_boot(Port(world), 1.0)

@@ -20,7 +20,10 @@ from firmware_sim.board.evaluator import ArgumentCount
 from firmware_sim.board.parts import Stats
 from firmware_sim.board.stock import StockPort
 from firmware_sim.running.loopback import LoopbackChannel
+from firmware_sim.running.simulate import SimBoard
+from microrpc.boards.catalogue import profile
 from microrpc.connecting.blocking import open_board
+from microrpc.errors import RequestError
 from microrpc.serve.endpoint import Done
 from microrpc.wire.crc import crc16
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, TypeCode
@@ -536,6 +539,12 @@ def test_the_time_evaluator_takes_the_arguments_of_its_version(firmware: str, ta
         else:
             few, types = "not enough args", "runtime.RPCTimeEvaluator: one or more invalid arg types"
             assert made == (few if count < taken else types)
+
+
+@pytest.mark.parametrize("count", [0, 7, 9, 13])
+def test_a_time_evaluator_of_no_version_is_refused(count: int) -> None:
+    with pytest.raises(RequestError, match=f"no time evaluator takes {count} arguments"):
+        SimBoard(profile("loopback"), firmware="stock", time_evaluator_arguments=count)  # type: ignore[arg-type]
 
 
 def test_it_has_the_arguments_of_its_commit() -> None:
