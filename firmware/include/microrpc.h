@@ -87,7 +87,7 @@ typedef struct {
  * Gives NULL where it is too small, or misaligned, or `config` is senseless. */
 microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_config_t *config);
 
-/* What of the memory is not heap, in bytes. */
+/* What of the memory is not heap, in bytes; SIZE_MAX where that is more than a size_t can say. */
 size_t microrpc_overhead_bytes(const microrpc_config_t *config);
 
 /* Take bytes that came over the line, as many or as few as there are, and do what they ask for. */

@@ -17,6 +17,11 @@ size_t mrpc_length(const char *text) {
     return length;
 }
 
+size_t mrpc_size(uint64_t size) {
+    size_t narrow = (size_t)size;
+    return narrow == size ? narrow : SIZE_MAX;
+}
+
 uint32_t mrpc_divide(uint64_t *number, uint32_t divisor) {
     uint64_t remainder = 0;
     uint64_t quotient = *number;

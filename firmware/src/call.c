@@ -197,7 +197,7 @@ microrpc_tensor_t microrpc_float32(microrpc_call_t *call, uint32_t index) {
 }
 
 size_t microrpc_extent(const microrpc_tensor_t *tensor, uint32_t dimension) {
-    return dimension < tensor->ndim ? (size_t)mrpc_get64(tensor->extents + 8 * dimension) : 1;
+    return dimension < tensor->ndim ? mrpc_size(mrpc_get64(tensor->extents + 8 * dimension)) : 1;
 }
 
 bool microrpc_has_failed(const microrpc_call_t *call) { return call->has_failed; }
@@ -237,7 +237,7 @@ void microrpc_return_bytes(microrpc_call_t *call, const void *data, size_t size)
 
 void *microrpc_result_buffer(microrpc_call_t *call, size_t size) {
     const microrpc_t *device = call->device;
-    size_t used = (device->received_bytes + 7) & ~(size_t)7, most = device->config->packet_bytes;
+    size_t used = (device->received_bytes + 7) & ~(size_t)7, most = (size_t)device->config->packet_bytes;
     if (used <= most && size <= most - used) return device->buffer + used;
     too_long(call);
     return NULL;

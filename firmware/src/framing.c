@@ -34,7 +34,7 @@ static void end_packet(microrpc_t *device) {
         return;
     }
     reader->field = HUNTING;
-    mrpc_session_receive(device, reader->length);
+    mrpc_session_receive(device, (size_t)reader->length);
 }
 
 static void enter(mrpc_reader_t *reader, mrpc_field_t field) {
@@ -62,7 +62,7 @@ static void take(microrpc_t *device, uint8_t byte, bool is_data) {
     if (!is_data) return;
     reader->got++;
     if (reader->field == IN_CRC) {
-        reader->crc_got = (uint16_t)(reader->crc_got | byte << 8 * got);
+        reader->crc_got = (uint16_t)(reader->crc_got | (unsigned)byte << 8 * got);
         if (got) end_packet(device);
     } else if (reader->field == IN_PAYLOAD) {
         device->buffer[got] = byte;
@@ -146,7 +146,7 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
     put(device, start + skipped, sizeof start - skipped);
     device->has_sent = true;
     device->crc_sent = CRC_OF_START;
-    put_number(device, (uint32_t)(header_bytes + reply->head_bytes + reply->tail_bytes + (has_crc32 ? 4 : 0)), 4);
+    put_number(device, (uint32_t)header_bytes + reply->head_bytes + (uint32_t)reply->tail_bytes + (has_crc32 ? 4 : 0), 4);
     put_escaped(device, header, header_bytes);
     put_escaped(device, reply->head, reply->head_bytes);
     put_escaped(device, reply->tail, reply->tail_bytes);

@@ -40,7 +40,7 @@ static entry_t *find(const mrpc_heap_t *heap, uint64_t address, uint32_t *skippe
 static void insert(mrpc_heap_t *heap, uint32_t index, uint32_t offset, uint32_t size, mrpc_block_kind_t kind) {
     uint32_t moved = heap->count++ - index;
     entry_t *last = entry(heap, heap->count - 1);
-    memmove(last, last + 1, moved * ENTRY_BYTES);
+    memmove(last, last + 1, (size_t)moved * ENTRY_BYTES);
     entry(heap, index)->offset = offset;
     entry(heap, index)->size_and_kind = size | (uint32_t)kind << KIND_SHIFT;
 }
@@ -61,7 +61,7 @@ void *mrpc_heap_alloc(microrpc_t *device, uint64_t size, uint64_t alignment, mrp
             uint32_t offset = start + ((0 - base - start) & mask);
             if (offset <= end && taken <= end - offset) {
                 insert(heap, i, offset, taken, kind);
-                return memset(heap->base + offset, 0, taken);
+                return memset(heap->base + offset, 0, (size_t)taken);
             }
             if (offset <= end && end - offset > largest) largest = end - offset;
             start = i < heap->count ? end_of(block) : 0;
@@ -90,6 +90,13 @@ bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t k
     last = entry(heap, --heap->count);
     memmove(last + 1, last, (size_t)(block - last) * ENTRY_BYTES);
     return true;
+}
+
+uint32_t mrpc_heap_free_all(microrpc_t *device) {
+    mrpc_heap_t *heap = &device->heap;
+    uint32_t freed_bytes = 0;
+    while (heap->count) freed_bytes += size_of(entry(heap, --heap->count));
+    return freed_bytes;
 }
 
 bool mrpc_heap_free(microrpc_t *device, uint64_t address) {

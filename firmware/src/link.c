@@ -64,12 +64,12 @@ void mrpc_link_damaged(microrpc_t *device) {
 static void send_and_keep(microrpc_t *device, uint16_t seq) {
     mrpc_link_t *link = &device->link;
     const mrpc_reply_t *reply = &device->reply;
-    size_t size = HEAD_BYTES + 1 + reply->head_bytes + reply->tail_bytes + CRC_BYTES;
+    uint32_t size = HEAD_BYTES + 1 + reply->head_bytes + (uint32_t)reply->tail_bytes + CRC_BYTES;
     if (size <= mrpc_reply_bytes(device->config)) {
         uint8_t *at = device->kept;
         memcpy(at, reply->head, reply->head_bytes);
         if (reply->tail_bytes) memcpy(at + reply->head_bytes, reply->tail, reply->tail_bytes);
-        link->kept_bytes = (uint32_t)(reply->head_bytes + reply->tail_bytes);
+        link->kept_bytes = reply->head_bytes + (uint32_t)reply->tail_bytes;
     }
     send_reply(device, seq, REPLY_PACKET);
 }
@@ -77,7 +77,7 @@ static void send_and_keep(microrpc_t *device, uint16_t seq) {
 static void send_again(microrpc_t *device, uint16_t seq) {
     const mrpc_link_t *link = &device->link;
     if (!link->has_last || seq != link->last_seq) return;
-    mrpc_reply_clear(device, device->kept, link->kept_bytes);
+    mrpc_reply_clear(device, device->kept, (size_t)link->kept_bytes);
     send_reply(device, seq, link->kept_bytes ? REPLY_PACKET : REPLY_FORGOTTEN);
 }
 
@@ -108,14 +108,14 @@ static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const ui
 
 /* The reply to a WRITE or READ; false where it is an Exception. */
 static bool copy(microrpc_t *device, bool is_write, bool is_old, const uint8_t *body, size_t size) {
-    size_t data_bytes;
+    uint32_t data_bytes;
     uint8_t *memory;
     if (is_write ? size < 8 : size != 12) return mrpc_fail(device, FAILURE_MALFORMED);
-    data_bytes = is_write ? size - 8 : mrpc_get32(body + 8);
+    data_bytes = is_write ? (uint32_t)size - 8 : mrpc_get32(body + 8);
     memory = mrpc_heap_view(device, mrpc_get64(body), data_bytes);
     if (!memory) return false;
-    if (is_write && !is_old) memcpy(memory, body + 8, data_bytes);
-    mrpc_reply_clear(device, memory, is_write ? 0 : data_bytes);
+    if (is_write && !is_old) memcpy(memory, body + 8, (size_t)data_bytes);
+    mrpc_reply_clear(device, memory, is_write ? 0 : (size_t)data_bytes);
     return true;
 }
 

@@ -23,6 +23,9 @@ static inline uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get(at, 8); }
 
 size_t mrpc_length(const char *text);
 
+/* A size that was told, as a size_t: SIZE_MAX, which nothing has, where that is too short for it (an AVR's has 16 bits). */
+size_t mrpc_size(uint64_t size);
+
 /* Divide *number; give the remainder. */
 uint32_t mrpc_divide(uint64_t *number, uint32_t divisor);
 
@@ -104,6 +107,8 @@ bool mrpc_heap_free(microrpc_t *device, uint64_t address);
 uint8_t *mrpc_heap_view(microrpc_t *device, uint64_t address, uint64_t size);
 /* Free a block of this kind that begins there; false, without a failure, where there is none. */
 bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
+/* Free all blocks; give the bytes that they had. */
+uint32_t mrpc_heap_free_all(microrpc_t *device);
 /* The block of this kind that begins there, or NULL. */
 void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
 
@@ -259,6 +264,10 @@ extern const microrpc_function_t mrpc_runtime_functions[];
 extern const uint32_t mrpc_runtime_function_count;
 
 void mrpc_drop_result(microrpc_call_t *call);
+
+/* How many calls are timed next where `calls` took `taken_us`, less than `least_us`: as many as should do, but 1.618
+ * times as many at least (docs/protocol.md 6); UINT32_MAX if that is more. */
+uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us);
 
 /* The handle of the function of that name, 0 where there is none. */
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);

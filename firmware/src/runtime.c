@@ -50,9 +50,11 @@ static void random_fill(microrpc_call_t *call) {
 
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
-/* The numbers as they are sent; the device, which is first, and the bytes of cache to flush are not looked at. */
+/* The numbers as TVM has them since 0.14 (docs/protocol.md 6); the device, which is first, and the bytes of cache to
+ * flush are not looked at. What older versions do not send is as the newer ones have it by default. */
 #define MOST 0x200000 /* of repetitions, or of milliseconds, which are half an hour */
 enum { NUMBER = 2, REPEAT, MIN_REPEAT_MS, MOST_ZEROS, COOLDOWN_MS, REPEATS_TO_COOLDOWN, NUMBERS = 9 };
+#define DEFAULT_MOST_ZEROS 100
 
 typedef struct {
     microrpc_handler_t timed;
@@ -73,23 +75,30 @@ static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
     return exponent << 52 | number << 1 >> 12;
 }
 
-/* The mean time of a call, over as many as min_repeat_ms asks for. */
-static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator) {
-    uint32_t total_us = 0, calls = 0;
+uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
+    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 13 / 8;
+    mrpc_divide(&enough, taken_us);
+    if (++enough < grown) enough = grown;
+    return enough >> 32 ? UINT32_MAX : (uint32_t)enough;
+}
+
+/* The mean time of a call, over so many calls that they took min_repeat_ms together. */
+static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator, uint32_t *calls) {
+    uint32_t least_us = (uint32_t)evaluator->numbers[MIN_REPEAT_MS] * 1000, taken_us = 0;
     int32_t zeros = 0;
     do {
-        uint32_t start_us = microrpc_now_us(call), taken_us;
-        for (int32_t i = 0; i < evaluator->numbers[NUMBER] && !call->has_failed; i++) {
+        uint32_t start_us;
+        if (taken_us) *calls = mrpc_more_calls(*calls, least_us, taken_us);
+        start_us = microrpc_now_us(call);
+        for (uint32_t i = 0; i < *calls && !call->has_failed; i++) {
             evaluator->timed(call);
             mrpc_drop_result(call);
         }
         taken_us = microrpc_now_us(call) - start_us;
-        total_us += taken_us;
-        calls += (uint32_t)evaluator->numbers[NUMBER];
         if (!taken_us) zeros++;
-    } while (!call->has_failed && total_us < (uint32_t)evaluator->numbers[MIN_REPEAT_MS] * 1000 &&
-             zeros < evaluator->numbers[MOST_ZEROS]);
-    return seconds_bits(total_us, calls);
+    } while (!call->has_failed && taken_us < least_us && zeros < evaluator->numbers[MOST_ZEROS] &&
+             *calls < UINT32_MAX);
+    return seconds_bits(taken_us, *calls);
 }
 
 static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
@@ -104,7 +113,8 @@ static void evaluate(microrpc_call_t *call) {
     microrpc_t *device = call->device;
     uint32_t period = (uint32_t)evaluator->numbers[REPEATS_TO_COOLDOWN];
     uint32_t repeat = (uint32_t)evaluator->numbers[REPEAT];
-    size_t size = repeat * 8, received_bytes = device->received_bytes;
+    uint32_t calls = (uint32_t)evaluator->numbers[NUMBER];
+    size_t size = mrpc_size(repeat * 8), received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
     if (!times) return;
     /* What is timed is of a table, so it has no state; and its results must not lie where the times do. */
@@ -112,14 +122,15 @@ static void evaluate(microrpc_call_t *call) {
     device->received_bytes = (size_t)(times - device->buffer) + size;
     for (uint32_t i = 0; i < repeat && !call->has_failed; i++) {
         if (evaluator->prepare) evaluator->prepare(call);
-        mrpc_put(times + 8 * i, 8, run_once(call, evaluator));
+        mrpc_put(times + 8 * i, 8, run_once(call, evaluator, &calls));
         if (!period || i % period == 0) wait_ms(call, evaluator->numbers[COOLDOWN_MS]);
     }
     device->received_bytes = received_bytes;
     if (!call->has_failed) microrpc_return_bytes(call, times, size);
 }
 
-/* Negative means the same as 0, for each of the numbers; and with the most, times and sizes fit 32 bits. */
+/* Negative means the same as 0, for each of the numbers; and with the most, times and sizes fit 32 bits: 1.618 times
+ * half an hour is less than the 71 minutes of the clock. */
 static int32_t clamped(int64_t number) {
     return number < 0 ? 0 : number > MOST ? MOST : (int32_t)number;
 }
@@ -130,10 +141,17 @@ static void time_evaluator(microrpc_call_t *call) {
     evaluator_t evaluator;
     const void *state;
     uint64_t handle, prepare_handle;
+    uint32_t last = 7; /* the place of the last argument, a Str, which tells the version: 7, 9, 10 or 11 */
+    while (last < 11 && microrpc_argument_type(call, last) != MICRORPC_TEXT) last += last == 7 ? 2 : 1;
+    memset(&evaluator, 0, sizeof evaluator);
+    evaluator.numbers[MOST_ZEROS] = DEFAULT_MOST_ZEROS;
     mrpc_argument(call, 0, MICRORPC_MODULE, "Module");
     name = microrpc_text(call, 1);
-    for (uint32_t i = 0; i < NUMBERS; i++) evaluator.numbers[i] = clamped(microrpc_int(call, i + 2));
-    prepare = microrpc_text(call, 11);
+    for (uint32_t i = 2; i < last; i++) {
+        uint32_t number = i - 2 + (last == 9 && i - 2 >= MOST_ZEROS);
+        evaluator.numbers[number] = clamped(microrpc_int(call, i));
+    }
+    prepare = microrpc_text(call, last);
     if (microrpc_has_failed(call)) return;
     handle = mrpc_look_up(device, REGISTRY_SYSTEM, name);
     prepare_handle = prepare.size ? mrpc_look_up(device, REGISTRY_GLOBAL, prepare) : 0;
@@ -157,6 +175,9 @@ static void crc32(microrpc_call_t *call) {
 }
 #endif
 
+/* What the heap has was allocated over the wire, all of it. */
+static void release_all(microrpc_call_t *call) { microrpc_return_int(call, mrpc_heap_free_all(call->device)); }
+
 const microrpc_function_t mrpc_runtime_functions[] = {
     {"runtime.SystemLib", system_lib},
     {"tvm.rpc.server.ModuleGetFunction", module_get_function},
@@ -166,5 +187,6 @@ const microrpc_function_t mrpc_runtime_functions[] = {
 #if MICRORPC_LINK
     {"microrpc.crc32", crc32},
 #endif
+    {"microrpc.release_all", release_all},
 };
 const uint32_t mrpc_runtime_function_count = sizeof mrpc_runtime_functions / sizeof mrpc_runtime_functions[0];

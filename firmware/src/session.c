@@ -30,13 +30,12 @@ static void begin_session(microrpc_t *device, uint16_t id) {
 #endif
 }
 
-static void on_init(microrpc_t *device, uint16_t initiator, uint8_t version) {
+static void on_init(microrpc_t *device, uint16_t initiator) {
     static const uint8_t own_version = SESSION_VERSION;
     uint8_t nonce = device->session.nonce;
-    if (!initiator || version != SESSION_VERSION) return;
     nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1); /* never 0 */
     device->session.nonce = nonce;
-    begin_session(device, (uint16_t)(initiator | nonce << 8));
+    begin_session(device, (uint16_t)(initiator | (unsigned)nonce << 8));
     mrpc_reply_clear(device, &own_version, 1);
     send(device, device->session.id, MESSAGE_REPLY);
 }
@@ -45,7 +44,7 @@ static void send_reply(microrpc_t *device) {
     uint8_t header[ENVELOPE_BYTES];
     mrpc_put(header, 2, device->session.id);
     header[2] = MESSAGE_NORMAL;
-    mrpc_put(header + HEADER_BYTES, 8, device->reply.head_bytes + device->reply.tail_bytes);
+    mrpc_put(header + HEADER_BYTES, 8, device->reply.head_bytes + (uint32_t)device->reply.tail_bytes);
     mrpc_frame_send(device, header, sizeof header, false);
 }
 
@@ -76,11 +75,12 @@ void mrpc_session_receive(microrpc_t *device, size_t size) {
     id = (uint16_t)mrpc_get(payload, 2);
     device->received_bytes = size;
     switch (payload[2]) {
-    case MESSAGE_INIT:
-        on_init(device, id & 0xFF, size > HEADER_BYTES ? payload[HEADER_BYTES] : 0);
+    case MESSAGE_INIT: /* its id is a nonce, and nothing comes after the version */
+        if (id && id <= 0xFF && size == HEADER_BYTES + 1 && payload[HEADER_BYTES] == SESSION_VERSION)
+            on_init(device, id);
         break;
     case MESSAGE_TERMINATE:
-        begin_session(device, 0);
+        if (size == HEADER_BYTES && (!id || id == device->session.id)) begin_session(device, 0);
         break;
     case MESSAGE_NORMAL:
         if (id && id == device->session.id) on_normal(device, payload + HEADER_BYTES, size - HEADER_BYTES);
@@ -108,23 +108,26 @@ void mrpc_session_damaged(microrpc_t *device) {
 
 /* --- the beginning --------------------------------------------------------------------------------------------- */
 
-#define ALIGNED(size) (((size_t)(size) + 7) & ~(size_t)7)
+#define ALIGNED(size) (((uint32_t)(size) + 7) & ~UINT32_C(7))
 
 uint32_t mrpc_reply_bytes(const microrpc_config_t *config) {
     return MICRORPC_LINK ? (config->reply_bytes ? config->reply_bytes : 64) : 0;
 }
 
+/* As mrpc_size() has it: then no memory is large enough. */
 size_t microrpc_overhead_bytes(const microrpc_config_t *config) {
-    return ALIGNED(sizeof(microrpc_t)) + ALIGNED(config->packet_bytes) + ALIGNED(mrpc_reply_bytes(config));
+    return mrpc_size(ALIGNED(sizeof(microrpc_t)) + ALIGNED(config->packet_bytes) + ALIGNED(mrpc_reply_bytes(config)));
 }
 
 microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_config_t *config) {
     microrpc_t *device = memory;
     uint8_t *at = memory;
-    size_t heap_bytes;
+    size_t overhead_bytes;
+    uint64_t heap_bytes;
     if (!config->write || config->packet_bytes < 128 || config->packet_bytes > 0xFFFFFF) return NULL;
     if ((config->reply_bytes | config->ring_bytes) > 0xFFFFFF || (uintptr_t)memory % 8) return NULL;
-    if (memory_bytes < microrpc_overhead_bytes(config)) return NULL;
+    overhead_bytes = microrpc_overhead_bytes(config);
+    if (memory_bytes < overhead_bytes || overhead_bytes == SIZE_MAX) return NULL;
     memset(device, 0, sizeof *device);
     device->config = config;
     device->session.nonce = config->nonce;
@@ -132,8 +135,8 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 #if MICRORPC_LINK
     device->kept = device->buffer + ALIGNED(config->packet_bytes);
 #endif
-    heap_bytes = (memory_bytes - microrpc_overhead_bytes(config)) & ~(size_t)7;
-    device->heap.base = at + microrpc_overhead_bytes(config);
+    heap_bytes = (memory_bytes - overhead_bytes) & ~(size_t)7;
+    device->heap.base = at + overhead_bytes;
     device->heap.size_bytes = heap_bytes < 0x3FFFFFF8 ? (uint32_t)heap_bytes : 0x3FFFFFF8;
     send_terminate(device);
     return device;

@@ -9,6 +9,12 @@ static void timed(microrpc_call_t *call) {
     calls++;
 }
 
+/* One that takes as long as a look at the clock. */
+static void takes_a_step(microrpc_call_t *call) {
+    microrpc_now_us(call);
+    calls++;
+}
+
 static void fails_at_3(microrpc_call_t *call) {
     if (++calls == 3) microrpc_fail(call, "the third call fails");
 }
@@ -40,7 +46,7 @@ static void prepare_and_fail(microrpc_call_t *call) { microrpc_fail(call, "not p
 
 static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(timed), MICRORPC_FUNCTION(fails_at_3),
                                                 MICRORPC_FUNCTION(makes_a_tensor), MICRORPC_FUNCTION(makes_a_text),
-                                                MICRORPC_FUNCTION(takes_an_int)};
+                                                MICRORPC_FUNCTION(takes_an_int), MICRORPC_FUNCTION(takes_a_step)};
 static const microrpc_function_t global_functions[] = {MICRORPC_FUNCTION(prepare), MICRORPC_FUNCTION(prepare_and_fail)};
 
 static void open(uint32_t step_us) {
@@ -59,16 +65,19 @@ static void open(uint32_t step_us) {
 static void the_functions_have_fixed_handles(void) {
     static const char *const names[] = {"runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction",
                                         "tvm.rpc.server.GetCRTMaxPacketSize", "tvm.contrib.random.random_fill",
-                                        "runtime.RPCTimeEvaluator", "microrpc.crc32"};
-    uint32_t count = MICRORPC_LINK ? 6 : 5;
+                                        "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all"};
+    uint32_t count = MICRORPC_LINK ? 7 : 6;
     open(0);
     CHECK_IS(mrpc_runtime_function_count, count);
-    for (uint32_t i = 0; i < count; i++) CHECK_IS(find_global(&host, names[i]), STATIC_HANDLE(REGISTRY_GLOBAL, i));
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name = names[i + (i == 5 && !MICRORPC_LINK)];
+        CHECK_IS(find_global(&host, name), STATIC_HANDLE(REGISTRY_GLOBAL, i));
+    }
     CHECK_IS(find_global(&host, "prepare"), STATIC_HANDLE(REGISTRY_GLOBAL, count));
     CHECK_IS(find_global(&host, "prepare_and_fail"), STATIC_HANDLE(REGISTRY_GLOBAL, count + 1));
     CHECK_IS(find(&host, "fails_at_3"), STATIC_HANDLE(REGISTRY_SYSTEM, 1));
     CHECK_IS(call(&host, STATIC_HANDLE(REGISTRY_GLOBAL, count + 2), "").data[0], PACKET_EXCEPTION);
-    CHECK_IS(call(&host, STATIC_HANDLE(REGISTRY_SYSTEM, 5), "").data[0], PACKET_EXCEPTION);
+    CHECK_IS(call(&host, STATIC_HANDLE(REGISTRY_SYSTEM, 6), "").data[0], PACKET_EXCEPTION);
     host_close(&host);
 }
 
@@ -234,19 +243,72 @@ static void times_that_a_double_holds_are_exact(void) {
     }
 }
 
-static void calls_are_repeated_until_they_took_long_enough(void) {
-    timing_t timing = {"timed", "", 5, 2, 10, 100, 0, 1};
+static void more_calls_are_timed_until_they_took_long_enough(void) {
+    timing_t timing = {"takes_a_step", "", 5, 3, 10, 100, 0, 1};
     blob_t reply;
-    open(3000); /* 3 ms, 6, 9, 12 */
+    open(1000); /* n calls take n + 1 ms: 5 take 6, and 5 * 10 / 6 + 1 are tried next */
     reply = evaluate(timing);
-    CHECK_IS(calls, 2 * 4 * 5);
-    CHECK(is_about(seconds(&reply, 1), 12e-3 / 20));
+    CHECK_IS(calls, 5 + 9 + 9 + 9);
+    for (size_t i = 0; i < 3; i++) CHECK(is_about(seconds(&reply, i), 1111111e-9));
+    host_close(&host);
+    open(1000);
+    timing.most_zeros = 0; /* as hosts sent that wanted no limit: once, then, and not again */
+    reply = evaluate(timing);
+    CHECK_IS(calls, 3 * 5);
     host_close(&host);
     open(0); /* a clock that stands still is not waited for */
     timing.most_zeros = 7;
+    timing.repeat = 2;
     reply = evaluate(timing);
     CHECK_IS(calls, 2 * 7 * 5);
     CHECK_IS(mrpc_get64(reply.data + 32), 0);
+    host_close(&host);
+}
+
+static void the_count_of_calls_grows_and_does_not_wrap(void) {
+    static const uint32_t most_us = UINT32_C(0x200000) * 1000;
+    CHECK_IS(mrpc_more_calls(1, 1, 1), 2);
+    CHECK_IS(mrpc_more_calls(5, 10000, 6000), 9);
+    CHECK_IS(mrpc_more_calls(1000, 10000, 9999), 1625);
+    CHECK_IS(mrpc_more_calls(1, most_us, 1), most_us + 1);
+    CHECK_IS(mrpc_more_calls(2, most_us, 1), 2 * most_us + 1);
+    CHECK_IS(mrpc_more_calls(3, most_us, 1), UINT32_MAX);
+    CHECK_IS(mrpc_more_calls(0x200000, most_us, 1), UINT32_MAX);
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056797), 1000, 999), UINT32_C(4294967295));
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056796), 1000, 999), UINT32_C(4294967293));
+    CHECK_IS(mrpc_more_calls(UINT32_C(2643056800), 1000, 999), UINT32_MAX);
+    CHECK_IS(mrpc_more_calls(UINT32_MAX, most_us, 1), UINT32_MAX);
+}
+
+/* The argument lists of TVM 0.8, 0.9, 0.10 and 0.14. */
+static void every_version_of_the_arguments_is_taken(void) {
+    static const char *const kinds[] = {"msiiiiis", "msiiiiiiis", "msiiiiiiiis", "msiiiiiiiiis"};
+    open(1000);
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t make = find_global(&host, "runtime.RPCTimeEvaluator");
+        blob_t made = blob_of(NULL, 0), reply;
+        if (i == 0) made = call(&host, make, kinds[i], SYSTEM_LIB, "takes_a_step", 1, 0, 5, 2, 10, "prepare");
+        if (i == 1) made = call(&host, make, kinds[i], SYSTEM_LIB, "takes_a_step", 1, 0, 5, 2, 10, 7, 1, "prepare");
+        if (i == 2) made = call(&host, make, kinds[i], SYSTEM_LIB, "takes_a_step", 1, 0, 5, 2, 10, 9, 7, 1, "prepare");
+        if (i == 3)
+            made = call(&host, make, kinds[i], SYSTEM_LIB, "takes_a_step", 1, 0, 5, 2, 10, 9, 7, 1, 4096, "prepare");
+        calls = preparations = 0;
+        CHECK_IS(made.data[0], PACKET_RETURN);
+        uint32_t begun_us = board_time_us(host.board);
+        reply = call(&host, word_of(&made), "");
+        CHECK_IS(reply.size, 32 + 2 * 8);
+        CHECK_IS(calls, 5 + 9 + 9);
+        CHECK_IS(preparations, 2);
+        CHECK(is_about(seconds(&reply, 1), 1111111e-9));
+        /* Twice 7 times a look at the beginning of a millisecond and one at its end, where there is a cool-down. */
+        CHECK_IS(board_time_us(host.board) - begun_us, 1000 * (5 + 9 + 9 + 3 * 2 + (i ? 2 * 7 * 2 : 0)));
+    }
+    CHECK_EXCEPTION(call(&host, find_global(&host, "runtime.RPCTimeEvaluator"), "msiiiii", SYSTEM_LIB, "timed", 1, 0, 5,
+                         2, 10),
+                    "argument 7: Int expected");
+    CHECK_EXCEPTION(call(&host, find_global(&host, "runtime.RPCTimeEvaluator"), "msiiiiiis", SYSTEM_LIB, "timed", 1, 0,
+                         5, 2, 10, 1, ""),
+                    "argument 8: Int expected");
     host_close(&host);
 }
 
@@ -365,6 +427,8 @@ static void a_senseless_timing_is_refused(void) {
     CHECK_EXCEPTION(call(&host, make, "ms", SYSTEM_LIB, "timed"), "argument 2: Int expected");
     CHECK_EXCEPTION(call(&host, make, "msiiiiiiiii", SYSTEM_LIB, "timed", 1, 0, 1, 1, 0, 1, 0, 1, 0),
                     "argument 11: Str expected");
+    CHECK_EXCEPTION(call(&host, make, "msiiiiiiiiii", SYSTEM_LIB, "timed", 1, 0, 1, 1, 0, 1, 0, 1, 0, 0),
+                    "argument 11: Str expected");
     CHECK_EXCEPTION(call(&host, make, "Fs", make, "timed"), "argument 0: Module expected");
     CHECK_IS(host.device->heap.count, 0);
     /* Numbers of more than 32 bits are the largest of 32, and the smallest. */
@@ -374,6 +438,30 @@ static void a_senseless_timing_is_refused(void) {
     CHECK_WORD(call(&host, make, "msiiiIiiiiis", SYSTEM_LIB, "timed", 1, 0, 1, INT64_MAX, 0, 1, 0, 1, 0, ""),
                MICRORPC_FUNCTION_HANDLE, board_heap_address(host.board));
     CHECK_EXCEPTION(call(&host, board_heap_address(host.board), ""), "the result is too long");
+    host_close(&host);
+}
+
+static void release_all_frees_whatever_was_allocated(void) {
+    uint64_t release, address, array, function;
+    timing_t timing = {"timed", "", 1, 1, 0, 1, 0, 1};
+    blob_t made;
+    open(0);
+    release = find_global(&host, "microrpc.release_all");
+    CHECK_WORD(call(&host, release, ""), MICRORPC_INT, 0);
+    address = allocate(&host, 100);
+    allocate(&host, 0);
+    made = call(&host, find(&host, "makes_a_tensor"), "");
+    array = word_of(&made);
+    made = evaluator(timing);
+    function = word_of(&made);
+    CHECK_IS(host.device->heap.count, 4);
+    CHECK_WORD(call(&host, release, "s", "more is no error"), MICRORPC_INT, 100 + 1 + 100 + 64);
+    CHECK_IS(host.device->heap.count, 0);
+    CHECK_WORD(call(&host, release, ""), MICRORPC_INT, 0);
+    CHECK_IS(call(&host, function, "").data[0], PACKET_EXCEPTION);
+    CHECK_IS(ask(&host, packet_of(PACKET_FREE_HANDLE, "hi", array, MICRORPC_NDARRAY)).data[0], PACKET_EXCEPTION);
+    CHECK_IS(allocate(&host, 16), address);
+    CHECK_IS(find(&host, "timed"), STATIC_HANDLE(REGISTRY_SYSTEM, 0));
     host_close(&host);
 }
 
@@ -426,7 +514,9 @@ const test_t runtime_tests[] = {
     TEST(random_floats_are_from_1_to_2),
     TEST(times_are_seconds),
     TEST(times_that_a_double_holds_are_exact),
-    TEST(calls_are_repeated_until_they_took_long_enough),
+    TEST(more_calls_are_timed_until_they_took_long_enough),
+    TEST(the_count_of_calls_grows_and_does_not_wrap),
+    TEST(every_version_of_the_arguments_is_taken),
     TEST(it_cools_down_after_some_of_the_repeats),
     TEST(it_is_prepared_before_each_repeat),
     TEST(what_is_timed_may_fail),
@@ -435,6 +525,7 @@ const test_t runtime_tests[] = {
     TEST(what_is_timed_does_not_overwrite_the_times),
     TEST(too_many_times_are_too_long),
     TEST(a_senseless_timing_is_refused),
+    TEST(release_all_frees_whatever_was_allocated),
 #if MICRORPC_LINK
     TEST(crc32_is_that_of_the_bytes),
 #endif

@@ -40,6 +40,10 @@ static void a_senseless_init_is_dropped(void) {
     say_message(&host, 0, MESSAGE_INIT, blob_of("\1", 1));          /* no nonce */
     say_message(&host, HOST_NONCE, MESSAGE_INIT, blob_of("\2", 1)); /* another version */
     say_message(&host, HOST_NONCE, MESSAGE_INIT, blob_of("", 0));   /* none */
+    say_message(&host, HOST_NONCE, MESSAGE_INIT, blob_of("\1\0", 2)); /* something behind it */
+    say_message(&host, HOST_NONCE | 1 << 8, MESSAGE_INIT, blob_of("\1", 1));      /* something above the nonce */
+    say_message(&host, HOST_NONCE | 0x80 << 8, MESSAGE_INIT, blob_of("\1", 1));
+    say_message(&host, 1 << 8, MESSAGE_INIT, blob_of("\1", 1));
     CHECK_SILENT(&host);
     host_begin(&host);
     CHECK_IS(host.session, 0x2107); /* and no nonce was used up */
@@ -86,6 +90,21 @@ static void terminate_ends_the_session(void) {
     CHECK_SILENT(&host);
     host_begin(&host);
     CHECK(find_global(&host, "nothing") == 0);
+    host_close(&host);
+}
+
+static void a_terminate_of_another_session_is_dropped(void) {
+    open_with_nonce(1);
+    host_begin(&host);
+    say_message(&host, host.session ^ 1, MESSAGE_TERMINATE, blob_of(NULL, 0));
+    say_message(&host, host.session ^ 0x8000, MESSAGE_TERMINATE, blob_of(NULL, 0));
+    say_message(&host, host.session & 0xFF, MESSAGE_TERMINATE, blob_of(NULL, 0));
+    say_message(&host, 0, MESSAGE_TERMINATE, blob_of("\0", 1)); /* and one with something behind it */
+    say_message(&host, host.session, MESSAGE_TERMINATE, blob_of("\1", 1));
+    CHECK_IS(find_global(&host, "nothing"), 0);
+    say_message(&host, host.session, MESSAGE_TERMINATE, blob_of(NULL, 0));
+    say_packet(&host, packet_of(PACKET_GET_GLOBAL_FUNC, "s", "nothing"));
+    CHECK_SILENT(&host);
     host_close(&host);
 }
 
@@ -241,6 +260,7 @@ const test_t session_tests[] = {
     TEST(an_init_begins_a_new_session_at_once),
     TEST(messages_without_a_session_are_dropped),
     TEST(terminate_ends_the_session),
+    TEST(a_terminate_of_another_session_is_dropped),
     TEST(a_message_may_hold_several_packets),
     TEST(a_rest_of_a_message_is_malformed),
     TEST(a_packet_of_too_much_is_malformed),

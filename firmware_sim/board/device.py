@@ -19,10 +19,11 @@ from collections.abc import Callable
 from typing import Literal, overload
 
 from firmware_sim.board.clock import Clock, VirtualClock
+from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
 from firmware_sim.board.runtime import RuntimeSession, register_extensions, register_runtime
-from firmware_sim.board.stock import StockMemory, StockPort
+from firmware_sim.board.stock import StockMemory, StockPort, register_stock
 from microrpc.serve.local import FunctionT, Module, RemoteCallable
 from microrpc.serve.memory import Memory
 from microrpc.wire.checks import check_whole
@@ -59,6 +60,8 @@ class Device:
     where none is given. link: whether robust firmware knows the link extension (docs/link.md); stock firmware does
     not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
     reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
+    time_evaluator_arguments: how many arguments the time evaluator of stock firmware takes, by which TVM versions
+    differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all.
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe. Raises RequestError for a size
     that cannot be.
@@ -75,6 +78,7 @@ class Device:
         link: bool = True,
         receive_ring_bytes: int | None = None,
         reply_bytes: int | None = None,
+        time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
     ) -> None:
         self.packet_size_bytes = check_whole(packet_size_bytes, "packet_size_bytes", 1, _MOST_PACKET_BYTES)
         check_whole(heap_bytes, "heap_bytes", 0, _MOST_HEAP_BYTES)
@@ -97,9 +101,13 @@ class Device:
         has_link = link and self.firmware is Firmware.ROBUST
         self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
         self._port, self._session = self._build(heap_bytes, reply_bytes)
-        register_runtime(self._session, self.clock, packet_size_bytes)
-        if self.firmware is Firmware.ROBUST:
-            register_extensions(self.functions)
+        register_runtime(self._session, packet_size_bytes)
+        is_robust = self.firmware is Firmware.ROBUST
+        register_time_evaluator(self._session, self.clock, None if is_robust else time_evaluator_arguments)
+        if is_robust:
+            register_extensions(self._session)
+        else:
+            register_stock(self.functions)
         self._port.boot(seed)
 
     def _build(self, heap_bytes: int, reply_bytes: int | None) -> tuple[Port, RuntimeSession]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.board.clock import Clock
 from firmware_sim.board.parts import Monitor
 from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module, RemoteCallable
 from microrpc.serve.memory import Memory
@@ -24,8 +22,8 @@ from microrpc.wire.names import (
     MESSAGE_OVERHEAD_BYTES,
     MODULE_GET_FUNCTION,
     RANDOM_FILL_FUNCTION,
+    RELEASE_FUNCTION,
     SYSTEM_LIBRARY_FUNCTION,
-    TIME_EVALUATOR_FUNCTION,
 )
 from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
 
@@ -46,6 +44,13 @@ _FITS: dict[str, Callable[[object], bool]] = {
 }
 
 
+def check_kinds(kinds: Sequence[str], arguments: Sequence[object]) -> None:
+    """Raise FunctionError for the first of `arguments` that is not there, or not of its kind."""
+    for index, kind in enumerate(kinds):
+        if index >= len(arguments) or not _FITS[kind](arguments[index]):
+            raise FunctionError(f"argument {index}: {kind} expected")
+
+
 def takes(*kinds: str) -> Callable[[Callable[..., ResultT]], Callable[..., ResultT]]:
     """Decorate a function that takes arguments of these kinds, as the C library's functions do (docs/device.md 4).
 
@@ -55,9 +60,7 @@ def takes(*kinds: str) -> Callable[[Callable[..., ResultT]], Callable[..., Resul
     def decorate(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
         @wraps(function)
         def checked(*arguments: Any) -> ResultT:
-            for index, kind in enumerate(kinds):
-                if index >= len(arguments) or not _FITS[kind](arguments[index]):
-                    raise FunctionError(f"argument {index}: {kind} expected")
+            check_kinds(kinds, arguments)
             pairs = zip(kinds, arguments, strict=False)
             return function(*(float(argument) if kind == "Float" else argument for kind, argument in pairs))
 
@@ -153,17 +156,23 @@ class RuntimeSession(LocalSession):
         raise FunctionError("GetAttr not supported")
 
 
-def register_extensions(functions: Module) -> None:
-    """Put into the global registry `functions` what the C runtime does not have, and good firmware should."""
+def register_extensions(session: RuntimeSession) -> None:
+    """Put into the global registry of `session` what the C runtime does not have, and good firmware should."""
+    functions = session.functions
 
     @functions.function(name=CRC32_FUNCTION)
     @takes("Tensor")
     def crc32(array: Array) -> int:
         return zlib.crc32(array.tobytes())
 
+    @functions.function(name=RELEASE_FUNCTION)
+    @takes()
+    def release_all() -> int:
+        return session.release_all()
 
-def register_runtime(session: RuntimeSession, clock: Clock, packet_size_bytes: int) -> None:
-    """Put the functions of the C runtime into the global registry of `session`, which runs what is timed."""
+
+def register_runtime(session: RuntimeSession, packet_size_bytes: int) -> None:
+    """Put the functions of the C runtime into the global registry of `session`, but for its time evaluator."""
     functions = session.functions
 
     @functions.function(name=SYSTEM_LIBRARY_FUNCTION)
@@ -185,52 +194,3 @@ def register_runtime(session: RuntimeSession, clock: Clock, packet_size_bytes: i
     @takes("Tensor")
     def random_fill(array: BoardArray) -> None:
         session.random_words.fill(array)
-
-    @functions.function(name=TIME_EVALUATOR_FUNCTION)
-    @takes("Module", "Str", *("Int",) * 9, "Str")
-    def rpc_time_evaluator(
-        module: Module,
-        name: str,
-        device_type: int,
-        device_id: int,
-        number: int,
-        repeat: int,
-        min_repeat_ms: int,
-        limit_zero_time_iterations: int,
-        cooldown_interval_ms: int,
-        repeats_to_cooldown: int,
-        cache_flush_bytes: int,
-        f_preproc: str,
-    ) -> Callable[..., bytes]:
-        timed = module.get(name)
-        preproc = functions.get(f_preproc) if f_preproc else None
-        if timed is None or (f_preproc and preproc is None):
-            raise FunctionError("RPCTimeEvaluator: no function has that name")
-        if number < 1 or repeat < 1:
-            raise FunctionError("RPCTimeEvaluator: number and repeat must be positive")
-
-        def run_once(arguments: tuple[Any, ...]) -> float:
-            """Give the mean time of a call, over as many as min_repeat_ms asks for."""
-            total_s, calls, zeros = 0.0, 0, 0
-            while True:
-                start = clock.now()
-                for _ in range(number):
-                    session.invoke(timed, list(arguments))
-                taken_s = clock.now() - start
-                total_s += taken_s
-                calls += number
-                zeros += taken_s == 0.0
-                if total_s * 1000 >= min_repeat_ms or zeros >= limit_zero_time_iterations:
-                    return total_s / calls
-
-        def evaluate(*arguments: Any) -> bytes:
-            times = []
-            for index in range(repeat):
-                if preproc is not None:
-                    preproc(*arguments)
-                times.append(run_once(arguments))
-                if cooldown_interval_ms > 0 and index % max(repeats_to_cooldown, 1) == 0:
-                    clock.sleep(cooldown_interval_ms / 1000)
-            return struct.pack(f"<{repeat}d", *times)
-
-        return evaluate

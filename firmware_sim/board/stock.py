@@ -16,8 +16,9 @@ from firmware_sim.board.parts import Stats
 from firmware_sim.board.unframer import DeadError, Unframer
 from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import Done, ServerEndpoint, ServerStatus, ServingSession
-from microrpc.serve.local import FunctionError
+from microrpc.serve.local import BoardArray, FunctionError, Module
 from microrpc.serve.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
+from microrpc.wire.names import RANDOM_FILL_FUNCTION
 from microrpc.wire.packets import PacketCode, RemoteException, Reply, Request, Syscall, decode_packet
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType, encode_message, make_session_id, step_nonce
 from microrpc.wire.signatures import fits_signature
@@ -72,10 +73,37 @@ class StockMemory(Memory):
         self._empty.clear()
 
 
-class LastError:
-    """Serves by `serving`, with the one error text that the C runtime has.
+_FIXED_TEXTS = {
+    PacketCode.DEV_SET_DEVICE: "SetDevice not supported",
+    PacketCode.DEV_GET_ATTR: "GetAttr not supported",
+}
+_UNKNOWN_SYSCALL = "Syscall not recognized"
 
-    An error that brings no text repeats that of the error before it, and is empty where there was none.
+
+def _fixed_text(request: Request) -> str:
+    """Give what the C runtime answers without a look at anything but the code; empty for what it does look at."""
+    if not isinstance(request, Syscall):
+        return ""
+    return _FIXED_TEXTS.get(request.code, "") if isinstance(request.code, PacketCode) else _UNKNOWN_SYSCALL
+
+
+def register_stock(functions: Module) -> None:
+    """Give functions of the runtime in the registry `functions` what is wrong with them in the C runtime."""
+    random_fill = functions[RANDOM_FILL_FUNCTION]
+
+    def fill_or_fail(*arguments: object) -> None:
+        if len(arguments) != 1 or not isinstance(arguments[0], BoardArray):
+            raise FunctionError("")
+        random_fill(*arguments)
+
+    functions[RANDOM_FILL_FUNCTION] = fill_or_fail
+
+
+class LastError:
+    """Serves by `serving`, with the one error text that the C runtime has, and any memory scope.
+
+    An error that brings no text repeats that of the error before it, and is empty where there was none. What is
+    refused by its code alone has its text, and leaves the other one as it is.
     """
 
     is_async = False
@@ -88,12 +116,18 @@ class LastError:
     def submit(self, request: Request, done: Done) -> None:
         """Execute `request`."""
 
+        fixed = _fixed_text(request)
+
         def give(reply: Reply) -> None:
-            if isinstance(reply, RemoteException):
+            if fixed:
+                reply = RemoteException(fixed)
+            elif isinstance(reply, RemoteException):
                 self._text = reply.message or self._text
                 reply = RemoteException(self._text)
             done(reply)
 
+        if isinstance(request, Syscall) and request.code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE:
+            request = Syscall(request.code, (request.args[0], None))
         self._serving.submit(request, give)
 
 
@@ -217,7 +251,7 @@ def _first_packet(body: bytes) -> bytes:
         decoded = decode_packet(packet)
     except (ProtocolError, struct.error):
         raise DeadError("the packet is malformed") from None
-    if isinstance(decoded, Syscall) and not fits_signature(decoded):
+    if isinstance(decoded, Syscall) and not _fixed_text(decoded) and not fits_signature(decoded):
         raise DeadError("a syscall with wrong arguments, which waits for ever for the right ones")
     return packet
 

@@ -7,6 +7,7 @@ from typing import Literal
 from firmware_sim.board.clock import Clock, RealClock, VirtualClock
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import RING_MARGIN_BYTES, Device, Firmware
+from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount
 from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.line.settings import LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
@@ -22,14 +23,19 @@ def simulate(
     seed: int = 0,
     firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
     clock: Clock | None = None,
+    time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
 ) -> Device:
-    """Make a board with the buffer and heap of `profile`, in real time where no `clock` is given."""
+    """Make a board with the buffer and heap of `profile`, in real time where no `clock` is given.
+
+    The rest is as `Device` has it.
+    """
     device = Device(
         packet_size_bytes=profile.packet_size_bytes,
         heap_bytes=profile.heap_bytes,
         seed=seed,
         firmware=firmware,
         clock=clock or RealClock(),
+        time_evaluator_arguments=time_evaluator_arguments,
     )
     install(device)
     return device
@@ -53,7 +59,8 @@ class SimBoard:
     """A simulated board on its line, in virtual time: waiting costs nothing, and each run is like the last.
 
     device: the board, to register functions with and to look inside. line: what it hangs on; `uart` is that of the
-    profile where none is given. `faults` strike from the start. It has booted when it is made.
+    profile where none is given. `faults` strike from the start. time_evaluator_arguments: of
+    stock firmware, as `Device` has it. It has booted when it is made.
     """
 
     def __init__(
@@ -64,11 +71,18 @@ class SimBoard:
         uart: Uart | None = None,
         faults: Faults | None = None,
         seed: int = 0,
+        time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
     ) -> None:
         self.profile = profile
         self.name = f"sim://{profile.name}"
         """What messages call its port."""
-        self.device = simulate(profile, seed=seed, firmware=firmware, clock=VirtualClock())
+        self.device = simulate(
+            profile,
+            seed=seed,
+            firmware=firmware,
+            clock=VirtualClock(),
+            time_evaluator_arguments=time_evaluator_arguments,
+        )
         self.function = self.device.function
         """See `Device.function`."""
         uart = uart or uart_of(profile)

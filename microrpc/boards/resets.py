@@ -18,11 +18,10 @@ from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder, Garbage
-from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
+from microrpc.wire.session import Log, Session, Terminated
 from microrpc.wire.text import TextReader
 from microrpc.wire.uart import BITS_PER_BYTE
 
-_MESSAGE_TYPE = 2  # where it stands in a message: after the session's id
 _BOOT_BYTES = 16  # what a TERMINATE takes on the line, 12 where nothing is escaped
 
 
@@ -100,7 +99,7 @@ def wait_for_boot(
     Log lines go to `on_log`, lines of text beside the frames to `on_text`; all else that the board sent is dropped, for
     it is no answer to anything.
     """
-    decoder, text = FrameDecoder(), TextReader(on_text)
+    decoder, session, text = FrameDecoder(), Session(0), TextReader(on_text)
     deadline = channel.now() + check_seconds(timeout_s, "timeout_s")
     has_booted, frames = False, 0
     while not has_booted and (data := channel.read(deadline)):
@@ -109,12 +108,11 @@ def wait_for_boot(
                 text.feed(payload.data, channel.now(), frames)
                 continue
             frames += 1
-            if not isinstance(payload, bytes) or len(payload) < HEADER_SIZE_BYTES:
-                continue
-            if payload[_MESSAGE_TYPE] == MessageType.TERMINATE_SESSION:
+            event = session.receive(payload) if isinstance(payload, bytes) else None
+            if isinstance(event, Terminated):
                 has_booted = True
-            elif payload[_MESSAGE_TYPE] == MessageType.LOG:
-                on_log(payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace"))
+            elif isinstance(event, Log):
+                on_log(event.text)
         if channel.now() >= deadline:  # a board that never stops talking gives each read something
             break
     text.flush()

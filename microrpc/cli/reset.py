@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from microrpc.cli.common import (
@@ -13,6 +16,7 @@ from microrpc.cli.common import (
     find_board_port,
     find_profile,
     format_time,
+    open_board,
     print_json,
     reporting,
 )
@@ -27,12 +31,20 @@ def reset(
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory", help="Only free what earlier programs have left in its memory; not every firmware can."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Reset a board, as its profile says, and wait until it has booted.
 
     What it says after that is not waited for longer than the profile's power-up time.
+    With --memory it goes on running, and frees all that was allocated over the wire: its profile need not say how to
+    reset it.
     """
     with reporting(as_json=as_json):
         from microrpc.boards.resets import check_can_be_reset, open_reset
@@ -42,6 +54,9 @@ def reset(
             raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")
         if port is not None and is_emulated(port):
             raise typer.BadParameter(f"{port}: an emulated board begins anew with every command: nothing to reset")
+        if memory:
+            _free_memory(port, board, board_file, baud, as_json=as_json)
+            return
         if board is None and board_file is None:
             raise typer.BadParameter(
                 "say which board it is with --board or --board-file: its profile says how to reset it"
@@ -67,3 +82,15 @@ def reset(
             say(f"{profile.name} on {port} was reset, but did not say {waited} that it has booted")
         else:
             say(f"{profile.name} on {port} was reset, and had booted after {format_time(boot_s)}")
+
+
+def _free_memory(
+    port: str | None, board: str | None, board_file: Path | None, baud: int | None, *, as_json: bool
+) -> None:
+    port, profile = find_board_port(port, board, board_file)
+    with open_board(port, board, board_file, baud=baud) as opened:
+        freed_bytes = opened.release_all()
+    if as_json:
+        print_json({"port": port, "profile": profile.name, "freed_bytes": freed_bytes})
+    else:
+        say(f"{profile.name} on {port} has freed {freed_bytes} bytes")

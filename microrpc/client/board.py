@@ -134,9 +134,10 @@ class Board:
     ) -> Callable[..., Timing]:
         """Give a function that times the board's function `name` by the board's own clock.
 
-        Called with that function's arguments, it runs it `number` times for each of `repeat` figures, more often until
-        a figure took `min_repeat_ms`. `timeout_s` must cover all of it, in seconds. Raises FunctionNotFoundError,
-        RequestError for a number that cannot be, else as a call does.
+        Called with that function's arguments, it runs it `number` times for each of `repeat` figures, and with more
+        runs until those of a figure took `min_repeat_ms` together (docs/protocol.md 6). `timeout_s` must cover all of
+        it, in seconds. Raises FunctionNotFoundError where it is not in the system library, RequestError for a
+        number that cannot be, else as a call does.
         """
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
@@ -207,6 +208,16 @@ class Board:
         """
         return self.pump.run(self.operations.max_packet_bytes)
 
+    def release_all(self) -> int:
+        """Free all that was allocated on the board over the wire, by this program and by earlier ones; give the bytes.
+
+        Leftovers of a program that was killed, for instance. Buffers of the firmware's own stay. Every handle that the
+        board has given out, a function's too, is stale then: look up and allocate again. Raises FunctionNotFoundError
+        where the firmware cannot do it (the robust simulator and the library in C can), RemoteError where the board is
+        shared with other programs, else as a call does.
+        """
+        return self.pump.run(self.operations.release_all)
+
     def create_stream(self) -> RemoteStream:
         """Create a stream on the board. Raises RemoteError where it cannot, else as a call does."""
         return RemoteStream(self, self.pump.run(self.operations.create_stream))
@@ -253,7 +264,7 @@ class Board:
 
     @property
     def epoch(self) -> int:
-        """How often the board was seen to reset; what it handed out belongs to one epoch."""
+        """How often it was seen to reset, or all of its memory was freed; what it handed out belongs to one epoch."""
         return self.trust.epoch
 
     @property

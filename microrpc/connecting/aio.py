@@ -65,6 +65,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    release: bool = False,
     link: bool = True,
     dtr: bool | None = None,
     rts: bool | None = None,
@@ -104,6 +105,7 @@ def connect(
             target.timeouts,
             on_log,
             link=link,
+            release=release,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
             reconnect_s=reconnect_s,
             on_reconnect=on_reconnect,
@@ -155,6 +157,7 @@ async def _open_session(
     *,
     seed: int | None = None,
     link: bool,
+    release: bool = False,
     reopen: Callable[[], Awaitable[AsyncChannel]] | None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None,
@@ -183,6 +186,8 @@ async def _open_session(
         raise
     try:
         await board.open()
+        if release:
+            await board.release_all()
     except BaseException:
         await board.close()
         raise

@@ -33,6 +33,7 @@ def connect(
     timeouts: Timeouts | None = None,
     on_log: OnLog | None = None,
     reset: bool = False,
+    release: bool = False,
     link: bool = True,
     dtr: bool | None = None,
     rts: bool | None = None,
@@ -56,9 +57,10 @@ def connect(
     given). Without a port it is looked for by its USB ids, and must be plugged in once; an emulated one is started.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,
     which goes to the logger "microrpc.board" in any case, and with each line that the board prints beside its frames,
-    which goes to "microrpc.text"; it must not use the board. reset: reset the board first, as
-    its profile says, and wait until it has booted; a simulated or emulated board begins anew in any case. link: use the
-    reliable link where the board knows it (docs/link.md).
+    which goes to "microrpc.text"; it must not use the board. reset: reset the board first, as its profile says, and
+    wait until it has booted; a simulated or emulated board begins anew in any case. release: free first what earlier
+    programs have left in the board's memory, as `Board.release_all` does. link: use the reliable link where the board
+    knows it (docs/link.md).
     dtr, rts: the port's modem lines while it is open; True asserts one, and so does None where the profile says
     nothing. hang_up: whether closing the port drops them. low_latency: whether it hands on at once what arrives
     (docs/boards.md, "Modem lines and latency"). All four overrule the profile, and have no effect on what is no serial
@@ -72,8 +74,8 @@ def connect(
     the channel that was opened, and each that is opened after the port was lost; gives the one that the connection uses
     (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one that shows all bytes.
 
-    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, and RequestError for a duration
-    or a baud rate that cannot be.
+    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, RequestError for a duration or a
+    baud rate that cannot be, and with `release` what `Board.release_all` raises.
     """
     reconnect_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
     target = find_target(
@@ -91,6 +93,7 @@ def connect(
         link=link,
         reopen=Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None,
         reconnect_s=reconnect_s,
+        release=release,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
         wrap=wrap,
@@ -156,6 +159,7 @@ def open_session(
     *,
     seed: int | None = None,
     link: bool = True,
+    release: bool = False,
     reopen: Callable[[], Channel] | None = None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None = None,
@@ -178,6 +182,8 @@ def open_session(
         raise
     try:
         board.open()
+        if release:
+            board.release_all()
     except BaseException:
         board.close()
         raise

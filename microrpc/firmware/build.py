@@ -30,7 +30,11 @@ log = logging.getLogger("microrpc.firmware")
 
 _BUILD_S = 600.0  # a compiler that takes longer hangs
 _KEEP_S = 14 * 86400.0  # builds that nobody used for so long are removed
-_GCC_PACKAGES = {"arm-none-eabi-": "gcc-arm-none-eabi", "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf"}
+_GCC_PACKAGES = {
+    "arm-none-eabi-": "gcc-arm-none-eabi",
+    "avr-": "gcc-avr",
+    "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf",
+}
 _SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
 _TEMPORARY = ".building-"
 _MOST_LINES = 40  # of a compiler's output in an error

@@ -25,7 +25,13 @@ from microrpc.wire.datatypes import (
     TypeCode,
     Value,
 )
-from microrpc.wire.names import LINK_FUNCTION, MAX_PACKET_SIZE_FUNCTION, MODULE_GET_FUNCTION, SYSTEM_LIBRARY_FUNCTION
+from microrpc.wire.names import (
+    LINK_FUNCTION,
+    MAX_PACKET_SIZE_FUNCTION,
+    MODULE_GET_FUNCTION,
+    RELEASE_FUNCTION,
+    SYSTEM_LIBRARY_FUNCTION,
+)
 from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
@@ -262,6 +268,8 @@ class ClientSession:
             return self._number_of(own)
         if own is not None:
             return self._number_of(own) if await self._board.system_library() is not None else 0
+        if name == RELEASE_FUNCTION:
+            raise RefusedError(f"{name} is refused here: it would free the memory of every client of this board")
         if name == LINK_FUNCTION:  # the link ends here: a client is on a stream
             return 0
         kept = await self._shared.look_up(name)

@@ -21,6 +21,7 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
     RequestError,
+    RequestTooLargeError,
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
@@ -39,8 +40,9 @@ from microrpc.host.handles import (
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
+from microrpc.host.timing import Evaluators, check_runs
 from microrpc.host.verify import Verifier
-from microrpc.wire.checks import check_text, check_whole
+from microrpc.wire.checks import check_text
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
@@ -52,7 +54,7 @@ from microrpc.wire.datatypes import (
     TypeCode,
     Value,
 )
-from microrpc.wire.names import MODULE_GET_FUNCTION, TIME_EVALUATOR_FUNCTION
+from microrpc.wire.names import MODULE_GET_FUNCTION, RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -66,7 +68,6 @@ from microrpc.wire.packets import (
 )
 
 _A_NAME = "the name of a function"
-_MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 
 class Client(Keeper, Protocol):
@@ -115,6 +116,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self._make_function, self._make_module, self._make_array = function, module, array
         self._library: Owned | None = None
         self._get_function: Owned | None = None
+        self._evaluators = Evaluators()
 
     @property
     def _client(self) -> Client:
@@ -143,8 +145,16 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return found
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
-        """Look a function up in the global registry alone; None where there is none of that name."""
+        """Look a function up in the global registry alone; None where there is none of that name.
+
+        Raises RequestError for what is no name, and for the function that frees everybody's memory.
+        """
         name = check_text(name, _A_NAME)
+        if name == RELEASE_FUNCTION:
+            raise RequestError(
+                f"{name} is not called as a function, because handles would go on as if their memory were there: "
+                f"use `release_all()` of the board, `connect(..., release=True)` or `microrpc reset --memory`"
+            )
         yield from self.collect()
         handle = yield from self._requests.look_up(name)
         return self._make_function(self._client, handle, name) if handle else None
@@ -237,17 +247,24 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         Raises FunctionNotFoundError, and RequestError for numbers that no board could mean.
         """
         check_text(name, _A_NAME)
-        number = check_whole(number, "number", 1, _MOST_RUNS)
-        repeat = check_whole(repeat, "repeat", 1, _MOST_RUNS)
-        min_repeat_ms = check_whole(min_repeat_ms, "min_repeat_ms", 0, _MOST_RUNS)
+        runs = check_runs(number, repeat, min_repeat_ms)
         library = yield from self.system_library()
         if library is None:
             raise FunctionNotFoundError(
                 f"{self._client.name} has no system library, and only its functions can be timed"
             )
         evaluator = yield from self.function(TIME_EVALUATOR_FUNCTION)
-        arguments = (library, name, CPU.type, CPU.id, number, repeat, min_repeat_ms, 0, 0, 1, 0, "")
-        timed: FunctionT = yield from self.call(evaluator, arguments)
+        try:
+            timed: FunctionT = yield from self._evaluators.make(
+                lambda args: self.call(evaluator, args), evaluator.epoch, library, name, runs
+            )
+        except (RemoteError, RequestTooLargeError):
+            if (yield from self.find_in_module(library, name)) is None:  # stock boards have no text of their own for it
+                raise FunctionNotFoundError(
+                    f"{self._client.name} has no function {name!r} in its system library, and only its functions can "
+                    f"be timed; check the name's spelling"
+                ) from None
+            raise
         return timed
 
     def timing(
@@ -335,6 +352,23 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def max_packet_bytes(self) -> Operation[int]:
         """See `Requests.max_packet_bytes`."""
         return self._requests.max_packet_bytes()
+
+    def release_all(self) -> Operation[int]:
+        """Free all that was allocated over the wire, by anybody; give how many bytes. Every handle is stale then.
+
+        Raises FunctionNotFoundError where the board has no function for it, as stock firmware has not.
+        """
+        handle = yield from self._requests.look_up(RELEASE_FUNCTION)
+        if not handle:
+            raise FunctionNotFoundError(
+                f"{self._client.name} has no function {RELEASE_FUNCTION!r}, which frees what earlier programs have "
+                f"left in a board's memory, and stock firmware has none: reset the board"
+            )
+        self.connection.trust.forget_handles()
+        freed_bytes = yield from self._requests.call(handle, (), function=RELEASE_FUNCTION)
+        if not isinstance(freed_bytes, int):
+            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
+        return freed_bytes
 
     def create_stream(self) -> Operation[OpaqueHandle]:
         """Create a stream on the board."""

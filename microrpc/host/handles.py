@@ -71,7 +71,7 @@ class AnyHandle(Generic[BoardT]):
 
     @property
     def is_live(self) -> bool:
-        """Whether it can be used: neither freed nor from before a reset."""
+        """Whether it can be used: neither freed nor from before a reset or a release of all memory."""
         return not self._is_freed and self.epoch == self._trust.epoch
 
     @property
@@ -81,7 +81,7 @@ class AnyHandle(Generic[BoardT]):
             raise StaleHandleError(f"<{self._label}> was freed")
         if self.epoch != self._trust.epoch:
             self._trust.check_handle()
-            text = f"<{self._label}> is from before a reset of the board, whose memory is gone; make it again"
+            text = f"<{self._label}> is from before a reset of the board or a release of its memory; make it again"
             raise StaleHandleError(text)
         return self._handle
 

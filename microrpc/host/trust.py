@@ -39,7 +39,8 @@ _RESET_NEXT = "its memory and all handles are gone. The next request starts a ne
 class Trust:
     """The state that a connection's parts share.
 
-    epoch: how often the board was seen to reset; what was obtained in one epoch is gone in the next. reply_epoch: the
+    epoch: how often the board was seen to reset, or all of its memory was freed; what was obtained in one epoch is gone
+    in the next. reply_epoch: the
     epoch in which the last request was sent. doubt: why the next request begins with a new session. damage: what
     arrived in this session after which nothing is believed. Both are empty where all is well. text: what the board
     prints beside its frames; what was heard of that since a request was sent stands in its error.
@@ -93,6 +94,10 @@ class Trust:
         if self.is_untold or self.is_asking:
             self.is_untold = False
             raise self._reset_error(_RESET_BEFORE)
+
+    def forget_handles(self) -> None:
+        """Let every handle be from another epoch: what they stand for is about to be freed."""
+        self.epoch += 1
 
     def check_epoch(self, epoch: int | None) -> None:
         """Raise BoardResetError where the handles of a request are from another epoch; None stands for no handles."""

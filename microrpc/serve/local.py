@@ -114,6 +114,7 @@ class LocalSession:
         self.system_library = Module() if system_library is None else system_library
         self._registries = (self.functions, self.system_library)
         self._objects: dict[int, object] = {}
+        self._given: dict[int, BlockKind] = {}  # the blocks that clients have; others may be the program's own
         self._syscalls: dict[int, Callable[..., Value]] = {
             PacketCode.GET_GLOBAL_FUNC: self._look_up,
             PacketCode.FREE_HANDLE: self._free_handle,
@@ -155,6 +156,17 @@ class LocalSession:
         """Lose memory, and the handles of what is in it."""
         self.memory.clear()
         self._objects.clear()
+        self._given.clear()
+
+    def release_all(self) -> int:
+        """Free what clients allocated and were given, of all of them, and nothing else; give how many bytes."""
+        blocks = self.memory.blocks
+        held = {address: kind for address, kind in self._given.items() if self.memory.holds(address, kind)}
+        for address, kind in held.items():
+            self.memory.free(address, kind)
+        self._given.clear()
+        self._objects.clear()
+        return sum(blocks.get(address, 0) for address in held)
 
     # --- calls ---------------------------------------------------------------------------------
 
@@ -192,7 +204,7 @@ class LocalSession:
     def _array_result(self, array: np.ndarray[Any, Any]) -> ArrayResult:
         dtype = DataType.from_numpy(array.dtype)
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        address = self.memory.alloc(array.nbytes, kind=BlockKind.ARRAY)
+        address = self._allocate(array.nbytes, kind=BlockKind.ARRAY)
         self.memory.view(address, array.nbytes)[:] = np.ascontiguousarray(array).tobytes()
         return ArrayResult(Tensor(address, CPU, dtype, array.shape), OpaqueHandle(address))
 
@@ -215,7 +227,7 @@ class LocalSession:
             for index, known in enumerate(self._registries[registry].values()):
                 if known is thing:
                     return _REGISTERED + (registry << 32) + index
-        address = self.memory.alloc(_OBJECT_BYTES, kind=BlockKind.OBJECT)
+        address = self._allocate(_OBJECT_BYTES, kind=BlockKind.OBJECT)
         self._objects[address] = thing
         return address
 
@@ -230,9 +242,16 @@ class LocalSession:
             raise FunctionError(f"no object of type {type_code} has the handle 0x{handle:x}")
         if handle < _REGISTERED:
             self._objects.pop(handle, None)
+            self._given.pop(handle, None)
             self.memory.free(handle, BlockKind.ARRAY if thing is None else BlockKind.OBJECT)
 
     # --- memory --------------------------------------------------------------------------------
+
+    def _allocate(self, size_bytes: int, alignment_bytes: int = 8, kind: BlockKind = BlockKind.DATA) -> int:
+        """Give the address of a new block that a client is given."""
+        address = self.memory.alloc(size_bytes, alignment_bytes, kind)
+        self._given[address] = kind
+        return address
 
     def _array(self, index: int, tensor: Tensor) -> BoardArray:
         """Give argument `index`, a tensor, as an array that aliases the memory."""
@@ -270,18 +289,19 @@ class LocalSession:
 
     def _alloc(self, device: Device, size_bytes: int, alignment_bytes: int, _: DataType) -> OpaqueHandle:
         self._check_device(device)
-        return OpaqueHandle(self.memory.alloc(size_bytes, alignment_bytes))
+        return OpaqueHandle(self._allocate(size_bytes, alignment_bytes))
 
     def _alloc_tensor(self, tensor: Tensor, scope: str | None) -> OpaqueHandle:
         self._check_device(tensor.device)
         if scope not in (None, "", "global"):
             raise FunctionError("there is no such memory scope here")
         alignment = 1 << max(3, (tensor.dtype.itemsize_bytes - 1).bit_length())
-        return OpaqueHandle(self.memory.alloc(_size_bytes(tensor), alignment))
+        return OpaqueHandle(self._allocate(_size_bytes(tensor), alignment))
 
     def _free(self, device: Device, address: OpaqueHandle) -> None:
         self._check_device(device)
         self.memory.free(address)
+        self._given.pop(address, None)
 
     def _copy(self, source: Tensor, target: Tensor, _: OpaqueHandle) -> None:
         size_bytes = _size_bytes(source)

@@ -18,6 +18,8 @@ LINK_FUNCTION: Final = "microrpc.link"
 """Its handle tells the parameters of the reliable link, 0 that there is none (docs/link.md 1)."""
 CRC32_FUNCTION: Final = "microrpc.crc32"
 """Returns the CRC-32 of a tensor, to verify copies (docs/copies.md)."""
+RELEASE_FUNCTION: Final = "microrpc.release_all"
+"""Frees all that was allocated over the wire, and returns how many bytes that were (docs/device.md 4)."""
 RANDOM_FILL_FUNCTION: Final = "tvm.contrib.random.random_fill"
 """Fills a tensor with numbers (docs/protocol.md 6)."""
 

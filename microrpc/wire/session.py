@@ -29,6 +29,8 @@ MAX_STARTS = 16
 """How many INITs are sent in a row at most: a few hundred overflow a stock board's buffer (docs/protocol.md 6)."""
 
 _SESSION_VERSION = 1
+_VERSION_BODY = bytes([_SESSION_VERSION])  # of INIT and REPLY
+_MOST_NONCE = 0xFF
 _HEADER = struct.Struct("<HB")
 _NO_HEADER = b"none"  # longer than a header, so that none is taken for it
 _MAX_TIES = 3
@@ -261,25 +263,29 @@ class Session:
                 return Log(body.decode(errors="backslashreplace"))
             return Dropped(f"a LOG of session 0x{session_id:04x}")
         if message_type == MessageType.TERMINATE_SESSION:
-            return self._on_terminate()
+            return self._on_terminate(session_id, body)
         if message_type == MessageType.START_SESSION_INIT:
             return self._on_init(session_id, body)
         if message_type == MessageType.START_SESSION_REPLY:
             return self._on_reply(session_id, body)
         return Dropped(f"a message of type 0x{message_type:02x} and session 0x{session_id:04x}; {self._describe()}")
 
-    def _on_terminate(self) -> Event:
+    def _on_terminate(self, session_id: int, body: bytes) -> Event:
+        # A booting board sends 0, and so does a host that begins. Anything else is of another session, or damage that
+        # the frame's crc missed.
+        if body or session_id not in (0, self.session_id):
+            return Dropped(f"a TERMINATE of {len(body)} bytes and session 0x{session_id:04x}; {self._describe()}")
         was_established = self.state is SessionState.ESTABLISHED
         if was_established:
             self._drop_session()
         return Terminated(was_established)
 
     def _on_init(self, session_id: int, body: bytes) -> Event:
-        initiator = session_id & 0xFF
-        if initiator == 0:
-            return Dropped("an INIT with nonce 0")
-        if body[:1] != bytes([_SESSION_VERSION]):
-            return Dropped(f"an INIT of session version {body[:1].hex() or 'none'}, not {_SESSION_VERSION}")
+        initiator = session_id
+        if not 1 <= initiator <= _MOST_NONCE:
+            return Dropped(f"an INIT with nonce 0x{initiator:02x}")
+        if body != _VERSION_BODY:
+            return Dropped(f"an INIT of session version {body.hex() or 'none'}, not {_SESSION_VERSION}")
         if self.state is SessionState.START_SENT:
             if initiator > self._nonce:
                 return Dropped(f"an INIT with nonce 0x{initiator:02x}: ours, 0x{self._nonce:02x}, is lower and wins")
@@ -290,13 +296,12 @@ class Session:
                 return Dropped("an INIT with our own nonce: a tie")
         self._nonce = step_nonce(self._nonce)
         self._establish(make_session_id(initiator, self._nonce))
-        version = bytes([_SESSION_VERSION])
-        self.outgoing.append(encode_message(self.session_id, MessageType.START_SESSION_REPLY, version))
+        self.outgoing.append(encode_message(self.session_id, MessageType.START_SESSION_REPLY, _VERSION_BODY))
         return Established(self.session_id)
 
     def _on_reply(self, session_id: int, body: bytes) -> Event:
-        if body[:1] != bytes([_SESSION_VERSION]):
-            return Dropped(f"a REPLY of session version {body[:1].hex() or 'none'}, not {_SESSION_VERSION}")
+        if body != _VERSION_BODY:
+            return Dropped(f"a REPLY of session version {body.hex() or 'none'}, not {_SESSION_VERSION}")
         initiator, responder = session_id & 0xFF, session_id >> 8
         if responder == 0:
             return Dropped("a REPLY with nonce 0")
@@ -338,7 +343,7 @@ class Session:
         self._used_nonces.append(nonce)
         self.state = SessionState.START_SENT
         self.session_id = nonce
-        self.outgoing.append(encode_message(nonce, MessageType.START_SESSION_INIT, bytes([_SESSION_VERSION])))
+        self.outgoing.append(encode_message(nonce, MessageType.START_SESSION_INIT, _VERSION_BODY))
 
     def _establish(self, session_id: int) -> None:
         self.state = SessionState.ESTABLISHED

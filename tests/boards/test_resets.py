@@ -382,6 +382,7 @@ def test_what_the_board_prints_beside_its_frames_is_passed_on_too(world: World) 
 def test_other_messages_are_no_boot(world: World) -> None:
     world.arrivals = [
         (0.1, frame(MessageType.NORMAL, b"x") + frame(MessageType.START_SESSION_REPLY)),
+        (0.1, frame(MessageType.TERMINATE_SESSION, b"x") + FrameEncoder().encode(b"\x01\0\x02")),
         (0.2, b"\xff\xfd"),
     ]
     assert not wait_for_boot(Port(world), 1.0)

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 from typer.testing import CliRunner
 
+import microrpc
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards import catalogue as boards_module
@@ -197,6 +199,8 @@ def test_a_board_without_a_port_is_found(server: PtyServer, own: Path, monkeypat
         (("reset",), 2, "say which board it is with --board or --board-file"),
         (("reset", "/dev/ttyACM0"), 2, "say which board it is with --board or --board-file"),
         (("reset", "sim://", "--board", "arduino_due"), 2, "nothing to reset"),
+        (("reset", "sim://", "--memory"), 2, "nothing to reset"),
+        (("reset", "--memory"), 2, "name a PORT"),
         (("reset", "--board", "nucleo_f746zg"), 5, "nucleo_f746zg cannot be reset over its port"),
         (("reset", "--board", "arduino_due"), 3, "no arduino_due is plugged in"),
         (("reset", "/dev/no-such-port", "--board", "arduino_due"), 3, "there is no port /dev/no-such-port"),
@@ -247,3 +251,23 @@ def test_reset_over_a_port_without_modem_lines_is_a_port_error(server: PtyServer
     result = run("reset", server.path, "--board-file", own)
     assert (result.code, result.out) == (3, "")
     assert result.err.startswith(f"error: {server.path} has no modem lines")
+
+
+def test_reset_memory_frees_what_a_killed_program_left(server: PtyServer) -> None:
+    with microrpc.connect(server.path) as board:
+        board.array(np.zeros(1000, "uint8")).detach()
+        board.array(np.zeros(200, "uint8")).detach()
+    assert run_json("reset", "--memory", server.path) == {
+        "port": server.path,
+        "profile": "loopback",
+        "freed_bytes": 1200,
+    }
+    result = run("reset", "--memory", server.path)
+    assert (result.code, result.out, result.err) == (0, f"loopback on {server.path} has freed 0 bytes\n", "")
+
+
+def test_reset_memory_of_a_board_that_cannot_says_so() -> None:
+    with PtyServer(simulate(profile("loopback"), firmware="stock")) as server:
+        result = run("reset", "--memory", server.path)
+    assert (result.code, result.out) == (5, "")
+    assert "has no function 'microrpc.release_all'" in result.err

@@ -23,9 +23,11 @@ from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc.errors import (
+    CallTimeoutError,
     ClosedError,
     CopyRangeError,
     FunctionNotFoundError,
+    HandshakeTimeoutError,
     PortError,
     PortLostError,
     ProfileError,
@@ -44,8 +46,8 @@ from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return,
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 
-def make(api: Api, **device_args: int) -> tuple[Any, Device]:
-    device = Device(**device_args)  # type: ignore[arg-type]
+def make(api: Api, **device_args: Any) -> tuple[Any, Device]:
+    device = Device(**device_args)
     install(device)
     return api.open_board(LoopbackChannel(device), Timeouts()), device
 
@@ -285,6 +287,158 @@ def test_the_time_evaluator_gives_seconds_a_run(api: Api) -> None:
     timing = board.time_evaluator("sleep_ms", number=4, repeat=3)(250)
     assert timing.results == pytest.approx((0.25, 0.25, 0.25))
     assert timing.mean == timing.min == timing.max == pytest.approx(0.25)
+
+
+EVALUATOR = "runtime.RPCTimeEvaluator"
+
+
+def note_evaluators(device: Device) -> list[int]:
+    """Give a list that gets the number of arguments of each evaluator that is asked for."""
+    counts: list[int] = []
+    make_evaluator = device.functions[EVALUATOR]
+
+    def noting(*args: object) -> object:
+        counts.append(len(args))
+        return make_evaluator(*args)
+
+    device.functions[EVALUATOR] = noting
+    return counts
+
+
+@pytest.mark.parametrize(("taken", "tried"), [(8, [12, 11, 10, 8]), (10, [12, 11, 10]), (11, [12, 11]), (12, [12])])
+def test_the_time_evaluator_finds_the_arguments_of_the_board_and_remembers_them(
+    api: Api, taken: int, tried: list[int]
+) -> None:
+    board, device = make(api, firmware="stock", time_evaluator_arguments=taken)
+    counts = note_evaluators(device)
+    for _ in range(2):
+        assert board.time_evaluator("sleep_ms", number=2, repeat=2)(250).results == pytest.approx((0.25, 0.25))
+    assert counts == [*tried, taken]
+    device.reset()  # it may have other firmware now
+    assert board.global_function("nothing") is None
+    assert board.time_evaluator("sleep_ms", number=2)(250).mean == pytest.approx(0.25)
+    assert counts == [*tried, taken, *tried]
+
+
+def test_the_time_evaluator_asks_our_own_firmware_once(api: Api) -> None:
+    board, device = make(api)
+    counts = note_evaluators(device)
+    assert board.time_evaluator("sleep_ms", number=2)(250).mean == pytest.approx(0.25)
+    assert counts == [12]
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_a_failure_of_what_is_timed_is_no_refusal_of_the_arguments(api: Api, firmware: str) -> None:
+    board, device = make(api, firmware=firmware)
+    counts = note_evaluators(device)
+    evaluate = board.time_evaluator("fadd")
+    before = list(counts)
+    with pytest.raises(RemoteError, match="argument 0: Float expected"):
+        evaluate("x")
+    assert counts == before
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["first", "after another"])
+def test_a_time_evaluator_of_what_is_not_there_says_so(api: Api, firmware: str, is_known: bool) -> None:
+    board, _ = make(api, firmware=firmware)
+    if is_known:
+        board.time_evaluator("noop")
+    with pytest.raises(FunctionNotFoundError, match=r"has no function 'runtime\.SystemLib' in its system library"):
+        board.time_evaluator("runtime.SystemLib")
+
+
+def test_what_else_is_wrong_with_a_time_evaluator_is_the_boards_word(api: Api) -> None:
+    board, _ = make(api, heap_bytes=64)
+    with pytest.raises(RemoteError, match="out of memory"):
+        board.time_evaluator("noop")
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_min_repeat_ms_asks_for_more_runs(api: Api, firmware: str) -> None:
+    board, device = make(api, firmware=firmware)
+    runs: list[None] = []
+    device.function(lambda: runs.append(device.clock.sleep(0.25)), name="quarter")
+    timing = board.time_evaluator("quarter", number=2, repeat=3, min_repeat_ms=2000)()
+    assert timing.results == pytest.approx((0.25, 0.25, 0.25))
+    assert len(runs) == 2 + 9 + 9 + 9
+    device.function(lambda: runs.append(None), name="nothing")
+    runs.clear()
+    assert board.time_evaluator("nothing", number=2, min_repeat_ms=2000)().results == (0.0,)
+    assert len(runs) == 2 * 100
+
+
+def test_release_all_frees_what_earlier_programs_left_and_makes_every_handle_stale(api: Api) -> None:
+    board, device = make(api)
+    board.array(np.zeros(100, "uint8")).detach()
+    array, function, add = board.array(np.arange(10, dtype="uint8")), board.function("adder")(5), board.function("add")
+    own = device.memory.alloc(1000)
+    assert board.release_all() == 100 + 10 + 64
+    assert device.memory.blocks == {own: 1000}
+    for stale in (array.numpy, lambda: function(1), lambda: add(1, 2), lambda: board.function("sum_f32")(array)):
+        with pytest.raises(StaleHandleError, match="a reset of the board or a release of its memory"):
+            stale()
+    assert board.function("add")(1, 2) == 3
+    later = board.array(np.arange(10, dtype="uint8"))
+    array.free()  # must not free the later one, which has its address
+    array = function = None
+    gc.collect()
+    assert later.numpy().tolist() == list(range(10))
+    assert board.stats.resets == 0
+    board.close()
+    assert device.memory.blocks == {own: 1000}
+
+
+def test_release_all_over_a_damaged_line_makes_handles_stale_even_where_it_fails(api: Api) -> None:
+    board, device = make(api, link=False)
+    array = board.array(np.zeros(100, "uint8"))
+    release = device.functions["microrpc.release_all"]
+
+    def release_and_die() -> object:
+        device.wedge()
+        return release()
+
+    device.functions["microrpc.release_all"] = release_and_die
+    with pytest.raises((CallTimeoutError, HandshakeTimeoutError)):
+        board.release_all()
+    assert not array.is_live
+
+
+def test_release_all_is_not_called_as_a_function(api: Api) -> None:
+    board, _ = make(api)
+    for look_up in (board.function, board.global_function):
+        with pytest.raises(RequestError, match=r"use `release_all\(\)` of the board"):
+            look_up("microrpc.release_all")
+
+
+def test_stock_firmware_cannot_release_all_and_keeps_its_handles(api: Api) -> None:
+    board, _ = make(api, firmware="stock")
+    array = board.array(np.arange(10, dtype="uint8"))
+    with pytest.raises(FunctionNotFoundError, match=r"stock firmware has none: reset the board"):
+        board.release_all()
+    assert array.numpy().tolist() == list(range(10))
+
+
+def test_a_connection_releases_what_a_killed_program_left(api: Api) -> None:
+    device = simulate(microrpc.profile("loopback"))
+    with PtyServer(device) as server:
+        with api.connect(server.path) as board:
+            for _ in range(4):
+                board.array(np.zeros(60000, "uint8")).detach()
+            with pytest.raises(RemoteError, match="out of memory"):
+                board.array(np.zeros(60000, "uint8"))
+        assert device.memory.used_bytes == 4 * 60000
+        with api.connect(server.path, release=True) as board:
+            assert device.memory.used_bytes == 0
+            assert board.array(np.ones(60000, "uint8")).numpy().all()
+
+
+def test_a_connection_that_cannot_release_is_none(api: Api) -> None:
+    with PtyServer(simulate(microrpc.profile("loopback"), firmware="stock")) as server:
+        with pytest.raises(FunctionNotFoundError, match=r"microrpc\.release_all"):
+            api.connect(server.path, release=True)
+        with api.connect(server.path) as board:  # the port was given back
+            assert board.function("add")(1, 2) == 3
 
 
 def test_any_request_can_be_sent_and_its_reply_is_given_as_it_is(api: Api) -> None:

@@ -271,6 +271,8 @@ def make_evaluator(pair: Pair) -> CallFunc:
     rng = pair.rng
     name = rng.choice(("noop", "adder", "fail", "no.such.function", "log"))
     numbers = (1, 0, rng.choice((0, 1, 3)), rng.choice((-1, 1, 2, 4)), rng.choice((0, 10)), 2, 0, 1, 0)
+    rest = rng.choice((0, 2, 3, 4, 4, 4, 1))  # of the numbers that not every TVM version has
+    numbers = numbers[: 5 + rest] if rest != 2 else numbers[:5] + numbers[6:8]
     return CallFunc(TIME_EVALUATOR, (ModuleHandle(SYSTEM_LIB), name, *numbers, rng.choice(("", "", "add", "nothing"))))
 
 
@@ -346,8 +348,8 @@ def converse(pair: Pair, *, steps: int, damage: float) -> None:
             pair.say(rng.choice((mutated(rng, frame), frame[: rng.randrange(len(frame))], rng.randbytes(20))))
         elif kind < 0.94:
             message_type = rng.choice((*MessageType, MessageType.START_SESSION_INIT, 0x77))
-            session_id = rng.choice((pair.session_id, 0, rng.randrange(1 << 16)))
-            pair.say_message(message_type, rng.choice((b"\x01", b"", b"\x02", b"hello")), session_id)
+            session_id = rng.choice((pair.session_id, 0, rng.randrange(1, 1 << 8), rng.randrange(1 << 16)))
+            pair.say_message(message_type, rng.choice((b"\x01", b"", b"\x02", b"\x01\0", b"hello")), session_id)
         elif kind < 0.95:
             pair.say_message(MessageType.NORMAL, encode_packet(Shutdown()))
         if kind > 0.985 or not pair.session_id:

@@ -486,6 +486,18 @@ def test_a_port_that_goes_away_unused_ends_the_sharing_too(path: Path) -> None:
 # --- requests that are refused ----------------------------------------------------------------------
 
 
+def test_no_client_frees_the_memory_of_the_others(sharing: Sharing) -> None:
+    with microrpc.connect(sharing.url) as ours, microrpc.connect(sharing.url) as theirs:
+        array = theirs.array(np.arange(10, dtype="uint8"))
+        with pytest.raises(RemoteError, match="would free the memory of every client"):
+            ours.release_all()
+        with pytest.raises(RemoteError, match="would free the memory of every client"):
+            microrpc.connect(sharing.url, release=True)
+        assert "would free" in refused(ours, Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.release_all",)))
+        assert ours.function("add")(1, 2) == 3
+        assert array.numpy().tolist() == list(range(10))
+
+
 @pytest.mark.parametrize(
     ("request_", "text"),
     [

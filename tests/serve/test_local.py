@@ -659,3 +659,22 @@ def test_an_async_proxy_answers_with_an_exception_when_the_other_end_goes() -> N
     proxy.session.closed()
     proxy.session.closed()
     assert proxy.replies == [RemoteException("the connection to the served endpoint was closed")]
+
+
+def test_release_all_frees_what_clients_have_and_not_what_the_program_has(client: Client, functions: Module) -> None:
+    session, memory = client.session, client.session.memory
+    functions["array"] = lambda: np.zeros(3, np.uint8)
+    functions["five"] = lambda: lambda: 5
+    own = memory.alloc(10)
+    freed = client.alloc(16)
+    client.syscall(PacketCode.DEV_FREE_DATA, CPU, freed)
+    assert memory.alloc(16) == freed  # the program's own now
+    client.alloc(100)
+    client.call("array")
+    five = client.call("five")
+    assert client.call(five) == 5
+    assert len(memory.blocks) == 5
+    assert session.release_all() == 100 + 3 + 64
+    assert memory.blocks == {own: 10, freed: 16}
+    assert "no function or module has the handle" in client.call(five)
+    assert session.release_all() == 0

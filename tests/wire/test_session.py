@@ -403,15 +403,53 @@ def test_terminate_while_starting_does_not_disturb_the_start() -> None:
     assert session.receive(reply(nonce, 3)) == Established(make_session_id(nonce, 3))
 
 
-@pytest.mark.parametrize("session_id", [0, 0x4321])
-def test_terminate_ends_a_session_whatever_its_id(session_id: int) -> None:
+@pytest.mark.parametrize("says_its_id", [False, True])
+def test_terminate_ends_a_session_with_its_id_or_none(says_its_id: bool) -> None:
     session, _ = established()
     old = session.wrap(b"x")
+    session_id = session.session_id if says_its_id else 0
     assert session.receive(encode_message(session_id, MessageType.TERMINATE_SESSION)) == Terminated(True)
     assert session.state is SessionState.NO_SESSION
     assert session.session_id == 0
     assert isinstance(session.receive(old), Dropped)
     assert session.receive(TERMINATE) == Terminated(False)
+
+
+@pytest.mark.parametrize("change", [1, 0x100, 0x8000])
+@pytest.mark.parametrize("body", [b"", b"\0"])
+def test_a_terminate_of_another_session_is_dropped(change: int, body: bytes) -> None:
+    session, _ = established()
+    assert isinstance(
+        session.receive(encode_message(session.session_id ^ change, MessageType.TERMINATE_SESSION, body)), Dropped
+    )
+    assert session.state is SessionState.ESTABLISHED
+
+
+@pytest.mark.parametrize("body", [b"\0", b"\x01", bytes(100)])
+def test_a_terminate_with_anything_behind_it_is_dropped(body: bytes) -> None:
+    session, _ = established()
+    for session_id in (0, session.session_id):
+        found = session.receive(encode_message(session_id, MessageType.TERMINATE_SESSION, body))
+        assert isinstance(found, Dropped)
+        assert f"a TERMINATE of {len(body)} bytes" in found.reason
+    assert session.state is SessionState.ESTABLISHED
+
+
+@pytest.mark.parametrize(
+    ("session_id", "body"),
+    [(0x0142, b"\x01"), (0x8042, b"\x01"), (0x0100, b"\x01"), (0, b"\x01"), (0x42, b"\x01\0"), (0x42, b"")],
+)
+def test_an_init_with_anything_behind_it_or_above_its_nonce_is_dropped(session_id: int, body: bytes) -> None:
+    session, _ = established()
+    before = session.session_id
+    assert isinstance(session.receive(encode_message(session_id, MessageType.START_SESSION_INIT, body)), Dropped)
+    assert (session.state, session.session_id, take(session)) == (SessionState.ESTABLISHED, before, [])
+
+
+def test_a_reply_with_anything_behind_it_is_dropped() -> None:
+    session, nonce = starting()
+    assert isinstance(session.receive(reply(nonce, 3) + b"\0"), Dropped)
+    assert session.state is SessionState.START_SENT
 
 
 def test_terminating_tells_the_peer_and_leaves_the_session() -> None:

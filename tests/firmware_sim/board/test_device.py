@@ -369,10 +369,10 @@ def test_user_functions_are_in_the_system_library_unless_told_otherwise(device: 
 def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: Device) -> None:
     names = [
         "runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction", "tvm.rpc.server.GetCRTMaxPacketSize",
-        "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "add",
+        "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all", "add",
     ]  # fmt: skip
     assert list(device.functions) == names
-    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(7)]
+    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(8)]
     assert host.system_library() == 2**63 + 2 * 2**32
     for index, name in enumerate(device.system_library):
         assert host.function(name) == FunctionHandle(2**63 + 2**32 + index)
@@ -384,8 +384,33 @@ def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: 
     )
 
 
-def test_stock_firmware_has_no_checksum() -> None:
-    assert "microrpc.crc32" not in Device(firmware="stock").functions
+def test_stock_firmware_has_no_functions_of_ours() -> None:
+    assert [name for name in Device(firmware="stock").functions if name.startswith("microrpc.")] == []
+
+
+def test_release_all_frees_what_was_allocated_over_the_wire_and_nothing_else(host: Host, device: Device) -> None:
+    buffer = device.memory.alloc(1000)  # the firmware's own
+    device.memory.view(buffer, 4)[:] = b"kept"
+    assert host.call_global("microrpc.release_all") == 0
+    data, empty, freed = host.alloc(100), host.alloc(0), host.alloc(8)
+    assert host.free(freed) is None
+    array, function = host.call("iota", 10), host.call("adder", 5)
+    assert len(device.memory.blocks) == 5
+    host.open(0x42)  # what earlier sessions have left, too
+    assert host.call_global("microrpc.release_all") == 100 + 1 + 40 + 64
+    assert device.memory.blocks == {buffer: 1000}
+    assert bytes(device.memory.view(buffer, 4)) == b"kept"
+    assert "no function" in host.call_handle(function, 1)
+    assert "cannot free" in host.free(data)
+    assert "cannot free" in host.free(empty)
+    assert "no object" in host.syscall(PacketCode.FREE_HANDLE, array.handle, int(TypeCode.NDARRAY))
+    assert host.alloc(4) == data
+    assert host.call("add", 1, 2) == 3
+    assert host.call_global("microrpc.release_all") == 4
+    device.reset()
+    host.messages()
+    host.open()
+    assert host.call_global("microrpc.release_all") == 0
 
 
 def test_a_checksum_is_that_of_the_tensors_bytes(host: Host) -> None:

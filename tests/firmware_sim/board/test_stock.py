@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 from firmware_sim.board import demo as demo
 from firmware_sim.board.clock import VirtualClock
 from firmware_sim.board.device import Device, Firmware
+from firmware_sim.board.evaluator import ArgumentCount
 from firmware_sim.board.parts import Stats
 from firmware_sim.board.stock import StockPort
 from firmware_sim.running.loopback import LoopbackChannel
+from firmware_sim.running.simulate import SimBoard
+from microrpc.boards.catalogue import profile
 from microrpc.connecting.blocking import open_board
+from microrpc.errors import RequestError
 from microrpc.serve.endpoint import Done
 from microrpc.wire.crc import crc16
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, TypeCode
@@ -182,16 +186,15 @@ def test_it_answers_the_whole_of_the_undamaged_recording_byte_for_byte() -> None
 
 def test_it_registers_the_functions_of_the_runtime(firmware: str) -> None:
     """Functions that it registers itself: `runtime.SystemLib` (→ Module), `tvm.rpc.server.ModuleGetFunction` (Module,
-    Str name, Int query_imports → PackedFunc or Null), `runtime.RPCTimeEvaluator` (Module, Str name, device_type,
-    device_id, number, repeat, min_repeat_ms, limit_zero_time_iterations, cooldown_interval_ms, repeats_to_cooldown,
-    cache_flush_bytes, Str f_preproc → PackedFunc that, called with the timed function's arguments, returns Bytes:
-    repeat × f64 seconds), `tvm.rpc.server.GetCRTMaxPacketSize`, `tvm.contrib.random.random_fill` (tensor)."""  # noqa: RUF002
+    Str name, Int query_imports → PackedFunc or Null), `runtime.RPCTimeEvaluator` (→ PackedFunc that, called with the
+    timed function's arguments, returns Bytes: repeat × f64 seconds), `tvm.rpc.server.GetCRTMaxPacketSize`,
+    `tvm.contrib.random.random_fill` (tensor)."""  # noqa: RUF002
     host = opened(firmware)
     library = host.call_global("runtime.SystemLib")
     assert type(library) is ModuleHandle
     assert type(host.call_global("tvm.rpc.server.ModuleGetFunction", library, "add", 1)) is FunctionHandle
     assert host.call_global("tvm.rpc.server.ModuleGetFunction", library, "nothing", 1) is None
-    evaluator = host.call_global("runtime.RPCTimeEvaluator", library, "sleep_ms", 1, 0, 2, 3, 0, 0, 0, 1, 0, "")
+    evaluator = host.call_global("runtime.RPCTimeEvaluator", library, "sleep_ms", 1, 0, 2, 3, 0, 0, 0, 1, "")
     assert struct.unpack("<3d", host.call_handle(evaluator, 250)) == (0.25, 0.25, 0.25)
     assert host.call_global("tvm.rpc.server.GetCRTMaxPacketSize") == 2048 - 11
     tensor = host.put(np.zeros(8, np.float32))
@@ -454,10 +457,134 @@ def test_a_malformed_packet_makes_it_loop_forever(firmware: str, packet: bytes, 
 
 
 def test_an_unknown_syscall_gets_an_exception(firmware: str) -> None:
-    """An unknown syscall code gets an Exception."""
+    """An unknown syscall code is answered "Syscall not recognized".
+
+    An unknown syscall code gets an Exception."""
     host = opened(firmware)
-    assert host.syscall(99, 1) == "unknown packet code 99"
+    assert host.syscall(99, 1) == ("Syscall not recognized" if firmware == "stock" else "unknown packet code 99")
     assert_in_step(host)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (PacketCode.DEV_GET_ATTR, "GetAttr not supported"),
+        (PacketCode.DEV_SET_DEVICE, "SetDevice not supported"),
+        (99, "Syscall not recognized"),
+    ],
+)
+def test_what_is_refused_by_its_code_leaves_the_older_text(firmware: str, code: int, text: str) -> None:
+    """DevGetAttr and DevSetDevice are answered "GetAttr not supported" and "SetDevice not supported" without a look at
+    their arguments (wrong ones too), and that text does not become the text which later empty exceptions repeat."""
+    host = opened(firmware)
+    assert host.call("add", "x") == "add: want (int, int)"
+    for args in ((), (1,), ("x", None), (CPU, 1, 2)):
+        refused = host.syscall(code, *args)
+        assert refused == text if firmware == "stock" else code == 99 or refused.startswith("wrong arguments")
+    assert host.call("fail_silent") == ("add: want (int, int)" if firmware == "stock" else "")
+    assert_in_step(host)
+
+
+def test_any_memory_scope_is_accepted(firmware: str) -> None:
+    """Any memory scope is accepted by DevAllocDataWithScope."""
+    host = opened(firmware)
+    for scope in (None, "", "global", "global.vtcm", "nonsense"):
+        found = host.syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, Tensor(0, CPU, U8, (16,)), scope)
+        is_known = firmware == "stock" or scope in (None, "", "global")
+        assert type(found) is OpaqueHandle if is_known else found == "there is no such memory scope here"
+
+
+def test_random_fill_of_no_tensor_has_no_text(firmware: str) -> None:
+    """`random_fill` of something that is no tensor repeats an older text."""
+    host = opened(firmware)
+    older = "add: want (int, int)" if firmware == "stock" else "argument 0: Tensor expected"
+    assert host.call("add", "x") == "add: want (int, int)"
+    for args in ((), (1,), ("x",), (None,)):
+        assert host.call_global("tvm.contrib.random.random_fill", *args) == older
+
+
+NUMBER, REPEAT, MS, ZEROS, COOLDOWN = 2, 3, 0, 100, (0, 1)
+FORMS = {
+    8: (1, 0, NUMBER, REPEAT, MS, ""),
+    10: (1, 0, NUMBER, REPEAT, MS, *COOLDOWN, ""),
+    11: (1, 0, NUMBER, REPEAT, MS, ZEROS, *COOLDOWN, ""),
+    12: (1, 0, NUMBER, REPEAT, MS, ZEROS, *COOLDOWN, 0, ""),
+}
+
+
+@pytest.mark.parametrize("taken", FORMS)
+def test_the_time_evaluator_takes_the_arguments_of_its_version(firmware: str, taken: ArgumentCount) -> None:
+    """The arguments of `runtime.RPCTimeEvaluator` differ by TVM version, with the same protocol version "0.8.0":
+
+    | TVM | arguments | |---|---|
+
+    | v0.8 | 8: Module, Str name, device_type, device_id, number, repeat, min_repeat_ms, Str f_preproc |
+
+    | v0.9 | 10: cooldown_interval_ms, repeats_to_cooldown come before f_preproc |
+
+    | v0.10 to v0.13, and the commit above | 11: limit_zero_time_iterations comes before those two |
+
+    | v0.14 to v0.18 | 12: cache_flush_bytes comes after them, before f_preproc |
+
+    A real device refuses the wrong number or types before it does anything ("not enough args",
+    "runtime.RPCTimeEvaluator: one or more invalid arg types"). So a host tries the forms in turn (12, 11, 10, 8), and
+    remembers which one the board took; a device of ours takes all four."""
+    host = Host(Device(firmware=firmware, time_evaluator_arguments=taken))  # type: ignore[arg-type]
+    demo.install(host.device)
+    host.open()
+    for count, arguments in FORMS.items():
+        made = host.call_global("runtime.RPCTimeEvaluator", host.system_library(), "sleep_ms", *arguments)
+        if firmware == "robust" or count == taken:
+            assert struct.unpack("<3d", host.call_handle(made, 250)) == (0.25, 0.25, 0.25)
+        else:
+            few, types = "not enough args", "runtime.RPCTimeEvaluator: one or more invalid arg types"
+            assert made == (few if count < taken else types)
+
+
+@pytest.mark.parametrize("count", [0, 7, 9, 13])
+def test_a_time_evaluator_of_no_version_is_refused(count: int) -> None:
+    with pytest.raises(RequestError, match=f"no time evaluator takes {count} arguments"):
+        SimBoard(profile("loopback"), firmware="stock", time_evaluator_arguments=count)  # type: ignore[arg-type]
+
+
+def test_it_has_the_arguments_of_its_commit() -> None:
+    host = opened("stock")
+    made = [
+        host.call_global("runtime.RPCTimeEvaluator", host.system_library(), "noop", *arguments)
+        for arguments in FORMS.values()
+    ]
+    assert [type(evaluator) is FunctionHandle for evaluator in made] == [count == 11 for count in FORMS]
+
+
+def test_the_time_evaluator_tries_more_runs_until_it_took_long_enough(firmware: str) -> None:
+    """What it returns runs the function `number` times between two looks at the clock, for each of the `repeat`
+    figures. Where that took less than min_repeat_ms, it does so again, with more runs: as many as should do (and one),
+    but 1.618 times as many at least. The last time counts, divided by its runs, and their number is where the next
+    figure begins."""
+    host = opened(firmware)
+    host.device.function(lambda: runs.append(host.device.clock.sleep(0.25)), name="quarter")
+    for ms, figures in ((0, [2, 2, 2]), (500, [2, 2, 2]), (600, [2 + 3, 3, 3]), (9999, [2 + 40, 40, 40])):
+        runs: list[None] = []
+        made = host.call_global(
+            "runtime.RPCTimeEvaluator", host.system_library(), "quarter", 1, 0, 2, 3, ms, 0 if not ms else 1, 0, 1, ""
+        )
+        assert struct.unpack("<3d", host.call_handle(made)) == (0.25, 0.25, 0.25)
+        assert len(runs) == sum(figures)
+
+
+def test_the_time_evaluator_gives_up_on_what_takes_no_time(firmware: str) -> None:
+    """A time of 0 is counted, and after limit_zero_time_iterations of them it gives up: 100 is TVM's default, and 0
+    means that min_repeat_ms does nothing."""
+    host = opened(firmware)
+    runs: list[None] = []
+    host.device.function(lambda: runs.append(None), name="nothing")
+    for limit, count in ((0, 1), (1, 1), (100, 100)):
+        runs.clear()
+        made = host.call_global(
+            "runtime.RPCTimeEvaluator", host.system_library(), "nothing", 1, 0, 2, 1, 10, limit, 0, 1, ""
+        )
+        assert struct.unpack("<d", host.call_handle(made)) == (0.0,)
+        assert len(runs) == 2 * count
 
 
 def test_a_shutdown_leaves_it_deaf(firmware: str) -> None:
@@ -611,7 +738,7 @@ def quotations() -> list[str]:
 
 def test_whatever_a_test_here_quotes_is_in_the_protocol() -> None:
     bullets = section_6()
-    assert len(bullets) == 6 + 10
+    assert len(bullets) == 9 + 10
     assert [quote for quote in quotations() if not any(quote in it for it in bullets)] == []
 
 
