@@ -10,7 +10,7 @@ import logging
 import struct
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
@@ -31,13 +31,13 @@ from microrpc.host.handles import (
     AnyFunction,
     AnyHandle,
     AnyModule,
-    Keeper,
     Owned,
     Timing,
     check_address,
     describe,
 )
 from microrpc.host.job import Progress
+from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.timing import Evaluators, check_runs
@@ -45,10 +45,7 @@ from microrpc.host.verify import Verifier
 from microrpc.wire.checks import check_text
 from microrpc.wire.datatypes import (
     CPU,
-    ArrayResult,
     DataType,
-    FunctionHandle,
-    ModuleHandle,
     OpaqueHandle,
     Tensor,
     TypeCode,
@@ -64,18 +61,9 @@ from microrpc.wire.packets import (
     Request,
     Return,
     Shutdown,
-    decode_result,
 )
 
 _A_NAME = "the name of a function"
-
-
-class Client(Keeper, Protocol):
-    """What the operations need of the client that hands their results out."""
-
-    @property
-    def name(self) -> str:
-        """The port as the user gave it, for messages."""
 
 
 log = logging.getLogger("microrpc")
@@ -83,9 +71,6 @@ log = logging.getLogger("microrpc")
 _ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
 
 T = TypeVar("T")
-FunctionT = TypeVar("FunctionT", bound=AnyFunction[Any])
-ModuleT = TypeVar("ModuleT", bound=AnyModule[Any])
-ArrayT = TypeVar("ArrayT", bound=AnyArray[Any])
 
 
 class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
@@ -108,21 +93,14 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     ) -> None:
         self.connection = connection
         self.live: weakref.WeakSet[AnyHandle[Any]] = weakref.WeakSet()
-        self._client_ref = weakref.ref(client)  # it has this: a circle would keep its port open until it is collected
         self._requests = Requests(connection, call_s=call_s)
         self._disposal = Disposal(self._requests)
         self.garbage, self.collect = self._disposal.garbage, self._disposal.collect
         self._verifier = Verifier(self._requests)
-        self._make_function, self._make_module, self._make_array = function, module, array
+        self._maker = Maker(client, function=function, module=module, array=array)
         self._library: Owned | None = None
         self._get_function: Owned | None = None
         self._evaluators = Evaluators()
-
-    @property
-    def _client(self) -> Client:
-        client = self._client_ref()
-        assert client is not None  # whoever asks for an operation holds it
-        return client
 
     # --- functions -----------------------------------------------------------------------------
 
@@ -140,7 +118,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             if library is None:
                 where = "its global registry does not have it, and it has no system library"
             raise FunctionNotFoundError(
-                f"{self._client.name} has no function {name!r}: {where}; check the name's spelling"
+                f"{self._maker.client.name} has no function {name!r}: {where}; check the name's spelling"
             )
         return found
 
@@ -157,7 +135,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             )
         yield from self.collect()
         handle = yield from self._requests.look_up(name)
-        return self._make_function(self._client, handle, name) if handle else None
+        return self._maker.function(handle, name) if handle else None
 
     def system_library(self) -> Operation[ModuleT | None]:
         """Give the board's system library, None where it has none."""
@@ -166,7 +144,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             self._library = self._keep(handle, TypeCode.MODULE)
         if self._library is None:
             return None
-        return self._make_module(self._client, self._library.handle, "system library", owned=False)
+        return self._maker.module(self._library.handle, "system library", owned=False)
 
     def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
         """Look a function up in a module. Raises RequestError for what is no module, or no name."""
@@ -181,10 +159,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             return None
         get_function, _, epoch = self._get_function
         found: FunctionT | None = yield from self._requests.request(
-            CallFunc(get_function, (self._to_value(module), name, 1)),
+            CallFunc(get_function, (self._maker.to_value(module), name, 1)),
             epoch=epoch,
             function=MODULE_GET_FUNCTION,
-            finish=self._finish_call,
+            finish=self._maker.finish_call,
         )
         if not isinstance(found, AnyFunction):
             return None
@@ -213,7 +191,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for arg in args:
             if isinstance(arg, AnyHandle):
-                args = tuple([self._to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
+                args = tuple([self._maker.to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
                 break
         request = CallFunc(function.handle, args)
         if self.garbage and collects:
@@ -223,7 +201,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             timeout_s=timeout_s,
             epoch=function.epoch,
             function=function.name,
-            finish=self._finish_call,
+            finish=self._maker.finish_call,
         )
 
     def _call_after_garbage(
@@ -251,7 +229,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         library = yield from self.system_library()
         if library is None:
             raise FunctionNotFoundError(
-                f"{self._client.name} has no system library, and only its functions can be timed"
+                f"{self._maker.client.name} has no system library, and only its functions can be timed"
             )
         evaluator = yield from self.function(TIME_EVALUATOR_FUNCTION)
         try:
@@ -261,8 +239,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         except (RemoteError, RequestTooLargeError):
             if (yield from self.find_in_module(library, name)) is None:  # stock boards have no text of their own for it
                 raise FunctionNotFoundError(
-                    f"{self._client.name} has no function {name!r} in its system library, and only its functions can "
-                    f"be timed; check the name's spelling"
+                    f"{self._maker.client.name} has no function {name!r} in its system library, and only its functions "
+                    f"can be timed; check the name's spelling"
                 ) from None
             raise
         return timed
@@ -295,7 +273,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         tensor = describe(0, shape, dtype)
         address = yield from self._allocate(lambda: self._requests.alloc(tensor, scope))
-        return self._make_array(self._client, Tensor(address, CPU, tensor.dtype, tensor.shape))
+        return self._maker.array(Tensor(address, CPU, tensor.dtype, tensor.shape))
 
     def _allocate(self, ask: Callable[[], Operation[T]]) -> Operation[T]:
         """Ask for memory; where there is none, free all that waits to be freed, and ask again."""
@@ -318,7 +296,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 raise RequestError(f"{array!r} is no array on the board: `array.write` copies what is not there yet")
         if (source.shape, source.dtype) != (target.shape, target.dtype):
             raise CopyRangeError(f"{source!r} does not fit {target!r}: their shapes and data types must be the same")
-        args = (self._to_value(source), self._to_value(target), OpaqueHandle(0))
+        args = (self._maker.to_value(source), self._maker.to_value(target), OpaqueHandle(0))
         yield from self.syscall(PacketCode.COPY_AMONG_REMOTE, *args, epoch=source.epoch)
 
     def write(
@@ -358,16 +336,12 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
         Raises FunctionNotFoundError where the board has no function for it, as stock firmware has not.
         """
-        handle = yield from self._requests.look_up(RELEASE_FUNCTION)
-        if not handle:
+        freed_bytes = yield from self._requests.release_all()
+        if freed_bytes is None:
             raise FunctionNotFoundError(
-                f"{self._client.name} has no function {RELEASE_FUNCTION!r}, which frees what earlier programs have "
-                f"left in a board's memory, and stock firmware has none: reset the board"
+                f"{self._maker.client.name} has no function {RELEASE_FUNCTION!r}, which frees what earlier programs "
+                f"have left in a board's memory, and stock firmware has none: reset the board"
             )
-        self.connection.trust.forget_handles()
-        freed_bytes = yield from self._requests.call(handle, (), function=RELEASE_FUNCTION)
-        if not isinstance(freed_bytes, int):
-            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
         return freed_bytes
 
     def create_stream(self) -> Operation[OpaqueHandle]:
@@ -407,27 +381,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left = yield from self._disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
-            log.warning(text, self._client.name, left)
+            log.warning(text, self._maker.client.name, left)
         yield from self.connection.close(shutdown)
-
-    # --- values --------------------------------------------------------------------------------
-
-    def _to_value(self, arg: AnyHandle[Any]) -> Value:
-        if arg.board is not self._client:
-            raise RequestError(f"{arg!r} belongs to another board")
-        return arg.as_value()
-
-    def _finish_call(self, reply: Return | CopyAck, function: str) -> Any:
-        if not isinstance(reply, Return):
-            raise ProtocolError("3", f"{function} returned {type(reply).__name__}")
-        value = decode_result(reply.values)
-        if isinstance(value, FunctionHandle):
-            return self._make_function(self._client, int(value), f"{function}()")
-        if isinstance(value, ModuleHandle):
-            return self._make_module(self._client, int(value), f"{function}()")
-        if isinstance(value, ArrayResult):
-            return self._make_array(self._client, value.tensor, result_handle=int(value.handle))
-        return value
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from microrpc.wire.names import (
     MAX_PACKET_SIZE_FUNCTION,
     MESSAGE_OVERHEAD_BYTES,
     PACKET_NBYTES,
+    RELEASE_FUNCTION,
     SYSTEM_LIBRARY_FUNCTION,
 )
 from microrpc.wire.packets import (
@@ -108,13 +109,10 @@ def allocation_advice(size_bytes: int, message: str, *, is_ours: bool) -> str:
     asked = f"{size_bytes} bytes were asked for"
     if is_ours and "scope" in message:
         return asked
-    advice = (
-        f"{asked}. Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
-        "reset the board"
-    )
+    likely = f"{asked}. Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
     if is_ours:
-        return advice
-    return f"{advice}. Stock firmware has no text for this: if there is one, it may be that of an older error"
+        return f"{likely}all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"
+    return f"{likely}reset the board. Stock firmware has no text for this: if there is one, it may be an older error's"
 
 
 class Requests:
@@ -280,6 +278,20 @@ class Requests:
             advice = allocation_advice(tensor.size_bytes, message, is_ours=self.connection.link is not None)
             raise RemoteError(message, code=code.label, advice=advice)
         return address
+
+    def release_all(self) -> Operation[int | None]:
+        """Free all that was allocated over the wire; give how many bytes, None where the board cannot.
+
+        Every handle is stale then. Not repeated after doubt.
+        """
+        handle = yield from self.look_up(RELEASE_FUNCTION)
+        if not handle:
+            return None
+        self.connection.trust.forget_handles()
+        freed_bytes = yield from self.call(handle, (), function=RELEASE_FUNCTION)
+        if not isinstance(freed_bytes, int):
+            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
+        return freed_bytes
 
     def free(self, handle: int, type_code: TypeCode | None, epoch: int, *, timeout_s: float) -> Operation[None]:
         """Give a handle back, or memory where `type_code` is None. Not repeated: it could free another's."""

@@ -31,7 +31,7 @@ _MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 
 class Runs(NamedTuple):
-    """How often a function is run: `number` times for each of `repeat` figures, more where that is under min_repeat_ms."""
+    """How often a function is run: `number` times for each of `repeat` figures, and for `min_repeat_ms` at least."""
 
     number: int
     repeat: int
