@@ -54,7 +54,7 @@ class Client(Keeper, Protocol):
         """The port as the user gave it, for messages."""
 
 
-log = logging.getLogger("microrpc")
+_log = logging.getLogger("microrpc")
 
 # What is garbage goes little by little with the requests, each of which makes no more than one thing.
 _PORTION = 8
@@ -350,7 +350,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left = sum(owned.epoch == self.connection.trust.epoch for owned in self.garbage)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
-            log.warning(text, self._client.name, left)
+            _log.warning(text, self._client.name, left)
         yield from self.connection.close(shutdown)
 
     # --- values --------------------------------------------------------------------------------
