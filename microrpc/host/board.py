@@ -66,7 +66,7 @@ from microrpc.wire.packets import (
 _A_NAME = "the name of a function"
 
 
-log = logging.getLogger("microrpc")
+_log = logging.getLogger("microrpc")
 
 _ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
 
@@ -381,7 +381,11 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left = yield from self._disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
+<<<<<<< HEAD
             log.warning(text, self._maker.client.name, left)
+=======
+            _log.warning(text, self._client.name, left)
+>>>>>>> work-share
         yield from self.connection.close(shutdown)
 
 

@@ -46,8 +46,9 @@ from microrpc.wire.uart import FlowControl
 
 BOARD = profile("loopback")
 TIMEOUTS = Timeouts(retry_s=0.25, start_s=2.0, call_s=1.0)
-# The longest that one operation may take: 3 attempts of a request, each after up to 3 handshakes.
-LONGEST_S = 3 * (TIMEOUTS.call_s + 3 * TIMEOUTS.start_s) + 1.0
+# The longest that one operation may take: what is freed before it, and 3 attempts of a request, each after up to 3
+# handshakes.
+LONGEST_S = 4 * (TIMEOUTS.call_s + 3 * TIMEOUTS.start_s) + 1.0
 
 RANDOM_FAULTS: list[Fault] = [
     Flip(rate=1e-4),
