@@ -21,7 +21,6 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
     RequestError,
-    RequestTooLargeError,
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
@@ -236,7 +235,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             timed: FunctionT = yield from self._evaluators.make(
                 lambda args: self.call(evaluator, args), evaluator.epoch, library, name, runs
             )
-        except (RemoteError, RequestTooLargeError):
+        except RemoteError:
             if (yield from self.find_in_module(library, name)) is None:  # stock boards have no text of their own for it
                 raise FunctionNotFoundError(
                     f"{self._maker.client.name} has no function {name!r} in its system library, and only its functions "
@@ -381,11 +380,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left = yield from self._disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
-<<<<<<< HEAD
-            log.warning(text, self._maker.client.name, left)
-=======
-            _log.warning(text, self._client.name, left)
->>>>>>> work-share
+            _log.warning(text, self._maker.client.name, left)
         yield from self.connection.close(shutdown)
 
 

@@ -315,7 +315,8 @@ def test_the_time_evaluator_finds_the_arguments_of_the_board_and_remembers_them(
         assert board.time_evaluator("sleep_ms", number=2, repeat=2)(250).results == pytest.approx((0.25, 0.25))
     assert counts == [*tried, taken]
     device.reset()  # it may have other firmware now
-    assert board.global_function("nothing") is None
+    with pytest.raises(BoardResetError):
+        board.global_function("nothing")
     assert board.time_evaluator("sleep_ms", number=2)(250).mean == pytest.approx(0.25)
     assert counts == [*tried, taken, *tried]
 
@@ -716,14 +717,14 @@ def test_a_board_without_memory_says_so_even_where_it_has_no_text_or_an_older_on
         assert str(caught.value) == (
             f"DevAllocDataWithScope: {older or '(the board gave no text)'}; 1000000 bytes were asked for. Most likely "
             "its memory is full, perhaps of what an earlier program left there: free arrays, or reset the board. "
-            "Stock firmware has no text for this: if there is one, it may be that of an older error"
+            "Stock firmware has no text for this: if there is one, it may be an older error's"
         )
     board.close()
 
 
 def test_the_text_of_our_own_firmware_is_not_doubted(api: Api) -> None:
     board, _ = make(api, heap_bytes=1000)
-    with pytest.raises(RemoteError, match=r"out of memory: 2000 bytes asked for.*reset the board$"):
+    with pytest.raises(RemoteError, match=r"out of memory: 2000 bytes asked for.*`microrpc reset --memory`$"):
         board.empty(1000, "int16")
     with pytest.raises(RemoteError, match=r"no such memory scope.*; 8 bytes were asked for$"):
         board.empty(4, "int16", scope="texture")

@@ -29,6 +29,7 @@ from microrpc.errors import (
     RemoteError,
     StaleHandleError,
 )
+from microrpc.host.trust import Trust
 from microrpc.serve.endpoint import ServerEndpoint, run_server
 from microrpc.serve.local import LocalSession, Module
 from microrpc.wire.session import Timeouts
@@ -50,10 +51,10 @@ class Intruded:
 @pytest.mark.parametrize("can_reopen", [False, True])
 def test_a_lost_port_may_have_run_what_was_sent_and_nothing_else(can_reopen: bool, comes_back: bool) -> None:
     error = PortLostError("P", "gone")
-    loss = loss_of(error, object(), can_reopen=can_reopen, comes_back=comes_back)
+    loss = loss_of(error, object(), Trust(is_out=not comes_back), can_reopen=can_reopen, comes_back=comes_back)
     assert loss.closed == "the port went away"
     assert loss.more is not None
-    told = retold(error, loss.more, comes_back=comes_back)
+    told = retold(error, loss.more, Trust(is_out=not comes_back))
     assert isinstance(told, PortLostError)
     assert told.may_have_run is not comes_back
     assert str(told) == ("gone (the next request looks for it)" if can_reopen else "gone")
@@ -75,19 +76,21 @@ def test_a_lost_port_may_have_run_what_was_sent_and_nothing_else(can_reopen: boo
 def test_what_else_is_a_loss_where_the_port_can_be_opened_anew(
     error: MicroRpcError, can_reopen: bool, comes_back: bool, closed: str
 ) -> None:
-    assert loss_of(error, object(), can_reopen=can_reopen, comes_back=comes_back) == Loss(closed)
+    assert loss_of(error, object(), Trust(is_out=not comes_back), can_reopen=can_reopen, comes_back=comes_back) == Loss(
+        closed
+    )
 
 
 def test_who_else_reads_the_port_is_named_where_no_session_comes_about() -> None:
     error = HandshakeTimeoutError("no session")
-    loss = loss_of(error, Intruded(), can_reopen=False, comes_back=False)
+    loss = loss_of(error, Intruded(), Trust(), can_reopen=False, comes_back=False)
     assert loss.more is not None
-    told = retold(error, loss.more, comes_back=False)
+    told = retold(error, loss.more, Trust())
     assert isinstance(told, HandshakeTimeoutError)
     assert str(told) == (
         "no session. The port is open in minicom (process 12), too, which may take the board's answers: close it"
     )
-    assert loss_of(CallTimeoutError("late"), Intruded(), can_reopen=False, comes_back=False) == Loss()
+    assert loss_of(CallTimeoutError("late"), Intruded(), Trust(), can_reopen=False, comes_back=False) == Loss()
 
 
 def test_an_error_keeps_nothing_alive_once_it_was_handled() -> None:
@@ -225,7 +228,7 @@ def test_a_server_that_never_answers_is_given_up_and_nothing_was_sent(api: Api, 
         with pytest.raises(CallTimeoutError):
             add(1, 2)
         for _ in range(2):
-            with pytest.raises(HandshakeTimeoutError, match="no session with the board within"):
+            with pytest.raises(HandshakeTimeoutError, match="no session with the board on .* within"):
                 add(1, 2)
         network.dead_ends, network.refusals = 0, 10**6
         with pytest.raises(PortLostError) as caught:

@@ -18,7 +18,8 @@ from microrpc.boards.resets import open_reset, wait_for_boot
 from microrpc.boards.strategies import ResetStep
 from microrpc.errors import ProfileError, RequestError
 from microrpc.ports.lost import LostPort
-from microrpc.ports.opening import open_serial, open_tcp, open_unix
+from microrpc.ports.opening import open_serial
+from microrpc.ports.sockets import open_tcp, open_unix
 from microrpc.wire.checks import check_baud, check_seconds, check_text, check_whole, show
 
 NEVER: list[Any] = [math.nan, math.inf, -math.inf, -1, -1e-9, 10**400, 10**5000, True, None, "5", 1e300, [1.0]]
