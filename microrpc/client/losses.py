@@ -41,7 +41,7 @@ def loss_of(error: MicroRpcError, channel: object, trust: Trust, *, can_reopen: 
         return Loss("the port went away", " (the next request looks for it)" if can_reopen else "")
     if isinstance(error, HandshakeTimeoutError):
         names = others_on(channel)
-        text = f". The port is open in {names}, too, which may take the board's answers: close it" if names else None
+        text = f" The port is open in {names}, too, which may take the board's answers: close it." if names else None
         return Loss("no session came about" if can_reopen else "", text)
     if isinstance(error, CallTimeoutError) and trust.is_out and not error.may_have_run:
         return Loss(more=" The request was sent once before, or a part of it was: it may have run.")

@@ -23,6 +23,7 @@ from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc.errors import (
+    BoardResetError,
     CallTimeoutError,
     ClosedError,
     CopyRangeError,

@@ -63,9 +63,9 @@ def test_a_lost_port_may_have_run_what_was_sent_and_nothing_else(can_reopen: boo
 @pytest.mark.parametrize(
     ("error", "can_reopen", "comes_back", "closed"),
     [
-        (HandshakeTimeoutError("no session"), False, False, ""),
-        (HandshakeTimeoutError("no session"), True, False, "no session came about"),
-        (HandshakeTimeoutError("no session"), True, True, "no session came about"),
+        (HandshakeTimeoutError("no session."), False, False, ""),
+        (HandshakeTimeoutError("no session."), True, False, "no session came about"),
+        (HandshakeTimeoutError("no session."), True, True, "no session came about"),
         (ClosedError("the stream is closed"), False, False, ""),
         (ClosedError("the stream is closed"), True, False, "the stream is closed"),
         (CallTimeoutError("late"), True, False, ""),
@@ -82,13 +82,13 @@ def test_what_else_is_a_loss_where_the_port_can_be_opened_anew(
 
 
 def test_who_else_reads_the_port_is_named_where_no_session_comes_about() -> None:
-    error = HandshakeTimeoutError("no session")
+    error = HandshakeTimeoutError("no session.")
     loss = loss_of(error, Intruded(), Trust(), can_reopen=False, comes_back=False)
     assert loss.more is not None
     told = retold(error, loss.more, Trust())
     assert isinstance(told, HandshakeTimeoutError)
     assert str(told) == (
-        "no session. The port is open in minicom (process 12), too, which may take the board's answers: close it"
+        "no session. The port is open in minicom (process 12), too, which may take the board's answers: close it."
     )
     assert loss_of(CallTimeoutError("late"), Intruded(), Trust(), can_reopen=False, comes_back=False) == Loss()
 
@@ -228,7 +228,7 @@ def test_a_server_that_never_answers_is_given_up_and_nothing_was_sent(api: Api, 
         with pytest.raises(CallTimeoutError):
             add(1, 2)
         for _ in range(2):
-            with pytest.raises(HandshakeTimeoutError, match="no session with the board on .* within"):
+            with pytest.raises(HandshakeTimeoutError, match=r"no session with the board on .* within"):
                 add(1, 2)
         network.dead_ends, network.refusals = 0, 10**6
         with pytest.raises(PortLostError) as caught:

@@ -12,7 +12,7 @@ from apis import Api
 
 import microrpc
 from firmware_sim.running.simulate import SimBoard
-from microrpc.errors import CallTimeoutError, RemoteError
+from microrpc.errors import BoardResetError, CallTimeoutError, RemoteError
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 from microrpc.wire.session import Timeouts
@@ -144,7 +144,8 @@ def test_what_a_reset_has_freed_costs_nothing() -> None:
         arrays = [board.empty(4, "uint8") for _ in range(100)]
         sim.reset()
         sim.sleep(2.0)
-        board.function("add")
+        with pytest.raises(BoardResetError):
+            board.function("add")
         drop(arrays)
         add, frames_before = board.function("add"), board.stats.frames_sent
         assert add(2, 3) == 5

@@ -224,7 +224,7 @@ def test_after_a_reset_the_function_is_looked_up_again(api: Api) -> None:
     with pytest.raises(BoardResetError):
         old.write(np.ones(10, np.int8), verify=True)
     board.array(np.ones(10, np.int8), verify=True).numpy(verify=True)
-    firmware_sim.board.runtime.register_extensions(device.functions)
+    firmware_sim.board.runtime.register_extensions(device._session)
     device.reset()
     with pytest.raises(BoardResetError):
         board.max_packet_bytes()

@@ -145,7 +145,7 @@ def test_an_intruder_is_named_where_no_session_comes_about(api: Api, pty: tuple[
     timeouts = Timeouts(retry_s=0.02, start_s=0.05, call_s=0.1)
     with program(slave) as pid, pytest.raises(HandshakeTimeoutError) as caught:
         api.connect(name, timeouts=timeouts)
-    assert re.search(rf"open in .*\(process {pid}\), too.*: close it$", str(caught.value))
+    assert re.search(rf"open in .*\(process {pid}\), too.*: close it\.$", str(caught.value))
     termios.tcflush(slave, termios.TCIOFLUSH)
-    with pytest.raises(HandshakeTimeoutError, match=r"may be deaf until it is$"):
+    with pytest.raises(HandshakeTimeoutError, match=r"may be deaf until it is\.$"):
         api.connect(name, timeouts=timeouts)

@@ -298,10 +298,10 @@ def test_a_board_that_lost_its_memory_is_told_and_its_handles_are_refused(api: A
     with pytest.raises(PortLostError, match="cable was pulled") as caught:
         add(1, 1)
     assert not caught.value.may_have_run  # it was away before anything was sent
-    with pytest.raises(StaleHandleError, match="memory is gone"):
+    with pytest.raises(StaleHandleError, match="from before a reset"):
         add(1, 1)
     assert desk.told == [True]
-    with pytest.raises(GONE, match="memory is gone"):
+    with pytest.raises(GONE, match="memory is gone|from before a reset"):
         array.numpy()
     assert not array.is_live
     assert board.epoch == desk.epoch + 1
@@ -700,7 +700,7 @@ def test_a_serial_line_over_tcp_is_connected_to_again(api: Api) -> None:
             cable.pull(keeps_power=True)
             with pytest.raises(PortLostError) as caught:
                 add(1, 1)
-            assert caught.value.may_have_run
+            assert not caught.value.may_have_run  # it was gone before anything was sent
             with pytest.raises(PortLostError) as caught:  # the server is there, and hangs up each time
                 add(1, 1)
             assert not caught.value.may_have_run
