@@ -11,7 +11,7 @@ from apis import Api, BlockingApi
 from soak import BlockingBoard, Round, Tally, main, run_round
 
 from microrpc import aio
-from microrpc.errors import CallTimeoutError
+from microrpc.errors import CallTimeoutError, MicroRpcError
 from microrpc.host.trust import Trust
 from microrpc.ports.aio import adopt
 from microrpc.wire.session import Timeouts
@@ -42,10 +42,10 @@ def test_what_the_program_was_told_is_what_the_board_did(is_asyncio: bool) -> No
 def test_a_host_that_says_wrongly_that_a_call_did_not_run_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lie(self: Trust, error: CallTimeoutError) -> CallTimeoutError:
-        return CallTimeoutError(str(error), may_have_run=False)
+    def lie(error: MicroRpcError, more: str, trust: Trust) -> MicroRpcError:
+        return CallTimeoutError(f"{error}{more}", may_have_run=False)
 
-    monkeypatch.setattr(Trust, "judge_write", lie)
+    monkeypatch.setattr("microrpc.client.pump.retold", lie)
     monkeypatch.setattr(Round, "draw", lambda seed: QUIET)
     assert main(["--seconds", "2"]) == 1
     assert "ran, and may_have_run was False" in capsys.readouterr().out

@@ -14,9 +14,7 @@ from microrpc.errors import (
     PortNotFoundError,
     PortPermissionError,
 )
-from microrpc.ports.fd import FdChannel
 from microrpc.ports.holders import holders
-from microrpc.ports.pyserial import PyserialChannel
 from microrpc.ports.registry import registered
 
 
@@ -72,9 +70,7 @@ def _errno_of(error: BaseException) -> int | None:
 
 def _is_open_here(port: str) -> bool:
     return any(
-        isinstance(thing, FdChannel | PyserialChannel)
-        and thing.is_open
-        and os.path.realpath(thing.name) == os.path.realpath(port)
+        getattr(thing, "is_open", False) and os.path.realpath(getattr(thing, "name", "")) == os.path.realpath(port)
         for thing in registered()
     )
 

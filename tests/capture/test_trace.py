@@ -180,7 +180,7 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
     assert said[4] == '> GetGlobalFunc "microrpc.link"'
     assert said[6:] == [
         '> GetGlobalFunc "add" #0',
-        "< Return 0x8000000000000006 #0",
+        "< Return 0x8000000000000007 #0",
         "> CallFunc add(2, 3) #1",
         "< Return 5 #1",
         "> DevAllocDataWithScope uint8[6], nothing #2",
@@ -191,7 +191,7 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
         "< DATA 6 bytes #4",
         "> DevFreeData Device(type=1, id=0), 0x20000000 #5",
         "< Return nothing #5",
-        "> FreeHandle 0x8000000000000006, 10 #6",
+        "> FreeHandle 0x8000000000000007, 10 #6",
         "< Return nothing #6",
         "> TERMINATE any session there was is over",
     ]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -886,6 +887,8 @@ def test_a_board_closed_by_one_task_while_another_waits_for_it_stays_closed(cabl
         cable.plug()
         with pytest.raises(ClosedError):
             await waiting
+        while not os.path.exists(cable.port.path):
+            await asyncio.sleep(0.001)
         async with aio.connect(cable.port.path, timeouts=TIMEOUTS) as again:  # the port was released
             assert await (await again.function("add"))(2, 3) == 5
 

@@ -722,7 +722,7 @@ NOT_OF_THE_DEVICE = {
 def section_6() -> list[str]:
     """The bullets of section 6, each in one line."""
     text = (Path(__file__).parent.parent.parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
-    section = text.partition("## 6. What stock firmware really does")[2]
+    section = text.partition("## 6. What stock firmware really does")[2].partition("\n## ")[0]
     return [flat(bullet) for bullet in re.findall(r"^\* (.*?)(?=^\* |^\w|\Z)", section, flags=re.DOTALL | re.MULTILINE)]
 
 
