@@ -11,6 +11,7 @@ from apis import Api, BlockingApi
 from soak import BlockingBoard, Round, Tally, main, run_round
 
 from microrpc import aio
+from microrpc.client.losses import Loss
 from microrpc.errors import CallTimeoutError, MicroRpcError
 from microrpc.host.trust import Trust
 from microrpc.ports.aio import adopt
@@ -45,6 +46,7 @@ def test_a_host_that_says_wrongly_that_a_call_did_not_run_is_found(
     def lie(error: MicroRpcError, more: str, trust: Trust) -> MicroRpcError:
         return CallTimeoutError(f"{error}{more}", may_have_run=False)
 
+    monkeypatch.setattr("microrpc.client.pump.loss_of", lambda *args, **kwargs: Loss(more=""))
     monkeypatch.setattr("microrpc.client.pump.retold", lie)
     monkeypatch.setattr(Round, "draw", lambda seed: QUIET)
     assert main(["--seconds", "2"]) == 1
