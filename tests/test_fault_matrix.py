@@ -16,7 +16,7 @@ from microrpc.host.link import LinkHost
 ROWS = list(itertools.product(FIRMWARES, DIRECTIONS, Kind))
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 7], ids=["every-byte", "some-bytes"])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 13], ids=["every-byte", "some-bytes"])
 @pytest.mark.parametrize(("firmware", "direction", "kind"), ROWS)
 def test_a_fault_at_any_byte_ends_right_or_in_the_error_that_describes_it(
     firmware: str, direction: str, kind: Kind, step: int

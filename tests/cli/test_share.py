@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import COMMAND, first_line, run, serve
+from commands import run
+from processes import COMMAND, first_line, serve
 
 import microrpc
 from firmware_sim.running.server import PtyServer
@@ -92,7 +94,7 @@ def test_a_client_that_is_killed_in_a_call_harms_no_other(board: PtyServer, tmp_
         url = first_line(sharing)
         assert url == f"unix://{tmp_path / 'b'}"
         victim = stack.enter_context(program(VICTIM, url))
-        workers = [stack.enter_context(program(WORKER, url, number)) for number in range(1, 4)]
+        workers = [stack.enter_context(program(WORKER, url, number)) for number in range(1, 3)]
         victim.send_signal(signal.SIGKILL)
         for worker in workers:
             assert worker.communicate(timeout=LIMIT_S)[0] == "right\n"
@@ -108,15 +110,19 @@ def test_a_signal_ends_it_cleanly_even_while_clients_use_it(
 ) -> None:
     with share(board.path, "--socket", tmp_path / "b") as sharing:
         url = first_line(sharing)
-        with program(VICTIM, url), microrpc.connect(url) as other:
+        with microrpc.connect(url) as busy, microrpc.connect(url) as other, ThreadPoolExecutor() as pool:
             add, array = other.function("add"), other.array([1, 2, 3])
+            sleep, held = busy.function("sleep_ms"), busy.array([4, 5])
+            call = pool.submit(sleep, 400)
+            wait_until(call.running)
             sharing.send_signal(number)
             assert sharing.wait(timeout=LIMIT_S) == 0
             assert not (tmp_path / "b").exists()
             wait_until(lambda: board.device.memory.used_bytes == 0)
             with pytest.raises((PortLostError, ClosedError)):
                 add(1, 2)
-            assert array.shape == (3,)
+            assert (array.shape, held.shape) == ((3,), (2,))
+            call.exception(LIMIT_S)  # it was answered, or the stream had ended before
         assert sharing.stderr is not None
         assert sharing.stderr.read() == ""
     with microrpc.connect(board.path) as alone:  # the board is there for others at once
@@ -139,14 +145,14 @@ def test_a_signal_ends_it_while_the_board_does_not_answer(tmp_path: Path) -> Non
 def test_the_other_commands_take_it_for_a_board(board: PtyServer, tmp_path: Path) -> None:
     with share(board.path, "--socket", tmp_path / "b") as sharing:
         url = first_line(sharing)
-        assert run("call", url, "add", "-2", "3").stdout == "1\n"
-        info = run("info", url).stdout
+        assert run("call", url, "add", "-2", "3").out == "1\n"
+        info = run("info", url).out
         assert "system library  yes" in info
         assert "reliable link   not seen from here: it is between the board and whoever serves this stream" in info
         failed = run("call", url, "fail")
-        assert (failed.returncode, failed.stderr) == (1, "error: fail: this function always fails\n")
+        assert (failed.code, failed.err) == (1, "error: fail: this function always fails\n")
         logged = run("call", url, "log", "hello")
-        assert (logged.returncode, logged.stderr) == (0, "")
+        assert (logged.code, logged.err) == (0, "")
         sharing.send_signal(signal.SIGTERM)
         assert sharing.communicate(timeout=LIMIT_S) == ("", "board: hello\n")
 
@@ -172,7 +178,7 @@ def test_the_socket_has_a_default_place_and_is_not_taken_twice(board: PtyServer,
             assert second.wait(timeout=LIMIT_S) == 3
             assert second.stderr is not None
             assert "a board is shared there already" in second.stderr.read()
-        assert run("call", f"unix://{tmp_path}/microrpc/sim.sock", "add", "2", "3").stdout == "5\n"
+        assert run("call", f"unix://{tmp_path}/microrpc/sim.sock", "add", "2", "3").out == "5\n"
 
 
 @pytest.mark.parametrize(
@@ -186,10 +192,10 @@ def test_the_socket_has_a_default_place_and_is_not_taken_twice(board: PtyServer,
 )
 def test_a_wrong_use_is_one_clear_error(args: tuple[str, ...], code: int, text: str) -> None:
     result = run("share", *args)
-    assert (result.returncode, result.stdout) == (code, "")
-    assert text in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
+    assert (result.code, result.out) == (code, "")
+    assert text in result.err
+    assert result.err.startswith("error: ")
+    assert len(result.err.splitlines()) == 1
 
 
 def test_the_examples_of_the_guide_run(tmp_path: Path) -> None:

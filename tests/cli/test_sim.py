@@ -6,17 +6,20 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import first_line, run, serve
+from commands import run
+from processes import first_line, serve
 
 import microrpc
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_board_on_a_tcp_port_is_used_from_another_process() -> None:
     with serve("--tcp", "127.0.0.1:0") as server:
         path = first_line(server)
         assert path.startswith("socket://127.0.0.1:")
-        assert run("call", path, "add", "2", "3").stdout == "5\n"
-        assert run("call", path, "add", "3", "4").stdout == "7\n"
+        assert run("call", path, "add", "2", "3").out == "5\n"
+        assert run("call", path, "add", "3", "4").out == "7\n"
 
 
 def test_a_port_number_alone_listens_on_the_loopback_interface() -> None:
@@ -31,7 +34,7 @@ def test_listening_for_the_whole_network_is_warned_of(capfd: pytest.CaptureFixtu
 
 
 def test_in_real_time_a_copy_takes_as_long_as_its_bytes(tmp_path: Path) -> None:
-    data = bytes(range(256)) * 32
+    data = bytes(range(256)) * 8
     with serve("--real-time", "--board", "arduino_due", "--link", tmp_path / "board") as server:
         path = first_line(server)
         with microrpc.connect(path, board="arduino_due") as board:
@@ -41,33 +44,47 @@ def test_in_real_time_a_copy_takes_as_long_as_its_bytes(tmp_path: Path) -> None:
             assert time.monotonic() - start >= len(data) * 10 / 115200
 
 
-def test_faults_strike_and_are_announced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def impatient(tmp_path: Path) -> Path:
+    """Give the profile `loopback`, but for how long a board that hangs is waited for."""
+    path = tmp_path / "impatient.toml"
+    text = (
+        (ROOT / "boards/loopback.toml")
+        .read_text()
+        .replace("start_s = 5.0", "start_s = 0.6")
+        .replace("retry_s = 2.0", "retry_s = 0.2")
+    )
+    path.write_text(text.replace('name = "loopback"', 'name = "impatient"'))
+    return path
+
+
+def test_faults_strike_and_are_announced(tmp_path: Path, capfd: pytest.CaptureFixture[str], impatient: Path) -> None:
     faults = tmp_path / "faults.toml"
     faults.write_text('seed = 3\n[[fault]]\nkind = "reset"\nfunction = "mul"\n')
     with serve("--faults", faults, "--fault", 'kind = "wedge", function = "reverse"') as server:
         path = first_line(server)
         reset = run("call", path, "mul", "2", "3")
-        assert reset.returncode == 4
-        assert "the board was reset" in reset.stderr
-        assert run("call", path, "mul", "2", "3").stdout == "6\n"
-        hung = run("call", path, "reverse", "x", "--timeout", "0.2")
-        assert hung.returncode == 4
-        assert "no reply of CallFunc within 0.2 s" in hung.stderr
+        assert reset.code == 4
+        assert "the board was reset" in reset.err
+        assert run("call", path, "mul", "2", "3").out == "6\n"
+        hung = run("call", path, "reverse", "x", "--timeout", "0.2", "--board-file", impatient)
+        assert hung.code == 4
+        assert "no reply of CallFunc within 0.2 s" in hung.err
     announced = capfd.readouterr().err
     assert "--fault-seed 3" in announced
     assert 'kind = "wedge", function = "reverse"' in announced
 
 
-def test_stock_firmware_can_be_chosen() -> None:
+def test_stock_firmware_can_be_chosen(impatient: Path) -> None:
     with serve("--firmware", "stock") as server:
         path = first_line(server)
         failed = run("call", path, "fail_silent")
-        assert failed.returncode == 1
+        assert failed.code == 1
         with microrpc.connect(path) as board:
             board.close(shutdown=True)
-        deaf = run("info", path, "--timeout", "0.2")
-        assert deaf.returncode == 4
-        assert "reset it" in deaf.stderr
+        deaf = run("info", path, "--timeout", "0.2", "--board-file", impatient)
+        assert deaf.code == 4
+        assert "reset it" in deaf.err
 
 
 @pytest.mark.parametrize(
@@ -86,7 +103,7 @@ def test_stock_firmware_can_be_chosen() -> None:
 )
 def test_a_wrong_option_is_one_clear_error(args: tuple[str, ...], code: int, text: str) -> None:
     result = run("sim", *args)
-    assert (result.returncode, result.stdout) == (code, "")
-    assert text in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
+    assert (result.code, result.out) == (code, "")
+    assert text in result.err
+    assert result.err.startswith("error: ")
+    assert len(result.err.splitlines()) == 1

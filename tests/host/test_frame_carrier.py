@@ -147,12 +147,15 @@ def attempt(fault: Fault) -> str:
     return "right"
 
 
+@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.long)])  # a prime: it meets all there is
 @pytest.mark.parametrize("kind", [Flip, Drop])
 @pytest.mark.parametrize("direction", ["to-board", "to-host"])
-def test_damage_at_any_byte_of_pipelined_copies_gives_no_wrong_data(kind: type[Flip | Drop], direction: str) -> None:
+def test_damage_at_any_byte_of_pipelined_copies_gives_no_wrong_data(
+    kind: type[Flip | Drop], direction: str, step: int
+) -> None:
     sim, board = open_stock()
     board.array(DATA).numpy()
     size_bytes = sim.state.bytes_to_board if direction == "to-board" else sim.state.bytes_to_host
-    ends = {attempt(kind(at=(at,), direction=direction)) for at in range(0, size_bytes, 3)}  # type: ignore[arg-type]
+    ends = {attempt(kind(at=(at,), direction=direction)) for at in range(0, size_bytes, step)}  # type: ignore[arg-type]
     assert "right" in ends
     assert ends <= {"right", "dead", "CallTimeoutError", "DamagedReplyError"}

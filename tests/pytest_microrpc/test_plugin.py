@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis.core  # noqa: F401
 import needs
 import pytest
 
@@ -27,7 +28,9 @@ from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
-from pytest_microrpc import desk, simulated  # noqa: F401  # imported here, or each run would import it, and numpy, again
+
+# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
+from pytest_microrpc import desk, simulated  # noqa: F401
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")

@@ -588,7 +588,7 @@ def test_memory_is_bounded_whatever_is_sent(opening: bytes, flood: bytes) -> Non
             tracemalloc.stop()
 
     # The least of three: what other threads of this process allocate is counted too.
-    assert min(peak_bytes() for _ in range(3)) < 40_000
+    assert any(peak_bytes() < 40_000 for _ in range(3))
     assert hold(decoder) < 100
 
 
