@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from microrpc._names import lazy
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 if TYPE_CHECKING:
     from microrpc import aio as aio
