@@ -5,43 +5,36 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 
-from microrpc.client.losses import loss_of, retold
-from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error, within_error
+from microrpc.client.losses import retold
+from microrpc.client.owner import GRACE_S, PortOwner
+from microrpc.client.refusals import in_use_error, within_error
 from microrpc.client.turns import Turns
-from microrpc.errors import ClosedError, MicroRpcError, PortError, PortLostError
+from microrpc.errors import MicroRpcError, PortError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
-from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel, interrupt, monotonic, renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import register, registered
+from microrpc.ports.registry import registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GRACE_S = 0.1
-"""How long a request that is under way when the board is closed may go on, in seconds; most are answered sooner."""
 END_S = 1.0
-"""How long it may take to end it then, and how long all boards together are said goodbye to where a program ends."""
+"""How long a request may take to end, and how long all boards together are said goodbye to where a program ends."""
 
 
-class Pump:
+class Pump(PortOwner[Channel, Callable[[], Channel]]):
     """Drives the operations of one connection. Any thread may call it; they take turns.
 
-    name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
-    given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
-    does not come back; without it a lost port is the end. Where no session comes about over it then, it is opened
-    again, until `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory. `on_close` is
-    called last. One that nobody has any more gives its port back, and says nothing to the board.
+    Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`.
     """
+
+    _BOARD, _REMEDY = "Board", "call its close()"
 
     def __init__(
         self,
@@ -53,22 +46,16 @@ class Pump:
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
-        self.name = channel.name
-        self.closed = ""
-        self.goodbye: Callable[[bool], Operation[None]] = connection.close
-        self._channel = channel
-        self._connection = connection
-        self._on_close = on_close
-        self._reopen = reopen
-        self._reconnect_s = reconnect_s
-        self._on_reconnect = on_reconnect
         self._turns = Turns()
         self._until = math.inf  # when, by the channel's clock, all requests end; AT_ONCE once it is closed
-        self._process = os.getpid()
-        self._is_inherited = self._is_closing = False
-        register(self)
-
-    __reduce_ex__ = uncopyable(CONNECT_THERE)
+        super().__init__(
+            channel,
+            connection,
+            on_close=on_close,
+            reopen=reopen,
+            reconnect_s=reconnect_s,
+            on_reconnect=on_reconnect,
+        )
 
     def run(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make an operation when it is its turn, and drive it to its end: send what it wants sent, wait for the rest.
@@ -120,7 +107,7 @@ class Pump:
                             return result
                         comes_back = False
                 except MicroRpcError as error:
-                    if self._until == AT_ONCE and isinstance(error, PortLostError):
+                    if self._is_ended and isinstance(error, PortLostError):
                         raise self._ended_error() from None
                     more = self._note_failure(error, comes_back)
                     if not (self.closed and comes_back and channel.now() < give_up_at):
@@ -154,21 +141,6 @@ class Pump:
             if not has_turn or left_s <= 0:
                 raise in_use_error(self.name, "another thread", timeout_s)
 
-    def _says_goodbye(self, make: object) -> bool:
-        """Whether `make` makes the last operation: no port is opened again for that."""
-        last: object = self.goodbye
-        return make is last and self._is_closing
-
-    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
-        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
-        loss = loss_of(
-            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
-        )
-        self.closed = self.closed or loss.closed
-        if loss.closed and self._reopen is not None:
-            self._channel.close()  # held open, its name would not be free for the port that comes back
-        return loss.more
-
     def _open_again(self) -> None:
         """Open the port that went away, with nothing under way over it."""
         if self._reopen is None:
@@ -179,12 +151,7 @@ class Pump:
             if self._is_closing:
                 raise self._closed_error() from None
             raise
-        if self._is_closing:  # meanwhile, by a thread that did not wait for this one
-            channel.close()
-            raise self._closed_error()
-        self._channel, self.name = channel, channel.name
-        self.closed = ""
-        self._connection.on_port_reopened(self._on_reconnect, self.name)
+        self._go_on_over(channel)
 
     def close(self, shutdown: bool = False, *, within_s: float = math.inf) -> None:
         """Drive the last operation, whatever comes of it, and release the port. Closing twice is fine.
@@ -203,7 +170,7 @@ class Pump:
         try:
             self._turns.turn_away()
             if not self._is_idle(patience_s):
-                self._until = AT_ONCE
+                self._end()
                 interrupt(self._channel)
                 interrupt(reopen)
                 self._is_idle(min(END_S, within_s))
@@ -212,19 +179,18 @@ class Pump:
                 with contextlib.suppress(MicroRpcError, OSError):
                     self.run(self.goodbye, shutdown)
         finally:
-            self._until = AT_ONCE
+            self._end()
             self._release()
+
+    def _end(self) -> None:
+        """Let all requests end, and begin none."""
+        self._is_ended, self._until = True, AT_ONCE
 
     def _is_idle(self, timeout_s: float) -> bool:
         """Wait until no thread is at work here."""
         if has_turn := self._turns.wait(timeout_s):
             self._turns.pass_on()
         return has_turn
-
-    def _release(self) -> None:
-        self._channel.close()
-        on_close, self._on_close = self._on_close, lambda: None
-        on_close()
 
     # --- the end of a program, and forks of it --------------------------------------------------
 
@@ -237,36 +203,10 @@ class Pump:
             self.close(within_s=within_s)
 
     def on_fork(self) -> None:
-        """Belong to the parent: see `Inherited.on_fork`."""
+        """See `PortOwner.on_fork`."""
         self._turns.owner = 0  # that of a request which goes on in the fork, to learn of it
-        self._is_inherited = True
-        self.closed = f"it belongs to process {self._process}"
+        super().on_fork()
         self._turns, self._until = Turns(), AT_ONCE
-        self._reopen, self._on_close = None, lambda: None
-
-    def check_process(self) -> None:
-        """Raise ClosedError in a fork of the process that opened the port."""
-        if self._is_inherited:
-            raise self._closed_error()
-
-    def __del__(self) -> None:
-        if self.__dict__.get("_is_inherited", True) or self._until == AT_ONCE or sys.is_finalizing():
-            return  # it was never whole, is not this process's, or closed
-        try:
-            if not self.closed and getattr(self._channel, "is_open", False):
-                warnings.warn(
-                    f"unclosed <Board {self.name}>: call its close()", ResourceWarning, stacklevel=2, source=self
-                )
-        finally:
-            self._release()
-
-    def _closed_error(self) -> ClosedError:
-        if self._is_inherited:
-            return inherited_error(f"<Board {self.name}>", self._process)
-        return closed_error(self.name, self.closed)
-
-    def _ended_error(self) -> ClosedError:
-        return self._closed_error() if self._is_inherited else ended_error(self.name)
 
 
 def _close_all() -> None:

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
-import warnings
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 
-from microrpc.client.losses import loss_of, retold
-from microrpc.client.pump import GRACE_S
-from microrpc.client.refusals import closed_error, ended_error, in_use_error, inherited_error
-from microrpc.errors import ClosedError, MicroRpcError, PortLostError, RequestError
+from microrpc.client.losses import retold
+from microrpc.client.owner import GRACE_S, PortOwner
+from microrpc.client.refusals import in_use_error
+from microrpc.errors import MicroRpcError, PortLostError, RequestError
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
-from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
 from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import register
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncPump:
+class AsyncPump(PortOwner[AsyncChannel, Callable[[], Awaitable[AsyncChannel]]]):
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
-    Its arguments, and `name`, `closed` and `goodbye`, are those of `microrpc.client.pump.Pump`; `reopen` is awaited.
+    Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`; `reopen` is awaited.
     """
+
+    _BOARD, _REMEDY = "AsyncBoard", "await its close()"
 
     def __init__(
         self,
@@ -44,25 +41,19 @@ class AsyncPump:
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
-        self.name = channel.name
-        self.closed = ""
-        self.goodbye: Callable[[bool], Operation[None]] = connection.close
-        self._channel = channel
-        self._connection = connection
-        self._on_close = on_close
-        self._reopen = reopen
-        self._reconnect_s = reconnect_s
-        self._on_reconnect = on_reconnect
         self._loop = get_running_loop()
         self._lock = asyncio.Lock()
         self._asked = 0  # how many are at work or wait for it
         self._reopening: asyncio.Future[AsyncChannel] | None = None
-        self._is_ended = False
-        self._process, self._thread = os.getpid(), get_ident()
-        self._is_inherited = self._is_closing = False
-        register(self)
-
-    __reduce_ex__ = uncopyable(CONNECT_THERE)
+        self._thread = get_ident()
+        super().__init__(
+            channel,
+            connection,
+            on_close=on_close,
+            reopen=reopen,
+            reconnect_s=reconnect_s,
+            on_reconnect=on_reconnect,
+        )
 
     async def run(self, make: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make an operation when it is its turn, and drive it to its end: send what it wants sent, wait for the rest.
@@ -147,21 +138,6 @@ class AsyncPump:
             raise in_use_error(self.name, "another task", timeout_s)
         kwargs["timeout_s"] = left_s
 
-    def _says_goodbye(self, make: object) -> bool:
-        """Whether `make` makes the last operation: no port is opened again for that."""
-        last: object = self.goodbye
-        return make is last and self._is_closing
-
-    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
-        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
-        loss = loss_of(
-            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
-        )
-        self.closed = self.closed or loss.closed
-        if loss.closed and self._reopen is not None:
-            self._channel.close()  # held open, its name would not be free for the port that comes back
-        return loss.more
-
     async def _open_again(self) -> None:
         """Open the port that went away, with nothing under way over it."""
         if self._reopen is None:
@@ -177,12 +153,7 @@ class AsyncPump:
             raise self._closed_error() from None
         finally:
             self._reopening = None
-        if self._is_closing:  # by a task that does not wait for this one
-            channel.close()
-            raise self._closed_error()
-        self._channel, self.name = channel, channel.name
-        self.closed = ""
-        self._connection.on_port_reopened(self._on_reconnect, self.name)
+        self._go_on_over(channel)
 
     async def close(self, shutdown: bool = False) -> None:
         """Drive the last operation, whatever comes of it, and release the port, even if this is cancelled.
@@ -219,48 +190,19 @@ class AsyncPump:
         self._lock.release()
         return True
 
-    def _release(self) -> None:
-        self._channel.close()
-        on_close, self._on_close = self._on_close, lambda: None
-        on_close()
-
     # --- the end, and forks of the program ------------------------------------------------------
 
     def on_fork(self) -> None:
-        """Belong to the parent: see `microrpc.ports.registry.Inherited.on_fork`."""
-        self._is_inherited = self._is_ended = True
-        self.closed = f"it belongs to process {self._process}"
+        """See `PortOwner.on_fork`."""
+        super().on_fork()
         self._lock = asyncio.Lock()
-        self._reopen, self._on_close = None, lambda: None
 
-    def check_process(self) -> None:
-        """Raise ClosedError in a fork of the process that opened the port."""
-        if self._is_inherited:
-            raise self._closed_error()
-
-    def __del__(self) -> None:
-        if self.__dict__.get("_is_inherited", True) or self._is_ended or sys.is_finalizing():
-            return  # it was never whole, is not this process's, or closed
-        try:
-            if not self.closed and getattr(self._channel, "is_open", False):
-                text = f"unclosed <AsyncBoard {self.name}>: await its close()"
-                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
-        finally:
-            if self._loop.is_running() and get_ident() != self._thread:  # garbage is collected in any thread
-                self._loop.call_soon_threadsafe(self._channel.close)
-                self._on_close()
-            else:
-                self._release()
-
-    # --- errors --------------------------------------------------------------------------------
-
-    def _closed_error(self) -> ClosedError:
-        if self._is_inherited:
-            return inherited_error(f"<AsyncBoard {self.name}>", self._process)
-        return closed_error(self.name, self.closed)
-
-    def _ended_error(self) -> ClosedError:
-        return self._closed_error() if self._is_inherited else ended_error(self.name)
+    def _drop(self) -> None:
+        if self._loop.is_running() and get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self._channel.close)
+            self._on_close()
+        else:
+            self._release()
 
     def _other_loop_error(self) -> RequestError:
         if self._is_inherited:

@@ -1,0 +1,143 @@
+"""What both pumps are: the owner of a channel, which tells why nothing can be asked over it any more."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from microrpc.client.losses import loss_of
+from microrpc.client.refusals import closed_error, ended_error, inherited_error
+from microrpc.errors import ClosedError, MicroRpcError
+from microrpc.host.operation import Operation
+from microrpc.host.requests import AnyConnection
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.registry import register
+
+GRACE_S = 0.1
+"""How long a request that is under way when the board is closed may go on, in seconds; most are answered sooner."""
+
+
+class AnyChannel(Protocol):
+    """What a `Channel` and an `AsyncChannel` have in common."""
+
+    name: str
+    """The port as the user gave it, for messages."""
+
+    def close(self) -> None:
+        """Release the port. Closing twice is fine."""
+
+
+ChannelT = TypeVar("ChannelT", bound=AnyChannel)
+ReopenT = TypeVar("ReopenT")
+
+
+class PortOwner(Generic[ChannelT, ReopenT]):
+    """Has the channel of one connection, until it is closed, lost, dropped, or the parent's of this process.
+
+    name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
+    given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
+    does not come back; without it a lost port is the end. Where no session comes about over it then, it is opened
+    again, until `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory. `on_close` is
+    called last. One that nobody has any more gives its port back, and says nothing to the board.
+    """
+
+    _BOARD: ClassVar[str]
+    """The class of the board, for messages."""
+    _REMEDY: ClassVar[str]
+    """What should have been done with one that was left open."""
+
+    def __init__(
+        self,
+        channel: ChannelT,
+        connection: AnyConnection,
+        *,
+        on_close: Callable[[], None],
+        reopen: ReopenT | None,
+        reconnect_s: float,
+        on_reconnect: Callable[[bool], None],
+    ) -> None:
+        self.name = channel.name
+        self.closed = ""
+        self.goodbye: Callable[[bool], Operation[None]] = connection.close
+        self._channel: ChannelT = channel
+        self._connection = connection
+        self._on_close = on_close
+        self._reopen = reopen
+        self._reconnect_s = reconnect_s
+        self._on_reconnect = on_reconnect
+        self._process = os.getpid()
+        self._is_inherited = self._is_closing = self._is_ended = False
+        register(self)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
+    # --- a port that is lost, and comes back -----------------------------------------------------
+
+    def _says_goodbye(self, make: object) -> bool:
+        """Whether `make` makes the last operation: no port is opened again for that."""
+        last: object = self.goodbye
+        return make is last and self._is_closing
+
+    def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
+        """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
+        loss = loss_of(
+            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
+        )
+        self.closed = self.closed or loss.closed
+        if loss.closed and self._reopen is not None:
+            self._channel.close()  # held open, its name would not be free for the port that comes back
+        return loss.more
+
+    def _go_on_over(self, channel: ChannelT) -> None:
+        """Take the channel to the port that came back. Raises ClosedError where this was closed meanwhile."""
+        if self._is_closing:  # by a thread or task that did not wait for this one
+            channel.close()
+            raise self._closed_error()
+        self._channel, self.name = channel, channel.name
+        self.closed = ""
+        self._connection.on_port_reopened(self._on_reconnect, self.name)
+
+    # --- the end, and forks of the program ------------------------------------------------------
+
+    def _release(self) -> None:
+        self._channel.close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
+
+    def on_fork(self) -> None:
+        """Belong to the parent: see `microrpc.ports.registry.Inherited.on_fork`."""
+        self._is_inherited = self._is_ended = True
+        self.closed = f"it belongs to process {self._process}"
+        self._reopen, self._on_close = None, lambda: None
+
+    def check_process(self) -> None:
+        """Raise ClosedError in a fork of the process that opened the port."""
+        if self._is_inherited:
+            raise self._closed_error()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_is_inherited", True) or self._is_ended or sys.is_finalizing():
+            return  # it was never whole, is not this process's, or closed
+        try:
+            if not self.closed and getattr(self._channel, "is_open", False):
+                text = f"unclosed <{self._BOARD} {self.name}>: {self._REMEDY}"
+                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Give the port back in whatever thread garbage is collected in."""
+        self._release()
+
+    # --- errors ---------------------------------------------------------------------------------
+
+    def _closed_error(self) -> ClosedError:
+        if self._is_inherited:
+            return inherited_error(f"<{self._BOARD} {self.name}>", self._process)
+        return closed_error(self.name, self.closed)
+
+    def _ended_error(self) -> ClosedError:
+        return self._closed_error() if self._is_inherited else ended_error(self.name)
