@@ -11,8 +11,8 @@ from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
 from microrpc.connecting.blocking import open_session
-from microrpc.connecting.connection import board_log, board_text
-from microrpc.connecting.openers import ResetFirst, open_target
+from microrpc.connecting.connection import reset_first
+from microrpc.connecting.openers import open_target
 from microrpc.connecting.wrap import tapped
 from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
 from microrpc.ports.channel import monotonic
@@ -111,10 +111,7 @@ class Desk:
 
             opened = open_running(self._start(target.board_name, anew=reset), target)
         else:
-            first = (
-                ResetFirst(board_log(target.port, None), board_text(target.port, None), self._trace) if reset else None
-            )
-            opened = open_target(target, first)
+            opened = open_target(target, reset_first(target.port, None, self._trace) if reset else None)
         # Without frames there is nothing to listen to.
         return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._trace))
 

@@ -18,20 +18,26 @@ from typing import Any, TypeVar
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
-from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
+from microrpc.connecting.connection import (
+    OnLog,
+    OnReconnect,
+    OnReset,
+    make_connection,
+    reconnect_log,
+    reset_first,
+)
+from microrpc.connecting.openers import PYSERIAL, Closable, Opened, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
-from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort, OnReconnect, reconnect_log
+from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort
 from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
 Wrap = Callable[[AsyncChannel], AsyncChannel]
 """See `microrpc.connecting.wrap`."""
-
 
 _Opened = TypeVar("_Opened", bound=Closable)
 
@@ -95,9 +101,7 @@ def connect(
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
-        first = (
-            ResetFirst(board_log(target.port, on_log), board_text(target.port, on_log), tap_of(wrap)) if reset else None
-        )
+        first = reset_first(target.port, on_log, tap_of(wrap)) if reset else None
         opened = await _open_in_thread(partial(open_target, target, first))
         open_again = opened.reopen
         return await _open_session(
@@ -107,7 +111,7 @@ def connect(
             link=link,
             release=release,
             reopen=partial(_reopen, lost, open_again) if lost is not None and open_again is not None else None,
-            reconnect_s=reconnect_s,
+            reconnect_s=wait_s,
             on_reconnect=on_reconnect,
             on_reset=on_reset,
             wrap=wrap,
@@ -166,9 +170,7 @@ async def _open_session(
 ) -> AsyncBoard:
     """See `microrpc.connecting.blocking.open_session`."""
 
-    async def reopen_wrapped(
-        wrap: Callable[[AsyncChannel], AsyncChannel], reopen: Callable[[], Awaitable[AsyncChannel]]
-    ) -> AsyncChannel:
+    async def reopen_wrapped(wrap: Wrap, reopen: Callable[[], Awaitable[AsyncChannel]]) -> AsyncChannel:
         return wrap(await reopen())
 
     try:

@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
-from microrpc.connecting.openers import Opened, ResetFirst, open_target
+from microrpc.connecting.connection import (
+    OnLog,
+    OnReconnect,
+    OnReset,
+    make_connection,
+    reconnect_log,
+    reset_first,
+)
+from microrpc.connecting.openers import Opened, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel, interrupt
-from microrpc.ports.lost import RECONNECT_S, LostPort, OnReconnect, Reopening, reconnect_log
+from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
 from microrpc.ports.options import PortOptions
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
@@ -82,10 +89,7 @@ def connect(
         port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
     )
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-    opened = open_target(
-        target,
-        ResetFirst(board_log(target.port, on_log), board_text(target.port, on_log), tap_of(wrap)) if reset else None,
-    )
+    opened = open_target(target, reset_first(target.port, on_log, tap_of(wrap)) if reset else None)
     return open_session(
         opened,
         target.timeouts,

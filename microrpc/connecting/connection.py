@@ -1,4 +1,4 @@
-"""The connection that fits an open channel, and where the log of the board behind it goes."""
+"""The connection that fits an open channel, and what is told of the board behind it: to logs, and to the program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from microrpc.connecting.openers import Opened
+from microrpc.connecting.openers import Opened, ResetFirst
+from microrpc.connecting.wrap import Tap
 from microrpc.errors import printable
 from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
@@ -22,6 +23,9 @@ OnLog = Callable[[str], None]
 
 OnReset = Callable[[], None]
 """Called when the board was seen to be reset."""
+
+OnReconnect = Callable[[bool], None]
+"""Called when the board is back on its port, with whether it lost its memory."""
 
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
@@ -38,25 +42,43 @@ def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:
     def pass_log(text: str) -> None:
         logger.info("%s: %s", name, printable(text))
         if on_log is not None:
-            try:
-                on_log(text)
-            except Exception:  # the caller's function must not break the connection that it listens to
-                log.exception("on_log raised")
+            _tell("on_log", on_log, text)
 
     return pass_log
 
 
-def _reset_log(name: str, on_reset: OnReset) -> OnReset:
+def reset_first(name: str, on_log: OnLog | None, tap: Tap | None) -> ResetFirst:
+    """Have the board on the port `name` be reset: what it says meanwhile goes where the rest of it does."""
+    return ResetFirst(board_log(name, on_log), board_text(name, on_log), tap)
+
+
+def reset_log(name: str, on_reset: OnReset) -> OnReset:
     """Give what is called when the board on the port `name` has lost its memory: it is logged, and `on_reset` told."""
 
     def tell() -> None:
         log.info("%s: it was reset, its memory is lost", name)
-        try:
-            on_reset()
-        except Exception:  # as with on_log
-            log.exception("on_reset raised")
+        _tell("on_reset", on_reset)
 
     return tell
+
+
+def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:
+    """Give what is called when the board on the port `name` is back: it is logged, and `on_reconnect` told."""
+
+    def tell(memory_is_lost: bool) -> None:
+        log.info("%s: it is back, %s", name, "its memory is lost" if memory_is_lost else "with its memory")
+        if on_reconnect is not None:
+            _tell("on_reconnect", on_reconnect, memory_is_lost)
+
+    return tell
+
+
+def _tell(what: str, listener: Callable[..., None], *news: object) -> None:
+    """Call what the program gave as `what`. It must not break the connection that it listens to: that is logged."""
+    try:
+        listener(*news)
+    except Exception:
+        log.exception("%s raised", what)
 
 
 def make_connection(
@@ -88,5 +110,5 @@ def make_connection(
             baud=opened.baud,
         )
     if on_reset is not None:
-        connection.trust.on_reset = _reset_log(opened.channel.name, on_reset)
+        connection.trust.on_reset = reset_log(opened.channel.name, on_reset)
     return connection

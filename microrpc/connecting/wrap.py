@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast, overload
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast, overload
 
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel, interrupt, others_on, renew
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from microrpc.capture.trace import Trace
     from microrpc.capture.words import Frame
     from microrpc.ports.aio import AsyncChannel
+
+ChannelT = TypeVar("ChannelT", Channel, "AsyncChannel")
 
 
 class Tap(Protocol):
@@ -37,13 +39,13 @@ class Tap(Protocol):
         """
 
 
-class TappedChannel:
-    """A channel that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
+class _Tapped(Generic[ChannelT]):
+    """What a tapped channel is in both clients."""
 
-    def __init__(self, channel: Channel, tap: Tap) -> None:
+    def __init__(self, channel: ChannelT, tap: Tap) -> None:
         self.name = channel.name
         self.now = channel.now
-        self._channel = channel
+        self._channel: ChannelT = channel
         self._note = tap.note
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
@@ -52,6 +54,22 @@ class TappedChannel:
     def is_open(self) -> bool:
         """Whether a port is held."""
         return getattr(self._channel, "is_open", False)
+
+    def renew(self) -> None:
+        """Set the port as it was opened, where `channel` can."""
+        renew(self._channel)
+
+    def others(self) -> str:
+        """Name the other programs that have the port open, where `channel` can tell."""
+        return others_on(self._channel)
+
+    def close(self) -> None:
+        """Release the port."""
+        self._channel.close()
+
+
+class TappedChannel(_Tapped[Channel]):
+    """A channel that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
@@ -65,38 +83,13 @@ class TappedChannel:
         self._note(self.now(), data, to_board=True)
         self._channel.write(data, deadline)
 
-    def renew(self) -> None:
-        """Set the port as it was opened, where `channel` can."""
-        renew(self._channel)
-
-    def others(self) -> str:
-        """Name the other programs that have the port open, where `channel` can tell."""
-        return others_on(self._channel)
-
-    def close(self) -> None:
-        """Release the port."""
-        self._channel.close()
-
     def interrupt(self) -> None:
         """End what waits in another thread, where the channel can."""
         interrupt(self._channel)
 
 
-class TappedAsyncChannel:
+class TappedAsyncChannel(_Tapped["AsyncChannel"]):
     """A channel of asyncio that shows `tap` all that passes; name and clock (`now`) are those of `channel`."""
-
-    def __init__(self, channel: AsyncChannel, tap: Tap) -> None:
-        self.name = channel.name
-        self.now = channel.now
-        self._channel = channel
-        self._note = tap.note
-
-    __reduce_ex__ = uncopyable(CONNECT_THERE)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a port is held."""
-        return getattr(self._channel, "is_open", False)
 
     async def read(self, deadline: float) -> bytes:
         """See `AsyncChannel.read`."""
@@ -109,18 +102,6 @@ class TappedAsyncChannel:
         """See `AsyncChannel.write`."""
         self._note(self.now(), data, to_board=True)
         await self._channel.write(data, deadline)
-
-    def renew(self) -> None:
-        """Set the port as it was opened, where `channel` can."""
-        renew(self._channel)
-
-    def others(self) -> str:
-        """Name the other programs that have the port open, where `channel` can tell."""
-        return others_on(self._channel)
-
-    def close(self) -> None:
-        """Release the port."""
-        self._channel.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ asyncio has a twin of that in `microrpc.connecting.aio`.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,16 +20,10 @@ from microrpc.wire.checks import check_seconds
 if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
 
-log = logging.getLogger("microrpc.board")
-"""Told that a port is back."""
-
 RECONNECT_S = 10.0
 """How long a request waits for a port to come back, where nothing else is said."""
 POLL_S = 0.05
 """How often it is looked whether the port is back, in seconds."""
-
-OnReconnect = Callable[[bool], None]
-"""Told that the board is back, and whether it lost its memory."""
 
 
 def _resolve(port: str) -> str:
@@ -180,17 +173,3 @@ class Reopening:
     def interrupt(self) -> None:
         """End the waiting, from another thread."""
         self._is_wanted = False
-
-
-def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:
-    """Give what is told that the board on the port `name` is back: it goes to "microrpc.board", and `on_reconnect`."""
-
-    def tell(memory_is_lost: bool) -> None:
-        log.info("%s: it is back, %s", name, "its memory is lost" if memory_is_lost else "with its memory")
-        if on_reconnect is not None:
-            try:
-                on_reconnect(memory_is_lost)
-            except Exception:  # as with on_log: the caller's function must not break the conversation
-                log.exception("on_reconnect raised")
-
-    return tell

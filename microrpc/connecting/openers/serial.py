@@ -51,22 +51,13 @@ class _TappedPort(TappedChannel):
 
 def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
     """Open the port and reset the board; the port itself is given, for the connection is tapped by the client."""
-    tap = reset.tap
-    if tap is None:
-        channel, _ = open_reset(
-            target.port,
-            target.profile,
-            baud=target.baud,
-            options=target.options,
-            on_log=reset.on_log,
-            on_text=reset.on_text,
-        )
-        return channel
+    tools, tap = TOOLS, reset.tap
+    if tap is not None:
 
-    def open_tapped(port: str, **settings: Any) -> SerialChannel:
-        return _TappedPort(open_serial(port, **settings), tap)
+        def open_tapped(port: str, **settings: Any) -> SerialChannel:
+            return _TappedPort(open_serial(port, **settings), tap)
 
-    tools = dataclasses.replace(TOOLS, open_port=open_tapped)
+        tools = dataclasses.replace(TOOLS, open_port=open_tapped)
     channel, _ = open_reset(
         target.port,
         target.profile,
