@@ -17,7 +17,7 @@ import typer
 
 from microrpc.boards.files import WriteError, check_writable, reason_of
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import OutputError, ReaderGoneError, note, note_log, say
+from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
@@ -218,9 +218,8 @@ def is_terminal(stream: Any) -> bool:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented for a person and in one line for a program."""
-    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     indent = 2 if is_terminal(sys.stdout) else None
-    say(json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False))
+    say(json.dumps(value, indent=indent, ensure_ascii=not knows_unicode(sys.stdout), allow_nan=False))
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:

@@ -67,7 +67,7 @@ def parse_literal(text: str) -> Literal:
         case "tensor":
             dtype, shape = parse_type(rest)
             try:
-                return np.zeros(shape, _numpy_dtype(dtype))
+                return np.zeros(shape, dtype.numpy)
             except (ValueError, MemoryError) as error:
                 raise typer.BadParameter(f"{text}: no such tensor can be made here: {error}") from None
         case "addr":
@@ -149,10 +149,6 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(size.isascii() and size.isdigit() for size in sizes):
         raise typer.BadParameter(f"{text!r} is not a shape: write for example 4,4")
     return tuple(_parse_int(size) for size in sizes)
-
-
-def _numpy_dtype(dtype: DataType) -> np.dtype[Any]:
-    return dtype.numpy
 
 
 def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...] | None = None) -> Array:

@@ -55,7 +55,7 @@ def reset(
         if port is not None and is_emulated(port):
             raise typer.BadParameter(f"{port}: an emulated board begins anew with every command: nothing to reset")
         if memory:
-            _free_memory(port, board, board_file, baud, as_json=as_json)
+            _free_memory(port, board, board_file, baud, options, as_json=as_json)
             return
         if board is None and board_file is None:
             raise typer.BadParameter(
@@ -85,10 +85,16 @@ def reset(
 
 
 def _free_memory(
-    port: str | None, board: str | None, board_file: Path | None, baud: int | None, *, as_json: bool
+    port: str | None,
+    board: str | None,
+    board_file: Path | None,
+    baud: int | None,
+    options: PortOptions,
+    *,
+    as_json: bool,
 ) -> None:
     port, profile = find_board_port(port, board, board_file)
-    with open_board(port, board, board_file, baud=baud) as opened:
+    with open_board(port, board, board_file, baud=baud, options=options) as opened:
         freed_bytes = opened.release_all()
     if as_json:
         print_json({"port": port, "profile": profile.name, "freed_bytes": freed_bytes})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from microrpc.cli.common import is_terminal, progress_bar
-from microrpc.cli.streams import printing, say
+from microrpc.cli.streams import knows_unicode, printing, say
 from microrpc.errors import printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Screen:
         self.is_live = not is_silent and is_terminal(sys.stdout)
         self._is_silent = is_silent
         self._console = _make_console() if self.is_live else None
-        is_unicode = self.is_live and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        is_unicode = self.is_live and knows_unicode(sys.stdout)
         self._ok, self._wrong = ("✓", "✗") if is_unicode else ("ok", "DIFFERS")
         self._to_board, self._to_host = ("→ board", "← board") if is_unicode else ("-> board", "<- board")
         self._mark_width = max(len(self._ok), len(self._wrong))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 from microrpc.boards.files import reason_of
 from microrpc.errors import printable
@@ -52,6 +53,11 @@ def printing() -> Iterator[None]:
         raise ReaderGoneError from error
     except OSError as error:
         raise OutputError(f"cannot write to stdout: {reason_of(error)}") from error
+
+
+def knows_unicode(stream: TextIO) -> bool:
+    """Whether `stream` can say every character."""
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def say(text: str = "") -> None:

@@ -62,11 +62,9 @@ from microrpc.wire.packets import (
     Shutdown,
 )
 
-_A_NAME = "the name of a function"
-
-
 _log = logging.getLogger("microrpc")
 
+_A_NAME = "the name of a function"
 _ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
 
 T = TypeVar("T")

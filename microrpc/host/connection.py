@@ -47,8 +47,7 @@ class Connection:
     no damage (docs/protocol.md 7). `seed` seeds the nonces; `timeouts`: in seconds; `link`: ask the board once a boot
     whether it knows the link; `port`: its name, for messages; `ring_bytes`: of the ring in front of a stock board's
     receive buffer, 0 where nobody knows; `baud`: of the line in bits a second, None where nobody knows: what its bytes
-    take is allowed for beside all `timeouts`;
-    `max_reply_bytes` bounds what a peer can make us hold.
+    take is allowed for beside all `timeouts`; `max_reply_bytes` bounds what a peer can make us hold.
     """
 
     def __init__(

@@ -41,14 +41,12 @@ _KINDS_OF_TEXT = (
 class Diagnosis:
     """Looks on while a session is opened over `line`, and says what came where none comes about.
 
-    port: its name, for messages. baud: of the line in bits a second, None where nobody knows. hint: what else is known
-    of the port, a sentence, which the errors end with; whoever knows something sets it.
+    port: its name, for messages. baud: of the line in bits a second, None where nobody knows.
     """
 
     def __init__(self, line: Line, text: TextReader, *, port: str, baud: int | None) -> None:
         self.port = port
         self.baud = baud
-        self.hint = ""
         self._line = line
         self._text = text
         self.begin()
@@ -68,18 +66,16 @@ class Diagnosis:
     def no_session(self, timeout_s: float, reason: str) -> HandshakeTimeoutError:
         """Give the error for a session that did not come about in `timeout_s`; `reason`: why it was wanted, or ""."""
         why = f" (why one was wanted: {reason})" if reason else ""
-        return self.error(f"no session with the board{self._where()} within {timeout_s:g} s{why}. {self._what_came()}")
+        return HandshakeTimeoutError(
+            f"no session with the board{self._where()} within {timeout_s:g} s{why}. {self._what_came()}"
+        )
 
     def none_stayed(self, sessions: int, reason: str) -> HandshakeTimeoutError:
         """Give the error for `sessions` that did not stay; `reason`: why not."""
-        return self.error(
+        return HandshakeTimeoutError(
             f"{sessions} sessions were opened{self._where()} and none stayed ({reason}). Check the board's power "
             f"supply, the cable, and that nothing else writes to this port.{self._text.quote()}"
         )
-
-    def error(self, text: str) -> HandshakeTimeoutError:
-        """Give an error that ends with the hint."""
-        return HandshakeTimeoutError(f"{text} {self.hint}" if self.hint else text)
 
     def _where(self) -> str:
         return (f" on {self.port}" if self.port else "") + (f" at {self.baud} baud" if self.baud else "")

@@ -42,7 +42,7 @@ class Output:
             self.echo += pieces
         pieces.clear()
         line_s = len(data) * self.byte_s
-        self.sent_by = (max(now, self.sent_by)) + line_s
+        self.sent_by = max(now, self.sent_by) + line_s
         if self.give_up_at > deadline and self.give_up_at > now:
             return data, self.give_up_at
         return data, deadline if deadline != AT_ONCE else now + line_s + _FLUSH_S

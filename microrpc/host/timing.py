@@ -25,8 +25,6 @@ _COOLDOWN_INTERVAL_MS, _REPEATS_TO_COOLDOWN = 0, 1
 _CACHE_FLUSH_BYTES = 0
 _NO_PREPARATION = ""
 _REFUSALS = ("not enough args", "invalid arg types", " expected")
-
-
 _MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 

@@ -10,13 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from microrpc.errors import (
-    BoardError,
-    BoardResetError,
-    CallTimeoutError,
-    DamagedReplyError,
-    HandshakeTimeoutError,
-)
+from microrpc.errors import BoardError, BoardResetError, CallTimeoutError, DamagedReplyError, HandshakeTimeoutError
 from microrpc.wire.text import TextReader
 
 INTERRUPTED = "a request was interrupted"
@@ -40,10 +34,9 @@ class Trust:
     """The state that a connection's parts share.
 
     epoch: how often the board was seen to reset, or all of its memory was freed; what was obtained in one epoch is gone
-    in the next. reply_epoch: the
-    epoch in which the last request was sent. doubt: why the next request begins with a new session. damage: what
-    arrived in this session after which nothing is believed. Both are empty where all is well. text: what the board
-    prints beside its frames; what was heard of that since a request was sent stands in its error.
+    in the next. reply_epoch: the epoch in which the last request was sent. doubt: why the next request begins with a
+    new session. damage: what arrived in this session after which nothing is believed. Both are empty where all is well.
+    text: what the board prints beside its frames; what was heard of that since a request was sent stands in its error.
 
     is_used: the program asked something in this epoch, so that a reset takes something from it. is_untold: there was
     such a reset, and the program does not know yet; on_reset: called instead, where it is given.

@@ -112,7 +112,7 @@ class AsyncFdChannel:
         done = self._port.write_some(data)
         while done < len(data):
             if self._loop.time() >= deadline:
-                raise self._port.write_timeout(done, len(data))
+                raise write_timeout_error(self.name, done, len(data))
             self._writer = self._loop.create_future()
             self._loop.add_writer(self._fd, _wake, self._writer)
             try:

@@ -11,21 +11,16 @@ import errno
 import time
 from typing import Protocol
 
-from microrpc.errors import (
-    CallTimeoutError,
-    PortLostError,
-)
+from microrpc.errors import CallTimeoutError, PortLostError
 
 monotonic = time.monotonic
 """The clock of every deadline, in seconds."""
-
 
 READ_BYTES = 65536
 """The most that one `read` returns."""
 
 MOST_KEPT_BYTES = 256 * 1024
 """What arrives while nobody reads is kept up to here; then the port is left alone until it was read."""
-
 
 NO_SUCH_LINES = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP)
 """What a port without modem lines answers when one is set: a pty, a socket, some drivers."""
@@ -86,6 +81,13 @@ def others_on(channel: object) -> str:
     """Name the other programs that have the port of a channel open, where it can tell (`FdChannel.others`); else ""."""
     name_them = getattr(channel, "others", None)
     return str(name_them()) if name_them is not None else ""
+
+
+def take_kept(kept: bytearray) -> bytes:
+    """Take what a read returns out of what arrived while a write waited."""
+    data = bytes(kept[:READ_BYTES])
+    del kept[:READ_BYTES]
+    return data
 
 
 def lost_error(name: str, reason: str | None) -> PortLostError:

@@ -14,24 +14,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from microrpc.errors import (
-    CallTimeoutError,
-    PortLostError,
-)
+from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.holders import others
-from microrpc.ports.registry import register
-
-if TYPE_CHECKING:
-    from microrpc.ports.tty import Tty
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
     NO_SUCH_LINES,
     READ_BYTES,
     lost_error,
     monotonic,
+    take_kept,
     write_timeout_error,
 )
+from microrpc.ports.holders import others
+from microrpc.ports.registry import register
+
+if TYPE_CHECKING:
+    from microrpc.ports.tty import Tty
 
 # Sleeping until a reply comes costs a wake-up: 10 to 60 us, depending on how idle the processor went, as much as
 # all the rest of a call to a simulated board. So a read first asks again and again for a moment. When that was in
@@ -92,9 +90,7 @@ class FdChannel:
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`. The deadline is kept to about a millisecond."""
         if self._kept:
-            kept = bytes(self._kept[:READ_BYTES])
-            del self._kept[:READ_BYTES]
-            return kept
+            return take_kept(self._kept)
         poll = self._poll_readable
         # Polling first and reading then is cheaper than trying to read first: the reply is seldom there already.
         ready = poll(0)
@@ -155,7 +151,7 @@ class FdChannel:
             if self._is_interrupted:
                 self._raise_lost(None)
             if monotonic() >= deadline:
-                raise self.write_timeout(done, len(data))
+                raise write_timeout_error(self.name, done, len(data))
             # A board may be stopped in the middle of its answer, and read again when that was taken.
             poll = self._poll_either if len(self._kept) < MOST_KEPT_BYTES else self._poll_writable
             ready = poll(_wait_ms(deadline))
@@ -224,10 +220,6 @@ class FdChannel:
             self._raise_lost(error)
         self._stuck = done < len(data)
         return done
-
-    def write_timeout(self, done: int, size: int) -> CallTimeoutError:
-        """Give the error for a port that took only `done` of `size` bytes in time."""
-        return write_timeout_error(self.name, done, size)
 
     @property
     def is_open(self) -> bool:

@@ -11,9 +11,7 @@ from typing import Any
 import serial
 from serial import rfc2217
 
-from microrpc.errors import (
-    PortLostError,
-)
+from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
@@ -21,6 +19,7 @@ from microrpc.ports.channel import (
     READ_BYTES,
     lost_error,
     monotonic,
+    take_kept,
     write_timeout_error,
 )
 from microrpc.ports.holders import others
@@ -102,9 +101,7 @@ class PyserialChannel:
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
         if self._kept and self._port.is_open:
-            kept = bytes(self._kept[:READ_BYTES])
-            del self._kept[:READ_BYTES]
-            return kept
+            return take_kept(self._kept)
         with self._losses():
             while True:
                 if self._is_interrupted:

@@ -8,12 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from microrpc.errors import (
-    PortBusyError,
-    PortError,
-    PortNotFoundError,
-    PortPermissionError,
-)
+from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPermissionError
 from microrpc.ports.holders import holders
 from microrpc.ports.registry import registered
 

@@ -9,7 +9,14 @@ from typing import NoReturn
 
 from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
-from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, lost_error, monotonic, write_timeout_error
+from microrpc.ports.channel import (
+    MOST_KEPT_BYTES,
+    READ_BYTES,
+    lost_error,
+    monotonic,
+    take_kept,
+    write_timeout_error,
+)
 
 _LONGEST_WAIT_S = 1e6
 
@@ -41,9 +48,7 @@ class SocketChannel:
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
         if self._kept:
-            kept = bytes(self._kept[:READ_BYTES])
-            del self._kept[:READ_BYTES]
-            return kept
+            return take_kept(self._kept)
         while True:
             if self._wait([], deadline) and (data := self._receive()):
                 return data

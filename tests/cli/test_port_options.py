@@ -38,4 +38,9 @@ def test_they_reach_the_port_and_what_is_not_said_is_the_profiles(
     with PtyServer(simulate(profile("loopback"))) as server:
         assert run("call", server.path, "add", "2", "3", "--no-dtr", "--low-latency").out == "5\n"
         assert run("call", server.path, "add", "2", "3", "--board-file", str(mine), "--rts").out == "5\n"
-    assert seen == [PortOptions(dtr=False, low_latency=True), PortOptions(rts=True, hang_up=False)]
+        assert run("reset", server.path, "--memory", "--no-hang-up").out.endswith("has freed 0 bytes\n")
+    assert seen == [
+        PortOptions(dtr=False, low_latency=True),
+        PortOptions(rts=True, hang_up=False),
+        PortOptions(hang_up=False),
+    ]

@@ -78,7 +78,7 @@ class FrameCarrier:
         output.pieces.append(frame)
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        deadline = sent_by = (max(now, output.sent_by)) + len(frame) * output.byte_s
+        deadline = sent_by = max(now, output.sent_by) + len(frame) * output.byte_s
         deadline += timeout_s
         while True:
             data, now = yield deadline
