@@ -24,9 +24,9 @@ from forks import outcome
 import microrpc
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
-from firmware_sim.running.loopback import LoopbackChannel
+from firmware_sim.running.loopback import LineChannel, LoopbackChannel
 from firmware_sim.running.server import PtyServer
-from firmware_sim.running.simulate import simulate
+from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc import aio
 from microrpc.capture.trace import Trace
 from microrpc.client.pump import Pump, _close_all
@@ -494,3 +494,60 @@ def test_a_request_of_another_thread_does_not_hold_up_the_end_of_a_program(serve
 def test_a_pump_that_was_never_whole_is_dropped_in_silence() -> None:
     pump = Pump.__new__(Pump)
     del pump
+
+
+# --- closed while its port comes back ---------------------------------------------------------
+
+
+def test_a_board_that_is_closed_while_its_port_comes_back_gives_it_back() -> None:
+    sim, closing, came_back = SimBoard(LOOPBACK), threading.Event(), []
+
+    def reopen() -> LineChannel:
+        closing.set()
+        while not board.pump._is_closing:
+            time.sleep(0)
+        came_back.append(sim.open_channel())
+        return came_back[0]
+
+    board = microrpc.open_board(sim.open_channel(), LOOPBACK.timeouts, seed=0, reopen=reopen)
+    sim.unplug()
+    with pytest.raises(PortLostError):
+        board.function("add")
+    sim.plug()
+    closer = threading.Thread(target=lambda: (closing.wait(), board.close()))
+    closer.start()
+    with pytest.raises(ClosedError, match="the connection to sim://loopback is closed"):
+        board.function("add")
+    closer.join()
+    with pytest.raises(PortLostError, match="closed by this program"):
+        came_back[0].read(0.0)
+
+
+def test_an_asyncio_board_that_is_closed_while_its_port_comes_back_gives_it_back() -> None:
+    sim, came_back = SimBoard(LOOPBACK), []
+
+    async def reopen() -> aio.AsyncChannel:
+        closings.append(asyncio.ensure_future(board.close()))
+        while not board.pump._is_closing:
+            await asyncio.sleep(0)
+        came_back.append(sim.open_channel())
+        return aio.InMemoryChannel(came_back[0])
+
+    closings: list[asyncio.Future[None]] = []
+
+    async def main() -> None:
+        nonlocal board
+        first = aio.InMemoryChannel(sim.open_channel())
+        board = await aio.open_board(first, LOOPBACK.timeouts, seed=0, reopen=reopen)
+        sim.unplug()
+        with pytest.raises(PortLostError):
+            await board.function("add")
+        sim.plug()
+        with pytest.raises(ClosedError, match="the connection to sim://loopback is closed"):
+            await board.function("add")
+        await closings[0]
+
+    board: aio.AsyncBoard
+    asyncio.run(main())
+    with pytest.raises(PortLostError, match="closed by this program"):
+        came_back[0].read(0.0)
