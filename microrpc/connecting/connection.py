@@ -15,7 +15,7 @@ from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
 from microrpc.wire.session import Timeouts
 
-log = logging.getLogger("microrpc.board")
+_log = logging.getLogger("microrpc.board")
 _text_log = logging.getLogger("microrpc.text")
 
 OnLog = Callable[[str], None]
@@ -30,7 +30,7 @@ OnReconnect = Callable[[bool], None]
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
-    return _pass_on(log, name, on_log)
+    return _pass_on(_log, name, on_log)
 
 
 def board_text(name: str, on_log: OnLog | None) -> OnLog:
@@ -56,7 +56,7 @@ def reset_log(name: str, on_reset: OnReset) -> OnReset:
     """Give what is called when the board on the port `name` has lost its memory: it is logged, and `on_reset` told."""
 
     def tell() -> None:
-        log.info("%s: it was reset, its memory is lost", name)
+        _log.info("%s: it was reset, its memory is lost", name)
         _tell("on_reset", on_reset)
 
     return tell
@@ -66,7 +66,7 @@ def reconnect_log(name: str, on_reconnect: OnReconnect | None) -> OnReconnect:
     """Give what is called when the board on the port `name` is back: it is logged, and `on_reconnect` told."""
 
     def tell(memory_is_lost: bool) -> None:
-        log.info("%s: it is back, %s", name, "its memory is lost" if memory_is_lost else "with its memory")
+        _log.info("%s: it is back, %s", name, "its memory is lost" if memory_is_lost else "with its memory")
         if on_reconnect is not None:
             _tell("on_reconnect", on_reconnect, memory_is_lost)
 
@@ -78,7 +78,7 @@ def _tell(what: str, listener: Callable[..., None], *news: object) -> None:
     try:
         listener(*news)
     except Exception:
-        log.exception("%s raised", what)
+        _log.exception("%s raised", what)
 
 
 def make_connection(
