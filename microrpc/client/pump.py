@@ -37,10 +37,10 @@ class Pump:
     """Drives the operations of one connection. Any thread may call it; they take turns.
 
     name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
-    given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
-    does not come back; without it a lost port is the end. Where no session comes about over it then, it is opened
-    again, until `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory. `on_close` is
-    called last. One that nobody has any more gives its port back, and says nothing to the board.
+    given whether it sends Shutdown. `reopen` waits for a port that went away, for so many seconds as it is given, and
+    opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
+    about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
+    the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says nothing to the board.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Pump:
         connection: AnyConnection,
         *,
         on_close: Callable[[], None] = lambda: None,
-        reopen: Callable[[], Channel] | None = None,
+        reopen: Callable[[float], Channel] | None = None,
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
@@ -91,7 +91,7 @@ class Pump:
             while True:
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
-                    self._open_again()
+                    self._open_again(give_up_at)
                     operation = self._connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
@@ -169,12 +169,12 @@ class Pump:
             self._channel.close()  # held open, its name would not be free for the port that comes back
         return loss.more
 
-    def _open_again(self) -> None:
-        """Open the port that went away, with nothing under way over it."""
+    def _open_again(self, give_up_at: float) -> None:
+        """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
             raise self._closed_error()
         try:
-            channel = self._reopen()
+            channel = self._reopen(max(give_up_at - self._channel.now(), 0.0))
         except PortError:
             if self._is_closing:
                 raise self._closed_error() from None

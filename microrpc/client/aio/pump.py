@@ -40,7 +40,7 @@ class AsyncPump:
         connection: AnyConnection,
         *,
         on_close: Callable[[], None] = lambda: None,
-        reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+        reopen: Callable[[float], Awaitable[AsyncChannel]] | None = None,
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
@@ -86,7 +86,7 @@ class AsyncPump:
             while True:
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
-                    await self._open_again()
+                    await self._open_again(give_up_at)
                     operation = self._connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
@@ -147,6 +147,11 @@ class AsyncPump:
             raise in_use_error(self.name, "another task", timeout_s)
         kwargs["timeout_s"] = left_s
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether a port that went away is not the end: the next request opens it again."""
+        return self._reopen is not None
+
     def _says_goodbye(self, make: object) -> bool:
         """Whether `make` makes the last operation: no port is opened again for that."""
         last: object = self.goodbye
@@ -162,11 +167,12 @@ class AsyncPump:
             self._channel.close()  # held open, its name would not be free for the port that comes back
         return loss.more
 
-    async def _open_again(self) -> None:
-        """Open the port that went away, with nothing under way over it."""
+    async def _open_again(self, give_up_at: float) -> None:
+        """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
             raise self._closed_error()
-        self._reopening = reopening = asyncio.ensure_future(self._reopen())
+        left_s = max(give_up_at - self._channel.now(), 0.0)
+        self._reopening = reopening = asyncio.ensure_future(self._reopen(left_s))
         try:
             channel = await reopening
         except asyncio.CancelledError:
