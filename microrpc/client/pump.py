@@ -40,7 +40,8 @@ class Pump:
     given whether it sends Shutdown. `reopen` waits for a port that went away, for so many seconds as it is given, and
     opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
     about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
-    the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says nothing to the board.
+    the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says
+    nothing to the board.
     """
 
     def __init__(

@@ -257,7 +257,8 @@ def _listen(path: Path) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise PortError(name, f"no socket can be made at {path}: {error}; name a --socket elsewhere") from error
+        reason = error.strerror or error  # a path that is too long has a text alone
+        raise PortError(name, f"no socket can be made at {path}: {reason}; name a --socket elsewhere") from error
     except PortError:
         listener.close()
         raise

@@ -8,12 +8,14 @@ long answer takes nothing before that is taken from it.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from typing import Protocol
 
 from microrpc.errors import (
     CallTimeoutError,
     PortLostError,
+    RequestError,
 )
 
 monotonic = time.monotonic
@@ -66,6 +68,14 @@ class SerialChannel(Channel, Protocol):
 
         Gives False where the port has no such lines: a pty, a TCP connection. Raises PortLostError.
         """
+
+
+def port_name(port: object) -> str:
+    """Give the name of a port as a text. Raises RequestError for what is neither a text nor a path of one."""
+    name = os.fspath(port) if isinstance(port, os.PathLike) else port
+    if not isinstance(name, str):
+        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
+    return name
 
 
 def interrupt(thing: object) -> None:

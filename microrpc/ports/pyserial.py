@@ -7,11 +7,13 @@ import math
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import serial
 from serial import rfc2217
 
 from microrpc.errors import (
+    PortError,
     PortLostError,
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
@@ -40,7 +42,18 @@ class _Rfc2217(rfc2217.Serial):
     def open(self) -> None:
         """Open it."""
         super().open()
-        keep_alive(self._socket)  # type: ignore[attr-defined]  # types-pyserial has no private names
+        keep_alive(self._connection)
+
+    def close(self) -> None:
+        """Close it; pyserial leaves the socket to the garbage collector where the server hung up first."""
+        connection = self._connection
+        super().close()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _connection(self) -> Any:
+        return vars(self)["_socket"]  # types-pyserial has no private names
 
     def reset_input_buffer(self) -> None:
         """Do nothing; called by open()."""
@@ -50,9 +63,13 @@ class _Rfc2217(rfc2217.Serial):
 
 
 def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOptions) -> serial.Serial | rfc2217.Serial:
-    """Open a URL of pyserial, `baud` in bits a second; of `options`, the modem lines. Raises what pyserial does."""
+    """Open a URL of pyserial, `baud` in bits a second; of `options`, the modem lines.
+
+    Raises what pyserial does, and PortError for an address that is none.
+    """
     hard, soft = flow_control is FlowControl.RTS_CTS, flow_control is FlowControl.XON_XOFF
     if url.lower().startswith("rfc2217://"):
+        _check_address(url)
         port: serial.Serial | rfc2217.Serial = _Rfc2217(None, baudrate=baud, rtscts=hard, xonxoff=soft)
         port.port = url
     else:
@@ -63,6 +80,14 @@ def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOption
         port.rts = options.rts
     port.open()
     return port
+
+
+def _check_address(url: str) -> None:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.hostname and parts.port is not None:
+            return
+    raise PortError(url, f"{url}: write rfc2217://HOST:PORT, for example rfc2217://localhost:2217")
 
 
 class PyserialChannel:
@@ -85,7 +110,7 @@ class PyserialChannel:
         """See `Channel.name`."""
         self._port = port
         self._is_interrupted = False
-        self._is_rfc2217 = name.startswith("rfc2217://")
+        self._is_rfc2217 = isinstance(port, rfc2217.Serial)
         self._kept = bytearray()  # what arrived while a write waited
         port.timeout = self._READ_STEP_S
         register(self)
