@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from apis import Api, AsyncioApi, BlockingApi
+from forks import Fork
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -687,6 +688,29 @@ def test_a_board_that_comes_back_is_still_shared(api: Api, path: Path) -> None:
         assert add(1, 2) == 3
         assert sharing.share.clients == 1
     assert sharing.ended_by is None
+
+
+def test_a_fork_leaves_the_socket_to_its_parent_and_does_not_outlast_it_there(path: Path) -> None:
+    with Sharing(path) as sharing:
+        fork = Fork(sharing.share._remove)
+        with microrpc.connect(sharing.url) as board:
+            assert board.function("add")(1, 2) == 3
+    assert fork.said == "None"
+    assert not path.exists()
+    with Sharing(path) as sharing, microrpc.connect(sharing.url) as board:  # while the fork lives
+        assert board.function("add")(1, 2) == 3
+    fork.end()
+
+
+def test_a_socket_of_which_only_a_fork_has_a_copy_is_stale(path: Path) -> None:
+    sharing = Sharing(path)
+    with sharing:
+        fork = Fork(lambda: "lives")
+        path.rename(path.with_name("kept"))  # as if this program were killed before it removes it
+    path.with_name("kept").rename(path)
+    with Sharing(path) as other, microrpc.connect(other.url) as board:
+        assert board.function("add")(1, 2) == 3
+    fork.end()
 
 
 def test_where_no_socket_can_be_made_the_error_says_so(tmp_path: Path) -> None:
