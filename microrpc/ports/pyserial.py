@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import queue
@@ -48,17 +49,24 @@ class _Rfc2217(rfc2217.Serial):
     lines and flow control that it does not confirm at opening are a warning; a server that goes silently is noticed.
     """
 
-    _is_opening = False
-    _is_warned = False
+    _is_opening = _is_warned = _has_hung_up = False
 
     def open(self) -> None:
-        """Open it."""
+        """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
         self._is_opening = True
         try:
             super().open()
+        except serial.SerialException as error:
+            if self._has_hung_up:
+                raise ConnectionResetError(errno.ECONNRESET, "the server hung up") from error
+            raise
         finally:
             self._is_opening = False
         keep_alive(self._connection)
+
+    def _telnet_read_loop(self) -> None:
+        super()._telnet_read_loop()  # type: ignore[misc]
+        self._has_hung_up = self.is_open  # else it was closed here
 
     def rfc2217_set_control(self, value: bytes) -> None:
         """Set a modem line, or flow control. Raises ValueError for what the server rejects later than at opening."""

@@ -176,10 +176,11 @@ def refuse_to_be_set_up(connection: socket.socket) -> None:
     ("answer", "text"),
     [
         (lambda connection: connection.recv(1), "the server there hung up: is its port in use by another host, or"),
+        (lambda connection: connection.recv(4096), "the server there hung up: is its port in use by another host, or"),
         (lambda connection: time.sleep(0.5), "whoever answers there does not speak RFC 2217: open a raw port as"),
         (refuse_to_be_set_up, "the server there did not confirm 115200 baud, 8N1: allow its clients to set up"),
     ],
-    ids=["hangs up", "raw", "refuses"],
+    ids=["breaks off", "hangs up", "raw", "refuses"],
 )
 def test_a_server_that_cannot_be_used_is_one_clear_error(answer: Callable[[socket.socket], object], text: str) -> None:
     url, thread = serving(answer)
