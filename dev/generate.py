@@ -46,7 +46,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "        The port is released even if this is cancelled.\n",
             "        Raises RequestError from within a request: in a callback, or a signal handler.\n",
         ),
-        ("reopen: Callable[[], Awaitable[AsyncChannel]] | None", "reopen: Callable[[], AsyncChannel] | None"),
+        ("reopen: Callable[[float], Awaitable[AsyncChannel]] | None", "reopen: Callable[[float], AsyncChannel] | None"),
         ("-> Callable[..., Awaitable[Timing]]:", "-> Callable[..., Timing]:"),
         (
             "from collections.abc import Awaitable, Callable, Sequence\n",

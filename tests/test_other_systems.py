@@ -78,6 +78,9 @@ def outcomes() -> dict[str, tuple[int, str, str]]:
         "sim",
         "share sim://",
         "info unix:///tmp/x",
+        "info emulated://posix",
+        "info COM3",
+        "ports",
     ]
     served = [sys.executable, "-c", COMMAND, "sim", "--tcp", "0"]
     with subprocess.Popen(served, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
@@ -106,12 +109,20 @@ def test_a_simulated_board_is_called_in_memory_and_over_tcp(
     assert outcomes[command] == (0, "5\n", "")
 
 
+def test_a_system_that_pyserial_does_not_know_has_no_serial_port(outcomes: dict[str, tuple[int, str, str]]) -> None:
+    code, out, err = outcomes["ports"]
+    assert (code, err) == (0, "")
+    assert out.startswith("There is no serial port here.")
+
+
 @pytest.mark.parametrize(
     ("command", "text"),
     [
         ("sim", "this system has no ptys: serve the board on a TCP port (`microrpc sim --tcp 127.0.0.1:0`)"),
         ("share sim://", "this system has no Unix sockets, so no board can be shared"),
         ("info unix:///tmp/x", "unix:///tmp/x: this system has no Unix sockets, so no board can be shared"),
+        ("info emulated://posix", "posix cannot be emulated on this system, which has no ptys"),
+        ("info COM3", "COM3 cannot be opened: No module named 'fcntl'"),
     ],
 )
 def test_what_needs_more_says_so(outcomes: dict[str, tuple[int, str, str]], command: str, text: str) -> None:

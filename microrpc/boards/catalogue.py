@@ -47,7 +47,14 @@ def _files() -> dict[str, pathlib.Path]:
     if not bundled:
         where = _bundled_directory()
         raise ProfileError(f"{where}: no board profiles there: the installation is incomplete, install it again")
-    return dict(sorted((bundled | {path.stem: path for path in user_directory().glob("*.toml")}).items()))
+    return dict(sorted((bundled | _own_files()).items()))
+
+
+def _own_files() -> dict[str, pathlib.Path]:
+    try:
+        return {path.stem: path for path in user_directory().glob("*.toml")}
+    except PermissionError:  # HOME is another user's, as in many containers and under sudo: none there are this one's
+        return {}
 
 
 def _load(path: pathlib.Path) -> BoardProfile:

@@ -16,6 +16,7 @@ from microrpc.errors import ProfileError
 from microrpc.ports.channel import SerialChannel, monotonic
 from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
+from microrpc.ports.usb import serial_ports
 from microrpc.wire.checks import check_baud, check_seconds
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.session import Log, Session, Terminated
@@ -28,9 +29,7 @@ _BOOT_BYTES = 16  # what a TERMINATE takes on the line, 12 where nothing is esca
 def _is_there(port: str) -> bool:
     if os.name != "nt":
         return os.path.exists(port)
-    from serial.tools import list_ports
-
-    return any(info.device.upper() == port.upper() for info in list_ports.comports())
+    return any(info.device.upper() == port.upper() for info in serial_ports())
 
 
 TOOLS = ResetTools(now=monotonic, sleep=time.sleep, open_port=open_serial, is_there=_is_there)

@@ -42,9 +42,10 @@ class Board:
     Any thread may call them; they take turns, in the order in which they asked.
 
     `call_s` is how long a reply is waited for where nothing else is said, in seconds. `on_close` is called last, when
-    the board is closed. `reopen` waits for a port that went away and opens it, raising PortError where it does not
-    come back; without it a lost port is the end. Where no session comes about over it then, it is opened again, until
-    `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory; it must not use the board.
+    the board is closed. `reopen` waits for a port that went away and opens it, within so many seconds as it is
+    given, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
+    about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
+    the board lost its memory; it must not use the board.
 
     What it hands out uses the rest: `pump` drives its `operations`, whose `garbage` and `live` it has too; `trust` is
     what is believed of the board, the count of its resets among that.
@@ -57,7 +58,7 @@ class Board:
         *,
         call_s: float,
         on_close: Callable[[], None] = lambda: None,
-        reopen: Callable[[], Channel] | None = None,
+        reopen: Callable[[float], Channel] | None = None,
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:

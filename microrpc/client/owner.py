@@ -38,10 +38,11 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     """Has the channel of one connection, until it is closed, lost, dropped, or the parent's of this process.
 
     name: the port's. closed: why nothing can be asked any more; empty while it can. goodbye: makes the last operation,
-    given whether it sends Shutdown. `reopen` waits for a port that went away and opens it, raising PortError where it
-    does not come back; without it a lost port is the end. Where no session comes about over it then, it is opened
-    again, until `reconnect_s` seconds are over. `on_reconnect` is told whether the board lost its memory. `on_close` is
-    called last. One that nobody has any more gives its port back, and says nothing to the board.
+    given whether it sends Shutdown. `reopen` waits for a port that went away, for so many seconds as it is given, and
+    opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
+    about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
+    the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says
+    nothing to the board.
     """
 
     _BOARD: ClassVar[str]
@@ -75,6 +76,11 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     # --- a port that is lost, and comes back -----------------------------------------------------
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether a port that went away is not the end: the next request opens it again."""
+        return self._reopen is not None
 
     def _says_goodbye(self, make: object) -> bool:
         """Whether `make` makes the last operation: no port is opened again for that."""

@@ -28,7 +28,7 @@ END_S = 1.0
 """How long a request may take to end, and how long all boards together are said goodbye to where a program ends."""
 
 
-class Pump(PortOwner[Channel, Callable[[], Channel]]):
+class Pump(PortOwner[Channel, Callable[[float], Channel]]):
     """Drives the operations of one connection. Any thread may call it; they take turns.
 
     Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`.
@@ -42,7 +42,7 @@ class Pump(PortOwner[Channel, Callable[[], Channel]]):
         connection: AnyConnection,
         *,
         on_close: Callable[[], None] = lambda: None,
-        reopen: Callable[[], Channel] | None = None,
+        reopen: Callable[[float], Channel] | None = None,
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
@@ -78,7 +78,7 @@ class Pump(PortOwner[Channel, Callable[[], Channel]]):
             while True:
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
-                    self._open_again()
+                    self._open_again(give_up_at)
                     operation = self._connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
@@ -141,12 +141,12 @@ class Pump(PortOwner[Channel, Callable[[], Channel]]):
             if not has_turn or left_s <= 0:
                 raise in_use_error(self.name, "another thread", timeout_s)
 
-    def _open_again(self) -> None:
-        """Open the port that went away, with nothing under way over it."""
+    def _open_again(self, give_up_at: float) -> None:
+        """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
             raise self._closed_error()
         try:
-            channel = self._reopen()
+            channel = self._reopen(max(give_up_at - self._channel.now(), 0.0))
         except PortError:
             if self._is_closing:
                 raise self._closed_error() from None

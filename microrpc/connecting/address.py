@@ -13,6 +13,7 @@ from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError, RequestError
 from microrpc.firmware.project import has_port, port_names
+from microrpc.ports.channel import port_name
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.checks import check_baud
 from microrpc.wire.session import Timeouts
@@ -65,7 +66,7 @@ class Target:
         host, _, number = _rest(self.port).rpartition(":")
         if not host or not (number.isascii() and number.isdigit()) or len(number) > 5:
             raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
-        return host, int(number)
+        return host.strip("[]"), int(number)
 
     @property
     def socket_path(self) -> str:
@@ -89,10 +90,9 @@ def find_target(
     """
     if baud is not None:
         baud = check_baud(baud)
-    if isinstance(port, os.PathLike):
-        port = os.fspath(port)
-    if not isinstance(port, str | None):
-        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
+    if port is not None:
+        scheme, separator, rest = port_name(port).partition("://")
+        port = scheme.lower() + separator + rest if separator else scheme
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
         known = ", ".join(port_of_emulated(name) for name in port_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")

@@ -40,6 +40,7 @@ Wrap = Callable[[AsyncChannel], AsyncChannel]
 """See `microrpc.connecting.wrap`."""
 
 _Opened = TypeVar("_Opened", bound=Closable)
+_Reopen = Callable[[float], Awaitable[AsyncChannel]]  # given how many seconds it may wait
 
 
 class Opening:
@@ -145,7 +146,7 @@ def open_board(
             on_log,
             seed=seed,
             link=link,
-            reopen=reopen,
+            reopen=(lambda within_s: reopen()) if reopen is not None else None,
             on_reconnect=on_reconnect,
             on_reset=on_reset,
             wrap=wrap,
@@ -162,7 +163,7 @@ async def _open_session(
     seed: int | None = None,
     link: bool,
     release: bool = False,
-    reopen: Callable[[], Awaitable[AsyncChannel]] | None,
+    reopen: _Reopen | None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None,
     on_reset: OnReset | None,
@@ -170,8 +171,8 @@ async def _open_session(
 ) -> AsyncBoard:
     """See `microrpc.connecting.blocking.open_session`."""
 
-    async def reopen_wrapped(wrap: Wrap, reopen: Callable[[], Awaitable[AsyncChannel]]) -> AsyncChannel:
-        return wrap(await reopen())
+    async def reopen_wrapped(wrap: Wrap, reopen: _Reopen, within_s: float) -> AsyncChannel:
+        return wrap(await reopen(within_s))
 
     try:
         board = AsyncBoard(
@@ -206,10 +207,10 @@ def _adopt(opened: Opened[Channel]) -> Opened[AsyncChannel]:
     return Opened(channel, opened.is_stream, opened.baud, opened.ring_bytes, opened.on_close)
 
 
-async def _reopen(lost: LostPort, open_named: Callable[[str, float], Channel]) -> AsyncChannel:
+async def _reopen(lost: LostPort, open_named: Callable[[str, float], Channel], within_s: float) -> AsyncChannel:
     """See `microrpc.ports.lost.Reopening`; it waits by the event loop, and opens in threads."""
     now = asyncio.get_running_loop().time
-    deadline = now() + lost.wait_s
+    deadline = now() + within_s
     while True:
         error = None
         if (name := lost.find()) is not None:

@@ -135,7 +135,7 @@ def open_board(
         on_log,
         seed=seed,
         link=link,
-        reopen=reopen,
+        reopen=_Patient(reopen) if reopen is not None else None,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
         wrap=wrap,
@@ -143,14 +143,27 @@ def open_board(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rewrapped:
-    """Opens a port again, and wraps it."""
+class _Patient:
+    """Opens a port again by a function of a user's own, which waits as long as it likes."""
 
-    wrap: Wrap
     reopen: Callable[[], Channel]
 
-    def __call__(self) -> Channel:
-        return self.wrap(self.reopen())
+    def __call__(self, within_s: float) -> Channel:
+        return self.reopen()
+
+    def interrupt(self) -> None:
+        interrupt(self.reopen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewrapped:
+    """Opens a port again, within so many seconds, and wraps it."""
+
+    wrap: Wrap
+    reopen: Callable[[float], Channel]
+
+    def __call__(self, within_s: float) -> Channel:
+        return self.wrap(self.reopen(within_s))
 
     def interrupt(self) -> None:
         interrupt(self.reopen)
@@ -164,7 +177,7 @@ def open_session(
     seed: int | None = None,
     link: bool = True,
     release: bool = False,
-    reopen: Callable[[], Channel] | None = None,
+    reopen: Callable[[float], Channel] | None = None,
     reconnect_s: float = 0.0,
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,

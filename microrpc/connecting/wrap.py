@@ -10,6 +10,12 @@ The `wrap` of `connect` and `open_board` is a function: it is given a channel th
 that the connection reads and writes. It is called again with each channel that is opened after the port was lost. With
 `microrpc.aio` both are an `AsyncChannel`. What it gives must keep the name and the clock of what it was given, and
 close that when it is closed. `tapped` makes a `wrap` that serves both clients.
+
+A channel of one's own should also hand these on to the one that it was given. Nothing fails without them, but what they
+are for is not done: `renew()` (settings of the port that another program changed are set again), `others()` (who else
+has the port is named where no session comes about), `is_open` (a warning where nobody closed the board), and, where
+calls block, `interrupt()` (`Board.close` ends what another thread waits for; else it closes the channel under it).
+`TappedChannel` does all that.
 """
 
 from __future__ import annotations

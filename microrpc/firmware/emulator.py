@@ -55,8 +55,7 @@ class Emulator:
     def __init__(self, name: str, elf: pathlib.Path, emulation: Emulation, *, start_s: float = START_S) -> None:
         self.name = name
         self.port = ""
-        if not hasattr(os, "openpty"):
-            raise PortError(name, f"{name} cannot be emulated on this system, which has no ptys")
+        _check_system(name)
         self._running = _Running(name)
         # At the end of the interpreter too, and when nobody has it any more.
         self._end = weakref.finalize(self, self._running.end)
@@ -124,10 +123,12 @@ def start_emulated(name: str) -> Emulator:
 def build_to_run(project: Project, *, compiler: Compiler | None = None, defines: Sequence[str] = ()) -> Firmware:
     """Build what `start_firmware` is to start; see `build`, zig being what compiles where nothing is said.
 
-    What runs it is looked for first, and an error names all that is missing. Raises FirmwareError, PortNotFoundError.
+    What runs it is looked for first, and an error names all that is missing. Raises FirmwareError, PortNotFoundError,
+    and PortError where the system has no ptys.
     """
     from microrpc.firmware import build as building
 
+    _check_system(project.name)
     compiler = compiler or building.Compiler.ZIG
     try:
         emulation = _emulation(project)
@@ -145,6 +146,11 @@ def build_to_run(project: Project, *, compiler: Compiler | None = None, defines:
 def start_firmware(firmware: Firmware) -> Emulator:
     """Start what was built. Raises FirmwareError where nothing can run it, and what `Emulator` raises."""
     return Emulator(firmware.project.name, firmware.elf, _emulation(firmware.project))
+
+
+def _check_system(name: str) -> None:
+    if not hasattr(os, "openpty"):
+        raise PortError(name, f"{name} cannot be emulated on this system, which has no ptys")
 
 
 def _emulation(project: Project) -> Emulation:

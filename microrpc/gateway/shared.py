@@ -124,6 +124,6 @@ class SharedBoard:
             return False
 
     def note(self, error: MicroRpcError) -> None:
-        """Remember an error after which nothing can be asked any more."""
-        if isinstance(error, PortLostError | ClosedError):
+        """Remember an error after which nothing can be asked any more; a port that may come back is no such."""
+        if isinstance(error, PortLostError | ClosedError) and not self.board.pump.comes_back:
             self.failure = self.failure or error

@@ -36,6 +36,7 @@ from microrpc.gateway.session import ClientSession
 from microrpc.gateway.shared import SharedBoard
 from microrpc.ports.aio import AsyncFdChannel
 from microrpc.ports.channel import READ_BYTES
+from microrpc.ports.registry import register
 from microrpc.ports.sockets import socket_channel
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.wire.checks import check_baud, check_seconds, check_whole
@@ -139,6 +140,7 @@ class Share:
         self._shared = SharedBoard(self._board, turn_bytes(await self._board.max_packet_bytes(), self._baud))
         self._listener = _listen(self.path)
         self._inode = self.path.stat().st_ino
+        register(self)
         self._own_tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._listen_to_board())]
         return self
 
@@ -157,6 +159,11 @@ class Share:
         with contextlib.suppress(OSError):  # it is gone, or another program's by now
             if self.path.lstat().st_ino == self._inode:
                 self.path.unlink()
+
+    def on_fork(self) -> None:
+        """Leave the socket to the parent: see `microrpc.ports.registry.Inherited.on_fork`."""
+        self._inode = -1
+        self._listener.close()
 
     # --- the board -----------------------------------------------------------------------------
 
@@ -257,7 +264,8 @@ def _listen(path: Path) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise PortError(name, f"no socket can be made at {path}: {error}; name a --socket elsewhere") from error
+        reason = error.strerror or error  # a path that is too long has a text alone
+        raise PortError(name, f"no socket can be made at {path}: {reason}; name a --socket elsewhere") from error
     except PortError:
         listener.close()
         raise

@@ -8,10 +8,15 @@ long answer takes nothing before that is taken from it.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from typing import Protocol
 
-from microrpc.errors import CallTimeoutError, PortLostError
+from microrpc.errors import (
+    CallTimeoutError,
+    PortLostError,
+    RequestError,
+)
 
 monotonic = time.monotonic
 """The clock of every deadline, in seconds."""
@@ -61,6 +66,14 @@ class SerialChannel(Channel, Protocol):
 
         Gives False where the port has no such lines: a pty, a TCP connection. Raises PortLostError.
         """
+
+
+def port_name(port: object) -> str:
+    """Give the name of a port as a text. Raises RequestError for what is neither a text nor a path of one."""
+    name = os.fspath(port) if isinstance(port, os.PathLike) else port
+    if not isinstance(name, str):
+        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
+    return name
 
 
 def interrupt(thing: object) -> None:

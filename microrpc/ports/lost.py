@@ -148,17 +148,20 @@ class LostPort:
 
 
 class Reopening:
-    """What waits until a port is back, and opens it; `open_port` is given its name and how many seconds it may take."""
+    """What waits until a port is back, and opens it; `open_port` is given its name and how many seconds it may take.
+
+    Called with how many seconds it may wait; `LostPort.wait_s` where it is not told.
+    """
 
     def __init__(self, lost: LostPort, open_port: Callable[[str, float], Channel]) -> None:
         self._lost = lost
         self._open_port = open_port
         self._is_wanted = True
 
-    def __call__(self) -> Channel:
-        """Wait and open. Raises PortNotFoundError when `LostPort.wait_s` is over, or after `interrupt`."""
+    def __call__(self, within_s: float | None = None) -> Channel:
+        """Wait and open. Raises PortNotFoundError when that time is over, or after `interrupt`."""
         lost, tools = self._lost, self._lost.tools
-        deadline = tools.now() + lost.wait_s
+        deadline = tools.now() + (lost.wait_s if within_s is None else within_s)
         while True:
             error = None
             if (name := lost.find()) is not None:

@@ -7,7 +7,8 @@ import os
 import select
 import sys
 
-from microrpc.ports.channel import SerialChannel
+from microrpc.errors import PortError
+from microrpc.ports.channel import SerialChannel, port_name
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.holders import others
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
@@ -39,14 +40,17 @@ def open_serial(
     named in a warning of the logger "microrpc.ports".
 
     Raises PortNotFoundError, PortBusyError, PortPermissionError, or PortError for everything else, such as
-    a file that is no serial port or a baud rate that it does not have; RequestError for what is no baud rate.
+    a file that is no serial port or a baud rate that it does not have; RequestError for what is no baud rate, or no
+    name of a port.
     """
-    baud, port = check_baud(baud), os.fspath(port)
+    baud, port = check_baud(baud), port_name(port)
     if (address := socket_address(port)) is not None:
         return open_tcp(*address, timeout_s)
     is_url = "://" in port
     try:
         channel = (_open_url if is_url else _open_tty)(port, baud, flow_control, options)
+    except PortError:
+        raise
     except Exception as error:  # pyserial: SerialException, ValueError; termios.error derives from Exception only
         raise open_error(port, baud, error) from error
     if not is_url and (names := others(port)):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from microrpc.errors import RequestError
+from microrpc.wire.checks import show
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +15,20 @@ class PortOptions:
     dtr, rts: the modem lines once the port is open; True asserts one, which is the low level; None is as True.
     hang_up: whether closing the port drops them, which stays so for whoever opens the port next. low_latency: hand on
     what arrives at once; False: gather it first, as some USB adapters do for 16 ms.
+
+    Raises RequestError for what is neither True, False nor None.
     """
 
     dtr: bool | None = None
     rts: bool | None = None
     hang_up: bool | None = None
     low_latency: bool | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not isinstance(value, bool):  # "no" would be as True
+                raise RequestError(f"{field.name} is True, False or None, not {show(value)}")
 
     def over(self, others: PortOptions) -> PortOptions:
         """Give these options, and where they say nothing those of `others`."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import math
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import serial
 from serial import rfc2217
 
-from microrpc.errors import PortLostError
+from microrpc.errors import (
+    PortError,
+    PortLostError,
+)
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
@@ -29,17 +36,82 @@ from microrpc.ports.sockets import keep_alive
 from microrpc.ports.tty import Tty
 from microrpc.wire.uart import FlowControl
 
+log = logging.getLogger("microrpc.ports")
+"""Told what a server of RFC 2217 does not confirm."""
+
+READ_STEP_S = 0.01
+"""How long one read of a port waits, in seconds."""
+
 
 class _Rfc2217(rfc2217.Serial):
     """pyserial's client of RFC 2217, but it asks for no purge, which some servers never acknowledge.
 
-    So what arrived before is kept, as on every other kind of port; and a server that goes silently is noticed.
+    So what arrived before is kept, as on every other kind of port; so is what came before the server hung up. Modem
+    lines and flow control that it does not confirm at opening are a warning; a server that goes silently is noticed.
     """
 
+    _is_opening = _is_warned = _has_hung_up = False
+
     def open(self) -> None:
-        """Open it."""
-        super().open()
-        keep_alive(self._socket)  # type: ignore[attr-defined]  # types-pyserial has no private names
+        """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
+        self._is_opening = True
+        try:
+            super().open()
+        except serial.SerialException as error:
+            if self._has_hung_up:
+                raise ConnectionResetError(errno.ECONNRESET, "the server hung up") from error
+            raise
+        finally:
+            self._is_opening = False
+        keep_alive(self._connection)
+
+    def _telnet_read_loop(self) -> None:
+        super()._telnet_read_loop()  # type: ignore[misc]
+        self._has_hung_up = self.is_open  # else it was closed here
+
+    def rfc2217_set_control(self, value: bytes) -> None:
+        """Set a modem line, or flow control. Raises ValueError for what the server rejects later than at opening."""
+        try:
+            super().rfc2217_set_control(value)
+        except (ValueError, serial.SerialException) as error:
+            if not self._is_opening:
+                raise
+            if not isinstance(error, ValueError):  # it said nothing: it is not waited for again
+                vars(self)["_ignore_set_control_answer"] = True
+            if not self._is_warned:
+                log.warning("%s: the server does not confirm modem lines or flow control (%s)", self.port, error)
+            self._is_warned = True
+
+    def read(self, size: int = 1) -> bytes:
+        """Give up to `size` bytes that have arrived, within `timeout`. Raises SerialException when the server hung up.
+
+        pyserial's own throws away what it has read when its thread ends meanwhile.
+        """
+        if not self.is_open:
+            raise serial.PortNotOpenError
+        buffer, data = vars(self)["_read_buffer"], bytearray()
+        with contextlib.suppress(queue.Empty):
+            byte = buffer.get(timeout=self.timeout)
+            while byte is not None:  # the last thing is
+                data += byte
+                if len(data) >= size:
+                    break
+                byte = buffer.get(block=False)
+        thread = vars(self)["_thread"]
+        if not data and (thread is None or not thread.is_alive()):
+            raise serial.SerialException("the server hung up")
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close it; pyserial leaves the socket to the garbage collector where the server hung up first."""
+        connection = self._connection
+        super().close()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _connection(self) -> Any:
+        return vars(self)["_socket"]  # types-pyserial has no private names
 
     def reset_input_buffer(self) -> None:
         """Do nothing; called by open()."""
@@ -49,10 +121,16 @@ class _Rfc2217(rfc2217.Serial):
 
 
 def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOptions) -> serial.Serial | rfc2217.Serial:
-    """Open a URL of pyserial, `baud` in bits a second; of `options`, the modem lines. Raises what pyserial does."""
+    """Open a URL of pyserial, `baud` in bits a second; of `options`, the modem lines.
+
+    Raises what pyserial does, and PortError for an address that is none.
+    """
     hard, soft = flow_control is FlowControl.RTS_CTS, flow_control is FlowControl.XON_XOFF
     if url.lower().startswith("rfc2217://"):
-        port: serial.Serial | rfc2217.Serial = _Rfc2217(None, baudrate=baud, rtscts=hard, xonxoff=soft)
+        _check_address(url)
+        port: serial.Serial | rfc2217.Serial = _Rfc2217(
+            None, baudrate=baud, timeout=READ_STEP_S, rtscts=hard, xonxoff=soft
+        )
         port.port = url
     else:
         port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, rtscts=hard, xonxoff=soft)
@@ -62,6 +140,14 @@ def open_url(url: str, baud: int, flow_control: FlowControl, options: PortOption
         port.rts = options.rts
     port.open()
     return port
+
+
+def _check_address(url: str) -> None:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.hostname and parts.port is not None:
+            return
+    raise PortError(url, f"{url}: write rfc2217://HOST:PORT, for example rfc2217://localhost:2217")
 
 
 class PyserialChannel:
@@ -74,7 +160,6 @@ class PyserialChannel:
 
     # Changing a timeout of an open port reconfigures the whole port on Windows, so it is set once for reading, and for
     # writing only when it changes by a step.
-    _READ_STEP_S = 0.01
     _WRITE_STEP_S = 0.1
     _QUICK_WRITE_S = 0.02  # a write that takes no longer does not wait for the board
     _KEEP_STEP_S = 0.005
@@ -84,9 +169,10 @@ class PyserialChannel:
         """See `Channel.name`."""
         self._port = port
         self._is_interrupted = False
-        self._is_rfc2217 = name.startswith("rfc2217://")
+        self._is_rfc2217 = isinstance(port, rfc2217.Serial)
         self._kept = bytearray()  # what arrived while a write waited
-        port.timeout = self._READ_STEP_S
+        if port.timeout != READ_STEP_S:  # else the port would be set up once more
+            port.timeout = READ_STEP_S
         register(self)
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)

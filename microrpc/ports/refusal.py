@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPermissionError
 from microrpc.ports.holders import holders
 from microrpc.ports.registry import registered
+from microrpc.ports.usb import serial_ports
 
 
 def open_error(port: str, baud: int, error: BaseException) -> PortError:
@@ -21,6 +22,14 @@ def open_error(port: str, baud: int, error: BaseException) -> PortError:
         return PortNotFoundError(port, f"there is no port {port}: {_ports_there()}")
     if number in (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH) or _caused_by(error, socket.gaierror):
         return PortNotFoundError(port, f"{port}: nothing answers there: check the address, and start the server")
+    if number in (errno.EPIPE, errno.ECONNRESET):
+        return PortError(port, f"{port}: the server there hung up: is its port in use by another host, or away?")
+    if "does not seem to support RFC2217" in str(error):
+        text = f"{port}: whoever answers there does not speak RFC 2217: open a raw port as socket://HOST:PORT"
+        return PortError(port, text)
+    if "does not accept parameter change" in str(error):
+        text = f"{port}: the server there did not confirm {baud} baud, 8N1: allow its clients to set up the port"
+        return PortError(port, text)
     if number == errno.EIO:
         return PortNotFoundError(port, f"{port} has no hardware behind it: {_ports_there()}")
     is_busy = number in (errno.EBUSY, errno.EWOULDBLOCK) or (os.name == "nt" and number in (errno.EACCES, errno.EPERM))
@@ -78,9 +87,7 @@ def _is_character_device(port: str) -> bool:
 
 
 def _ports_there() -> str:
-    from serial.tools import list_ports
-
-    names = sorted(info.device for info in list_ports.comports())
+    names = [info.device for info in serial_ports()]
     there = (
         f"those there are: {', '.join(names)}" if names else "no serial port is there at all; is the board plugged in?"
     )

@@ -35,14 +35,16 @@ def keep_alive(connection: socket.socket) -> None:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def open_tcp(host: str, port: int, timeout_s: float) -> SerialChannel:
+def open_tcp(host: str, port: int, timeout_s: float, *, scheme: str = "socket") -> SerialChannel:
     """Connect to a plain byte stream over TCP, within `timeout_s` seconds. A peer that goes silently is noticed.
+
+    `scheme` is what stands before "://" in the channel's name.
 
     Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else, and
     RequestError for a duration that cannot be.
     """
     timeout_s = check_seconds(timeout_s, "timeout_s")
-    with _tcp_errors(host, port, timeout_s) as name:
+    with _tcp_errors(scheme, host, port, timeout_s) as name:
         connection = socket.create_connection((host, port), timeout=timeout_s)
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -74,7 +76,9 @@ def open_unix(path: str, timeout_s: float) -> FdChannel:
         raise PortPermissionError(name, text) from error
     except OSError as error:
         connection.close()
-        raise PortError(name, f"{name} cannot be opened: {error}") from error
+        if not path:
+            raise PortError(name, f"{name}: the address of a shared board is unix:///PATH") from error
+        raise PortError(name, f"{name} cannot be opened: {error.strerror or error}") from error
     return socket_channel(name, connection)
 
 
@@ -89,9 +93,9 @@ def socket_address(port: str) -> tuple[str, int] | None:
 
 
 @contextlib.contextmanager
-def _tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
+def _tcp_errors(scheme: str, host: str, port: int, timeout_s: float) -> Iterator[str]:
     """Give the connection's name; turn what connecting raises into the one clear error that `open_tcp` documents."""
-    name = f"socket://{f'[{host}]' if ':' in host else host}:{port}"
+    name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     try:
         yield name
     except socket.gaierror as error:
@@ -102,7 +106,7 @@ def _tcp_errors(host: str, port: int, timeout_s: float) -> Iterator[str]:
         text = f"{name}: no answer within {timeout_s:g} s: check the address, and that no firewall is between"
         raise PortNotFoundError(name, text) from error
     except (OSError, OverflowError, UnicodeError) as error:
-        raise PortError(name, f"{name} cannot be opened: {error}") from error
+        raise PortError(name, f"{name} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
 def socket_channel(name: str, connection: socket.socket) -> FdChannel:

@@ -89,7 +89,8 @@ class Tty(serial.Serial):
             if termios.tcgetattr(self.fileno()) != self._settings:
                 log.warning("%s: another program changed the settings of this port; they are set again", self.port)
                 termios.tcsetattr(self.fileno(), termios.TCSANOW, self._settings)
-                self._reconfigure_port()  # a baud rate that termios has no name for
+            if not hasattr(termios, f"B{self.baudrate}"):  # termios does not tell one such rate from another
+                self._reconfigure_port()
 
     def _reset_input_buffer(self) -> None:
         """Do nothing; called by open(). What is there may be the boot message of the board."""

@@ -21,9 +21,14 @@ class UsbId:
 
 
 def serial_ports() -> list[ListPortInfo]:
-    """Give the serial ports of this computer, in the order of their names; what is no USB device, too."""
-    from serial.tools import list_ports
+    """Give the serial ports of this computer, in the order of their names; what is no USB device, too.
 
+    A system that pyserial does not know, or without termios, has none.
+    """
+    try:
+        from serial.tools import list_ports
+    except ImportError:
+        return []
     return sorted(list_ports.comports())
 
 

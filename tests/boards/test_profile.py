@@ -200,6 +200,15 @@ def test_an_unknown_name_lists_the_known() -> None:
         profile("xyz")
 
 
+def test_a_directory_of_profiles_that_this_user_may_not_look_into_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(type(pathlib.Path())):  # type: ignore[misc]
+        def glob(self, pattern: str) -> object:
+            raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(catalogue, "user_directory", lambda: Closed("/root/.config/microrpc/boards"))
+    assert profile("loopback").name == "loopback"
+
+
 def test_a_wheel_has_its_own_directory(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "microrpc"
     package.mkdir()

@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apis import Api
+from apis import Api, AsyncioApi
 
+from firmware_sim.board.device import Device
 from firmware_sim.line.faults import Delay
+from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import TcpServer
 from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc.boards.catalogue import profile
+from microrpc.client.aio.board import AsyncBoard
+from microrpc.client.board import Board
 from microrpc.client.losses import Loss, loss_of, retold
 from microrpc.connecting.blocking import open_board
+from microrpc.connecting.connection import make_connection
+from microrpc.connecting.openers import Opened
 from microrpc.errors import (
     CallTimeoutError,
     ClosedError,
@@ -30,6 +36,7 @@ from microrpc.errors import (
     StaleHandleError,
 )
 from microrpc.host.trust import Trust
+from microrpc.ports.aio import InMemoryChannel
 from microrpc.serve.endpoint import ServerEndpoint, run_server
 from microrpc.serve.local import LocalSession, Module
 from microrpc.wire.session import Timeouts
@@ -236,6 +243,48 @@ def test_a_server_that_never_answers_is_given_up_and_nothing_was_sent(api: Api, 
         assert not caught.value.may_have_run
         network.refusals = 0
         assert add(1, 2) == 3
+
+
+class Loose(LoopbackChannel):
+    """A port that is there when it is opened, and away when it is read; its clock is the one of all like it."""
+
+    time_s = 0.0
+
+    def now(self) -> float:
+        return Loose.time_s
+
+    def read(self, deadline: float) -> bytes:
+        raise PortLostError(self.name, "loose contact")
+
+
+def test_coming_back_is_bounded_by_reconnect_s_in_all_however_often_the_port_is_there(api: Api) -> None:
+    given: list[float] = []
+    Loose.time_s = 100.0
+
+    def reopen(within_s: float) -> Loose:
+        given.append(within_s)
+        Loose.time_s += 4.0
+        return Loose(Device())
+
+    async def reopen_awaited(within_s: float) -> InMemoryChannel:
+        return InMemoryChannel(reopen(within_s))
+
+    connection = make_connection(Opened(Loose(Device())), TIMEOUTS, None)
+    board: Any
+    if isinstance(api, AsyncioApi):
+
+        async def make() -> AsyncBoard:
+            channel = InMemoryChannel(Loose(Device()))
+            return AsyncBoard(channel, connection, call_s=1.0, reopen=reopen_awaited, reconnect_s=10.0)
+
+        board = api.wait(make())
+    else:
+        board = Board(Loose(Device()), connection, call_s=1.0, reopen=reopen, reconnect_s=10.0)
+    for _ in range(2):  # the request that meets the loss, and the one that waits
+        with pytest.raises(PortLostError):
+            board.max_packet_bytes()
+    assert given == [10.0, 6.0, 2.0]
+    board.close()
 
 
 def test_without_reconnect_a_failed_handshake_leaves_the_port_open(api: Api, network: Network) -> None:

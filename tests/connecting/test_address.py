@@ -120,8 +120,17 @@ def test_a_url_says_how_it_is_opened_and_may_name_a_board(port: str, scheme: str
     assert (scheme_of(port), named_board(port)) == (scheme, board)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("SIM://", "sim://"), ("Tcp://Lab-Pi:1", "tcp://Lab-Pi:1"), ("RFC2217://h:1", "rfc2217://h:1"), ("COM3", "COM3")],
+)
+def test_a_scheme_may_be_in_any_case_and_nothing_else_is_changed(typed: str, meant: str) -> None:
+    assert target(typed).port == meant
+
+
 def test_a_server_has_host_and_port_and_a_shared_board_a_path() -> None:
     assert target("tcp://lab-pi:9190").server_address == ("lab-pi", 9190)
+    assert target("tcp://[::1]:9190").server_address == ("::1", 9190)
     assert target("unix:///run/user/1000/board").socket_path == "/run/user/1000/board"
     for malformed in ("tcp://", "tcp://lab-pi", "tcp://:9190", "tcp://lab-pi:x"):
         with pytest.raises(PortError, match=f"{malformed}: a server's address is tcp://HOST:PORT"):

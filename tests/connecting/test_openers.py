@@ -136,6 +136,7 @@ def test_a_server_and_a_shared_board_are_streams(tmp_path: Path) -> None:
         for port in (f"tcp://127.0.0.1:{server.getsockname()[1]}", f"unix://{path}"):
             opened = open_target(target(port))
             assert opened.is_stream
+            assert opened.channel.name == port
             assert opened.reopen is not None
             opened.reopen(port, LIMIT_S).close()
             opened.close()

@@ -264,6 +264,13 @@ def test_without_ptys_there_is_no_emulator(monkeypatch: pytest.MonkeyPatch) -> N
         Emulator("mine", Path("my.elf"), Emulation())
 
 
+def test_without_ptys_nothing_is_built_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.openpty")
+    monkeypatch.setattr("microrpc.firmware.build.build", lambda *args, **options: pytest.fail("it was built"))
+    with pytest.raises(PortError, match=r"^posix cannot be emulated on this system, which has no ptys$"):
+        start_emulated("posix")
+
+
 # --- a program that is the board --------------------------------------------------------------
 
 

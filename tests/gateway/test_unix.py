@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from apis import Api, AsyncioApi, BlockingApi
+from forks import Fork
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ class Line(LoopbackChannel):
 class Sharing:
     """A board in memory that a thread shares on a socket."""
 
-    def __init__(self, path: Path, firmware: str = "robust", **options: Any) -> None:
+    def __init__(self, path: Path, firmware: str = "robust", *, comes_back: bool = False, **options: Any) -> None:
         self.device = Device(firmware=firmware, seed=7)  # type: ignore[arg-type]
         install(self.device)
         self.url = f"unix://{path}"
@@ -93,6 +94,7 @@ class Sharing:
         self._path = path
         self._options = {"baud": FAST_BAUD, **options}
         self._line = Line(self.device)
+        self._comes_back = comes_back
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
 
@@ -100,7 +102,8 @@ class Sharing:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(lambda loop, context: self.failures.append(context))
         try:
-            opening = aio.open_board(aio.InMemoryChannel(self._line), TIMEOUTS, self.logs.append, seed=1)
+            channel, reopen = aio.InMemoryChannel(self._line), self._plug_in if self._comes_back else None
+            opening = aio.open_board(channel, TIMEOUTS, self.logs.append, seed=1, reopen=reopen)
             async with opening as board, Share(board, self._path, **self._options) as self.share:
                 self._is_up.set()
                 waits = [asyncio.ensure_future(self.share.wait()), asyncio.ensure_future(self._stopped.wait())]
@@ -113,6 +116,10 @@ class Sharing:
             self.ended_by = error
         finally:
             self._is_up.set()
+
+    async def _plug_in(self) -> aio.AsyncChannel:
+        self._line = Line(self.device)
+        return aio.InMemoryChannel(self._line)
 
     def do(self, order: Callable[[], object]) -> None:
         """Have the thread do something, and wait until it is done."""
@@ -662,6 +669,48 @@ def test_a_socket_that_is_another_programs_by_now_is_left_alone(path: Path) -> N
         path.with_name("spare").touch()  # so that the inode is not used again
         other.bind(str(path))
     assert path.exists()
+
+
+def test_the_error_has_the_systems_reason_without_its_number(path: Path) -> None:
+    text = f"no socket can be made at {path / 'in' / 'b.sock'}: No such file or directory; name a --socket elsewhere"
+    with pytest.raises(PortError, match=f"^{text}$"), Sharing(path / "in" / "b.sock"):
+        pass
+    with pytest.raises(PortError, match=r"^unix://: the address of a shared board is unix:///PATH$"):
+        microrpc.connect("unix://")
+
+
+def test_a_board_that_comes_back_is_still_shared(api: Api, path: Path) -> None:
+    with Sharing(path, comes_back=True) as sharing, api.connect(sharing.url) as board:
+        add = board.function("add")
+        sharing.pull_the_cable()
+        with pytest.raises(RemoteError, match=r"PortLostError: the cable was pulled \(the next request looks for it\)"):
+            add(1, 2)
+        assert add(1, 2) == 3
+        assert sharing.share.clients == 1
+    assert sharing.ended_by is None
+
+
+def test_a_fork_leaves_the_socket_to_its_parent_and_does_not_outlast_it_there(path: Path) -> None:
+    with Sharing(path) as sharing:
+        fork = Fork(sharing.share._remove)
+        with microrpc.connect(sharing.url) as board:
+            assert board.function("add")(1, 2) == 3
+    assert fork.said == "None"
+    assert not path.exists()
+    with Sharing(path) as sharing, microrpc.connect(sharing.url) as board:  # while the fork lives
+        assert board.function("add")(1, 2) == 3
+    fork.end()
+
+
+def test_a_socket_of_which_only_a_fork_has_a_copy_is_stale(path: Path) -> None:
+    sharing = Sharing(path)
+    with sharing:
+        fork = Fork(lambda: "lives")
+        path.rename(path.with_name("kept"))  # as if this program were killed before it removes it
+    path.with_name("kept").rename(path)
+    with Sharing(path) as other, microrpc.connect(other.url) as board:
+        assert board.function("add")(1, 2) == 3
+    fork.end()
 
 
 def test_where_no_socket_can_be_made_the_error_says_so(tmp_path: Path) -> None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import serial
 from forks import in_fork
-from serial.rfc2217 import PURGE_DATA, SET_CONTROL, SET_CONTROL_DTR_OFF, SET_CONTROL_RTS_ON, PortManager
+from serial.rfc2217 import (
+    PURGE_DATA,
+    SERVER_SET_CONTROL,
+    SET_CONTROL,
+    SET_CONTROL_DTR_OFF,
+    SET_CONTROL_RTS_ON,
+    PortManager,
+)
 
 import microrpc
 from firmware_sim.running.server import TcpServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.errors import PortLostError, PortNotFoundError
+from microrpc.errors import PortError, PortLostError, PortNotFoundError
 from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
 from microrpc.ports.pyserial import PyserialChannel
@@ -107,6 +116,94 @@ def test_no_purge_is_asked_for_so_a_server_that_never_acknowledges_one_is_used(
         assert board.function("add")(2, 3) == 5
     assert asked
     assert PURGE_DATA not in asked
+
+
+@pytest.mark.parametrize(
+    ("answer_to", "reason", "can_be_set"),
+    [
+        (lambda suboption: None, "timeout while waiting for option 'control'", True),
+        (lambda suboption: suboption[:2] + b"\0", "remote rejected value for option 'control'", False),
+    ],
+    ids=["silent", "rejected"],
+)
+def test_a_server_that_does_not_confirm_modem_lines_and_flow_control_is_used_and_told_once(
+    server: SerialServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answer_to: Callable[[bytes], bytes | None],
+    reason: str,
+    can_be_set: bool,
+) -> None:
+    answer = PortManager._telnet_process_subnegotiation
+
+    def refuse_controls(self: PortManager, suboption: bytes) -> None:
+        if suboption[1:2] != SET_CONTROL:
+            answer(self, suboption)
+        elif (said := answer_to(suboption)) is not None:
+            self.rfc2217_send_subnegotiation(SERVER_SET_CONTROL, said[2:])
+
+    monkeypatch.setattr(PortManager, "_telnet_process_subnegotiation", refuse_controls)
+    url = f"{server.url}?timeout=0.2"
+    with microrpc.connect(url, dtr=False) as board:
+        assert board.function("add")(2, 3) == 5
+        assert board.pump._channel.set_modem_lines(dtr=True) is can_be_set  # type: ignore[attr-defined]
+    assert caplog.messages == [f"{url}: the server does not confirm modem lines or flow control ({reason})"]
+
+
+def serving(answer: Callable[[socket.socket], object]) -> tuple[str, threading.Thread]:
+    """Give the URL of a server that takes one connection, and hangs up when `answer` is done with it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with listener, connection:
+            answer(connection)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return f"rfc2217://127.0.0.1:{listener.getsockname()[1]}?timeout=0.2", thread
+
+
+def refuse_to_be_set_up(connection: socket.socket) -> None:
+    """Take every option of telnet, and answer no wish for settings."""
+    with contextlib.suppress(OSError):
+        while said := connection.recv(4096):
+            for wish in re.findall(rb"\xff([\xfb\xfd].)", said, re.DOTALL):
+                connection.sendall(b"\xff" + {0xFB: b"\xfd", 0xFD: b"\xfb"}[wish[0]] + wish[1:])
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (lambda connection: connection.recv(1), "the server there hung up: is its port in use by another host, or"),
+        (lambda connection: connection.recv(4096), "the server there hung up: is its port in use by another host, or"),
+        (lambda connection: time.sleep(0.5), "whoever answers there does not speak RFC 2217: open a raw port as"),
+        (refuse_to_be_set_up, "the server there did not confirm 115200 baud, 8N1: allow its clients to set up"),
+    ],
+    ids=["breaks off", "hangs up", "raw", "refuses"],
+)
+def test_a_server_that_cannot_be_used_is_one_clear_error(answer: Callable[[socket.socket], object], text: str) -> None:
+    url, thread = serving(answer)
+    with pytest.raises(PortError, match=re.escape(f"{url}: {text}")):
+        open_serial(url, baud=115200)
+    thread.join()
+
+
+@pytest.mark.parametrize("url", ["rfc2217://", "rfc2217://host", "rfc2217://:2217", "rfc2217://host:99999"])
+def test_a_malformed_address_shows_the_form(url: str) -> None:
+    with pytest.raises(PortError, match=re.escape(f"{url}: write rfc2217://HOST:PORT, for example")):
+        open_serial(url, baud=115200)
+
+
+def test_what_the_server_sent_before_it_hung_up_still_comes(server: SerialServer) -> None:
+    channel = open_serial(server.url, baud=115200)
+    server.write(b"the last words")
+    server.hang_up()
+    channel._port._thread.join(5)  # type: ignore[attr-defined]
+    assert channel.read(channel.now() + 5) == b"the last words"
+    with pytest.raises(PortLostError):
+        channel.read(channel.now() + 5)
+    channel.close()
 
 
 def test_modem_lines_of_the_server_are_set_at_opening_and_it_is_kept_alive(

@@ -6,12 +6,14 @@ import dataclasses
 import fcntl
 import logging
 import os
+import re
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apis import Api
@@ -21,7 +23,7 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.capture.trace import Trace
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import CallTimeoutError, PortBusyError
+from microrpc.errors import CallTimeoutError, PortBusyError, RequestError
 from microrpc.ports import opening, tty
 from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
@@ -93,6 +95,27 @@ def test_settings_that_another_program_changed_are_set_again_and_told(
     assert caplog.messages == [f"{name}: another program changed the settings of this port; they are set again"]
     channel.close()
     channel.renew()  # type: ignore[attr-defined]
+
+
+def test_a_baud_rate_that_termios_has_no_name_for_is_set_again_where_nothing_else_was_changed(
+    pty: tuple[int, str],
+) -> None:
+    slave, name = pty
+
+    def rate(new: int = 0) -> int:
+        settings = bytearray(44)  # struct termios2; its last two numbers are the rates
+        fcntl.ioctl(slave, 0x802C542A, settings)  # TCGETS2
+        if new:
+            struct.pack_into("II", settings, 36, new, new)
+            fcntl.ioctl(slave, 0x402C542B, settings)  # TCSETS2
+        return int(struct.unpack_from("I", settings, 40)[0])
+
+    channel = open_serial(name, baud=250_000)
+    assert rate() == 250_000
+    rate(123_457)
+    channel.renew()  # type: ignore[attr-defined]
+    assert rate() == 250_000
+    channel.close()
 
 
 @pytest.mark.parametrize("is_tapped", [False, True])
@@ -245,6 +268,19 @@ def test_a_url_has_modem_lines_but_no_other_options(caplog: pytest.LogCaptureFix
     assert caplog.messages == [
         "loop://: hang_up and low_latency are those of ports of this computer; they have no effect here"
     ]
+
+
+@pytest.mark.parametrize("option", ["dtr", "rts", "hang_up", "low_latency"])
+@pytest.mark.parametrize("value", ["no", 0, 1.0, []])
+def test_an_option_that_is_neither_true_nor_false_is_refused(api: Api, option: str, value: object) -> None:
+    with pytest.raises(RequestError, match=rf"^{option} is True, False or None, not {re.escape(repr(value))}$"):
+        api.connect("/dev/tty-none", **{option: value})
+
+
+@pytest.mark.parametrize("port", [b"/dev/ttyACM0", 5, None])
+def test_what_is_no_name_of_a_port_is_refused_by_who_opens_one(port: Any) -> None:
+    with pytest.raises(RequestError, match=r"^a port is a text or a path, such as "):
+        open_serial(port, baud=115200)
 
 
 def test_keywords_of_connect_overrule_the_profile(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncPump(PortOwner[AsyncChannel, Callable[[], Awaitable[AsyncChannel]]]):
+class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel]]]):
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
     Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`; `reopen` is awaited.
@@ -37,7 +37,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[], Awaitable[AsyncChannel]]]):
         connection: AnyConnection,
         *,
         on_close: Callable[[], None] = lambda: None,
-        reopen: Callable[[], Awaitable[AsyncChannel]] | None = None,
+        reopen: Callable[[float], Awaitable[AsyncChannel]] | None = None,
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
@@ -77,7 +77,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[], Awaitable[AsyncChannel]]]):
             while True:
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
-                    await self._open_again()
+                    await self._open_again(give_up_at)
                     operation = self._connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
@@ -138,11 +138,12 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[], Awaitable[AsyncChannel]]]):
             raise in_use_error(self.name, "another task", timeout_s)
         kwargs["timeout_s"] = left_s
 
-    async def _open_again(self) -> None:
-        """Open the port that went away, with nothing under way over it."""
+    async def _open_again(self, give_up_at: float) -> None:
+        """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
             raise self._closed_error()
-        self._reopening = reopening = asyncio.ensure_future(self._reopen())
+        left_s = max(give_up_at - self._channel.now(), 0.0)
+        self._reopening = reopening = asyncio.ensure_future(self._reopen(left_s))
         try:
             channel = await reopening
         except asyncio.CancelledError:
