@@ -108,7 +108,7 @@ class Diagnosis:
                 f"open rfc2217://HOST:PORT in place of socket://HOST:PORT, or set the server's port to raw mode."
             )
         if text_bytes and 2 * text_bytes >= self._size_bytes:
-            told = self._text.heard.decode(errors="backslashreplace")
+            told = self._text.heard_text()
             advice = next(advice for kind, advice in _KINDS_OF_TEXT if re.search(kind, told.lower().strip("\r\n")))
             return f"It sent {text_bytes} bytes of text, {told!r}. {advice}; {reset}"
         if echoed and frames <= 1:  # our TERMINATE came back before it was known that there is an echo

@@ -7,8 +7,18 @@ from apis import Api
 
 from microrpc.errors import HandshakeTimeoutError
 from microrpc.host.connection import Connection
-from microrpc.wire.frames import encode_frame
-from microrpc.wire.session import MessageType, Timeouts, encode_log, encode_message
+from microrpc.host.recovery import MAX_ATTEMPTS
+from microrpc.wire.frames import FrameDecoder, encode_frame
+from microrpc.wire.session import (
+    MAX_STARTS,
+    Established,
+    Message,
+    MessageType,
+    Session,
+    Timeouts,
+    encode_log,
+    encode_message,
+)
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=2.0, call_s=1.0)
 RESET = "; then reset it: a stock board that met a damaged frame may be deaf until it is."
@@ -95,6 +105,35 @@ def test_what_else_is_known_of_the_port_ends_the_error() -> None:
     assert str(connection.diagnosis.no_session(1.0, "a reason")).endswith(" Process 17 reads it, too.")
     assert "(why one was wanted: a reason)" in str(connection.diagnosis.no_session(1.0, "a reason"))
     assert str(connection.diagnosis.none_stayed(3, "noise")).endswith("to this port. Process 17 reads it, too.")
+
+
+class Leaving(Answering):
+    """A port whose board opens each session, in no time, and says only `leaves` in it."""
+
+    def __init__(self, leaves: bytes) -> None:
+        super().__init__(b"")
+        self.inits = 0
+        self._leaves = leaves
+        self._board = Session(3)
+        self._decoder = FrameDecoder()
+
+    def write(self, data: bytes, deadline: float) -> None:
+        for payload in self._decoder.feed(data):
+            event = self._board.receive(payload) if isinstance(payload, bytes) else None
+            if isinstance(event, Established):
+                self.inits += 1
+                self._waiting += encode_frame(self._board.outgoing.pop())
+            if isinstance(event, Established | Message):
+                self._waiting += self._leaves
+
+
+@pytest.mark.parametrize("leaves", [encode_frame(encode_message(0, MessageType.TERMINATE_SESSION)), b"\0" * 20])
+def test_a_board_that_leaves_each_session_at_once_is_asked_as_often_as_a_silent_one(api: Api, leaves: bytes) -> None:
+    line = Leaving(leaves)
+    with pytest.raises(HandshakeTimeoutError, match=r"within 2 s\. It sent frames .* it may boot again and again"):
+        api.open_board(line, TIMEOUTS, seed=1)
+    assert MAX_STARTS < line.inits <= MAX_ATTEMPTS + MAX_STARTS
+    assert TIMEOUTS.start_s <= line.now() <= TIMEOUTS.start_s * (1 + 1 / MAX_STARTS)
 
 
 def test_a_port_that_came_back_under_another_name_is_called_by_that() -> None:

@@ -72,6 +72,7 @@ class FrameCarrier:
         trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
+        self._garbage_bytes = 0
         replies.clear()
         self._client.expect(request)
         frame = encode_frame(line.session.normal_header + packet)
@@ -119,6 +120,7 @@ class FrameCarrier:
         trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
+        self._garbage_bytes = 0
         replies.clear()
         self._to_expect.clear()
         epoch = trust.reply_epoch = trust.epoch
