@@ -67,6 +67,7 @@ def failure(api: Api, answer: bytes, before: bytes = b"", **options: object) -> 
         (b"Guru Meditation Error: Core 0 panic'ed\r\n", "The firmware crashed"),
         (b"Ubuntu 22.04 board ttyS0\r\n\r\nboard login: ", "A console is there"),
         (b"/ # ", "A console is there"),
+        (b"\x1b[1;32muart:~$ \x1b[m", "A console is there"),
         (b"temperature: 21.5 \xc2\xb0C\r\n", "Other firmware runs there"),
         (b"\xff\xfb\x03\xff\xfb\x01\xff\xfd\x03", "begin with telnet's negotiation (ff fb 03 ff fb 01 ff fd 03"),
         (b"\xff\xfd\x03\xff\xfb\x01\xff\xfd\x00", "begin with telnet's negotiation"),
@@ -79,8 +80,14 @@ def test_the_error_says_what_came(api: Api, answer: bytes, told: str) -> None:
     text = failure(api, answer, baud=9600)
     assert text.startswith("no session with the board on /dev/ttyX at 9600 baud within 2 s. ")
     assert told in text
-    if "telnet" not in told:
-        assert text.endswith(RESET)
+    assert text.endswith(RESET) == (
+        not any(word in text for word in ("telnet", "REPL", "loader", "crashed", "console is"))
+    )
+
+
+def test_a_single_byte_is_one(api: Api) -> None:
+    told = "The 1 byte that came is neither whole frames nor text (00): it looks like one of another baud rate. "
+    assert told in failure(api, b"", before=b"\0")
 
 
 def test_what_came_before_is_told_too() -> None:

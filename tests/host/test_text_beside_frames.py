@@ -129,6 +129,26 @@ def test_what_a_board_prints_when_it_resets_is_in_the_error() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_last_words_before_a_reset_that_nothing_waited_for_are_in_the_error_that_tells_it(
+    kind: str, api: Api
+) -> None:
+    line = PrintingBoard(kind)
+    board = line.open(api)
+    count = board.function("count")
+    assert count() == 1
+    for is_call in (False, True):
+        line.print(b"HardFault at 0x08001234")
+        line.device.reset()
+        line.print(b"booting\r\n")
+        with pytest.raises(
+            BoardResetError, match=r"this request was sent\. The board printed 'HardFault at 0x08001234'\.$"
+        ):
+            count() if is_call else board.function("count")
+        count = board.function("count")
+    assert count() == line.executions
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_prompt_is_told_while_the_function_that_printed_it_waits(kind: str, api: Api) -> None:
     line = PrintingBoard(kind)
     told_at: list[float] = []
