@@ -14,7 +14,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.client.board import Board
 from microrpc.connecting.blocking import open_board
-from microrpc.errors import BoardResetError, CallTimeoutError, MicroRpcError
+from microrpc.errors import BoardResetError, CallTimeoutError, DamagedReplyError, MicroRpcError
 from microrpc.wire.session import Timeouts
 from microrpc.wire.text import SILENCE_S
 
@@ -224,6 +224,18 @@ def test_a_stray_byte_in_each_of_many_requests_is_no_lost_frame(kind: str) -> No
     line.to_host = to_host
     assert [count() for _ in range(30)] == list(range(1, 31))
     assert board.stats.sessions == 1
+
+
+def test_a_line_that_is_no_utf_8_is_shown_in_the_error_that_it_makes() -> None:
+    line = PrintingBoard("stock")
+    board = line.open()
+    count = board.function("count")
+    words = iter([b"T = 21.5 \xb0C\r\n"])  # as Latin-1 has it
+    line.to_host = lambda data: next(words, data)
+    told = r"^damage on the line \(13 bytes outside any frame, which begin with b'T = 21\.5 \\xb0C\\r\\n'\) while"
+    with pytest.raises(DamagedReplyError, match=told):
+        count()
+    assert line.lines == []
 
 
 def test_a_flood_of_text_does_not_move_a_deadline() -> None:
