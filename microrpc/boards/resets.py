@@ -111,6 +111,7 @@ def wait_for_boot(
             if isinstance(event, Terminated):
                 has_booted = True
             elif isinstance(event, Log):
+                text.flush()  # it was printed before
                 on_log(event.text)
         if channel.now() >= deadline:  # a board that never stops talking gives each read something
             break

@@ -32,6 +32,7 @@ _LONGEST_TEXT = 40
 MOST_TEXT_BYTES = 256
 """How much of a line of text is kept."""
 _MOST_NAMES = 1024
+_VERSION = b"\1"  # that of sessions
 DAMAGED = "damaged"
 """The kind of a frame that did not arrive whole; its size is not known, and given as 0."""
 NOISE = "noise"
@@ -79,7 +80,7 @@ class FrameReader:
             if isinstance(one, bytes):
                 frames.append(Frame(time_s, to_board, one, *self._explain(one, to_board), len(one)))
             elif isinstance(one, Garbage):
-                frames += [_beside(time_s, to_board, line) for line in _lines(one.data)]
+                frames += [_beside(time_s, to_board, line) for line in one.data.splitlines(keepends=True)]
             else:
                 frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
         return frames
@@ -97,11 +98,19 @@ class FrameReader:
         session_id, code = struct.unpack_from("<HB", payload)
         body = payload[HEADER_SIZE_BYTES:]
         match code:
+            case MessageType.START_SESSION_INIT if session_id > 0xFF or body != _VERSION:
+                return "INIT", _none(session_id, body)
+            case MessageType.START_SESSION_REPLY if body != _VERSION:
+                return "REPLY", _none(session_id, body)
+            case MessageType.TERMINATE_SESSION if body:
+                return "TERMINATE", _none(session_id, body)
             case MessageType.START_SESSION_INIT:
                 return "INIT", f"open a session; my nonce is 0x{session_id:02x}"
             case MessageType.START_SESSION_REPLY:
                 return "REPLY", f"session 0x{session_id:04x}; my nonce is 0x{session_id >> 8:02x}"
             case MessageType.TERMINATE_SESSION:
+                if session_id:
+                    return "TERMINATE", f"session 0x{session_id:04x} is over"
                 if to_board:
                     return "TERMINATE", "any session there was is over"
                 self._names.clear()
@@ -203,9 +212,9 @@ def _explain_read(body: bytes) -> str:
     return f"{size_bytes} bytes at 0x{address:x}"
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """Cut what is outside of frames behind each newline, where it is text."""
-    return data.splitlines(keepends=True) if is_text(data) else [data]
+def _none(session_id: int, body: bytes) -> str:
+    """Tell of a session message that nobody should take (docs/protocol.md 2)."""
+    return f"none that is to be taken: session 0x{session_id:04x}, then {_value(body) if body else 'nothing'}"
 
 
 def _beside(time_s: float, to_board: bool, data: bytes) -> Frame:

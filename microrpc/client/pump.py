@@ -87,10 +87,12 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                     try:
                         deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                         while True:
-                            data = channel.read(min(deadline, self._until))
+                            data = channel.read(min(deadline, self._until, trust.text.ends_at))
                             now = channel.now()
                             if now >= self._until:
                                 raise self._ended_error()
+                            if now >= trust.text.ends_at:
+                                trust.text.flush()
                             deadline = operation.send((data, now))
                             if output.pieces:
                                 if output.port_is_doubtful:

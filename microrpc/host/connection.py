@@ -192,7 +192,9 @@ class Connection:
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
-        yield AT_ONCE
+        data, now = yield AT_ONCE
+        if data:
+            self.line.receive(data, now)
         self.trust.text.flush()
         if self.session.state is SessionState.ESTABLISHED:
             if shutdown:

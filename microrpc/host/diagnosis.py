@@ -14,26 +14,23 @@ _SHOWN_BYTES = 16
 # none has another one three bytes later.
 _TELNET = re.compile(rb"\xff(?:[\xfb\xfc][\x00-\x31]|\xfd[\x00-\x31]\xff[\xfb-\xfe][\x00-\x31])")
 
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _KINDS_OF_TEXT = (
     (
         r"hard ?fault|bus ?fault|usage ?fault|memmanage|panic|guru meditation|stack overflow|abort\(|assert",
-        "The firmware crashed: reset the board, and mend what it says",
+        "The firmware crashed: reset the board, and mend what it says.",
     ),
     (
         r"^>>> |\n>>> |micropython|circuitpython|syntaxerror|nameerror|traceback \(",
-        "An interpreter (a REPL) runs there: this is another port of the board, or firmware that is none of microTVM",
+        "An interpreter (a REPL) runs there: this is another port of the board, or firmware that is none of microTVM.",
     ),
     (
         r"u-boot|autoboot|boot ?loader|waiting for download|xmodem|ymodem|rst:0x",
-        "A boot loader talks: let it start the firmware, or flash that; give the board time with a longer timeout",
+        "A boot loader talks: let it start the firmware, or flash that; give the board time with a longer timeout.",
     ),
     (
         r"login: |password: |[$#] ?$",
-        "A console is there that waits for commands: this is another port of the board, or other firmware",
-    ),
-    (
-        r"",
-        "Other firmware runs there, or this is the port of its console: see `microrpc ports`, or flash microTVM's",
+        "A console is there that waits for commands: this is another port of the board, or other firmware.",
     ),
 )
 
@@ -104,9 +101,14 @@ class Diagnosis:
                 f"open rfc2217://HOST:PORT in place of socket://HOST:PORT, or set the server's port to raw mode."
             )
         if text_bytes and 2 * text_bytes >= self._size_bytes:
-            told = self._text.heard.decode(errors="backslashreplace")
-            advice = next(advice for kind, advice in _KINDS_OF_TEXT if re.search(kind, told.lower().strip("\r\n")))
-            return f"It sent {text_bytes} bytes of text, {told!r}. {advice}; {reset}"
+            told = self._text.heard_text()
+            plain = _ESCAPE.sub("", told).lower().strip("\r\n")
+            other = (
+                "Other firmware runs there, or this is the port of its console: see `microrpc ports`, or flash "
+                f"microTVM's; {reset}"
+            )
+            advice = next((advice for kind, advice in _KINDS_OF_TEXT if re.search(kind, plain)), other)
+            return f"It sent {text_bytes} bytes of text, {told!r}. {advice}"
         if echoed and frames <= 1:  # our TERMINATE came back before it was known that there is an echo
             return (
                 f"Only what was sent came back, {size}: the line has an echo (RS-485, RX and TX joined), and behind it "
@@ -117,7 +119,8 @@ class Diagnosis:
                 f"It sent frames ({frames} whole, {damaged} damaged), but no answer: it may boot again and again, or "
                 f"answer another program. Check its power supply, and who else has the port; {reset}"
             )
+        are, look = ("are", "they look like those") if self._size_bytes != 1 else ("is", "it looks like one")
         return (
-            f"The {size} that came are neither whole frames nor text ({self._first[:_SHOWN_BYTES].hex(' ')}): they "
-            f"look like those of another baud rate. Check that {baud_is} the board's, and the cable; {reset}"
+            f"The {size} that came {are} neither whole frames nor text ({self._first[:_SHOWN_BYTES].hex(' ')}): "
+            f"{look} of another baud rate. Check that {baud_is} the board's, and the cable; {reset}"
         )

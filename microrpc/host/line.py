@@ -177,6 +177,8 @@ class Line:
             self._on_own_init()
             return
         event = self.session.receive(payload)
+        if isinstance(event, Log | Terminated):
+            self._text.flush()  # it was printed before
         if isinstance(event, Log):
             self._sink.on_log(event.text)
         elif isinstance(event, Terminated):

@@ -126,7 +126,7 @@ class Recovery:
         self._receive(data, now)
         trust, session, line, timeouts = self._trust, self._session, self._line, self._timeouts
         must_prove, in_step = bool(trust.doubt), False
-        reason = trust.doubt
+        reason, sessions = trust.doubt, 0
         trust.doubt = trust.doubt or "no session is open"
         few = timeouts.start_s < MAX_STARTS * timeouts.retry_s
         starts = timeouts.start_s / timeouts.retry_s if few else MAX_STARTS
@@ -147,6 +147,9 @@ class Recovery:
                 if session.state is SessionState.ESTABLISHED and (in_step or not must_prove):
                     trust.doubt = ""
                     return
+            sessions += 1
+            if sessions >= MAX_ATTEMPTS:  # however fast a board answers and leaves each
+                now = yield from self._listen(now, now + timeouts.start_s / MAX_STARTS)
             must_prove, at = True, max(now, line.output.sent_by)
         raise self._diagnosis.no_session(timeouts.start_s, reason)
 
@@ -188,10 +191,7 @@ class Recovery:
         line_s = self._line_s + len(message) * self._line.output.byte_s
         for _ in range(2):
             self._line.send_payload(message)
-            deadline = now + self._timeouts.retry_s / 4 + line_s
-            while now < deadline:
-                data, now = yield deadline
-                self._receive(data, now)
+            now = yield from self._listen(now, now + self._timeouts.retry_s / 4 + line_s)
             if session.session_id != session_id:
                 break  # it chose another id: a second request under the wrong one would kill it
         session.terminate()
@@ -215,6 +215,13 @@ class Recovery:
     def _proof(self) -> Syscall:
         self._proofs += 1
         return Syscall(PacketCode.GET_GLOBAL_FUNC, (f"microrpc.in-step.{self._proofs}",))
+
+    def _listen(self, now: float, until: float) -> Operation[float]:
+        """Take what comes until the time `until`; give the time."""
+        while now < until:
+            data, now = yield until
+            self._receive(data, now)
+        return now
 
     def _receive(self, data: bytes, now: float) -> None:
         if data:

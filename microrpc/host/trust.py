@@ -38,6 +38,8 @@ class Trust:
     new session. damage: what arrived in this session after which nothing is believed. Both are empty where all is well.
     text: what the board prints beside its frames; what was heard of that since a request was sent stands in its error.
 
+    last_words: what it printed before its last reset, since a request was sent, as a sentence; or "".
+
     is_used: the program asked something in this epoch, so that a reset takes something from it. is_untold: there was
     such a reset, and the program does not know yet; on_reset: called instead, where it is given.
     is_asking: the operation under way has come to send what it is for, and is_out: the port took that, or a part of
@@ -50,6 +52,7 @@ class Trust:
     doubt: str = ""
     damage: str = ""
     text: TextReader = field(default_factory=TextReader)
+    last_words: str = ""
     is_used: bool = False
     is_untold: bool = False
     on_reset: Callable[[], None] | None = None
@@ -60,6 +63,7 @@ class Trust:
     def note_reset(self) -> None:
         """Take note of a reset: tell the program, where it has lost something, or have it told."""
         self.epoch += 1
+        self.last_words = self.text.quote()
         was_used, self.is_used = self.is_used, False
         if was_used:
             if self.on_reset is not None:
@@ -98,9 +102,10 @@ class Trust:
             raise self._reset_error(_RESET_BEFORE)
 
     def _reset_error(self, text: str) -> BoardResetError:
+        words = f".{self.last_words}" if self.last_words else ""
         if self.is_out:
-            return BoardResetError(f"{text}. What was sent before that may have run")
-        return BoardResetError(f"{text}; {_NOTHING_SENT}", may_have_run=False)
+            return BoardResetError(f"{text}. What was sent before that may have run{words}")
+        return BoardResetError(f"{text}; {_NOTHING_SENT}{words}", may_have_run=False)
 
     def give_up_if_due(self, label: str, epoch: int, is_late: bool, timeout_s: float) -> None:
         """Raise where the request `label`, sent in `epoch`, cannot be answered any more; the reason becomes doubt.

@@ -9,6 +9,7 @@ nothing is ever taken for an answer that did not arrive as a frame.
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable
 
 __all__ = ["HEARD_BYTES", "SILENCE_S", "TextReader", "is_text"]
@@ -18,7 +19,8 @@ SILENCE_S = 0.2
 HEARD_BYTES = 160
 """How much of a text `TextReader.heard` keeps, for an error to quote."""
 
-_LONGEST_LINE_BYTES = 1024
+_LONGEST_LINE_CHARACTERS = 1024
+_LINE_ENDS = (b"\n", b"\r")
 _SHORT_BYTES = 9  # less than a frame takes, and so the end of a damaged one where it follows that
 # Bell, backspace, all that is white space, the ESC of ANSI escapes, what is printable, and whatever is in UTF-8.
 _TEXT_BYTES = bytes([*range(0x07, 0x0E), 0x1B, *range(0x20, 0x7F), *range(0x80, 0xF5)])
@@ -44,21 +46,23 @@ class TextReader:
     """Tells text from broken frames, and the lines of it to `on_line`.
 
     It judges what stands between two frames, line by line: a line with one byte that no text has is part of a broken
-    frame. A line may go on after a frame that was sent in the middle of it; it ends with a newline, after `SILENCE_S`,
-    and after 1 KiB. Lines that are empty are not told. `size_bytes` counts the bytes of text. `heard` is the first of
-    it, for an error to quote; whoever wants to know of later text empties it.
+    frame. A line may go on after a frame that was sent in the middle of it; it ends with LF or CR, after `SILENCE_S`,
+    and after 1024 characters. Lines that are empty are not told. `size_bytes` counts the bytes of text. `heard` is the
+    first of it, for an error to quote; whoever wants to know of later text empties it. `ends_at`: when a line that has
+    begun is to be ended with `flush`, in seconds, if nothing comes before; infinity without one.
     """
 
     def __init__(self, on_line: Callable[[str], None] = lambda text: None) -> None:
         self.size_bytes = 0
         self.heard = b""
+        self.ends_at = math.inf
         self._on_line = on_line
-        self._line = b""  # what was judged of a line that has not ended
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._line = ""  # what was judged of a line that has not ended
         self._unit = b""  # what was not, since the last frame or newline: the next byte may tell that it is no text
         self._is_broken = False  # one told so
         self._is_rest = False  # a frame broke before it
         self._frames = 0
-        self._at = 0.0
 
     def feed(self, data: bytes, now: float, frames: int) -> bytes:
         """Take bytes outside of frames that came at `now`, in seconds; give those that are of a broken frame.
@@ -68,18 +72,18 @@ class TextReader:
         if frames != self._frames:
             self._frames = frames
             self._accept()
-        elif now - self._at >= SILENCE_S:
+        if now >= self.ends_at:
             self.flush()
-        self._at = now
-        broken = b""
-        *ended, rest = data.split(b"\n")
-        for piece in ended:
-            broken += self._judge(piece + b"\n")
-            self.flush()
-        broken += self._judge(rest)
-        if len(self._line) + len(self._unit) >= _LONGEST_LINE_BYTES:
-            self.flush()
-        return broken
+        broken = []
+        for piece in data.splitlines(keepends=True):
+            broken.append(self._judge(piece))
+            if piece.endswith(_LINE_ENDS):
+                self.flush()
+        if len(self._line) + len(self._unit) >= _LONGEST_LINE_CHARACTERS:
+            self._accept()
+            self._tell("")
+        self.ends_at = now + SILENCE_S if self._line or self._unit or self._is_broken else math.inf
+        return b"".join(broken)
 
     def after_damage(self, frames: int) -> None:
         """Take note of a damaged frame, counted in `frames`: a few bytes that follow it directly are the end of it."""
@@ -90,18 +94,18 @@ class TextReader:
     def flush(self) -> None:
         """End a line that has not ended."""
         self._accept()
-        line, self._line = self._line, b""
-        for start in range(0, len(line), _LONGEST_LINE_BYTES):
-            text = line[start : start + _LONGEST_LINE_BYTES].decode(errors="backslashreplace").rstrip()
-            if text:
-                self._on_line(text)
+        self.ends_at = math.inf
+        self._tell(self._decoder.decode(b"", True))
 
     def quote(self) -> str:
         """Give what was heard as a sentence for an error, after a space; "" where that is nothing."""
+        text = self.heard_text()
+        return f" The board printed {text!r}." if text.strip() else ""
+
+    def heard_text(self) -> str:
+        """End a line that has not ended; give what was heard, without a character that is cut."""
         self.flush()
-        if not self.heard.strip():
-            return ""
-        return f" The board printed {self.heard.decode(errors='backslashreplace')!r}."
+        return self.heard.decode(errors="ignore")
 
     def _judge(self, piece: bytes) -> bytes:
         """Add a piece to what is not judged; give what is now known to be no text."""
@@ -115,10 +119,16 @@ class TextReader:
     def _accept(self) -> None:
         """Take what is not judged for text: nothing told against it, and something else follows."""
         unit, self._unit = self._unit, b""
-        if self._is_rest and len(unit) < _SHORT_BYTES and not unit.endswith(b"\n"):
+        if self._is_rest and len(unit) < _SHORT_BYTES and not unit.endswith(_LINE_ENDS):
             unit = b""
         self._is_broken = self._is_rest = False
-        if unit:
-            self.size_bytes += len(unit)
-            self.heard += unit[: HEARD_BYTES - len(self.heard)]
-            self._line += unit
+        self.size_bytes += len(unit)
+        self.heard += unit[: HEARD_BYTES - len(self.heard)]
+        self._line += self._decoder.decode(unit)
+
+    def _tell(self, end: str) -> None:
+        """Tell the line so far, and its `end`."""
+        line, self._line = self._line + end, ""
+        for start in range(0, len(line), _LONGEST_LINE_CHARACTERS):
+            if text := line[start : start + _LONGEST_LINE_CHARACTERS].rstrip():
+                self._on_line(text)

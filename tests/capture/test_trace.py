@@ -223,6 +223,31 @@ def test_what_firmware_prints_is_told_line_by_line_however_it_arrives() -> None:
     ]
 
 
+def test_a_line_beside_a_broken_frame_is_told_as_text() -> None:
+    trace = Trace()
+    trace.note(0.0, b"T = 21.5 C\r\n\0\1rest\r\n\2\0OK\n", to_board=False)
+    assert [(frame.kind, frame.meaning) for frame in trace.frames] == [
+        (TEXT, '"T = 21.5 C"'),
+        (NOISE, "outside of any frame"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "told_as"),
+    [
+        ("0201 00 01", "INIT none that is to be taken: session 0x0102, then bytes:01"),
+        ("0200 00 0100", "INIT none that is to be taken: session 0x0002, then bytes:0100"),
+        ("0201 01", "REPLY none that is to be taken: session 0x0102, then nothing"),
+        ("0201 02 00", "TERMINATE none that is to be taken: session 0x0102, then bytes:00"),
+        ("0201 02", "TERMINATE session 0x0102 is over"),
+        ("0000 02", "TERMINATE I have booted"),
+    ],
+)
+def test_a_session_message_that_nobody_takes_is_told_as_such(payload: str, told_as: str) -> None:
+    (frame,) = FrameReader().read(0.0, False, encode_frame(bytes.fromhex(payload)))
+    assert f"{frame.kind} {frame.meaning}" == told_as
+
+
 @pytest.mark.parametrize(
     ("packet", "told_as"),
     [

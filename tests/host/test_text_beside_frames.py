@@ -14,8 +14,9 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.client.board import Board
 from microrpc.connecting.blocking import open_board
-from microrpc.errors import BoardResetError, CallTimeoutError, MicroRpcError
+from microrpc.errors import BoardResetError, CallTimeoutError, DamagedReplyError, MicroRpcError
 from microrpc.wire.session import Timeouts
+from microrpc.wire.text import SILENCE_S
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
 KINDS = ("stock", "robust", "linked")
@@ -76,7 +77,8 @@ def test_text_around_every_frame_changes_nothing(kind: str, place: str) -> None:
     assert (stats.frames_damaged, stats.retransmissions, stats.repeats, stats.sessions) == (0, 0, 0, 1)
     assert stats.bytes_skipped >= 22 * len(CHATTER)
     board.close()
-    assert set(line.lines) == {"[00:00:01.234] sensor=42.0 °C"}
+    cut = {"[00:00:01.234] sensor=42", ".0 °C"} if place == "cut" else set()  # by the TERMINATE of the boot
+    assert set(line.lines) == {"[00:00:01.234] sensor=42.0 °C"} | cut
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,6 +126,116 @@ def test_what_a_board_prints_when_it_resets_is_in_the_error() -> None:
 
     with pytest.raises(BoardResetError, match=r"The board printed 'panic: stack overflow\\r\\n'\.$"):
         board.function("crash")()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_words_before_a_reset_that_nothing_waited_for_are_in_the_error_that_tells_it(
+    kind: str, api: Api
+) -> None:
+    line = PrintingBoard(kind)
+    board = line.open(api)
+    count = board.function("count")
+    assert count() == 1
+    for is_call in (False, True):
+        line.print(b"HardFault at 0x08001234")
+        line.device.reset()
+        line.print(b"booting\r\n")
+        with pytest.raises(
+            BoardResetError, match=r"this request was sent\. The board printed 'HardFault at 0x08001234'\.$"
+        ):
+            count() if is_call else board.function("count")
+        count = board.function("count")
+    assert count() == line.executions
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_is_told_while_the_function_that_printed_it_waits(kind: str, api: Api) -> None:
+    line = PrintingBoard(kind)
+    told_at: list[float] = []
+    board = api.open_board(line.channel, TIMEOUTS, on_log=lambda text: told_at.append(line.channel.now()), seed=1)
+    count = board.function("count")
+    said = iter([b"Press the button: "])
+    line.to_host = lambda data: next(said, b"")
+    before = line.channel.now()
+    with pytest.raises(CallTimeoutError, match="The board printed 'Press the button: '"):
+        count(timeout_s=1.0)
+    assert told_at == [pytest.approx(before + SILENCE_S)]
+    assert line.channel.now() == pytest.approx(before + 1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_without_a_newline_is_told_by_the_next_request_whatever_comes_with_it(kind: str, api: Api) -> None:
+    line = PrintingBoard(kind)
+    board = line.open(api)
+    count = board.function("count")
+    line.to_host = lambda data: b"T = 21.5 C" + data if data else data
+    assert count() == 1
+    assert line.lines == []
+    line.device.clock.sleep(SILENCE_S)
+    line.to_host = lambda data: data
+    assert count() == 2
+    assert line.lines == ["T = 21.5 C"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_printed_last_is_told_when_the_board_is_closed(kind: str, api: Api) -> None:
+    line = PrintingBoard(kind)
+    board = line.open(api)
+    assert board.function("count")() == 1
+    line.print(b"going to sleep\r\nbye")
+    line.device.log("a log")
+    board.close()
+    assert line.lines == ["going to sleep", "bye", "a log"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_without_a_newline_comes_before_the_log_and_the_boot_that_follow_it(kind: str) -> None:
+    line = PrintingBoard(kind)
+    board = line.open()
+    count = board.function("count")
+    line.print(b"measuring...")
+    line.device.log("a log")
+    line.print(b"done\n")
+    assert count() == 1
+    line.print(b"panic")
+    line.device.reset()
+    line.print(b"booting\n")
+    with pytest.raises(BoardResetError):
+        count()
+    assert line.lines == ["measuring...", "a log", "done", "panic", "booting"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stray_byte_in_each_of_many_requests_is_no_lost_frame(kind: str) -> None:
+    """As where the NUL at the end of a text is printed, too."""
+    line = PrintingBoard(kind)
+    board = line.open()
+    count = board.function("count")
+    held: list[bytes] = []
+
+    def to_host(data: bytes) -> bytes:
+        if held:
+            return held.pop()
+        if data:
+            held.append(data)
+            line.print(b"...")  # so that there is something to read, in place of which comes what is held
+        return b"T = 21.5 C\r\n\0" if data else b""
+
+    line.to_host = to_host
+    assert [count() for _ in range(30)] == list(range(1, 31))
+    assert board.stats.sessions == 1
+
+
+def test_a_line_that_is_no_utf_8_is_shown_in_the_error_that_it_makes() -> None:
+    line = PrintingBoard("stock")
+    board = line.open()
+    count = board.function("count")
+    words = iter([b"T = 21.5 \xb0C\r\n"])  # as Latin-1 has it
+    line.to_host = lambda data: next(words, data)
+    told = r"^damage on the line \(13 bytes outside any frame, which begin with b'T = 21\.5 \\xb0C\\r\\n'\) while"
+    with pytest.raises(DamagedReplyError, match=told):
+        count()
+    assert line.lines == []
 
 
 def test_a_flood_of_text_does_not_move_a_deadline() -> None:

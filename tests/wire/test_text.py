@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from microrpc.wire.frames import FrameDecoder, Garbage, encode_frame
@@ -82,6 +84,50 @@ def test_a_line_without_a_newline_ends_with_silence() -> None:
     assert reader.lines == [">>> 1", ">>>"]
 
 
+def test_a_carriage_return_ends_a_line_too_and_with_a_newline_it_is_one_end() -> None:
+    reader = Reader()
+    reader.feed(b"10 %\r20 %\r\n30 %\r", 0.0, 0)
+    reader.feed(b"\n40 %", 0.0, 0)
+    assert reader.lines == ["10 %", "20 %", "30 %"]
+    reader.flush()
+    assert reader.lines == ["10 %", "20 %", "30 %", "40 %"]
+
+
+def test_it_tells_when_a_line_that_has_begun_is_to_be_ended() -> None:
+    reader = Reader()
+    assert reader.ends_at == math.inf
+    reader.feed(b">>> ", 10.0, 0)
+    assert reader.ends_at == 10.0 + SILENCE_S
+    reader.feed(b"1", 10.1, 0)
+    assert reader.ends_at == 10.1 + SILENCE_S
+    reader.flush()
+    assert (reader.ends_at, reader.lines) == (math.inf, [">>> 1"])
+    reader.feed(b"\0", 20.0, 0)  # what comes long after it need not be of that frame
+    assert reader.ends_at == 20.0 + SILENCE_S
+    reader.feed(b"\r\n", 20.0, 0)
+    assert reader.ends_at == math.inf
+
+
+def test_a_line_before_a_frame_is_ended_by_the_silence_behind_that() -> None:
+    reader = Reader()
+    for second in range(3):
+        reader.feed(b"T = 21.5 C", float(second), second)
+    reader.flush()
+    assert reader.lines == ["T = 21.5 C"] * 3
+
+
+@pytest.mark.parametrize("size_bytes", [1, 7, 1024, 100_000])
+def test_no_character_is_cut_where_a_line_is_too_long(size_bytes: int) -> None:
+    reader = Reader()
+    data = ("a" + "日本語°" * 1000).encode()
+    for at in range(0, len(data), size_bytes):
+        assert reader.feed(data[at : at + size_bytes], 0.0, 0) == b""
+    reader.flush()
+    assert "".join(reader.lines) == data.decode()
+    assert max(map(len, reader.lines)) <= 1024
+    assert reader.quote() == f" The board printed {data.decode()[:58]!r}."  # 160 bytes end in the 59th character
+
+
 def test_what_is_begun_before_silence_is_judged_by_itself() -> None:
     reader = Reader()
     assert reader.feed(b"ok", 0.0, 0) == b""
@@ -125,7 +171,7 @@ def test_the_memory_is_bounded_whatever_comes() -> None:
     assert reader.heard == b"x" * HEARD_BYTES
     for _ in range(100):
         assert reader.feed(b"\0" * 700, 0.0, 0) == b"\0" * 700
-    assert reader._unit == reader._line == b""
+    assert (reader._unit, reader._line) == (b"", "")
 
 
 def test_an_error_quotes_the_first_of_what_was_heard() -> None:

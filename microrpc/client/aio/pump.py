@@ -86,10 +86,12 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                     try:
                         deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                         while True:
-                            data = await channel.read(deadline)
+                            data = await channel.read(min(deadline, trust.text.ends_at))
                             now = channel.now()
                             if self._is_ended:
                                 raise self._ended_error()
+                            if now >= trust.text.ends_at:
+                                trust.text.flush()
                             deadline = operation.send((data, now))
                             if output.pieces:
                                 if output.port_is_doubtful:

@@ -20,6 +20,7 @@ from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import Reply, Request, Shutdown, encode_packet
 from microrpc.wire.reader import ClientEndpoint, request_label
 
+_SHOWN_BYTES = 24  # of what is outside of frames, so that a line in another encoding is known for one
 _LOST_FRAME_BYTES = 9  # so much outside any frame is a frame whose start was damaged; a boot sends one stray byte
 
 
@@ -45,13 +46,13 @@ class FrameCarrier:
         self._client = ClientEndpoint(max_packet_bytes=max_reply_bytes)
         self._to_expect: deque[Request] = deque()
         self._replies: list[Reply] = []
-        self._garbage_bytes = 0
+        self._garbage = bytearray()
 
     def reset(self) -> None:
         """Forget what is under way: a new session has begun, or the port is another."""
         self._client.reset()
         self.is_fresh = True
-        self._garbage_bytes = 0
+        self._garbage.clear()
 
     def take_turns(self) -> None:
         """Have one request under way at a time, whatever the ring takes: the line carries one direction at a time."""
@@ -72,6 +73,7 @@ class FrameCarrier:
         trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
+        self._garbage.clear()
         replies.clear()
         self._client.expect(request)
         frame = encode_frame(line.session.normal_header + packet)
@@ -119,6 +121,7 @@ class FrameCarrier:
         trust, replies, line, output = self._trust, self._replies, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
+        self._garbage.clear()
         replies.clear()
         self._to_expect.clear()
         epoch = trust.reply_epoch = trust.epoch
@@ -194,13 +197,14 @@ class FrameCarrier:
 
     def on_garbage(self, data: bytes, now: float) -> None:
         """Take note of bytes outside of any frame that are no text."""
-        self._garbage_bytes += len(data)
+        self._garbage += data
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Take much of it for a lost frame, where the reply did not come with it."""
         if was_answered:
-            self._garbage_bytes = 0
-        elif self._garbage_bytes >= _LOST_FRAME_BYTES:
-            what = f"damage on the line ({self._garbage_bytes} bytes outside any frame)"
-            self._garbage_bytes = 0
+            self._garbage.clear()
+        elif (size_bytes := len(self._garbage)) >= _LOST_FRAME_BYTES:
+            begin = bytes(self._garbage[:_SHOWN_BYTES])
+            what = f"damage on the line ({size_bytes} bytes outside any frame, which begin with {begin!r})"
+            self._garbage.clear()
             self.on_damage(what, now)
