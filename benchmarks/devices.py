@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core_size import core_size
+from benchmarks.core_size import CORES, core_size
 from benchmarks.modes import MODES, Mode
 from benchmarks.peers.environment import MissingError
 from benchmarks.processes import child
@@ -38,6 +38,7 @@ from microrpc.wire.session import Timeouts
 
 DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
 QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes up to 80 us
+_QUICK_CORES = 2  # each is a build
 DEVICE_MODES = (MODES["link"], MODES["robust"])
 SIZE_BYTES = 16 * 1024  # fits the heap of every board
 _COPYING_MODE = MODES["link"]
@@ -125,7 +126,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
             yield Row(device.name, "failed", "", "", failures[device.name])
         else:
             yield from device.rows()
-    yield from _core_rows()
+    yield from _core_rows(quick=quick)
 
 
 def _start(name: str, stack: contextlib.ExitStack) -> _Device:
@@ -183,7 +184,7 @@ def _copy(board: Board, data: np.ndarray[Any, Any]) -> dict[str, float]:
     return {"to": SIZE_BYTES / (middle - start) / 1e3, "from": SIZE_BYTES / (end - middle) / 1e3}
 
 
-def _core_rows() -> Iterator[Row]:
+def _core_rows(*, quick: bool) -> Iterator[Row]:
     title = "core alone, Cortex-M3"
     try:
         _need_zig()
@@ -191,10 +192,10 @@ def _core_rows() -> Iterator[Row]:
     except MissingError as reason:
         yield Row(title, "missing", "", "", str(reason))
         return
-    for link, words in ((True, "with the link"), (False, "without the link")):
-        size = core_size(link=link)
+    for words, defines in list(CORES.items())[: _QUICK_CORES if quick else None]:
+        size = core_size(defines)
         remark = f"RAM {size.ram_bytes} B besides receive buffer and heap; {size.compiler}"
-        raw = {"kind": "core", "link": link, "flash_bytes": size.flash_bytes, "ram_bytes": size.ram_bytes}
+        raw = {"kind": "core", "core": words, "flash_bytes": size.flash_bytes, "ram_bytes": size.ram_bytes}
         yield Row(f"{title}, {words}: flash", f"{size.flash_bytes:,}", "B", "", remark, raw)
 
 
@@ -204,12 +205,12 @@ def _core_rows() -> Iterator[Row]:
 def markdown(raws: Iterable[Raw]) -> str:
     """Give the table of sizes and speeds, from the raw figures of the rows."""
     figures: dict[str, dict[str, float]] = {}
-    cores: dict[bool, Raw] = {}
+    cores: dict[str, Raw] = {}
     for raw in raws:
         if raw.get("kind") == "device":
             figures.setdefault(raw["device"], {})[raw["figure"]] = raw["value"]
         elif raw.get("kind") == "core":
-            cores[raw["link"]] = raw
+            cores[raw["core"]] = raw
     lines = [
         "| board | flash, bytes | RAM, bytes | call, us: link | without | copy, KB/s: to the board | back |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -218,11 +219,9 @@ def markdown(raws: Iterable[Raw]) -> str:
         columns = ("flash", "RAM", *(f"call, {mode.name}" for mode in DEVICE_MODES), "to", "from")
         cells = [f"{of_device[column]:,.0f}" if column in of_device else "" for column in columns]
         lines.append(f"| `{device}` | {' | '.join(cells)} |")
-    for link, words in ((True, "with the link"), (False, "without it")):
-        if link in cores:
-            core = cores[link]
-            cells = [f"{core['flash_bytes']:,}", f"{core['ram_bytes']:,}", *[""] * 4]
-            lines.append(f"| the core alone on a Cortex-M3, {words} | {' | '.join(cells)} |")
+    for words, core in cores.items():
+        cells = [f"{core['flash_bytes']:,}", f"{core['ram_bytes']:,}", *[""] * 4]
+        lines.append(f"| the core alone on a Cortex-M3, {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -32,6 +32,16 @@ extern "C" {
 #define MICRORPC_LINK 1
 #endif
 
+/* 0 leaves the function microrpc.release_all out, with which a host frees what a killed one has left. */
+#ifndef MICRORPC_RELEASE_ALL
+#define MICRORPC_RELEASE_ALL 1
+#endif
+
+/* 0 leaves out the argument lists that the time evaluator had before TVM 0.10: it takes 11 and 12 then, not 8 and 10. */
+#ifndef MICRORPC_OLD_TIME_EVALUATORS
+#define MICRORPC_OLD_TIME_EVALUATORS 1
+#endif
+
 /* A device, at the beginning of the memory that it was given. */
 typedef struct microrpc microrpc_t;
 

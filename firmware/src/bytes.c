@@ -1,11 +1,11 @@
 /* Numbers on the wire, and what would else come from a library: not every board has one. */
 #include "microrpc_internal.h"
 
-uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes) {
-    uint64_t value = 0;
-    while (size_bytes--) value = value << 8 | at[size_bytes];
-    return value;
+uint32_t mrpc_get32(const uint8_t *at) {
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
+
+uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get32(at) | (uint64_t)mrpc_get32(at + 4) << 32; }
 
 void mrpc_put(uint8_t *at, unsigned size_bytes, uint64_t value) {
     for (unsigned i = 0; i < size_bytes; i++, value >>= 8) at[i] = (uint8_t)value;
@@ -15,11 +15,6 @@ size_t mrpc_length(const char *text) {
     size_t length = 0;
     while (text[length]) length++;
     return length;
-}
-
-size_t mrpc_size(uint64_t size) {
-    size_t narrow = (size_t)size;
-    return narrow == size ? narrow : SIZE_MAX;
 }
 
 uint32_t mrpc_divide(uint64_t *number, uint32_t divisor) {

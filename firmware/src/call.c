@@ -11,8 +11,8 @@ static const microrpc_function_t *function_at(const microrpc_t *device, uint32_t
     const microrpc_config_t *config = device->config;
     if (registry == REGISTRY_SYSTEM) return index < config->function_count ? &config->functions[index] : NULL;
     if (registry != REGISTRY_GLOBAL) return NULL;
-    if (index < mrpc_runtime_function_count) return &mrpc_runtime_functions[index];
-    index -= mrpc_runtime_function_count;
+    if (index < RUNTIME_FUNCTIONS) return &mrpc_runtime_functions[index];
+    index -= RUNTIME_FUNCTIONS;
     return index < config->global_function_count ? &config->global_functions[index] : NULL;
 }
 
@@ -24,15 +24,12 @@ uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, micror
     return 0;
 }
 
-microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle, const void **state) {
+microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle) {
     const microrpc_function_t *function;
     const mrpc_object_t *object;
-    *state = NULL;
     if (!(handle >> 63)) {
         object = mrpc_heap_block(device, handle, BLOCK_OBJECT);
-        if (!object) return NULL;
-        *state = object->state;
-        return object->handler;
+        return object ? object->handler : NULL;
     }
     function = function_at(device, (uint32_t)(handle >> 32) & 0x7FFFFFFF, (uint32_t)handle);
     return function ? function->handler : NULL;
@@ -43,13 +40,10 @@ bool mrpc_is_module(uint64_t handle) { return handle == STATIC_HANDLE(REGISTRY_M
 /* --- calls ----------------------------------------------------------------------------------------------------- */
 
 static bool is_supported(microrpc_dtype_t dtype) {
+    static const uint8_t bits_of[] = {8 | 16 | 32 | 64, 1 | 8 | 16 | 32 | 64, 16 | 32 | 64, 0, 16}; /* by code */
     uint8_t bits = dtype.bits;
-    bool is_whole = bits >= 8 && bits <= 64 && !(bits & (bits - 1));
-    if (!dtype.lanes) return false;
-    if (dtype.code == MICRORPC_DTYPE_BFLOAT) return bits == 16;
-    if (dtype.code == MICRORPC_DTYPE_FLOAT) return is_whole && bits != 8;
-    if (dtype.code == MICRORPC_DTYPE_UINT && bits == 1) return dtype.lanes == 1;
-    return dtype.code <= MICRORPC_DTYPE_UINT && is_whole;
+    return dtype.code < sizeof bits_of && (bits_of[dtype.code] & bits) && !(bits & (bits - 1)) && dtype.lanes &&
+           (bits > 1 || dtype.lanes == 1);
 }
 
 static uint32_t lane_bytes(microrpc_dtype_t dtype) { return (dtype.bits + 7u) / 8; }
@@ -78,8 +72,7 @@ static bool check_arguments(microrpc_t *device, const mrpc_sequence_t *arguments
             is_good = check_tensor(device, i, value);
         } else if (type == MICRORPC_MODULE || type == MICRORPC_FUNCTION_HANDLE) {
             uint64_t handle = mrpc_get64(value);
-            const void *state;
-            bool is_known = type == MICRORPC_MODULE ? mrpc_is_module(handle) : mrpc_handler(device, handle, &state) != NULL;
+            bool is_known = type == MICRORPC_MODULE ? mrpc_is_module(handle) : mrpc_handler(device, handle) != NULL;
             is_good = is_something(device, handle, is_known);
         }
     }
@@ -93,12 +86,13 @@ void mrpc_drop_result(microrpc_call_t *call) {
 
 bool mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *arguments) {
     microrpc_call_t call;
-    microrpc_handler_t handler = mrpc_handler(device, handle, &call.state);
+    microrpc_handler_t handler = mrpc_handler(device, handle);
     call.device = device;
-    call.arguments = *arguments;
+    call.arguments = arguments;
     call.created = NULL;
     call.has_failed = !is_something(device, handle, handler != NULL) || !check_arguments(device, arguments);
     if (!call.has_failed) {
+        call.state = handle >> 63 ? NULL : ((const mrpc_object_t *)(uintptr_t)handle)->state;
         mrpc_return_handle(&call, MICRORPC_NULL, 0);
         handler(&call);
     }
@@ -108,10 +102,12 @@ bool mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *argum
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 
-static void too_long(microrpc_call_t *call) {
-    if (!call->has_failed) mrpc_fail(call->device, FAILURE_TOO_LONG_A_RESULT);
+void mrpc_call_fails(microrpc_call_t *call, mrpc_failure_t failure) {
+    if (!call->has_failed) mrpc_fail(call->device, failure);
     call->has_failed = true;
 }
+
+static void too_long(microrpc_call_t *call) { mrpc_call_fails(call, FAILURE_TOO_LONG_A_RESULT); }
 
 static void expected(microrpc_call_t *call, uint32_t index, const char *kind) {
     microrpc_t *device = call->device;
@@ -121,17 +117,17 @@ static void expected(microrpc_call_t *call, uint32_t index, const char *kind) {
 }
 
 const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind) {
-    const mrpc_sequence_t *arguments = &call->arguments;
+    const mrpc_sequence_t *arguments = call->arguments;
     if (index < arguments->count && mrpc_type_at(arguments, index) == (uint32_t)type)
         return mrpc_value_at(arguments, index);
     expected(call, index, kind);
     return NULL;
 }
 
-uint32_t microrpc_argument_count(const microrpc_call_t *call) { return call->arguments.count; }
+uint32_t microrpc_argument_count(const microrpc_call_t *call) { return call->arguments->count; }
 
 microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t index) {
-    return index < call->arguments.count ? (microrpc_type_t)mrpc_type_at(&call->arguments, index) : MICRORPC_NULL;
+    return index < call->arguments->count ? (microrpc_type_t)mrpc_type_at(call->arguments, index) : MICRORPC_NULL;
 }
 
 int64_t microrpc_int(microrpc_call_t *call, uint32_t index) {
@@ -143,7 +139,7 @@ double microrpc_float(microrpc_call_t *call, uint32_t index) {
     const uint8_t *value;
     uint64_t bits;
     double number;
-    if (index < call->arguments.count && mrpc_type_at(&call->arguments, index) == MICRORPC_INT)
+    if (index < call->arguments->count && mrpc_type_at(call->arguments, index) == MICRORPC_INT)
         return (double)microrpc_int(call, index);
     value = mrpc_argument(call, index, MICRORPC_FLOAT, "Float");
     if (!value) return 0;

@@ -30,10 +30,11 @@ uint32_t mrpc_multiply(uint32_t a, uint64_t b) {
 }
 
 void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor) {
+    uint32_t dtype = mrpc_get32(value + 20);
     tensor->ndim = mrpc_get32(value + 16);
-    tensor->dtype.code = value[20];
-    tensor->dtype.bits = value[21];
-    tensor->dtype.lanes = (uint16_t)mrpc_get(value + 22, 2);
+    tensor->dtype.code = (uint8_t)dtype;
+    tensor->dtype.bits = (uint8_t)(dtype >> 8);
+    tensor->dtype.lanes = (uint16_t)(dtype >> 16);
     tensor->extents = value + TENSOR_HEAD_BYTES;
     tensor->size_bytes = ((uint32_t)tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
     for (uint32_t i = 0; i < tensor->ndim; i++) {

@@ -78,8 +78,7 @@ static entry_t *block_at(const mrpc_heap_t *heap, uint64_t address, mrpc_block_k
 }
 
 void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind) {
-    const entry_t *block = block_at(&device->heap, address, kind);
-    return block ? device->heap.base + block->offset : NULL;
+    return block_at(&device->heap, address, kind) ? (void *)(uintptr_t)address : NULL;
 }
 
 bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t kind) {
@@ -108,7 +107,7 @@ uint8_t *mrpc_heap_view(microrpc_t *device, uint64_t address, uint64_t size) {
     uint32_t skipped;
     const entry_t *block = find(&device->heap, address, &skipped);
     if (block && kind_of(block) != BLOCK_OBJECT && skipped <= size_of(block) && size <= size_of(block) - skipped)
-        return device->heap.base + block->offset + skipped;
+        return (uint8_t *)(uintptr_t)address;
     mrpc_fail_with(device, FAILURE_NOT_INSIDE, size, address);
     return NULL;
 }

@@ -125,7 +125,7 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
     size_t body_bytes = size - HEAD_BYTES - 1 - CRC_BYTES;
     uint8_t kind = payload[HEAD_BYTES];
     const uint8_t *body = payload + HEAD_BYTES + 1;
-    uint16_t seq = (uint16_t)mrpc_get(payload + HEADER_BYTES, 2);
+    uint16_t seq = mrpc_get16(payload + HEADER_BYTES);
     int ahead = (int16_t)(uint16_t)(seq - link->base);
     bool is_old;
     if (size < HEAD_BYTES + 1 + CRC_BYTES || kind > REQUEST_READ ||

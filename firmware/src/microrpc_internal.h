@@ -15,16 +15,16 @@ int memcmp(const void *a, const void *b, size_t size);
 
 /* --- numbers on the wire, little-endian and not aligned (bytes.c) ---------------------------------------------- */
 
-uint64_t mrpc_get(const uint8_t *at, unsigned size_bytes);
 void mrpc_put(uint8_t *at, unsigned size_bytes, uint64_t value);
 
-static inline uint32_t mrpc_get32(const uint8_t *at) { return (uint32_t)mrpc_get(at, 4); }
-static inline uint64_t mrpc_get64(const uint8_t *at) { return mrpc_get(at, 8); }
+static inline uint16_t mrpc_get16(const uint8_t *at) { return (uint16_t)(at[0] | (unsigned)at[1] << 8); }
+uint32_t mrpc_get32(const uint8_t *at);
+uint64_t mrpc_get64(const uint8_t *at);
 
 size_t mrpc_length(const char *text);
 
 /* A size that was told, as a size_t: SIZE_MAX, which nothing has, where that is too short for it (an AVR's has 16 bits). */
-size_t mrpc_size(uint64_t size);
+static inline size_t mrpc_size(uint64_t size) { return size <= SIZE_MAX ? (size_t)size : SIZE_MAX; }
 
 /* Divide *number; give the remainder. */
 uint32_t mrpc_divide(uint64_t *number, uint32_t divisor);
@@ -243,7 +243,7 @@ bool mrpc_call(microrpc_t *device, uint64_t handle, const mrpc_sequence_t *argum
 
 struct microrpc_call {
     microrpc_t *device;
-    mrpc_sequence_t arguments;
+    const mrpc_sequence_t *arguments;
     const void *state;
     void *created; /* the array or object that is its result so far, or NULL */
     mrpc_block_kind_t created_kind;
@@ -260,10 +260,13 @@ typedef struct {
 typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry_t;
 #define STATIC_HANDLE(registry, index) (UINT64_C(1) << 63 | (uint64_t)(registry) << 32 | (uint32_t)(index))
 
-extern const microrpc_function_t mrpc_runtime_functions[];
-extern const uint32_t mrpc_runtime_function_count;
+#define RUNTIME_FUNCTIONS (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL)
+extern const microrpc_function_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
 
 void mrpc_drop_result(microrpc_call_t *call);
+
+/* The call fails, if it has not yet. */
+void mrpc_call_fails(microrpc_call_t *call, mrpc_failure_t failure);
 
 /* How many calls are timed next where `calls` took `taken_us`, less than `least_us`: as many as should do, but 1.618
  * times as many at least (docs/protocol.md 6); UINT32_MAX if that is more. */
@@ -271,8 +274,8 @@ uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us);
 
 /* The handle of the function of that name, 0 where there is none. */
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);
-/* What to call for a handle, NULL for none; `state` becomes that of a function which a function returned. */
-microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle, const void **state);
+/* What to call for a handle, NULL for none. */
+microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle);
 bool mrpc_is_module(uint64_t handle);
 
 /* Argument `index` if it is of this type; else the call fails with "argument I: `kind` expected", and NULL. */

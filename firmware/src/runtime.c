@@ -10,7 +10,7 @@ static void module_get_function(microrpc_call_t *call) {
     uint64_t handle;
     mrpc_argument(call, 0, MICRORPC_MODULE, "Module"); /* there is one only, and mrpc_call saw to it that it is that */
     name = microrpc_text(call, 1);
-    if (microrpc_has_failed(call)) return;
+    if (call->has_failed) return;
     handle = mrpc_look_up(call->device, REGISTRY_SYSTEM, name);
     if (handle) mrpc_return_handle(call, MICRORPC_FUNCTION_HANDLE, handle);
 }
@@ -39,7 +39,7 @@ static void random_fill(microrpc_call_t *call) {
         kept = dtype.bits == 16 ? 0x03FF03FF : dtype.bits == 32 ? 0x007FFFFF : 0x000FFFFF;
         set = dtype.bits == 16 ? 0x3C003C00 : dtype.bits == 32 ? 0x3F800000 : 0x3FF00000;
     }
-    if (microrpc_has_failed(call)) return;
+    if (call->has_failed) return;
     for (size_t done = 0; done < tensor.size_bytes; done += 4) {
         size_t left = tensor.size_bytes - done;
         uint32_t word = random_word(call->device);
@@ -47,6 +47,13 @@ static void random_fill(microrpc_call_t *call) {
         mrpc_put(at + done, left < 4 ? (unsigned)left : 4, word);
     }
 }
+
+/* --- leftovers ------------------------------------------------------------------------------------------------ */
+
+#if MICRORPC_RELEASE_ALL
+/* What the heap has was allocated over the wire, all of it. */
+static void release_all(microrpc_call_t *call) { microrpc_return_int(call, mrpc_heap_free_all(call->device)); }
+#endif
 
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
@@ -59,7 +66,7 @@ enum { NUMBER = 2, REPEAT, MIN_REPEAT_MS, MOST_ZEROS, COOLDOWN_MS, REPEATS_TO_CO
 typedef struct {
     microrpc_handler_t timed;
     microrpc_handler_t prepare; /* or NULL */
-    int32_t numbers[NUMBERS];
+    uint32_t numbers[NUMBERS];
 } evaluator_t;
 typedef char evaluator_fits_the_state[sizeof(evaluator_t) <= MICRORPC_STATE_BYTES ? 1 : -1];
 
@@ -84,8 +91,7 @@ uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
 
 /* The mean time of a call, over so many calls that they took min_repeat_ms together. */
 static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator, uint32_t *calls) {
-    uint32_t least_us = (uint32_t)evaluator->numbers[MIN_REPEAT_MS] * 1000, taken_us = 0;
-    int32_t zeros = 0;
+    uint32_t least_us = evaluator->numbers[MIN_REPEAT_MS] * 1000, taken_us = 0, zeros = 0;
     do {
         uint32_t start_us;
         if (taken_us) *calls = mrpc_more_calls(*calls, least_us, taken_us);
@@ -101,19 +107,17 @@ static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator, ui
     return seconds_bits(taken_us, *calls);
 }
 
-static void wait_ms(const microrpc_call_t *call, int32_t milliseconds) {
-    for (; milliseconds > 0; milliseconds--) {
-        uint32_t start_us = microrpc_now_us(call);
-        while (microrpc_has_clock(call) && microrpc_now_us(call) - start_us < 1000) continue;
-    }
+static void wait_ms(const microrpc_call_t *call, uint32_t milliseconds) {
+    uint32_t start_us = microrpc_now_us(call);
+    while (microrpc_has_clock(call) && microrpc_now_us(call) - start_us < milliseconds * 1000) continue;
 }
 
 static void evaluate(microrpc_call_t *call) {
-    const evaluator_t *evaluator = microrpc_state(call);
+    const evaluator_t *evaluator = call->state;
     microrpc_t *device = call->device;
-    uint32_t period = (uint32_t)evaluator->numbers[REPEATS_TO_COOLDOWN];
-    uint32_t repeat = (uint32_t)evaluator->numbers[REPEAT];
-    uint32_t calls = (uint32_t)evaluator->numbers[NUMBER];
+    uint32_t period = evaluator->numbers[REPEATS_TO_COOLDOWN];
+    uint32_t repeat = evaluator->numbers[REPEAT];
+    uint32_t calls = evaluator->numbers[NUMBER];
     size_t size = mrpc_size(repeat * 8), received_bytes = device->received_bytes;
     uint8_t *times = microrpc_result_buffer(call, size);
     if (!times) return;
@@ -131,17 +135,19 @@ static void evaluate(microrpc_call_t *call) {
 
 /* Negative means the same as 0, for each of the numbers; and with the most, times and sizes fit 32 bits: 1.618 times
  * half an hour is less than the 71 minutes of the clock. */
-static int32_t clamped(int64_t number) {
-    return number < 0 ? 0 : number > MOST ? MOST : (int32_t)number;
+static uint32_t clamped(int64_t number) {
+    return number < 0 ? 0 : number > MOST ? MOST : (uint32_t)number;
+}
+
+static microrpc_handler_t find(const microrpc_call_t *call, mrpc_registry_t registry, microrpc_bytes_t name) {
+    return mrpc_handler(call->device, mrpc_look_up(call->device, registry, name));
 }
 
 static void time_evaluator(microrpc_call_t *call) {
-    const microrpc_t *device = call->device;
     microrpc_bytes_t name, prepare;
     evaluator_t evaluator;
-    const void *state;
-    uint64_t handle, prepare_handle;
-    uint32_t last = 7; /* the place of the last argument, a Str, which tells the version: 7, 9, 10 or 11 */
+    /* The place of the last argument, a Str, tells the version: 7, 9, 10 or 11. */
+    uint32_t last = MICRORPC_OLD_TIME_EVALUATORS ? 7 : 10;
     while (last < 11 && microrpc_argument_type(call, last) != MICRORPC_TEXT) last += last == 7 ? 2 : 1;
     memset(&evaluator, 0, sizeof evaluator);
     evaluator.numbers[MOST_ZEROS] = DEFAULT_MOST_ZEROS;
@@ -152,16 +158,18 @@ static void time_evaluator(microrpc_call_t *call) {
         evaluator.numbers[number] = clamped(microrpc_int(call, i));
     }
     prepare = microrpc_text(call, last);
-    if (microrpc_has_failed(call)) return;
-    handle = mrpc_look_up(device, REGISTRY_SYSTEM, name);
-    prepare_handle = prepare.size ? mrpc_look_up(device, REGISTRY_GLOBAL, prepare) : 0;
-    if (!handle || (prepare.size && !prepare_handle)) {
-        call->has_failed = !mrpc_fail(call->device, FAILURE_NO_TIMED_FUNCTION);
-    } else if (evaluator.numbers[NUMBER] < 1 || evaluator.numbers[REPEAT] < 1) {
-        call->has_failed = !mrpc_fail(call->device, FAILURE_NOT_POSITIVE);
+    if (call->has_failed) return;
+    evaluator.timed = find(call, REGISTRY_SYSTEM, name);
+    if (prepare.size) evaluator.prepare = find(call, REGISTRY_GLOBAL, prepare);
+#if MICRORPC_RELEASE_ALL
+    /* It would free the evaluator under itself. */
+    if (evaluator.prepare == release_all) evaluator.prepare = NULL;
+#endif
+    if (!evaluator.timed || (prepare.size && !evaluator.prepare)) {
+        mrpc_call_fails(call, FAILURE_NO_TIMED_FUNCTION);
+    } else if (!evaluator.numbers[NUMBER] || !evaluator.numbers[REPEAT]) {
+        mrpc_call_fails(call, FAILURE_NOT_POSITIVE);
     } else {
-        evaluator.timed = mrpc_handler(device, handle, &state);
-        evaluator.prepare = mrpc_handler(device, prepare_handle, &state);
         microrpc_return_function(call, evaluate, &evaluator, sizeof evaluator);
     }
 }
@@ -171,12 +179,9 @@ static void time_evaluator(microrpc_call_t *call) {
 #if MICRORPC_LINK
 static void crc32(microrpc_call_t *call) {
     microrpc_tensor_t tensor = microrpc_tensor(call, 0);
-    if (!microrpc_has_failed(call)) microrpc_return_int(call, mrpc_crc32(0, tensor.data, tensor.size_bytes));
+    if (!call->has_failed) microrpc_return_int(call, mrpc_crc32(0, tensor.data, tensor.size_bytes));
 }
 #endif
-
-/* What the heap has was allocated over the wire, all of it. */
-static void release_all(microrpc_call_t *call) { microrpc_return_int(call, mrpc_heap_free_all(call->device)); }
 
 const microrpc_function_t mrpc_runtime_functions[] = {
     {"runtime.SystemLib", system_lib},
@@ -187,6 +192,7 @@ const microrpc_function_t mrpc_runtime_functions[] = {
 #if MICRORPC_LINK
     {"microrpc.crc32", crc32},
 #endif
+#if MICRORPC_RELEASE_ALL
     {"microrpc.release_all", release_all},
+#endif
 };
-const uint32_t mrpc_runtime_function_count = sizeof mrpc_runtime_functions / sizeof mrpc_runtime_functions[0];

@@ -1,37 +1,37 @@
 /* Requests: what each packet asks for (docs/protocol.md 3, docs/device.md 2). */
 #include "microrpc_internal.h"
 
-#define END 0xFF
+#define END 15u
+#define TYPES(first, second, third, fourth) ((first) | (second) << 4 | (third) << 8 | (unsigned)(fourth) << 12)
 /* The types of the arguments, from GetGlobalFunc on. */
-static const uint8_t signatures[][4] = {
-    {MICRORPC_TEXT, END},
-    {MICRORPC_HANDLE, MICRORPC_INT, END},
-    {MICRORPC_DEVICE, END},
-    {MICRORPC_DEVICE, MICRORPC_INT, END},
-    {MICRORPC_DEVICE, MICRORPC_INT, MICRORPC_INT, MICRORPC_DATA_TYPE},
-    {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
-    {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
-    {MICRORPC_TENSOR, MICRORPC_TENSOR, MICRORPC_HANDLE, END},
-    {MICRORPC_TENSOR, MICRORPC_TEXT, END}, /* or Null */
-    {MICRORPC_DEVICE, END},
-    {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
-    {MICRORPC_DEVICE, MICRORPC_HANDLE, END},
+static const uint16_t signatures[] = {
+    TYPES(MICRORPC_TEXT, END, END, END),
+    TYPES(MICRORPC_HANDLE, MICRORPC_INT, END, END),
+    TYPES(MICRORPC_DEVICE, END, END, END),
+    TYPES(MICRORPC_DEVICE, MICRORPC_INT, END, END),
+    TYPES(MICRORPC_DEVICE, MICRORPC_INT, MICRORPC_INT, MICRORPC_DATA_TYPE),
+    TYPES(MICRORPC_DEVICE, MICRORPC_HANDLE, END, END),
+    TYPES(MICRORPC_DEVICE, MICRORPC_HANDLE, END, END),
+    TYPES(MICRORPC_TENSOR, MICRORPC_TENSOR, MICRORPC_HANDLE, END),
+    TYPES(MICRORPC_TENSOR, MICRORPC_TEXT, END, END), /* or Null */
+    TYPES(MICRORPC_DEVICE, END, END, END),
+    TYPES(MICRORPC_DEVICE, MICRORPC_HANDLE, END, END),
+    TYPES(MICRORPC_DEVICE, MICRORPC_HANDLE, END, END),
 };
 
 static bool fits(uint32_t code, const mrpc_sequence_t *arguments) {
-    const uint8_t *signature = signatures[code - PACKET_GET_GLOBAL_FUNC];
-    uint32_t i;
-    for (i = 0; i < sizeof signatures[0] && signature[i] != END; i++) {
+    uint32_t types = signatures[code - PACKET_GET_GLOBAL_FUNC], i;
+    for (i = 0; i < 4 && (types & 15) != END; i++, types >>= 4) {
         uint32_t type = i < arguments->count ? mrpc_type_at(arguments, i) : END;
         bool is_no_scope = code == PACKET_DEV_ALLOC_DATA_WITH_SCOPE && type == MICRORPC_NULL;
-        if (type != signature[i] && !(i && is_no_scope)) return false;
+        if (type != (types & 15) && !(i && is_no_scope)) return false;
     }
     return i == arguments->count;
 }
 
 static bool is_cpu(microrpc_t *device, const uint8_t *value) {
-    int32_t type = (int32_t)mrpc_get32(value), id = (int32_t)mrpc_get32(value + 4);
-    return (type == 1 && !id) || mrpc_fail_with(device, FAILURE_NO_DEVICE, (uint64_t)type, (uint64_t)id);
+    int64_t both = (int64_t)mrpc_get64(value); /* type 1, id 0 */
+    return both == 1 || mrpc_fail_with(device, FAILURE_NO_DEVICE, (uint64_t)(int32_t)both, (uint64_t)(both >> 32));
 }
 
 static bool reply_address(microrpc_t *device, const void *address) {
@@ -49,11 +49,10 @@ static bool get_global_func(microrpc_t *device, microrpc_bytes_t name) {
 }
 
 static bool free_handle(microrpc_t *device, uint64_t handle, uint64_t type) {
-    const void *state;
     bool is_static = handle >> 63;
     bool is_freed;
     if (type == MICRORPC_FUNCTION_HANDLE)
-        is_freed = is_static ? mrpc_handler(device, handle, &state) != NULL
+        is_freed = is_static ? mrpc_handler(device, handle) != NULL
                              : mrpc_heap_release(device, handle, BLOCK_OBJECT);
     else
         is_freed = (type == MICRORPC_MODULE && mrpc_is_module(handle)) ||

@@ -72,7 +72,7 @@ void mrpc_session_receive(microrpc_t *device, size_t size) {
     const uint8_t *payload = device->buffer;
     uint16_t id;
     if (size < HEADER_BYTES) return;
-    id = (uint16_t)mrpc_get(payload, 2);
+    id = mrpc_get16(payload);
     device->received_bytes = size;
     switch (payload[2]) {
     case MESSAGE_INIT: /* its id is a nonce, and nothing comes after the version */

@@ -109,9 +109,10 @@ static void add_tensor(packet_t *packet, choices_t *choices, const board_t *boar
 
 static void add_blob(packet_t *packet, choices_t *choices) {
     static const char *const names[] = {"add", "noop", "describe", "iota", "log", "tvm.contrib.random.random_fill",
-                                        LINK_FUNCTION, "global", "", "reverse", "fail", PROTOCOL_VERSION};
+                                        LINK_FUNCTION, "global", "", "reverse", "fail", PROTOCOL_VERSION,
+                                        "microrpc.release_all"};
     uint8_t choice = choose(choices);
-    const char *name = names[choice % 12];
+    const char *name = names[choice % 13];
     if (choice < 200) {
         add(packet, mrpc_length(name), 8);
         while (*name) add(packet, (uint8_t)*name++, 1);
@@ -162,7 +163,7 @@ static void add_sequence(packet_t *packet, choices_t *choices, const board_t *bo
 static void make_packet(packet_t *packet, choices_t choices, const board_t *board) {
     /* The types of the syscalls' arguments, 'a' for 0. */
     static const char *const types[] = {"l", "da", "g", "ga", "gaaf", "gd", "gd", "hhd", "hl", "g", "gd", "gd"};
-    static const char evaluator[] = "jlaaaaaaaaal";
+    static const uint8_t counts[] = {9, 8, 7, 5}; /* of the evaluator's numbers, by TVM version */
     uint8_t choice = choose(&choices), code = choice % 32;
     packet->size = 0;
     if (code < PACKET_GET_GLOBAL_FUNC || code > 22) code = PACKET_CALL_FUNC;
@@ -179,12 +180,17 @@ static void make_packet(packet_t *packet, choices_t choices, const board_t *boar
         add_tensor(packet, &choices, board);
         add_blob(packet, &choices);
     } else if (code == PACKET_CALL_FUNC && choice < 32) {
+        unsigned count = choose(&choices) % 16;
+        count = count < 4 ? counts[count] : count < 15 ? 9 : choose(&choices) % 12;
         add(packet, STATIC_HANDLE(REGISTRY_GLOBAL, 4), 8);
-        add(packet, 12, 4);
-        for (const char *type = evaluator; *type; type++) add(packet, (uint64_t)(*type - 'a'), 4);
+        add(packet, count + 3, 4);
+        add(packet, MICRORPC_MODULE, 4);
+        add(packet, MICRORPC_TEXT, 4);
+        for (unsigned i = 0; i < count; i++) add(packet, MICRORPC_INT, 4);
+        add(packet, MICRORPC_TEXT, 4);
         add(packet, STATIC_HANDLE(REGISTRY_MODULE, 0), 8);
         add_blob(packet, &choices);
-        for (int i = 0; i < 9; i++) add(packet, (uint64_t)(choose(&choices) % 64) - 4, 8); /* no call is to take long */
+        for (unsigned i = 0; i < count; i++) add(packet, (uint64_t)(choose(&choices) % 64) - 4, 8); /* no call is to take long */
         add_blob(packet, &choices);
     } else if (code == PACKET_CALL_FUNC) {
         add(packet, choose_handle(&choices, board), 8);

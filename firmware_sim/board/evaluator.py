@@ -11,7 +11,7 @@ from firmware_sim.board.clock import Clock
 from firmware_sim.board.runtime import RuntimeSession, check_kinds
 from microrpc.errors import RequestError
 from microrpc.serve.local import FunctionError, Module, RemoteCallable
-from microrpc.wire.names import TIME_EVALUATOR_FUNCTION
+from microrpc.wire.names import RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 ArgumentCount = Literal[8, 10, 11, 12]
 """How many arguments it takes, which tells the TVM version."""
@@ -57,7 +57,8 @@ def register_time_evaluator(session: RuntimeSession, clock: Clock, count: Argume
         name, f_preproc = arguments[1], arguments[last]
         numbers = _read_numbers(arguments[_FIRST_NUMBER:last])
         timed = module.get(name)
-        preproc = functions.get(f_preproc) if f_preproc else None
+        # Nothing frees the memory of a function that is running.
+        preproc = functions.get(f_preproc) if f_preproc and f_preproc != RELEASE_FUNCTION else None
         if timed is None or (f_preproc and preproc is None):
             raise FunctionError("RPCTimeEvaluator: no function has that name")
         if numbers.number < 1 or numbers.repeat < 1:

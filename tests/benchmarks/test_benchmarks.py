@@ -203,7 +203,7 @@ def test_the_table_of_the_devices_has_every_device(results: pathlib.Path) -> Non
     result = run("benchmarks.devices", str(results / "rows.json"))
     assert result.returncode == 0, result.stderr
     rows = {line.split(" | ")[0].strip("| `"): line for line in result.stdout.splitlines()[2:]}
-    cores = ["the core alone on a Cortex-M3, with the link", "the core alone on a Cortex-M3, without it"]
+    cores = ["the core alone on a Cortex-M3, with the link", "the core alone on a Cortex-M3, without the link"]
     assert list(rows) == [*RUNNING, *(cores if HAS_ZIG else [])]
     assert {line.count("|") for line in rows.values()} == {8}
     assert re.fullmatch(r"\| `simulator` \|  \|  (\| [\d,]+ ){4}\|", rows["simulator"])
@@ -343,7 +343,7 @@ def test_without_git_the_old_version_is_missing(monkeypatch: pytest.MonkeyPatch,
 def test_a_device_without_its_emulator_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "QUICK_DEVICES", ("qemu_mps2_an385",))
     monkeypatch.setattr(devices, "_need_zig", lambda: None)
-    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    monkeypatch.setattr(devices, "_core_rows", lambda quick: iter(()))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     (row,) = devices.measure(quick=True)
     assert row[:5] == ("qemu_mps2_an385", "missing", "", "", "qemu-system-arm is not installed")
@@ -364,7 +364,7 @@ def test_a_device_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(devices, "QUICK_DEVICES", ("posix",))
     monkeypatch.setattr(devices, "_start", start)
-    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    monkeypatch.setattr(devices, "_core_rows", lambda quick: iter(()))
     (row,) = devices.measure(quick=True)
     assert row[:5] == ("posix", "failed", "", "", str(error))
 
@@ -379,7 +379,7 @@ def test_a_device_that_fails_is_reported_and_the_others_are_measured(monkeypatch
 
     really_start = devices._start
     monkeypatch.setattr(devices, "_start", start)
-    monkeypatch.setattr(devices, "_core_rows", lambda: iter(()))
+    monkeypatch.setattr(devices, "_core_rows", lambda quick: iter(()))
     rows = list(devices.measure(quick=True))
     assert [row.value for row in rows if row.name == "gone"] == ["failed"]
     assert len(rows) == 1 + 4

@@ -17,11 +17,21 @@ from c_board import CBoard
 
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
-from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, UInt, Value
+from microrpc.wire.datatypes import (
+    CPU,
+    DataType,
+    FunctionHandle,
+    ModuleHandle,
+    OpaqueHandle,
+    Tensor,
+    TypeCode,
+    UInt,
+    Value,
+)
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
 from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
-from microrpc.wire.names import LINK_FUNCTION
+from microrpc.wire.names import LINK_FUNCTION, RELEASE_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -264,6 +274,8 @@ def make_syscall(pair: Pair) -> Syscall:
 
 
 TIME_EVALUATOR = 1 << 63 | 4
+RELEASE_ALL = 1 << 63 | 6
+PREPARATIONS = ("", "", "add", "nothing", RELEASE_FUNCTION)
 
 
 def make_evaluator(pair: Pair) -> CallFunc:
@@ -273,7 +285,7 @@ def make_evaluator(pair: Pair) -> CallFunc:
     numbers = (1, 0, rng.choice((0, 1, 3)), rng.choice((-1, 1, 2, 4)), rng.choice((0, 10)), 2, 0, 1, 0)
     rest = rng.choice((0, 2, 3, 4, 4, 4, 1))  # of the numbers that not every TVM version has
     numbers = numbers[: 5 + rest] if rest != 2 else numbers[:5] + numbers[6:8]
-    return CallFunc(TIME_EVALUATOR, (ModuleHandle(SYSTEM_LIB), name, *numbers, rng.choice(("", "", "add", "nothing"))))
+    return CallFunc(TIME_EVALUATOR, (ModuleHandle(SYSTEM_LIB), name, *numbers, rng.choice(PREPARATIONS)))
 
 
 def make_request(pair: Pair) -> Request:
@@ -397,6 +409,87 @@ def test_the_conversations_reach_all_that_a_device_can_answer() -> None:
         heard += pair.heard
     texts = {re.sub(r"0x[0-9a-f]+|-?\b[0-9]+\b", "N", text) for text in heard}
     assert ANSWERS - texts == set()
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+@pytest.mark.parametrize("count", range(6, 15))
+def test_both_take_the_same_arguments_of_a_time_evaluator(count: int, over_link: bool) -> None:
+    pair = Pair(random.Random(count))
+    pair.open()
+    numbers = (1, 0, 2, 3, 4, *[0] * 8)
+    odd: list[tuple[int, Value]] = [(2, 1)]  # which is as it should be
+    for at in range(2, count - 1):
+        odd += ((at, value) for value in (0, -1, -(1 << 63), "", None, 1.5))
+        if at in {2, 3, 6}:  # neither repetitions nor a cool-down, which would not end
+            odd += ((at, 1 << 40), (at, (1 << 63) - 1))
+    made: list[tuple[str, int, Value]] = []
+    preparations = ("", "add", "nothing", RELEASE_FUNCTION)
+    for preparation in preparations:
+        for at, value in odd:
+            arguments: list[Value] = [ModuleHandle(SYSTEM_LIB), "noop", *numbers][: count - 1]
+            if count > 10 and value != "":  # then it is no cool-down, which has no end where the clock stands still
+                arguments[7] = 5
+            if at < len(arguments):
+                arguments[at] = value
+            pair.ask(encode_packet(CallFunc(TIME_EVALUATOR, (*arguments, preparation))), over_link=over_link)
+            made += [(preparation, at, value) for _ in pair.blocks]
+            for block in pair.blocks:
+                pair.ask(encode_packet(CallFunc(block, ())), over_link=over_link)
+                pair.ask(free_handle(block, TypeCode.FUNCTION), over_link=over_link)
+            pair.blocks.clear()
+    is_form = count in {8, 10, 11, 12}
+    assert [(preparation, 2, 1) in made for preparation in preparations] == [is_form, is_form, False, False]
+    pair.close()
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+@pytest.mark.parametrize("pair", range(200, 210), indirect=True)
+def test_both_release_the_same(pair: Pair, over_link: bool) -> None:
+    rng = pair.rng
+    pair.open()
+    for _ in range(30):
+        iota, adder = (1 << 63 | 1 << 32 | list(pair.python.system_library).index(name) for name in ("iota", "adder"))
+        allocate = Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, rng.choice((0, 1, 100)), 8, DataType.parse("uint8")))
+        for request in rng.choices((allocate, CallFunc(iota, (7,)), CallFunc(adder, (5,))), k=rng.randrange(6)):
+            pair.ask(encode_packet(request), over_link=over_link)
+        if rng.random() < 0.3:
+            pair.open()  # what earlier sessions have left, too
+        pair.ask(encode_packet(CallFunc(RELEASE_ALL, rng.choice(((), ("more",))))), over_link=over_link)
+        for block in rng.sample(pair.blocks, min(3, len(pair.blocks))):
+            pair.ask(encode_packet(CallFunc(block, (1,))), over_link=over_link)
+            pair.ask(free_handle(block, rng.choice((TypeCode.FUNCTION, TypeCode.NDARRAY))), over_link=over_link)
+            pair.ask(encode_packet(CopyFromRemote(Tensor(block, CPU, _BYTE, (1,)), 1)), over_link=over_link)
+
+
+_BYTE = DataType.parse("uint8")
+
+
+def free_handle(handle: int, kind: TypeCode) -> bytes:
+    return encode_packet(Syscall(PacketCode.FREE_HANDLE, (OpaqueHandle(handle), kind)))
+
+
+def test_both_take_a_session_message_only_where_it_is_exact() -> None:
+    pair = Pair(random.Random(300))
+    ask = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, ("add",)))
+    lived: Counter[str] = Counter()
+    for message_type in (MessageType.START_SESSION_INIT, MessageType.TERMINATE_SESSION):
+        for body in (b"", b"\x01", b"\x02", b"\x01\0", b"\0\0\0\0"):
+            for wanted in (0, 1, 0xFF, 0x100, 0x101, 0xFFFF, None):
+                for has_session in (True, False):
+                    pair.say_message(MessageType.TERMINATE_SESSION, session_id=0)
+                    if has_session:
+                        pair.open()
+                    known = pair.session_id
+                    session_id = known if wanted is None else wanted
+                    is_begun = bool(pair.say_message(message_type, body, session_id))
+                    is_open = bool(pair.say_message(MessageType.NORMAL, ask, known))
+                    lived[f"{message_type.name} begun {is_begun}, the session before it goes on: {is_open}"] += 1
+                    exact = message_type is MessageType.START_SESSION_INIT and body == b"\x01" and 0 < session_id < 256
+                    assert is_begun == exact
+                    ends = message_type is MessageType.TERMINATE_SESSION and body == b"" and session_id in {0, known}
+                    assert is_open == (has_session and not ends and not is_begun)
+    assert len(lived) == 5
+    pair.close()
 
 
 # The kinds of messages, and the texts of exceptions with N for their numbers.

@@ -74,6 +74,14 @@ def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
     assert "numbers_wrap_around" not in passed
 
 
+def test_the_tests_in_c_pass_without_what_can_be_left_out(tmp_path: pathlib.Path) -> None:
+    needs.program("gcc")
+    flags = ("-O1", "-DMICRORPC_LINK=0", "-DMICRORPC_RELEASE_ALL=0", "-DMICRORPC_OLD_TIME_EVALUATORS=0")
+    passed = _run_unit_tests(tmp_path, *flags, compiler=("gcc",))
+    assert {"the_link_is_left_out", "release_all_is_left_out"} <= set(passed)
+    assert "release_all_frees_whatever_was_allocated" not in passed
+
+
 def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
     needs.zig()
     checks = (FIRMWARE / "tests/check.c").read_text().split("int main(")[0]

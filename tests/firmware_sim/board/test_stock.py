@@ -528,7 +528,8 @@ def test_the_time_evaluator_takes_the_arguments_of_its_version(firmware: str, ta
 
     A real device refuses the wrong number or types before it does anything ("not enough args",
     "runtime.RPCTimeEvaluator: one or more invalid arg types"). So a host tries the forms in turn (12, 11, 10, 8), and
-    remembers which one the board took; a device of ours takes all four."""
+    remembers which one the board took; a device of ours takes all four (a small build of the one in C the last
+    two)."""
     host = Host(Device(firmware=firmware, time_evaluator_arguments=taken))  # type: ignore[arg-type]
     demo.install(host.device)
     host.open()
