@@ -77,7 +77,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next requests, of which `collect` is a portion; live: what is when the board is closed.
+    be given back with the next requests, of which `collect` is a portion, and disposal what gives it back; live: what is
+    given back when the board is closed.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self.connection = connection
         self.live: weakref.WeakSet[AnyHandle[Any]] = weakref.WeakSet()
         self._requests = Requests(connection, call_s=call_s)
-        self._disposal = Disposal(self._requests)
-        self.garbage, self.collect = self._disposal.garbage, self._disposal.collect
+        self.disposal = Disposal(self._requests)
+        self.garbage, self.collect = self.disposal.garbage, self.disposal.collect
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
         self._library: Owned | None = None
@@ -280,9 +281,9 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         try:
             return (yield from ask())
         except RemoteError:
-            if not self.garbage:
+            if not self.disposal.has_any:
                 raise
-        yield from self._disposal.collect_all()
+        yield from self.disposal.collect_all()
         return (yield from ask())
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
@@ -377,7 +378,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
         self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
-        left = yield from self._disposal.collect_all(self._requests.call_s)
+        left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
             _log.warning(text, self._maker.client.name, left)
