@@ -14,7 +14,7 @@ from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError, RequestError
 from microrpc.firmware.project import has_port, port_names
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
-from microrpc.wire.checks import check_baud
+from microrpc.wire.checks import check_baud, show
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
 
@@ -92,7 +92,8 @@ def find_target(
     if isinstance(port, os.PathLike):
         port = os.fspath(port)
     if not isinstance(port, str | None):
-        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
+        example = "'/dev/ttyACM0' or Path('/dev/ttyACM0')"
+        raise RequestError(f"a port is a text or a path, such as {example}, not {show(port)}")
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
         known = ", ".join(port_of_emulated(name) for name in port_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")

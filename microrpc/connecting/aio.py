@@ -18,7 +18,14 @@ from typing import Any, TypeVar
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
+from microrpc.connecting.connection import (
+    OnLog,
+    OnReset,
+    board_log,
+    board_text,
+    check_options,
+    make_connection,
+)
 from microrpc.connecting.openers import PYSERIAL, Closable, Opened, ResetFirst, find_opener, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.errors import PortError
@@ -88,6 +95,13 @@ def connect(
     """
 
     async def open_port() -> AsyncBoard:
+        check_options(
+            Timeouts() if timeouts is None else timeouts,
+            on_log=on_log,
+            on_reconnect=on_reconnect,
+            on_reset=on_reset,
+            wrap=wrap,
+        )
         wait_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
         target = find_target(
             port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
@@ -132,6 +146,15 @@ def open_board(
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
+    check_options(
+        timeouts,
+        on_log=on_log,
+        on_close=on_close,
+        reopen=reopen,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
 
     async def open_channel() -> AsyncBoard:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
-from microrpc.connecting.connection import OnLog, OnReset, board_log, board_text, make_connection
+from microrpc.connecting.connection import (
+    OnLog,
+    OnReset,
+    board_log,
+    board_text,
+    check_options,
+    make_connection,
+)
 from microrpc.connecting.openers import Opened, ResetFirst, open_target
 from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel, interrupt
@@ -77,6 +84,13 @@ def connect(
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, RequestError for a duration or a
     baud rate that cannot be, and with `release` what `Board.release_all` raises.
     """
+    check_options(
+        Timeouts() if timeouts is None else timeouts,
+        on_log=on_log,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     reconnect_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
     target = find_target(
         port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
@@ -124,6 +138,15 @@ def open_board(
 
     Raises HandshakeTimeoutError, PortLostError, and RequestError for a baud rate or size that cannot be.
     """
+    check_options(
+        timeouts,
+        on_log=on_log,
+        on_close=on_close,
+        reopen=reopen,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
     return open_session(
         opened,

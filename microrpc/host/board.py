@@ -41,7 +41,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.timing import Evaluators, check_runs
 from microrpc.host.verify import Verifier
-from microrpc.wire.checks import check_text
+from microrpc.wire.checks import check_callable, check_text, show
 from microrpc.wire.datatypes import (
     CPU,
     DataType,
@@ -77,8 +77,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next requests, of which `collect` is a portion, and disposal what gives it back; live: what is
-    given back when the board is closed.
+    be given back with the next requests, of which `collect` is a portion; disposal: what does that; live: what is when the
+    board is closed.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Look a function up in a module. Raises RequestError for what is no module, or no name."""
         check_text(name, _A_NAME)
         if not isinstance(module, AnyModule):
-            raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
+            raise RequestError(f"functions are looked up in a module of the board, not in {show(module)}")
         module.as_value()  # refuses one that is stale before anything is sent
         if not self._is_known(self._get_function):
             handle = yield from self._requests.look_up(MODULE_GET_FUNCTION)
@@ -251,7 +251,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Call what `time_evaluator` gave. Raises ProtocolError where it returns no such figures."""
         seconds = yield from self.call(timed, tuple(args), timeout_s)
         if not isinstance(seconds, bytes) or len(seconds) != 8 * repeat:
-            raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {seconds!r}, not {repeat} doubles")
+            raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {show(seconds)}, not {repeat} doubles")
         return Timing(struct.unpack(f"<{repeat}d", seconds))
 
     # --- memory --------------------------------------------------------------------------------
@@ -260,6 +260,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, data: npt.NDArray[Any], *, on_progress: Progress | None = None, verify: bool = False
     ) -> Operation[ArrayT]:
         """Allocate an array on the board and copy `data` into it."""
+        check_callable(on_progress, "on_progress")
         array = yield from self.empty(data.shape, data.dtype)
         yield from self.write(array.pack(data), array, on_progress=on_progress, verify=verify)
         return array
@@ -293,7 +294,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for array in (source, target):
             if not isinstance(array, AnyArray):
-                raise RequestError(f"{array!r} is no array on the board: `array.write` copies what is not there yet")
+                text = f"{show(array)} is no array on the board: `array.write` copies what is not there yet"
+                raise RequestError(text)
         if (source.shape, source.dtype) != (target.shape, target.dtype):
             raise CopyRangeError(f"{source!r} does not fit {target!r}: their shapes and data types must be the same")
         args = (self._maker.to_value(source), self._maker.to_value(target), OpaqueHandle(0))
@@ -304,6 +306,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     ) -> Operation[None]:
         """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
         tensor = _flat(array.tensor)
+        check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_to(self._requests, data, tensor, epoch=array.epoch, on_progress=on_progress)
@@ -317,6 +320,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     ) -> Operation[None]:
         """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
         tensor = _flat(array.tensor)
+        check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_from(self._requests, tensor, into, epoch=array.epoch, on_progress=on_progress)
@@ -363,7 +367,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         if not isinstance(request, Request) or isinstance(request, Shutdown):
             hint = " (`close(shutdown=True)` sends it)" if isinstance(request, Shutdown) else ""
-            raise UnsupportedValueError(f"{request!r} is no request that is answered{hint}; nothing was sent")
+            raise UnsupportedValueError(f"{show(request)} is no request that is answered{hint}; nothing was sent")
         try:
             reply: Return | CopyAck = yield from self._requests.request(request)
         except RemoteError as error:

@@ -36,8 +36,8 @@ class Disposal:
 
     @property
     def has_any(self) -> bool:
-        """Whether anything is to be freed; what a reset has freed is forgotten."""
-        return any([self._is_any_in(queue) for queue in self._queues])
+        """Whether anything is to be freed, which what a reset has freed is not."""
+        return any(self._is_any_in(queue) for queue in self._queues)
 
     def collect(self, timeout_s: float | None = None) -> Operation[BoardError | None]:
         """Free on the board a little of what was freed or garbage collected here, within `timeout_s`.

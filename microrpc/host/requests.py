@@ -16,7 +16,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import (
@@ -237,7 +237,7 @@ class Requests:
                 epoch = connection.trust.reply_epoch
                 limit = yield from self.call(handle, (), epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION)
             if not isinstance(limit, int) or limit <= 0:
-                raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
+                raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {show(limit)}, not a positive number")
             self._limit_bytes = limit
             self._limit_epoch = connection.trust.reply_epoch
         return self._limit_bytes
@@ -290,7 +290,7 @@ class Requests:
         self.connection.trust.forget_handles()
         freed_bytes = yield from self.call(handle, (), function=RELEASE_FUNCTION)
         if not isinstance(freed_bytes, int):
-            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
+            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {show(freed_bytes)}, not a number of bytes")
         return freed_bytes
 
     def free(self, handle: int, type_code: TypeCode | None, epoch: int, *, timeout_s: float) -> Operation[None]:
@@ -306,5 +306,5 @@ class Requests:
         if value is None:
             return 0
         if not isinstance(value, int):
-            raise ProtocolError("3", f"{code.label} returned {value!r}, not a handle")
+            raise ProtocolError("3", f"{code.label} returned {show(value)}, not a handle")
         return int(value)

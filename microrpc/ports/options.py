@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from microrpc.errors import RequestError
+from microrpc.wire.checks import show
+
 
 @dataclass(frozen=True, slots=True)
 class PortOptions:
@@ -11,13 +14,20 @@ class PortOptions:
 
     dtr, rts: the modem lines once the port is open; True asserts one, which is the low level; None is as True.
     hang_up: whether closing the port drops them, which stays so for whoever opens the port next. low_latency: hand on
-    what arrives at once; False: gather it first, as some USB adapters do for 16 ms.
+    what arrives at once; False: gather it first, as some USB adapters do for 16 ms. Raises RequestError.
     """
 
     dtr: bool | None = None
     rts: bool | None = None
     hang_up: bool | None = None
     low_latency: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Raise RequestError for what is neither: a text that says "false" would be as good as True."""
+        for name in ("dtr", "rts", "hang_up", "low_latency"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | None):
+                raise RequestError(f"{name} is True, False or None, not {show(value)}")
 
     def over(self, others: PortOptions) -> PortOptions:
         """Give these options, and where they say nothing those of `others`."""
