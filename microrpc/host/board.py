@@ -77,8 +77,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next requests, of which `collect` is a portion; disposal: what does that; live: what is when the
-    board is closed.
+    be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
+    the board is closed.
     """
 
     def __init__(
@@ -273,19 +273,19 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         Raises RequestError for what no array can be, and RemoteError where the board has no room.
         """
         tensor = describe(0, shape, dtype)
-        address = yield from self._allocate(lambda: self._requests.alloc(tensor, scope))
+        address = yield from self._allocate(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, tensor, scope)
         return self._maker.array(Tensor(address, CPU, tensor.dtype, tensor.shape))
 
-    def _allocate(self, ask: Callable[[], Operation[T]]) -> Operation[T]:
+    def _allocate(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[OpaqueHandle]:
         """Ask for memory; where there is none, free all that waits to be freed, and ask again."""
         yield from self.collect()
         try:
-            return (yield from ask())
+            return (yield from self._requests.alloc(code, *args, epoch=epoch))
         except RemoteError:
             if not self.disposal.has_any:
                 raise
         yield from self.disposal.collect_all()
-        return (yield from ask())
+        return (yield from self._requests.alloc(code, *args, epoch=epoch))
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
         """Copy one array of the board into another, on the board.
@@ -356,7 +356,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[Value]:
         """Send a syscall and give the value that it returns."""
         if code in _ALLOCATIONS:
-            return (yield from self._allocate(lambda: self._requests.syscall(code, *args, epoch=epoch)))
+            return (yield from self._allocate(code, *args, epoch=epoch))
         yield from self.collect()
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 

@@ -732,6 +732,44 @@ def test_the_text_of_our_own_firmware_is_not_doubted(api: Api) -> None:
     board.close()
 
 
+def test_every_way_to_ask_for_memory_tells_what_was_asked_for(api: Api) -> None:
+    advice = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    byte, code = DataType.parse("uint8"), PacketCode.DEV_ALLOC_DATA
+    for stock in (False, True):
+        board, _ = make_stock(api) if stock else make(api)
+        with pytest.raises(RemoteError) as caught:
+            board.syscall(code, CPU, 2**40, 8, byte)
+        assert f"; 1099511627776 bytes were asked for. {advice}" in str(caught.value)
+        with pytest.raises(RemoteError) as caught:
+            board.syscall(code, CPU, -5, 8, byte)
+        assert str(caught.value).startswith(
+            "DevAllocData: cannot allocate -5 bytes aligned to 8; -5 bytes were asked for"
+        )
+        assert ("Most likely" in str(caught.value)) == stock  # whose text may be an older error's
+        board.close()
+
+
+def test_firmware_of_ours_is_believed_without_the_link_too_and_in_a_function(api: Api) -> None:
+    likely = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    text = "out of memory: 4000000 bytes asked for, the largest free block has 992"
+    for link, end in (
+        (True, "all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"),
+        (False, "reset the board"),
+    ):
+        device = Device(heap_bytes=1000)
+        install(device)
+        board = api.open_board(LoopbackChannel(device), Timeouts(), link=link)
+        with pytest.raises(RemoteError) as caught:
+            board.empty(1_000_000, "int32")
+        assert str(caught.value) == f"DevAllocDataWithScope: {text}; 4000000 bytes were asked for. {likely}{end}"
+        with pytest.raises(RemoteError) as caught:
+            board.function("iota")(1_000_000)
+        assert str(caught.value) == f"iota: {text}; {likely}{end}"
+        with pytest.raises(RemoteError, match=r"no such memory scope.*; 8 bytes were asked for$"):
+            board.empty(4, "int16", scope="texture")
+        board.close()
+
+
 def test_an_address_of_0_is_no_memory_and_says_what_was_asked_for(api: Api) -> None:
     board, device = make(api)
     device.memory.alloc = lambda *args: 0  # type: ignore[method-assign,assignment]

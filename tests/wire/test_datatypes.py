@@ -186,7 +186,7 @@ def test_what_is_no_text_names_no_data_type(value: Any) -> None:
 
 
 def test_what_is_none_of_numpys_is_shown_in_short() -> None:
-    with pytest.raises(UnsupportedValueError, match="^a number of very many digits is not a numpy dtype"):
+    with pytest.raises(UnsupportedValueError, match=r"^a number of very many digits is not a numpy dtype"):
         DataType.from_numpy(10**5000)  # type: ignore[arg-type]
 
 
