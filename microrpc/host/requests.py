@@ -240,10 +240,16 @@ class Requests:
         return (yield from self._handle(PacketCode.GET_GLOBAL_FUNC, name, repeatable=True))
 
     def call(
-        self, handle: int, args: tuple[Value, ...], *, epoch: int | None = None, function: str = ""
+        self,
+        handle: int,
+        args: tuple[Value, ...],
+        *,
+        repeatable: bool = True,
+        epoch: int | None = None,
+        function: str = "",
     ) -> Operation[Value | ArrayResult]:
-        """Call a function of the runtime, one that may be called again after doubt, and give its result."""
-        reply = yield from self.request(CallFunc(handle, args), repeatable=True, epoch=epoch, function=function)
+        """Call a function of the runtime and give its result; `repeatable`: again after doubt."""
+        reply = yield from self.request(CallFunc(handle, args), repeatable=repeatable, epoch=epoch, function=function)
         if not isinstance(reply, Return):
             raise ProtocolError("3", f"{function} returned {type(reply).__name__}")
         return decode_result(reply.values)
@@ -308,13 +314,13 @@ class Requests:
     def release_all(self) -> Operation[int | None]:
         """Free all that was allocated over the wire; give how many bytes, None where the board cannot.
 
-        Every handle is stale then. Not repeated after doubt.
+        Every handle is stale then. Not repeated after doubt, for the second answer would be 0.
         """
         handle = yield from self.look_up(RELEASE_FUNCTION)
         if not handle:
             return None
         self.connection.trust.forget_handles()
-        freed_bytes = yield from self.call(handle, (), function=RELEASE_FUNCTION)
+        freed_bytes = yield from self.call(handle, (), repeatable=False, function=RELEASE_FUNCTION)
         if not isinstance(freed_bytes, int):
             raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {show(freed_bytes)}, not a number of bytes")
         return freed_bytes

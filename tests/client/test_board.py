@@ -18,7 +18,7 @@ from apis import Api
 import microrpc
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
-from firmware_sim.line.faults import Direction, Faults, Stuck
+from firmware_sim.line.faults import Direction, Faults, Flip, Stuck
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import SimBoard, simulate
@@ -27,6 +27,7 @@ from microrpc.errors import (
     CallTimeoutError,
     ClosedError,
     CopyRangeError,
+    DamagedReplyError,
     FunctionNotFoundError,
     HandshakeTimeoutError,
     PortError,
@@ -404,6 +405,21 @@ def test_release_all_over_a_damaged_line_makes_handles_stale_even_where_it_fails
     with pytest.raises((CallTimeoutError, HandshakeTimeoutError)):
         board.release_all()
     assert not array.is_live
+
+
+def test_release_all_is_not_repeated_whose_second_answer_would_be_0(api: Api) -> None:
+    sim = SimBoard(microrpc.profile("loopback"))
+    with api.open_board(sim.open_channel(), Timeouts(), link=False) as board:
+        board.release_all()
+        before = board.stats.bytes_received
+        board.release_all()
+        reply_end = board.stats.bytes_received - before
+        board.empty(100, "uint8").detach()
+        sim.inject(Flip(at=(reply_end - 12,), direction=Direction.TO_HOST))
+        with pytest.raises(DamagedReplyError) as caught:
+            board.release_all()
+        assert caught.value.may_have_run
+        assert sim.device.memory.used_bytes == 0
 
 
 def test_release_all_is_not_called_as_a_function(api: Api) -> None:
