@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

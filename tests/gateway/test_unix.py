@@ -73,8 +73,13 @@ class Line(LoopbackChannel):
     """A board in memory whose cable can be pulled."""
 
     is_lost = False
+    is_silent = False
 
     def read(self, deadline: float) -> bytes:
+        if self.is_silent:
+            self.device.clock.sleep(max(deadline - self.now(), 0.0))
+            super().read(self.now())
+            return b""
         if self.is_lost:
             raise PortLostError(self.name, "the cable was pulled")
         return super().read(deadline)
@@ -409,6 +414,18 @@ def test_clients_that_left_take_turns_in_being_cleared_away(path: Path) -> None:
     order = [portion[0] for portion in portions]
     assert set(order[:5]) == set(left)  # they do not go in the same instant
     assert order[17:] == ["first"] * 8  # the others had 5 portions each, and did not wait for its 15
+
+
+def test_what_could_not_be_freed_is_freed_when_the_board_answers_again(sharing: Sharing) -> None:
+    client = microrpc.connect(sharing.url)
+    for _ in range(20):
+        client.empty(4, "uint8").detach()  # so that it is the sharing that has to free it
+    sharing._line.is_silent = True
+    client.close()
+    sharing.wait_until(lambda: sharing.share.clients == 0)
+    assert sharing.device.memory.used_bytes
+    sharing._line.is_silent = False
+    sharing.wait_until(lambda: not sharing.device.memory.used_bytes)
 
 
 def test_a_request_whose_client_went_runs_to_its_end_and_its_memory_is_freed(sharing: Sharing) -> None:
