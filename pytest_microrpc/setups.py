@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
-from microrpc.errors import ProfileError
+from microrpc.errors import FaultsError, ProfileError
 
 # --- the command line ---------------------------------------------------------------------------------
 
@@ -127,6 +126,10 @@ def read_setup(config: pytest.Config) -> Setup:
     firmware = firmware or config.getini("microrpc_firmware") or Firmware.ROBUST
     if firmware not in list(Firmware):
         raise pytest.UsageError(f"microrpc_firmware: must be {' or '.join(Firmware)}, not {firmware!r}")
+    try:
+        Faults(seed=fault_seed or 0)
+    except FaultsError as error:
+        raise pytest.UsageError(f"--microrpc-fault-seed: {error}") from error
     return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware))
 
 
@@ -188,7 +191,7 @@ def _keys(directory: pathlib.Path) -> dict[str, Key]:
         "faults": Key(object, read=functools.partial(_read_faults, directory)),
         "firmware": Key(str, choices=Firmware, wanted=firmwares, read=Firmware),
         "uart": Key(Uart, wanted="a firmware_sim.uart.Uart"),
-        "seed": Key(int, bounds=(0, math.inf), wanted="a whole number from 0 on"),
+        "seed": Key(int, bounds=(0, 2**63 - 1), wanted="a whole number from 0 to 2**63 - 1"),
         "reset": Key(bool, wanted="True or False"),
     }
 

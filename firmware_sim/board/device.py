@@ -93,7 +93,7 @@ class Device:
         """What arrived since it was made."""
         self.monitor: Monitor | None = None
         """Who is told what it does, None for nobody."""
-        self._seed = seed
+        self._seed = seed = check_whole(seed, "seed", 0)
         self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()

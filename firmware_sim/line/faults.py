@@ -23,9 +23,11 @@ from typing import Any
 
 from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml
 from microrpc.errors import FaultsError
-from microrpc.wire.checks import show
+from microrpc.wire.checks import check_whole, show
 
 _LATEST_S = 1e300  # a whole number may be more than any float
+_MOST = 2**63 - 1  # what TOML's whole numbers go to, and as good as for ever
+_MOST_GARBAGE_BYTES = 1 << 20
 _SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
 
 
@@ -55,6 +57,11 @@ class Action(enum.Enum):
     """The port is there again."""
 
 
+def _check_count(name: str, value: int, most: int = _MOST) -> None:
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {show(value)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that goes wrong. Its kind, in files, is the name of its class in lower case, with hyphens."""
@@ -66,6 +73,8 @@ class Fault:
                 raise ValueError(f"{field.name} must not be negative, and is {show(value)}")
             if isinstance(value, int) and field.name.endswith("_s") and value > _LATEST_S:
                 raise ValueError(f"{field.name} must be at most {_LATEST_S:g} or infinite, not {show(value)}")
+            if isinstance(value, int) and not field.name.endswith("_s"):
+                _check_count(field.name, value)
 
     @classmethod
     def kind(cls) -> str:
@@ -98,6 +107,7 @@ class ByteFault(Fault):
         Fault.__post_init__(self)
         if not self.rate <= 1:
             raise ValueError(f"rate must be from 0 to 1, not {self.rate:g}")
+        _check_count("at", max(self.at, default=0))
         if any(position < 0 for position in self.at):
             raise ValueError(f"at counts bytes from 0, not {min(self.at)}")
         if bool(self.rate) == bool(self.at):
@@ -178,6 +188,10 @@ class Garbage(Fault):
 
     size_bytes: int
 
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        _check_count("size_bytes", self.size_bytes, _MOST_GARBAGE_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class BoardFault(Fault):
@@ -256,10 +270,16 @@ class Unplug(Fault):
 
 @dataclass(frozen=True)
 class Faults:
-    """The `faults` strike one after the other, in this order; `seed` decides where those with a rate do."""
+    """The `faults` strike one after the other, in this order; `seed` decides where those with a rate do.
+
+    Raises FaultsError for what is no seed: a whole number of 64 bits.
+    """
 
     faults: Sequence[Fault] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole(self.seed, "seed", -_MOST - 1, _MOST, error=FaultsError)
 
 
 _KINDS: dict[str, type[Fault]] = {
@@ -310,7 +330,7 @@ def _unknown_of_fault(name: str, known: Iterable[str]) -> str:
     return f"{name}: unknown key; it has {', '.join(fields)}{did_you_mean(name, fields)}"
 
 
-_FILE_KEYS = {"seed": Key(int), "fault": Key(object, read=_tables)}
+_FILE_KEYS = {"seed": Key(int, bounds=(-_MOST - 1, _MOST)), "fault": Key(object, read=_tables)}
 _KIND_KEY = Key(str, choices=_KINDS, wanted=f"one of {', '.join(_KINDS)}")
 _FIELD_KEYS: dict[object, Key] = {
     float: Key(float),

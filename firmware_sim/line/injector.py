@@ -25,6 +25,8 @@ from firmware_sim.line.faults import (
     Stuck,
     Unplug,
 )
+from microrpc.errors import FaultsError
+from microrpc.wire.checks import show
 
 _ROUNDING = 1e-6  # of a byte's time: times are sums of floats
 
@@ -50,7 +52,9 @@ class Injector:
             self.add(fault, 0.0)
 
     def add(self, fault: Fault, now: float) -> None:
-        """Let one more fault strike; its bytes, calls, replies and times count from now on."""
+        """Let one more fault strike; its bytes, calls, replies and times count from now on. Raises FaultsError."""
+        if not isinstance(fault, Fault):
+            raise FaultsError(f"a fault is one of `firmware_sim.faults`, such as Reset(at_byte=20), not {show(fault)}")
         index = self._added
         self._added += 1
         count = functools.partial(self._count, fault)

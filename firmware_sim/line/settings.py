@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from firmware_sim.line.adapter import HostAdapter
-from microrpc.wire.checks import check_baud, check_seconds, check_whole
+from microrpc.errors import RequestError
+from microrpc.wire.checks import check_baud, check_seconds, check_whole, show
 from microrpc.wire.uart import FlowControl
+
+_MOST_RING_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,10 @@ class Uart:
     power_up_s: float = 0.0
 
     def __post_init__(self) -> None:
-        check_whole(self.receive_ring_bytes, "receive_ring_bytes", 1)
-        check_whole(self.transmit_ring_bytes, "transmit_ring_bytes", 0)
+        check_whole(self.receive_ring_bytes, "receive_ring_bytes", 1, _MOST_RING_BYTES)
+        check_whole(self.transmit_ring_bytes, "transmit_ring_bytes", 0, _MOST_RING_BYTES)
+        if self.flow_control not in list(FlowControl):
+            raise RequestError(f"flow_control is one of {', '.join(FlowControl)}, not {show(self.flow_control)}")
         check_seconds(self.power_up_s, "power_up_s", may_be_zero=True)
 
 

@@ -13,8 +13,8 @@ from firmware_sim.line.settings import LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
 from firmware_sim.running.loopback import LineChannel
 from microrpc.boards.schema import BoardProfile
-from microrpc.errors import PortNotFoundError
-from microrpc.wire.checks import check_seconds
+from microrpc.errors import PortNotFoundError, RequestError
+from microrpc.wire.checks import check_seconds, show
 
 
 def simulate(
@@ -60,7 +60,7 @@ class SimBoard:
 
     device: the board, to register functions with and to look inside. line: what it hangs on; `uart` is that of the
     profile where none is given. `faults` strike from the start. time_evaluator_arguments: of
-    stock firmware, as `Device` has it. It has booted when it is made.
+    stock firmware, as `Device` has it. It has booted when it is made. Raises RequestError.
     """
 
     def __init__(
@@ -73,6 +73,10 @@ class SimBoard:
         seed: int = 0,
         time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
     ) -> None:
+        if not isinstance(profile, BoardProfile):
+            raise RequestError(
+                f"a board is made of a profile, such as microrpc.profile('loopback'), not of {show(profile)}"
+            )
         self.profile = profile
         self.name = f"sim://{profile.name}"
         """What messages call its port."""

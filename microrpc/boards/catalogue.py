@@ -12,6 +12,7 @@ import pathlib
 from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import ProfileError
+from microrpc.wire.checks import check_text
 
 
 def load_profile(path: str | pathlib.Path) -> BoardProfile:
@@ -23,7 +24,7 @@ def load_profile(path: str | pathlib.Path) -> BoardProfile:
 def profile(name: str) -> BoardProfile:
     """The profile of that name. Raises ProfileError for an unknown name, which lists the known ones."""
     known = _files()
-    if name not in known:
+    if check_text(name, "the name of a board") not in known:
         guess = did_you_mean(name, known)
         raise ProfileError(f"there is no board profile {name!r}{guess}. Known: {', '.join(known)} (`microrpc boards`)")
     return _load(known[name])

@@ -114,7 +114,7 @@ class Checker:
             raise self.error(f"{where}: must be {key.wanted or _range(value, key.bounds)}, not {_show_number(value)}")
         if key.choices is not None and value not in (choices := list(key.choices)):
             wanted = key.wanted or f"one of {', '.join(map(repr, map(str, choices)))}"
-            raise self.error(f"{where}: must be {wanted}, not {value!r}{did_you_mean(str(value), choices)}")
+            raise self.error(f"{where}: must be {wanted}, not {show(value)}{did_you_mean(str(value), choices)}")
         if key.read is None:
             return value
         try:

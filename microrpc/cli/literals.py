@@ -121,7 +121,7 @@ def parse_address(text: str) -> int:
     except ValueError:
         address = -1
     if not 0 <= address < 2**64:
-        raise typer.BadParameter(f"{text!r} is not an address: write it as `microrpc put` shows it, as 0x20000000")
+        raise typer.BadParameter(f"{show(text)} is not an address: write it as `microrpc put` shows it, as 0x20000000")
     return address
 
 
@@ -184,6 +184,8 @@ def _load_npy(path: Path) -> Array:
         except Exception as error:  # it is read as Python, whose parser raises other errors of a few hundred brackets
             raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
         DataType.from_numpy(dtype)
+        if any(isinstance(size, bool) for size in shape):  # which are ints for who reads the header, and not for numpy
+            raise ValueError(f"its header tells of the shape {shape}")
         wanted = math.prod(shape) * dtype.itemsize
         there = path.stat().st_size - file.tell()
         if min(shape, default=0) < 0 or wanted > there:

@@ -24,7 +24,7 @@ from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
@@ -119,10 +119,14 @@ class Board:
     def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `RemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
         if not isinstance(function, RemoteFunction):
-            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
+            raise RequestError(f"{show(function)} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return self.pump.run(self.operations.call, function, tuple(args), timeout_s=timeout_s)
+        try:
+            values = tuple(args)
+        except TypeError:
+            raise RequestError(f"the arguments of a call are a list of values, not {show(args)}") from None
+        return self.pump.run(self.operations.call, function, values, timeout_s=timeout_s)
 
     def time_evaluator(
         self,

@@ -22,6 +22,7 @@ from microrpc.connecting.connection import (
     OnLog,
     OnReconnect,
     OnReset,
+    check_options,
     make_connection,
     reconnect_log,
     reset_first,
@@ -95,6 +96,13 @@ def connect(
     """
 
     async def open_port() -> AsyncBoard:
+        check_options(
+            Timeouts() if timeouts is None else timeouts,
+            on_log=on_log,
+            on_reconnect=on_reconnect,
+            on_reset=on_reset,
+            wrap=wrap,
+        )
         wait_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
         target = find_target(
             port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
@@ -137,6 +145,15 @@ def open_board(
     wrap: Wrap | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
+    check_options(
+        timeouts,
+        on_log=on_log,
+        on_close=on_close,
+        reopen=reopen,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
 
     async def open_channel() -> AsyncBoard:

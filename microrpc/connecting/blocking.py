@@ -16,6 +16,7 @@ from microrpc.connecting.connection import (
     OnLog,
     OnReconnect,
     OnReset,
+    check_options,
     make_connection,
     reconnect_log,
     reset_first,
@@ -84,6 +85,13 @@ def connect(
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, RequestError for a duration or a
     baud rate that cannot be, and with `release` what `Board.release_all` raises.
     """
+    check_options(
+        Timeouts() if timeouts is None else timeouts,
+        on_log=on_log,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     reconnect_s = check_seconds(reconnect_s, "reconnect_s", may_be_zero=True)
     target = find_target(
         port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
@@ -128,6 +136,15 @@ def open_board(
 
     Raises HandshakeTimeoutError, PortLostError, and RequestError for a baud rate or size that cannot be.
     """
+    check_options(
+        timeouts,
+        on_log=on_log,
+        on_close=on_close,
+        reopen=reopen,
+        on_reconnect=on_reconnect,
+        on_reset=on_reset,
+        wrap=wrap,
+    )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
     return open_session(
         opened,

@@ -9,10 +9,11 @@ from typing import Any
 
 from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.connecting.wrap import Tap
-from microrpc.errors import printable
+from microrpc.errors import RequestError, printable
 from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
+from microrpc.wire.checks import check_callable, check_whole, show
 from microrpc.wire.session import Timeouts
 
 _log = logging.getLogger("microrpc.board")
@@ -26,6 +27,14 @@ OnReset = Callable[[], None]
 
 OnReconnect = Callable[[bool], None]
 """Called when the board is back on its port, with whether it lost its memory."""
+
+
+def check_options(timeouts: object, **functions: object) -> None:
+    """Raise RequestError where `timeouts` are no `Timeouts`, or one of `functions` is neither a function nor None."""
+    if not isinstance(timeouts, Timeouts):
+        raise RequestError(f"timeouts are several, `microrpc.Timeouts(call_s=...)`, not {show(timeouts)}")
+    for name, function in functions.items():
+        check_callable(function, name)
 
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
@@ -100,7 +109,7 @@ def make_connection(
         connection = StreamConnection(timeouts=timeouts)
     else:
         connection = Connection(
-            seed=secrets.randbits(64) if seed is None else seed,
+            seed=secrets.randbits(64) if seed is None else check_whole(seed, "seed", 0),
             timeouts=timeouts,
             on_log=board_log(opened.channel.name, on_log),
             on_text=board_text(opened.channel.name, on_log),

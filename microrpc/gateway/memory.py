@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from microrpc.client.aio.remote import AsyncRemoteArray
 from microrpc.gateway.regions import Regions
 from microrpc.gateway.shared import RefusedError, SharedBoard
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor
 from microrpc.wire.packets import PacketCode
 
@@ -97,7 +98,7 @@ class ClientMemory:
         args = device, max(size_bytes, 1), alignment, hint
         address = await self._board.syscall(PacketCode.DEV_ALLOC_DATA, *args)
         if not isinstance(address, OpaqueHandle) or not address:
-            raise RefusedError(f"DevAllocData: the board gave {address!r}, not an address")
+            raise RefusedError(f"DevAllocData: the board gave {show(address)}, not an address")
         return self._allocated_at(AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,))))
 
     def free(self, device: Device, visible: int) -> None:

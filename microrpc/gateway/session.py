@@ -113,7 +113,10 @@ class ClientSession:
             return RemoteException(f"{type(error).__name__}: {error}")
 
     def release(self) -> None:
-        """Let go of everything that the client has; the next `free_garbage` gives it back."""
+        """Let go of everything that the client has; `free_garbage` gives it back, in turn with what others left."""
+        self._board.operations.disposal.set_apart(self._let_all_go)
+
+    def _let_all_go(self) -> None:
         self._memory.release()
         for number in list(self._things):
             self._let_go(number)

@@ -114,11 +114,11 @@ class SharedBoard:
 
     async def free_garbage(self) -> bool:
         """Give back on the board a portion of what no client holds any more; give whether more can be given back."""
-        board = self.board
-        if not board.garbage or board.pump.closed:
+        board, disposal = self.board, self.board.operations.disposal
+        if not disposal.has_any or board.pump.closed:
             return False
         try:
-            return await board.pump.run(board.operations.collect) is None and bool(board.garbage)
+            return await board.pump.run(disposal.collect) is None and disposal.has_any
         except MicroRpcError as error:
             self.note(error)
             return False

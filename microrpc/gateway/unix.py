@@ -168,11 +168,12 @@ class Share:
     # --- the board -----------------------------------------------------------------------------
 
     async def _listen_to_board(self) -> None:
-        """Take note of what the board says and of its end while no client asks for anything."""
+        """Take note of what the board says and of its end while no client asks for anything; free what trouble left."""
         while not self._ended.is_set():
             await asyncio.sleep(_WATCH_S)
             try:
                 await self._board.max_packet_bytes()  # known, so that this only takes what has arrived
+                await self._free_all()
             except MicroRpcError as error:
                 self._shared.note(error)
                 self._end_if_lost()

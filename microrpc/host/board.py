@@ -41,7 +41,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.timing import Evaluators, check_runs
 from microrpc.host.verify import Verifier
-from microrpc.wire.checks import check_text
+from microrpc.wire.checks import check_callable, check_text, show
 from microrpc.wire.datatypes import (
     CPU,
     DataType,
@@ -75,7 +75,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
-    be given back with the next requests, of which `collect` is a portion; live: what is when the board is closed.
+    be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
+    the board is closed.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self.connection = connection
         self.live: weakref.WeakSet[AnyHandle[Any]] = weakref.WeakSet()
         self._requests = Requests(connection, call_s=call_s)
-        self._disposal = Disposal(self._requests)
-        self.garbage, self.collect = self._disposal.garbage, self._disposal.collect
+        self.disposal = Disposal(self._requests)
+        self.garbage, self.collect = self.disposal.garbage, self.disposal.collect
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
         self._library: Owned | None = None
@@ -147,7 +148,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Look a function up in a module. Raises RequestError for what is no module, or no name."""
         check_text(name, _A_NAME)
         if not isinstance(module, AnyModule):
-            raise RequestError(f"functions are looked up in a module of the board, not in {module!r}")
+            raise RequestError(f"functions are looked up in a module of the board, not in {show(module)}")
         module.as_value()  # refuses one that is stale before anything is sent
         if not self._is_known(self._get_function):
             handle = yield from self._requests.look_up(MODULE_GET_FUNCTION)
@@ -248,7 +249,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Call what `time_evaluator` gave. Raises ProtocolError where it returns no such figures."""
         seconds = yield from self.call(timed, tuple(args), timeout_s)
         if not isinstance(seconds, bytes) or len(seconds) != 8 * repeat:
-            raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {seconds!r}, not {repeat} doubles")
+            raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {show(seconds)}, not {repeat} doubles")
         return Timing(struct.unpack(f"<{repeat}d", seconds))
 
     # --- memory --------------------------------------------------------------------------------
@@ -257,6 +258,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, data: npt.NDArray[Any], *, on_progress: Progress | None = None, verify: bool = False
     ) -> Operation[ArrayT]:
         """Allocate an array on the board and copy `data` into it."""
+        check_callable(on_progress, "on_progress")
         array = yield from self.empty(data.shape, data.dtype)
         yield from self.write(array.pack(data), array, on_progress=on_progress, verify=verify)
         return array
@@ -269,19 +271,19 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         Raises RequestError for what no array can be, and RemoteError where the board has no room.
         """
         tensor = describe(0, shape, dtype)
-        address = yield from self._allocate(lambda: self._requests.alloc(tensor, scope))
+        address = yield from self._allocate(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, tensor, scope)
         return self._maker.array(Tensor(address, CPU, tensor.dtype, tensor.shape))
 
-    def _allocate(self, ask: Callable[[], Operation[T]]) -> Operation[T]:
+    def _allocate(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[OpaqueHandle]:
         """Ask for memory; where there is none, free all that waits to be freed, and ask again."""
         yield from self.collect()
         try:
-            return (yield from ask())
+            return (yield from self._requests.alloc(code, *args, epoch=epoch))
         except RemoteError:
-            if not self.garbage:
+            if not self.disposal.has_any:
                 raise
-        yield from self._disposal.collect_all()
-        return (yield from ask())
+        yield from self.disposal.collect_all()
+        return (yield from self._requests.alloc(code, *args, epoch=epoch))
 
     def copy(self, source: AnyArray[Any], target: AnyArray[Any]) -> Operation[None]:
         """Copy one array of the board into another, on the board.
@@ -290,7 +292,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for array in (source, target):
             if not isinstance(array, AnyArray):
-                raise RequestError(f"{array!r} is no array on the board: `array.write` copies what is not there yet")
+                text = f"{show(array)} is no array on the board: `array.write` copies what is not there yet"
+                raise RequestError(text)
         if (source.shape, source.dtype) != (target.shape, target.dtype):
             raise CopyRangeError(f"{source!r} does not fit {target!r}: their shapes and data types must be the same")
         args = (self._maker.to_value(source), self._maker.to_value(target), OpaqueHandle(0))
@@ -301,6 +304,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     ) -> Operation[None]:
         """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
         tensor = _flat(array.tensor)
+        check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_to(self._requests, data, tensor, epoch=array.epoch, on_progress=on_progress)
@@ -314,6 +318,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     ) -> Operation[None]:
         """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
         tensor = _flat(array.tensor)
+        check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
         yield from copy_from(self._requests, tensor, into, epoch=array.epoch, on_progress=on_progress)
@@ -349,7 +354,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def syscall(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[Value]:
         """Send a syscall and give the value that it returns."""
         if code in _ALLOCATIONS:
-            return (yield from self._allocate(lambda: self._requests.syscall(code, *args, epoch=epoch)))
+            return (yield from self._allocate(code, *args, epoch=epoch))
         yield from self.collect()
         return (yield from self._requests.syscall(code, *args, epoch=epoch))
 
@@ -360,7 +365,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         if not isinstance(request, Request) or isinstance(request, Shutdown):
             hint = " (`close(shutdown=True)` sends it)" if isinstance(request, Shutdown) else ""
-            raise UnsupportedValueError(f"{request!r} is no request that is answered{hint}; nothing was sent")
+            raise UnsupportedValueError(f"{show(request)} is no request that is answered{hint}; nothing was sent")
         try:
             reply: Return | CopyAck = yield from self._requests.request(request)
         except RemoteError as error:
@@ -375,7 +380,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
         self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
-        left = yield from self._disposal.collect_all(self._requests.call_s)
+        left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
             _log.warning(text, self._maker.client.name, left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
+from collections.abc import Callable
 
 from microrpc.errors import BoardError, RemoteError
 from microrpc.host.handles import Owned
@@ -17,12 +18,26 @@ _PORTION_S = 0.05  # nothing more is begun then
 
 
 class Disposal:
-    """What is to be given back on the board behind `requests`: `garbage`, in that order."""
+    """What is to be given back on the board behind `requests`: `garbage`, in that order, and what was set apart."""
 
     def __init__(self, requests: Requests) -> None:
         self.garbage: deque[Owned] = deque()
+        self._queues = deque([self.garbage])  # one portion of each in turn
         self._requests = requests
         self._connection = requests.connection
+
+    def set_apart(self, let_go: Callable[[], None]) -> None:
+        """Have what is garbage after `let_go` wait in a queue of its own, of which a portion is freed in turn."""
+        before = len(self.garbage)
+        let_go()
+        own = deque(reversed([self.garbage.pop() for _ in range(len(self.garbage) - before)]))
+        if own:
+            self._queues.append(own)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is to be freed, which what a reset has freed is not."""
+        return any(self._is_any_in(queue) for queue in self._queues)
 
     def collect(self, timeout_s: float | None = None) -> Operation[BoardError | None]:
         """Free on the board a little of what was freed or garbage collected here, within `timeout_s`.
@@ -33,17 +48,17 @@ class Disposal:
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
         enough_s = min(limit_s / 2, _PORTION_S)
         begun_at, spent_s, count = -math.inf, 0.0, 0
-        trust = self._connection.trust
+        trust, queue = self._connection.trust, self._next_queue()
         trust.is_preparing = True
         try:
-            while self._has_any() and count < _PORTION and spent_s < enough_s:
+            while self._is_any_in(queue) and count < _PORTION and spent_s < enough_s:
                 if not count:
                     begun_at = yield from self._connection.begin(None)
-                    if not self._has_any():  # the board was reset
+                    if not self._is_any_in(queue):  # the board was reset
                         break
                 count += 1
                 with contextlib.suppress(RemoteError):  # the board does not free such a thing
-                    yield from self._requests.free(*self.garbage.popleft(), timeout_s=limit_s - spent_s)
+                    yield from self._requests.free(*queue.popleft(), timeout_s=limit_s - spent_s)
                 spent_s = self._connection.counters.now - begun_at
         except BoardError as trouble:
             return trouble
@@ -54,15 +69,25 @@ class Disposal:
     def collect_all(self, limit_s: float = math.inf) -> Operation[int]:
         """Free all that waits for it, but begin nothing after `limit_s`; give how much is left."""
         end = math.inf
-        while self._has_any() and (yield from self.collect()) is None:
+        while self.has_any and (yield from self.collect()) is None:
             end = min(end, self._connection.counters.now + limit_s)
             if self._connection.counters.now >= end:
                 break
         epoch = self._connection.trust.epoch
-        return sum(owned.epoch == epoch for owned in self.garbage)
+        return sum(owned.epoch == epoch for queue in self._queues for owned in queue)
 
-    def _has_any(self) -> bool:
-        """Whether anything is to be freed; what a reset has freed is forgotten."""
-        while self.garbage and self.garbage[0].epoch != self._connection.trust.epoch:
-            self.garbage.popleft()
-        return bool(self.garbage)
+    def _next_queue(self) -> deque[Owned]:
+        """Give the queue whose turn it is; one that was set apart and is empty is no more."""
+        for _ in range(len(self._queues)):
+            queue = self._queues.popleft()
+            is_any = self._is_any_in(queue)
+            if is_any or queue is self.garbage:
+                self._queues.append(queue)
+            if is_any:
+                return queue
+        return self.garbage
+
+    def _is_any_in(self, queue: deque[Owned]) -> bool:
+        while queue and queue[0].epoch != self._connection.trust.epoch:
+            queue.popleft()
+        return bool(queue)

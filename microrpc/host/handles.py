@@ -11,9 +11,9 @@ import math
 import operator
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from microrpc.wire.checks import check_whole, show
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, Tensor, TypeCode, Value
 
 _ADDRESSES = 1 << 64
+_NO_SHAPES = (str, bytes, bytearray, memoryview, dict, set, frozenset)  # of which each has something to iterate over
 
 
 class Owned(NamedTuple):
@@ -168,6 +169,11 @@ class AnyArray(AnyHandle[BoardT]):
         self._base = base
 
     @property
+    def base(self) -> AnyArray[BoardT] | None:
+        """The array that it is a view of; None for one of its own."""
+        return self._base
+
+    @property
     def is_live(self) -> bool:
         """Whether it can be used: neither freed, nor the array that it is a view of, nor from before a reset."""
         return super().is_live and (self._base is None or self._base.is_live)
@@ -197,9 +203,8 @@ class AnyArray(AnyHandle[BoardT]):
         """How it is described on the wire. Raises StaleHandleError."""
         if self._base is not None:
             _ = self._base.tensor
-        if self.handle:
-            return self._tensor
-        raise StaleHandleError(f"{self!r} has no memory")
+        _ = self.handle
+        return self._tensor
 
     def as_value(self) -> Tensor:
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""
@@ -246,6 +251,10 @@ class AnyArray(AnyHandle[BoardT]):
             raise TypeError(f"{self!r} is a scalar, which has no len()")
         return self.shape[0]
 
+    def __iter__(self) -> Iterator[Self]:
+        """Its rows, each a view. Raises TypeError for a scalar, which has none."""
+        return map(self.__getitem__, range(len(self)))
+
     def __bool__(self) -> bool:
         """True: it is there. What is in it is not looked at."""
         return True
@@ -266,6 +275,8 @@ class AnyArray(AnyHandle[BoardT]):
             shape = (max(stop - start, 0), *rows)
         else:
             try:
+                if isinstance(key, bool):  # which is a mask for numpy
+                    raise TypeError
                 index = operator.index(key)
             except TypeError:
                 text = f"x[2:5] and x[3] are parts of an array on the board, x[{show(key)}] is none: x.numpy() has all"
@@ -290,6 +301,17 @@ class AnyArray(AnyHandle[BoardT]):
         raise TypeError(f"{self!r} is compared by what is in it: x.numpy() == y.numpy(), or `x is y`")
 
     __hash__ = AnyHandle.__hash__
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        """Refuse: nothing is written in passing. Raises TypeError."""
+        raise TypeError(f"{self!r} is on the board: x[{show(key)}].write(...) or x.write(...) writes into it")
+
+    def _refuse_in_place(self, other: object) -> NoReturn:
+        """Refuse `x += y`, of which numpy would make an array here, and leave the board's as it was."""
+        raise TypeError(f"{self!r} is on the board, where numpy does not compute: x.write(x.numpy() + ...)")
+
+    __iadd__ = __isub__ = __imul__ = __imatmul__ = __itruediv__ = __ifloordiv__ = __imod__ = _refuse_in_place
+    __ipow__ = __ilshift__ = __irshift__ = __iand__ = __ixor__ = __ior__ = _refuse_in_place
 
     @property
     def _label(self) -> str:
@@ -346,10 +368,14 @@ def describe(address: int, shape: int | Sequence[int], dtype: npt.DTypeLike | Da
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     try:
-        return (check_whole(operator.index(shape), "a shape", 0),)  # type: ignore[arg-type]  # or a TypeError
+        operator.index(shape)  # type: ignore[arg-type]  # or a TypeError
     except TypeError:
         pass
+    else:
+        return (check_whole(shape, "a shape", 0),)
     try:
+        if isinstance(shape, _NO_SHAPES):
+            raise TypeError
         return tuple(check_whole(size, "a size in a shape", 0) for size in shape)  # type: ignore[union-attr]
     except TypeError:
         raise RequestError(f"a shape is one size or several, not {show(shape)}") from None

@@ -7,7 +7,8 @@ is too large. `microrpc.host.board` makes of these what users see.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar, overload
+from operator import index
+from typing import Protocol, SupportsIndex, TypeVar, overload
 
 from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
 from microrpc.host.blocks import UNLIMITED
@@ -16,7 +17,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import (
@@ -46,6 +47,11 @@ from microrpc.wire.signatures import check_signature
 # request. The first one of a session is smaller: bytes of several handshakes may still lie in the board's buffer.
 _SMALL_PACKET_BYTES = LEAST_BUFFER_BYTES - MESSAGE_OVERHEAD_BYTES + PACKET_NBYTES
 _FIRST_PACKET_BYTES = 64
+
+# What firmware of ours says; a stock board has no text for the first two.
+_OUT_OF_MEMORY = "out of memory: "
+_NO_SCOPE = "no such memory scope"
+_NO_SUCH_BLOCK = "cannot allocate "
 
 T = TypeVar("T")
 
@@ -101,18 +107,34 @@ class AnyConnection(Protocol):
         """Begin anew over `port`, opened again; `on_session` is told whether the board lost its memory."""
 
 
-def allocation_advice(size_bytes: int, message: str, *, is_ours: bool) -> str:
-    """Give what is said of an allocation of `size_bytes` that a board refused with `message`.
+def memory_advice(message: str, *, is_ours: bool) -> str:
+    """Give what is said where a board seems to have no memory left, and says `message`.
 
-    `is_ours`: the board knows the link, so its text is what it says.
+    `is_ours`: the board knows the link, so its text is what it says, and it can release all memory.
     """
-    asked = f"{size_bytes} bytes were asked for"
-    if is_ours and "scope" in message:
-        return asked
-    likely = f"{asked}. Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    likely = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
     if is_ours:
         return f"{likely}all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"
+    if message.startswith(_OUT_OF_MEMORY):  # of firmware of ours, behind a server or without the link
+        return f"{likely}reset the board"
     return f"{likely}reset the board. Stock firmware has no text for this: if there is one, it may be an older error's"
+
+
+def allocation_advice(args: tuple[Value, ...], message: str, *, is_ours: bool) -> str:
+    """Give what is said of an allocation with these arguments, which a board refused; the rest as `memory_advice`."""
+    asked = f"{show(_asked_bytes(args))} bytes were asked for"
+    if _NO_SCOPE in message or (is_ours and message.startswith(_NO_SUCH_BLOCK)):
+        return asked
+    return f"{asked}. {memory_advice(message, is_ours=is_ours)}"
+
+
+def _asked_bytes(args: tuple[Value, ...]) -> int:
+    """Give how many bytes an allocation asks for: those of its tensor, or the first number."""
+    return next(
+        arg.size_bytes if isinstance(arg, Tensor) else index(arg)
+        for arg in args
+        if isinstance(arg, Tensor | SupportsIndex)
+    )
 
 
 class Requests:
@@ -176,7 +198,12 @@ class Requests:
             epoch=epoch,
         )
         if isinstance(reply, RemoteException):
-            raise RemoteError(reply.message, function=function, code=request_label(request))
+            advice = (
+                memory_advice(reply.message, is_ours=self.connection.link is not None)
+                if reply.message.startswith(_OUT_OF_MEMORY)
+                else ""
+            )
+            raise RemoteError(reply.message, function=function, code=request_label(request), advice=advice)
         return reply if finish is None else finish(reply, function)
 
     def _check_fits(self, packet_bytes: int, request: Request, function: str) -> Operation[None]:
@@ -213,10 +240,16 @@ class Requests:
         return (yield from self._handle(PacketCode.GET_GLOBAL_FUNC, name, repeatable=True))
 
     def call(
-        self, handle: int, args: tuple[Value, ...], *, epoch: int | None = None, function: str = ""
+        self,
+        handle: int,
+        args: tuple[Value, ...],
+        *,
+        repeatable: bool = True,
+        epoch: int | None = None,
+        function: str = "",
     ) -> Operation[Value | ArrayResult]:
-        """Call a function of the runtime, one that may be called again after doubt, and give its result."""
-        reply = yield from self.request(CallFunc(handle, args), repeatable=True, epoch=epoch, function=function)
+        """Call a function of the runtime and give its result; `repeatable`: again after doubt."""
+        reply = yield from self.request(CallFunc(handle, args), repeatable=repeatable, epoch=epoch, function=function)
         if not isinstance(reply, Return):
             raise ProtocolError("3", f"{function} returned {type(reply).__name__}")
         return decode_result(reply.values)
@@ -237,7 +270,7 @@ class Requests:
                 epoch = connection.trust.reply_epoch
                 limit = yield from self.call(handle, (), epoch=epoch, function=MAX_PACKET_SIZE_FUNCTION)
             if not isinstance(limit, int) or limit <= 0:
-                raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {limit!r}, not a positive number")
+                raise ProtocolError("4", f"{MAX_PACKET_SIZE_FUNCTION} returned {show(limit)}, not a positive number")
             self._limit_bytes = limit
             self._limit_epoch = connection.trust.reply_epoch
         return self._limit_bytes
@@ -262,35 +295,34 @@ class Requests:
 
     # --- memory --------------------------------------------------------------------------------
 
-    def alloc(self, tensor: Tensor, scope: str | None) -> Operation[int]:
-        """Allocate what `tensor` (its data ignored) needs, in a memory scope or None; give the address.
+    def alloc(self, code: PacketCode, *args: Value, epoch: int | None = None) -> Operation[OpaqueHandle]:
+        """Allocate memory by one of the two syscalls for it; give the address.
 
         Not repeated after doubt: it raises, and a block that was allocated all the same stays until the board's reset.
         Raises RemoteError, with what may be the reason.
         """
-        code = PacketCode.DEV_ALLOC_DATA_WITH_SCOPE
         try:
-            address = yield from self._handle(code, tensor, scope)
+            address = yield from self._handle(code, *args, epoch=epoch)
             message = "" if address else "it gave address 0"
         except RemoteError as error:
             address, message = 0, error.message
         if not address:
-            advice = allocation_advice(tensor.size_bytes, message, is_ours=self.connection.link is not None)
+            advice = allocation_advice(args, message, is_ours=self.connection.link is not None)
             raise RemoteError(message, code=code.label, advice=advice)
-        return address
+        return OpaqueHandle(address)
 
     def release_all(self) -> Operation[int | None]:
         """Free all that was allocated over the wire; give how many bytes, None where the board cannot.
 
-        Every handle is stale then. Not repeated after doubt.
+        Every handle is stale then. Not repeated after doubt, for the second answer would be 0.
         """
         handle = yield from self.look_up(RELEASE_FUNCTION)
         if not handle:
             return None
         self.connection.trust.forget_handles()
-        freed_bytes = yield from self.call(handle, (), function=RELEASE_FUNCTION)
+        freed_bytes = yield from self.call(handle, (), repeatable=False, function=RELEASE_FUNCTION)
         if not isinstance(freed_bytes, int):
-            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {freed_bytes!r}, not a number of bytes")
+            raise ProtocolError("3", f"{RELEASE_FUNCTION} returned {show(freed_bytes)}, not a number of bytes")
         return freed_bytes
 
     def free(self, handle: int, type_code: TypeCode | None, epoch: int, *, timeout_s: float) -> Operation[None]:
@@ -301,10 +333,12 @@ class Requests:
         else:
             yield from self.syscall(PacketCode.FREE_HANDLE, thing, int(type_code), epoch=epoch, timeout_s=timeout_s)
 
-    def _handle(self, code: PacketCode, *args: Value, repeatable: bool = False) -> Operation[int]:
-        value = yield from self.syscall(code, *args, repeatable=repeatable)
+    def _handle(
+        self, code: PacketCode, *args: Value, repeatable: bool = False, epoch: int | None = None
+    ) -> Operation[int]:
+        value = yield from self.syscall(code, *args, repeatable=repeatable, epoch=epoch)
         if value is None:
             return 0
         if not isinstance(value, int):
-            raise ProtocolError("3", f"{code.label} returned {value!r}, not a handle")
+            raise ProtocolError("3", f"{code.label} returned {show(value)}, not a handle")
         return int(value)

@@ -11,6 +11,7 @@ from microrpc.errors import ProtocolError, VerifyError
 from microrpc.host.copies import copy_from
 from microrpc.host.operation import Operation
 from microrpc.host.requests import Requests
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import DataType, Tensor
 from microrpc.wire.names import CRC32_FUNCTION
 
@@ -55,5 +56,5 @@ class Verifier:
         view = Tensor(tensor.data + tensor.byte_offset, tensor.device, _BYTE, (size_bytes,))
         value = yield from self._requests.call(self._handle, (view,), epoch=epoch, function=CRC32_FUNCTION)
         if not isinstance(value, int):
-            raise ProtocolError("3", f"{CRC32_FUNCTION} returned {value!r}, not a number")
+            raise ProtocolError("3", f"{CRC32_FUNCTION} returned {show(value)}, not a number")
         return value & 0xFFFFFFFF  # C may have made a negative number of it

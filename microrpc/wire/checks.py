@@ -11,16 +11,20 @@ from microrpc.errors import RequestError
 
 _LONGEST_S = 1e9  # what every clock and lock of a system takes
 _HIGHEST_BAUD = 2**31 - 1
+_SHOWN_CHARACTERS = 200
 
 
 def show(value: object) -> str:
-    """Give a value as Python writes it."""
+    """Give a value as Python writes it, the beginning of it where that is long: it may be a peer's."""
     try:
-        return repr(value)
+        text = repr(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
         return "a number of very many digits"
     except RecursionError:
         return "something that is nested very deeply"
+    except Exception:
+        return f"a {type(value).__name__}, which cannot be shown"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 
 def check_seconds(
@@ -37,6 +41,8 @@ def check_seconds(
         seconds = float(value)
     except OverflowError:
         seconds = math.inf
+    except TypeError:  # numpy counts its spans of time among the numbers
+        seconds = math.nan
     if not (seconds >= 0 if may_be_zero else seconds > 0) or seconds > _LONGEST_S:  # no nan is
         raise error(f"{what} is a number of seconds, {least} and at most {_LONGEST_S:g}, not {show(value)}")
     return seconds
@@ -74,3 +80,9 @@ def check_text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise RequestError(f"{what} is a str, not {show(value)}")
     return value
+
+
+def check_callable(value: object, what: str) -> None:
+    """Raise RequestError where `value`, called `what`, is neither a function nor None."""
+    if value is not None and not callable(value):
+        raise RequestError(f"{what} is a function or None, not {show(value)}")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import UnsupportedValueError
+from microrpc.wire.checks import check_whole, show
 
 
 class TypeCode(IntEnum):
@@ -90,10 +91,9 @@ class DataType:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not (0 <= self.code <= 0xFF and 0 <= self.bits <= 0xFF and 0 <= self.lanes <= 0xFFFF):
-            raise UnsupportedValueError(
-                f"a data type is code 0..255, bits 0..255, lanes 0..65535, not {self.code}, {self.bits}, {self.lanes}"
-            )
+        for name, most in (("code", 0xFF), ("bits", 0xFF), ("lanes", 0xFFFF)):
+            number = check_whole(getattr(self, name), f"{name} of a data type", 0, most, error=UnsupportedValueError)
+            object.__setattr__(self, name, number)
 
     @property
     def itemsize_bytes(self) -> int:
@@ -113,7 +113,7 @@ class DataType:
         except (TypeError, ValueError, SyntaxError):
             given = None
         if given is None:
-            raise UnsupportedValueError(f"{dtype!r} is not a numpy dtype")
+            raise UnsupportedValueError(f"{show(dtype)} is not a numpy dtype")
         base, shape = given.subdtype or (given, ())
         found = _FROM_NUMPY.get(base.newbyteorder("<").str)
         lanes = shape[0] if len(shape) == 1 else 1
@@ -134,6 +134,16 @@ class DataType:
             raise UnsupportedValueError(f"numpy has no dtype for {self}")
         return base if self.lanes == 1 else np.dtype((base, (self.lanes,)))
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What numpy takes it for, as in `np.zeros(x.shape, x.dtype)`. Raises AttributeError where numpy has none."""
+        if self.code == DataTypeCode.BFLOAT:
+            raise AttributeError(f"numpy has no dtype for {self}: its raw bits are uint16")
+        try:
+            return self.numpy
+        except UnsupportedValueError as error:
+            raise AttributeError(str(error)) from None
+
     @classmethod
     def parse(cls, text: str) -> DataType:
         """The data type that TVM spells `text`: "int32", "uint8", "float32x4", "bfloat16", "bool", "handle", "void".
@@ -141,14 +151,15 @@ class DataType:
         The bits must be spelt out except for a handle ("int" is 32 bits in TVM and 64 in numpy). Raises
         UnsupportedValueError for anything else.
         """
-        if text == "bool":
+        spelling = text if isinstance(text, str) else ""
+        if spelling == "bool":
             return cls(DataTypeCode.UINT.value, 1)
-        if text == "void":
+        if spelling == "void":
             return cls(DataTypeCode.HANDLE.value, 0, 0)
-        match = _SPELLING.fullmatch(text)
+        match = _SPELLING.fullmatch(spelling)
         bits = match and (match[3] or ("64" if match[1] == "handle" else None))
         if not match or not bits:
-            raise UnsupportedValueError(f"{text!r} is not a data type; write for example int32, float32x4 or bool")
+            raise UnsupportedValueError(f"{show(text)} is not a data type; write for example int32, float32x4 or bool")
         return cls(_NAME_CODES[match[1]] if match[1] else int(match[2]), int(bits), int(match[4] or 1))
 
     def __eq__(self, other: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microrpc.errors import UnsupportedValueError
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import TypeCode
 from microrpc.wire.packets import PacketCode, Syscall
 from microrpc.wire.values import find_packer
@@ -52,7 +53,7 @@ def fits_signature(request: Syscall) -> bool:
 def check_signature(request: Syscall) -> None:
     """Raise UnsupportedValueError where the arguments of a syscall are not those that it takes."""
     if not isinstance(request.code, int):
-        raise UnsupportedValueError(f"the code of a syscall is a number (`PacketCode`), not {request.code!r}")
+        raise UnsupportedValueError(f"the code of a syscall is a number (`PacketCode`), not {show(request.code)}")
     if not fits_signature(request):
         takes = ", ".join(" or ".join(_NAMES[code] for code in codes) for codes in _ARGUMENTS[request.code])
         given = ", ".join("None" if value is None else type(value).__name__ for value in request.args)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from microrpc.errors import ProtocolError, UnsupportedValueError
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import DataType, Device, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, UInt, Value
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -64,8 +65,8 @@ def _tensor_struct(ndim: int) -> struct.Struct:
 
 
 def _check_device(device: Device) -> None:
-    if isinstance(device.type, str | float):
-        raise UnsupportedValueError(f"the type of a device is a number (`DeviceType`), not {device.type!r}")
+    if not isinstance(device.type, int | np.integer):
+        raise UnsupportedValueError(f"the type of a device is a number (`DeviceType`), not {show(device.type)}")
     if device.session_mask > 0:
         raise UnsupportedValueError("InternalError: cannot pass RPC device in the channel")
 
@@ -178,7 +179,7 @@ def _encode_each(values: Sequence[Value]) -> bytes:
         head.append(found[0])
         try:
             parts.append(found[1](value))
-        except struct.error as error:
+        except (struct.error, TypeError) as error:
             raise UnsupportedValueError(
                 f"ValueError: Cannot pass argument {len(head) - 2}, {type(value).__name__} out of range: {error}"
             ) from None

@@ -253,13 +253,14 @@ def npy(header: str) -> bytes:
         (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**63}, {2**63})}}\n"), "its header tells of"),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}\n") + bytes(8), "its header tells of"),
         (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {(1,) * 70}}}\n") + bytes(4), "not a .npy file"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}\n") + bytes(4), "tells of the shape (True,)"),
         (npy("(" * 3000), "its header cannot be read ("),
         (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n") + b"cos\nsystem\n", "no counterpart"),
         (b"\x93NUMPY\x09\x00" + bytes(100), "its format has the version 9.0"),
         (b"PK\x03\x04" + bytes(100), "not a .npy file"),
         (b"", "not a .npy file"),
     ],
-    ids=["huge", "overflow", "negative", "70 dimensions", "brackets", "pickle", "version", "zip", "empty"],
+    ids=["huge", "overflow", "negative", "70 dimensions", "bool", "brackets", "pickle", "version", "zip", "empty"],
 )
 def test_a_npy_file_is_not_believed(tmp_path: Path, contents: bytes, reason: str) -> None:
     path = tmp_path / "x.npy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,14 @@ from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.simulate import SimBoard
-from microrpc.errors import BoardResetError, CopyRangeError, RequestError, StaleHandleError, UnsupportedValueError
+from microrpc.errors import (
+    BoardResetError,
+    CopyRangeError,
+    RemoteError,
+    RequestError,
+    StaleHandleError,
+    UnsupportedValueError,
+)
 from microrpc.wire.datatypes import CPU, ArrayResult, DataType, OpaqueHandle, Tensor
 from microrpc.wire.session import Timeouts
 
@@ -101,7 +109,14 @@ HUGE = 10**5000
 BAD_SHAPES: dict[str, Callable[[Any], object]] = {
     "a shape is one size or several, not 2.5": lambda board: board.empty(2.5, "uint8"),
     "a size in a shape is a whole number of 0 or more, not 2.5": lambda board: board.empty((2.5,), "uint8"),
-    "a size in a shape is a whole number of 0 or more, not '4'": lambda board: board.empty("4", "uint8"),
+    "a size in a shape is a whole number of 0 or more, not '4'": lambda board: board.empty(["4"], "uint8"),
+    "a size in a shape is a whole number of 0 or more, not True": lambda board: board.empty((2, True), "uint8"),
+    "a shape is a whole number of 0 or more, not True": lambda board: board.empty(True, "uint8"),
+    "a shape is one size or several, not '4'": lambda board: board.empty("4", "uint8"),
+    "a shape is one size or several, not ''": lambda board: board.empty("", "uint8"),
+    "a shape is one size or several, not b'4'": lambda board: board.empty(b"4", "uint8"),
+    "a shape is one size or several, not {2, 3}": lambda board: board.empty({2, 3}, "uint8"),
+    "a shape is one size or several, not {}": lambda board: board.array_at(8, {}, "uint8"),
     "a size in a shape is a whole number of 0 or more, not -1": lambda board: board.empty((3, -1), "uint8"),
     "a shape is a whole number of 0 or more, not -1": lambda board: board.empty(-1, "uint8"),
     "a number of very many digits bytes at 0x0 are no memory": lambda board: board.empty(HUGE, "uint8"),
@@ -206,7 +221,7 @@ def test_what_is_no_part_is_refused(api: Api) -> None:
     for index in (6, -7, 10**5000):
         with pytest.raises(IndexError, match="has no row"):
             x[index]
-    for key in ((1, 1), "a", None, 1.0, ...):
+    for key in ((1, 1), "a", None, 1.0, ..., True, np.bool_(True)):
         with pytest.raises(TypeError, match=r"is none: x.numpy"):
             x[key]
     scalar = target(board.empty((), "int16"))
@@ -214,6 +229,8 @@ def test_what_is_no_part_is_refused(api: Api) -> None:
         scalar[0]
     with pytest.raises(TypeError, match="is a scalar"):
         len(scalar)
+    with pytest.raises(TypeError, match="is a scalar"):
+        list(scalar)
     assert scalar
     assert x[0:0]  # as before: it is there
 
@@ -222,6 +239,28 @@ def test_the_rows_of_an_array_are_counted_from_its_first(api: Api) -> None:
     board, _ = make(api)
     x = target(board.array(np.arange(6, dtype="uint8").reshape(3, 2)))
     assert [api_numpy(api, row).tolist() for row in x] == [[0, 1], [2, 3], [4, 5]]
+    assert [api_numpy(api, row).tolist() for row in reversed(x)] == [[4, 5], [2, 3], [0, 1]]
+    assert x.base is None
+    assert x[1].base is x
+
+
+def test_what_numpy_would_compute_here_leaves_the_name_to_the_board(api: Api) -> None:
+    board, _ = make(api)
+    x = kept = target(board.array(np.arange(3, dtype="uint8")))
+    for other in (np.ones(3), 1, x):
+        for operation in (operator.iadd, operator.imul, operator.ixor, operator.imatmul):
+            with pytest.raises(TypeError, match=r"where numpy does not compute: x.write\(x.numpy"):
+                x = operation(x, other)
+    with pytest.raises(TypeError, match=r"x\[1\].write"):
+        x[1] = 5
+    assert x is kept
+    assert api_numpy(api, x).tolist() == [0, 1, 2]
+
+
+def test_memory_at_address_0_is_memory(api: Api) -> None:
+    board, _ = make(api)
+    with pytest.raises(RemoteError, match="4 bytes at 0x0 are not inside an allocated block"):
+        board.array_at(0, 4, "uint8").numpy()
 
 
 # --- what they are ------------------------------------------------------------------------------------

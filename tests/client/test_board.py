@@ -18,7 +18,7 @@ from apis import Api
 import microrpc
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
-from firmware_sim.line.faults import Direction, Faults, Stuck
+from firmware_sim.line.faults import Direction, Faults, Flip, Stuck
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import SimBoard, simulate
@@ -27,6 +27,7 @@ from microrpc.errors import (
     CallTimeoutError,
     ClosedError,
     CopyRangeError,
+    DamagedReplyError,
     FunctionNotFoundError,
     HandshakeTimeoutError,
     PortError,
@@ -406,6 +407,21 @@ def test_release_all_over_a_damaged_line_makes_handles_stale_even_where_it_fails
     assert not array.is_live
 
 
+def test_release_all_is_not_repeated_whose_second_answer_would_be_0(api: Api) -> None:
+    sim = SimBoard(microrpc.profile("loopback"))
+    with api.open_board(sim.open_channel(), Timeouts(), link=False) as board:
+        board.release_all()
+        before = board.stats.bytes_received
+        board.release_all()
+        reply_end = board.stats.bytes_received - before
+        board.empty(100, "uint8").detach()
+        sim.inject(Flip(at=(reply_end - 12,), direction=Direction.TO_HOST))
+        with pytest.raises(DamagedReplyError) as caught:
+            board.release_all()
+        assert caught.value.may_have_run
+        assert sim.device.memory.used_bytes == 0
+
+
 def test_release_all_is_not_called_as_a_function(api: Api) -> None:
     board, _ = make(api)
     for look_up in (board.function, board.global_function):
@@ -730,6 +746,44 @@ def test_the_text_of_our_own_firmware_is_not_doubted(api: Api) -> None:
     with pytest.raises(RemoteError, match=r"no such memory scope.*; 8 bytes were asked for$"):
         board.empty(4, "int16", scope="texture")
     board.close()
+
+
+def test_every_way_to_ask_for_memory_tells_what_was_asked_for(api: Api) -> None:
+    advice = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    byte, code = DataType.parse("uint8"), PacketCode.DEV_ALLOC_DATA
+    for stock in (False, True):
+        board, _ = make_stock(api) if stock else make(api)
+        with pytest.raises(RemoteError) as caught:
+            board.syscall(code, CPU, 2**40, 8, byte)
+        assert f"; 1099511627776 bytes were asked for. {advice}" in str(caught.value)
+        with pytest.raises(RemoteError) as caught:
+            board.syscall(code, CPU, -5, 8, byte)
+        assert str(caught.value).startswith(
+            "DevAllocData: cannot allocate -5 bytes aligned to 8; -5 bytes were asked for"
+        )
+        assert ("Most likely" in str(caught.value)) == stock  # whose text may be an older error's
+        board.close()
+
+
+def test_firmware_of_ours_is_believed_without_the_link_too_and_in_a_function(api: Api) -> None:
+    likely = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    text = "out of memory: 4000000 bytes asked for, the largest free block has 992"
+    for link, end in (
+        (True, "all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"),
+        (False, "reset the board"),
+    ):
+        device = Device(heap_bytes=1000)
+        install(device)
+        board = api.open_board(LoopbackChannel(device), Timeouts(), link=link)
+        with pytest.raises(RemoteError) as caught:
+            board.empty(1_000_000, "int32")
+        assert str(caught.value) == f"DevAllocDataWithScope: {text}; 4000000 bytes were asked for. {likely}{end}"
+        with pytest.raises(RemoteError) as caught:
+            board.function("iota")(1_000_000)
+        assert str(caught.value) == f"iota: {text}; {likely}{end}"
+        with pytest.raises(RemoteError, match=r"no such memory scope.*; 8 bytes were asked for$"):
+            board.empty(4, "int16", scope="texture")
+        board.close()
 
 
 def test_an_address_of_0_is_no_memory_and_says_what_was_asked_for(api: Api) -> None:

@@ -74,8 +74,13 @@ class Line(LoopbackChannel):
     """A board in memory whose cable can be pulled."""
 
     is_lost = False
+    is_silent = False
 
     def read(self, deadline: float) -> bytes:
+        if self.is_silent:
+            self.device.clock.sleep(max(deadline - self.now(), 0.0))
+            super().read(self.now())
+            return b""
         if self.is_lost:
             raise PortLostError(self.name, "the cable was pulled")
         return super().read(deadline)
@@ -387,6 +392,49 @@ def test_a_client_that_leaves_much_behind_holds_up_no_other(path: Path) -> None:
     assert seen == sorted(seen, reverse=True)
 
 
+def test_clients_that_left_take_turns_in_being_cleared_away(path: Path) -> None:
+    device, left = Device(seed=7), {"first": 120, "second": 40, "third": 40}
+    owners: dict[int, str] = {}
+    install(device)
+    freed: list[str] = []
+    free = device.memory.free
+
+    def note(address: int) -> None:
+        freed.append(owners[address])
+        free(address)
+
+    async def play() -> None:
+        opening = aio.open_board(aio.InMemoryChannel(LoopbackChannel(device)), TIMEOUTS, seed=1)
+        async with opening as board, Share(board, path, baud=FAST_BAUD) as share:
+            clients = {name: await aio.connect(share.url) for name in left}
+            for name, client in clients.items():
+                for _ in range(left[name]):
+                    owners[(await client.empty(4, "uint8")).detach()] = name
+            device.memory.free = note  # type: ignore[method-assign]
+            await asyncio.gather(*[client.close() for client in clients.values()])
+            while device.memory.used_bytes:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    portions = [freed[at : at + 8] for at in range(0, len(freed), 8)]
+    assert all(len(set(portion)) == 1 for portion in portions)
+    order = [portion[0] for portion in portions]
+    assert set(order[:5]) == set(left)  # they do not go in the same instant
+    assert order[17:] == ["first"] * 8  # the others had 5 portions each, and did not wait for its 15
+
+
+def test_what_could_not_be_freed_is_freed_when_the_board_answers_again(sharing: Sharing) -> None:
+    client = microrpc.connect(sharing.url)
+    for _ in range(20):
+        client.empty(4, "uint8").detach()  # so that it is the sharing that has to free it
+    sharing._line.is_silent = True
+    client.close()
+    sharing.wait_until(lambda: sharing.share.clients == 0)
+    assert sharing.device.memory.used_bytes
+    sharing._line.is_silent = False
+    sharing.wait_until(lambda: not sharing.device.memory.used_bytes)
+
+
 def test_a_request_whose_client_went_runs_to_its_end_and_its_memory_is_freed(sharing: Sharing) -> None:
     with microrpc.connect(sharing.url) as stays:
         add = stays.function("add")
@@ -503,7 +551,7 @@ def test_no_client_frees_the_memory_of_the_others(sharing: Sharing) -> None:
         assert "would free" in refused(ours, Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.release_all",)))
         make = ours.global_function("runtime.RPCTimeEvaluator")
         assert make is not None
-        with pytest.raises(RemoteError, match="no function has that name|invalid arg types"):  # nor does it prepare
+        with pytest.raises(RemoteError, match=r"no function has that name|invalid arg types"):  # nor does it prepare
             make(ours.system_library(), "add", 1, 0, 1, 1, 0, 100, 0, 1, 0, "microrpc.release_all")
         assert ours.function("add")(1, 2) == 3
         assert array.numpy().tolist() == list(range(10))

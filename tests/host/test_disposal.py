@@ -166,3 +166,28 @@ def test_closing_takes_no_longer_than_a_reply_may_and_tells_what_stays(caplog: p
         f"{sim.name}: closed before all could be freed: {blocks(sim)} arrays and handles stay on the board "
         f"until its reset"
     ]
+
+
+def test_what_was_set_apart_takes_turns_with_the_rest_and_is_freed_where_memory_is_needed() -> None:
+    sim = SimBoard(dataclasses.replace(PROFILE, baud=3_000_000))
+    with microrpc.open_board(sim.open_channel(), TIMEOUTS, baud=3_000_000) as board:
+        size_bytes = PROFILE.heap_bytes // 60
+        groups = [[board.empty(size_bytes, "uint8") for _ in range(count)] for count in (20, 17, 3)]
+        owners = {array.tensor.data: index for index, group in enumerate(groups) for array in group}
+        last = groups.pop()
+        for group in groups:
+            board.operations.disposal.set_apart(group.clear)
+        drop(last)
+
+        def left() -> list[int]:
+            return [sum(owners[address] == index for address in sim.device.memory._blocks) for index in range(3)]
+
+        assert left() == [20, 17, 3]
+        seen = []
+        for _ in range(5):
+            board.pump.run(board.operations.collect)
+            seen.append(left())
+        assert seen == [[20, 17, 0], [12, 17, 0], [12, 9, 0], [4, 9, 0], [4, 1, 0]]
+        board.empty(size_bytes * 58, "uint8").free()
+        assert sim.device.memory.used_bytes == 0
+        assert not board.operations.disposal.has_any

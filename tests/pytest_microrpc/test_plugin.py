@@ -236,7 +236,8 @@ class TestIt:
         ("faults='none.toml'", "faults: *none.toml: cannot be read*"),
         ("firmware='fast'", "firmware: must be 'robust' or 'stock', not 'fast'"),
         ("uart=9600", "uart: must be a firmware_sim.uart.Uart, not 9600"),
-        ("seed=True", "seed: must be a whole number from 0 on, not True"),
+        ("seed=True", "seed: must be a whole number from 0 to 2**63 - 1, not True"),
+        ("seed=2**63", "seed: must be a whole number from 0 to 2**63 - 1, not 9223372036854775808"),
         ("reset=1", "reset: must be True or False, not 1"),
     ],
 )
@@ -301,6 +302,10 @@ def test_what_is_simulated(run: Run, pytester: pytest.Pytester, options: list[st
         ),
         (["--microrpc-port", "/dev/x", "--microrpc-firmware", "stock"], "--microrpc-firmware is for the simulator*"),
         (["--microrpc-port", "/dev/x", "--microrpc-fault-seed", "0"], "--microrpc-fault-seed is for the simulator*"),
+        (
+            ["--microrpc-fault-seed", "9" * 30],
+            "--microrpc-fault-seed: seed is a whole number from -9223372036854775808 to*",
+        ),
     ],
 )
 def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message: str) -> None:

@@ -20,13 +20,13 @@ from microrpc.errors import ProfileError, RequestError
 from microrpc.ports.lost import LostPort
 from microrpc.ports.opening import open_serial
 from microrpc.ports.sockets import open_tcp, open_unix
-from microrpc.wire.checks import check_baud, check_seconds, check_text, check_whole, show
+from microrpc.wire.checks import check_baud, check_callable, check_seconds, check_text, check_whole, show
 
 NEVER: list[Any] = [math.nan, math.inf, -math.inf, -1, -1e-9, 10**400, 10**5000, True, None, "5", 1e300, [1.0]]
 """What no duration is."""
 
 
-@pytest.mark.parametrize("value", [*NEVER, 0, np.float32("nan"), np.bool_(True)], ids=show)
+@pytest.mark.parametrize("value", [*NEVER, 0, np.float32("nan"), np.bool_(True), np.timedelta64(3, "s")], ids=show)
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     with pytest.raises(RequestError, match=r"timeout_s is a number of seconds, more than 0.*, not "):
         check_seconds(value, "timeout_s")
@@ -67,6 +67,25 @@ def test_a_text_is_a_str() -> None:
 
 def test_a_number_of_very_many_digits_is_not_written_out() -> None:
     assert (show(10**5000), show("x")) == ("a number of very many digits", "'x'")
+    assert show(Fraction(10**5000, 3)) == "a number of very many digits"
+
+
+def test_what_is_shown_is_bounded() -> None:
+    assert show(b"x" * 10_000) == "b'" + "x" * 198 + "... (10003 characters)"
+    assert show("y" * 198) == repr("y" * 198)
+
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert show(Mute()) == "a Mute, which cannot be shown"
+
+
+def test_what_is_called_is_a_function() -> None:
+    check_callable(None, "on_log")
+    check_callable(print, "on_log")
+    with pytest.raises(RequestError, match="on_log is a function or None, not 'print'"):
+        check_callable("print", "on_log")
 
 
 # --- wherever one is taken ----------------------------------------------------------------------------

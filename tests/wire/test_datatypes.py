@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microrpc.errors import UnsupportedValueError
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import (
     CPU,
     DataType,
@@ -166,8 +167,36 @@ def test_every_data_type_parses_back_from_its_spelling(code: int, bits: int, lan
     "fields", [(-1, 8, 1), (256, 8, 1), (0, -1, 1), (0, 256, 1), (0, 8, -1), (0, 8, 65536)], ids=str
 )
 def test_fields_wider_than_the_wire_are_refused(fields: tuple[int, int, int]) -> None:
-    with pytest.raises(UnsupportedValueError, match=r"a data type is code 0\.\.255, bits 0\.\.255, lanes 0\.\.65535"):
+    with pytest.raises(UnsupportedValueError, match=r"(code|bits|lanes) of a data type is a whole number from 0 to "):
         DataType(*fields)
+
+
+@pytest.mark.parametrize("value", [1.0, True, None, "8", np.float32(8), np.array([8]), 10**5000], ids=show)
+def test_a_field_that_is_no_whole_number_is_refused(value: Any) -> None:
+    for make in (lambda: DataType(value, 8), lambda: DataType(0, value), lambda: DataType(0, 8, value)):
+        with pytest.raises(UnsupportedValueError, match=" of a data type is a whole number from 0 to "):
+            make()
+    assert type(DataType(0, np.uint8(8)).bits) is int  # type: ignore[arg-type]  # a number all the same
+
+
+@pytest.mark.parametrize("value", [None, 5, b"int8", 10**5000, np.array(["int8", "int8"])], ids=show)
+def test_what_is_no_text_names_no_data_type(value: Any) -> None:
+    with pytest.raises(UnsupportedValueError, match="is not a data type"):
+        DataType.parse(value)
+
+
+def test_what_is_none_of_numpys_is_shown_in_short() -> None:
+    with pytest.raises(UnsupportedValueError, match=r"^a number of very many digits is not a numpy dtype"):
+        DataType.from_numpy(10**5000)  # type: ignore[arg-type]
+
+
+def test_numpy_takes_a_data_type_for_its_own() -> None:
+    assert np.zeros(3, DataType.parse("float32")).dtype == np.float32  # type: ignore[call-overload]
+    assert np.dtype(DataType.parse("int8x4")) == np.dtype(("int8", (4,)))  # type: ignore[call-overload]
+    for name in ("bfloat16", "int4", "handle"):
+        with pytest.raises(TypeError):
+            np.dtype(DataType.parse(name))  # type: ignore[call-overload]
+        assert not hasattr(DataType.parse(name), "dtype")
 
 
 @pytest.mark.parametrize(

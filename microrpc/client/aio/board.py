@@ -23,7 +23,7 @@ from microrpc.host.stats import Stats
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
@@ -120,10 +120,14 @@ class AsyncBoard:
     async def call(self, function: AsyncRemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
         """Call a function; `AsyncRemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
         if not isinstance(function, AsyncRemoteFunction):
-            raise RequestError(f"{function!r} is no function of the board: look one up with `function(name)`")
+            raise RequestError(f"{show(function)} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return await self.pump.run(self.operations.call, function, tuple(args), timeout_s=timeout_s)
+        try:
+            values = tuple(args)
+        except TypeError:
+            raise RequestError(f"the arguments of a call are a list of values, not {show(args)}") from None
+        return await self.pump.run(self.operations.call, function, values, timeout_s=timeout_s)
 
     async def time_evaluator(
         self,

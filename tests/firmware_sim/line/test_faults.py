@@ -57,7 +57,7 @@ EVERY_KIND: list[st.SearchStrategy[Fault]] = [
     *map(byte_faults, (Flip, Drop, Double, Insert)),
     byte_faults(Burst, size_bytes=st.integers(1, 99)),
     st.builds(Stuck, at_s=TIMES, for_s=TIMES_OR_NEVER, direction=DIRECTIONS),
-    st.builds(Garbage, NUMBERS),
+    st.builds(Garbage, st.integers(0, 2**20)),
     *map(board_faults, (Reset, Wedge)),
     st.builds(BrownOut, every_s=st.floats(1e-5, 1e9), times=st.none() | NUMBERS),
     st.builds(Delay, by_s=TIMES, reply=st.none() | st.integers(1, 99)),
@@ -145,6 +145,9 @@ WRONG_FAULTS = [
     ('kind = "wedge", at_byte = true', r"\(wedge\): at_byte: must be a whole number, not True"),
     ('kind = "brown-out", every_s = 0', r"\(brown-out\): every_s must be 1e-05 or more, not 0"),
     ('kind = "brown-out", every_s = 1, times = -1', r"\(brown-out\): times must not be negative"),
+    ('kind = "garbage", size_bytes = 1048577', r"\(garbage\): size_bytes must be at most 1048576, not 1048577"),
+    ('kind = "flip", at = [1, 0x8000_0000_0000_0000]', r"\(flip\): at must be at most 9223372036854775807, not 9223"),
+    (f'kind = "reset", at_byte = 0x{"f" * 5000}', r"\(reset\): at_byte must be at most 9223372036854775807, not a num"),
     ('kind = "delay", by_s = inf', r"\(delay\): by_s must be finite"),
     ('kind = "delay", by_s = 1, reply = 0', r"\(delay\): reply counts from 1, not 0"),
     ('kind = "unplug", at_s = 1, keeps_power = 1', r"\(unplug\): keeps_power: must be true or false, not 1"),
@@ -198,6 +201,16 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_reason(content: bytes, te
 def test_a_file_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(FaultsError, match="cannot be read: No such file"):
         load_faults(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("seed", [f"0x{'f' * 5000}", "-9223372036854775809", "1.5", "true"])
+def test_a_seed_is_a_whole_number_of_64_bits(seed: str, tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
+    path.write_text(f"seed = {seed}")
+    with pytest.raises(FaultsError, match="seed: must be "):
+        load_faults(path)
+    with pytest.raises(FaultsError, match="seed is a whole number from -9223372036854775808 to 9223372036854775807"):
+        Faults([], 2**63)
 
 
 def test_a_number_beyond_floats_is_an_error_of_ours() -> None:

@@ -145,8 +145,8 @@ def test_a_wrong_frame_format_is_refused(frame_format: str) -> None:
         (lambda: Rate(0), "a baud rate is a whole number from 1 to 2147483647, not 0"),
         (lambda: Rate(True), "a baud rate is a whole number from 1 to 2147483647, not True"),
         (lambda: Rate(math.nan), "a baud rate is a whole number from 1 to 2147483647, not nan"),  # type: ignore[arg-type]
-        (lambda: Uart(receive_ring_bytes=0), "receive_ring_bytes is a whole number of 1 or more, not 0"),
-        (lambda: Uart(transmit_ring_bytes=-1), "transmit_ring_bytes is a whole number of 0 or more, not -1"),
+        (lambda: Uart(receive_ring_bytes=0), "receive_ring_bytes is a whole number from 1 to 2147483647, not 0"),
+        (lambda: Uart(transmit_ring_bytes=-1), "transmit_ring_bytes is a whole number from 0 to 2147483647, not -1"),
         (lambda: Uart(power_up_s=math.inf), "power_up_s is a number of seconds, 0 or more and at most 1e.09, not inf"),
         (lambda: FirmwareTime(byte_s=-1), "byte_s is a number of seconds, 0 or more and at most 1e.09, not -1"),
         (lambda: FirmwareTime(functions={"f": math.nan}), "the time of 'f' is a number of seconds, 0 or more"),
