@@ -134,10 +134,9 @@ class Pump:
         finally:
             if turns.owner == thread:
                 with turns.guard:
+                    turns.owner = 0  # before anything that Ctrl-C may interrupt
                     if turns.waiting:
                         turns.pass_on()
-                    else:
-                        turns.owner = 0
 
     def _wait_for_turn(self, thread: int, kwargs: dict[str, object]) -> None:
         """Wait while others use the board; what that took is taken from the caller's `timeout_s`."""
@@ -147,7 +146,7 @@ class Pump:
         if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
             timeout_s = None
         has_turn = self._turns.wait(timeout_s)
-        if not has_turn and self.closed:
+        if not has_turn and self._is_closing:
             raise self._closed_error()
         if timeout_s is not None:
             kwargs["timeout_s"] = left_s = timeout_s - (monotonic() - began_at)
@@ -212,13 +211,20 @@ class Pump:
                 with contextlib.suppress(MicroRpcError, OSError):
                     self.run(self.goodbye, shutdown)
         finally:
+            self.closed = self.closed or "it was closed here"  # where a port came back in this very moment
             self._until = AT_ONCE
             self._release()
 
     def _is_idle(self, timeout_s: float) -> bool:
         """Wait until no thread is at work here."""
-        if has_turn := self._turns.wait(timeout_s):
-            self._turns.pass_on()
+        turns, thread = self._turns, get_ident()
+        try:
+            has_turn = turns.wait(timeout_s)
+        finally:  # Ctrl-C may end the waiting, too
+            if turns.owner == thread:
+                with turns.guard:
+                    turns.owner = 0
+                    turns.pass_on()
         return has_turn
 
     def _release(self) -> None:
