@@ -237,10 +237,13 @@ class Pump:
     def close_at_exit(self, within_s: float) -> None:
         """Close it, and say nothing to the board where it is in doubt: a request was interrupted, or not answered."""
         trust = self._connection.trust
-        with contextlib.suppress(MicroRpcError, OSError):
+        try:
+            self._warn_unclosed()
+        finally:
             if trust.doubt or trust.damage:
                 self.closed = self.closed or "the program ends"
-            self.close(within_s=within_s)
+            with contextlib.suppress(MicroRpcError, OSError):
+                self.close(within_s=within_s)
 
     def on_fork(self) -> None:
         """Belong to the parent: see `Inherited.on_fork`."""
@@ -259,12 +262,13 @@ class Pump:
         if self.__dict__.get("_is_inherited", True) or self._until == AT_ONCE or sys.is_finalizing():
             return  # it was never whole, is not this process's, or closed
         try:
-            if not self.closed and getattr(self._channel, "is_open", False):
-                warnings.warn(
-                    f"unclosed <Board {self.name}>: call its close()", ResourceWarning, stacklevel=2, source=self
-                )
+            self._warn_unclosed()
         finally:
             self._release()
+
+    def _warn_unclosed(self) -> None:
+        if not self.closed and getattr(self._channel, "is_open", False):
+            warnings.warn(f"unclosed <Board {self.name}>: call its close()", ResourceWarning, stacklevel=3, source=self)
 
     def _closed_error(self) -> ClosedError:
         if self._is_inherited:
@@ -276,11 +280,16 @@ class Pump:
 
 
 def _close_all() -> None:
-    """Close what is open when the program ends, all of it within END_S."""
+    """Close what is open when the program ends, all of it within END_S; what goes wrong with one stops no other."""
     until = monotonic() + END_S
     pumps = [thing for thing in registered() if isinstance(thing, Pump) and not thing.closed]
-    for count, pump in zip(range(len(pumps), 0, -1), pumps, strict=True):
-        pump.close_at_exit(max(until - monotonic(), 0.0) / count)
+
+    def close(pump: Pump, remaining: int) -> None:
+        pump.close_at_exit(max(until - monotonic(), 0.0) / remaining)
+
+    with contextlib.ExitStack() as stack:
+        for remaining, pump in enumerate(pumps, 1):  # the last first
+            stack.callback(close, pump, remaining)
 
 
 atexit.register(_close_all)

@@ -21,17 +21,17 @@ class Inherited(Protocol):
         """
 
 
-_things: weakref.WeakSet[Inherited] = weakref.WeakSet()
+_things: weakref.WeakValueDictionary[int, Inherited] = weakref.WeakValueDictionary()
 
 
 def register(thing: Inherited) -> None:
     """Have `thing` told in every fork of this process, as long as it lives."""
-    _things.add(thing)
+    _things[id(thing)] = thing
 
 
 def registered() -> list[Inherited]:
-    """Give what is registered and lives."""
-    return list(_things)
+    """Give what is registered and lives. Other threads may register more meanwhile: their list is taken in one step."""
+    return [thing for reference in _things.valuerefs() if (thing := reference()) is not None]
 
 
 def _tell_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import sys
@@ -22,7 +23,7 @@ from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
 from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import register
+from microrpc.ports.registry import register, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +71,8 @@ class AsyncPump:
         The wait for the turn is a part of its `timeout_s`, where it is given one by that name. Raises what the
         operation raises, what the channel does, ClosedError, and RequestError in another event loop.
         """
+        if self._is_inherited:  # in which there may be no loop at all
+            raise self._closed_error()
         if get_running_loop() is not self._loop:
             raise self._other_loop_error()
         lock, is_busy = self._lock, self._asked > 0
@@ -241,6 +244,11 @@ class AsyncPump:
     def __del__(self) -> None:
         if self.__dict__.get("_is_inherited", True) or self._is_ended or sys.is_finalizing():
             return  # it was never whole, is not this process's, or closed
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give the port back, and say nothing to the board, where nobody has it any more or the program ends."""
+        self._is_ended = True
         try:
             if not self.closed and getattr(self._channel, "is_open", False):
                 text = f"unclosed <AsyncBoard {self.name}>: await its close()"
@@ -251,6 +259,7 @@ class AsyncPump:
                 self._on_close()
             else:
                 self._release()
+            self.closed = self.closed or "it was left open"
 
     # --- errors --------------------------------------------------------------------------------
 
@@ -263,7 +272,16 @@ class AsyncPump:
         return self._closed_error() if self._is_inherited else ended_error(self.name)
 
     def _other_loop_error(self) -> RequestError:
-        if self._is_inherited:
-            return self._closed_error()
         what = f"<AsyncBoard {self.name}{' closed' if self.closed else ''}>"
         return RequestError(f"{what} belongs to another event loop: use it in the one that it was connected in")
+
+
+def _abandon_all() -> None:
+    """Give back the ports that are open when the program ends; what goes wrong with one stops no other."""
+    with contextlib.ExitStack() as stack:
+        for thing in registered():
+            if isinstance(thing, AsyncPump) and not (thing._is_ended or thing._is_inherited):
+                stack.callback(thing.abandon)
+
+
+atexit.register(_abandon_all)
