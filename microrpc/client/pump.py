@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import math
 import os
@@ -22,7 +21,7 @@ from microrpc.host.requests import AnyConnection
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel, interrupt, monotonic, renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import register, registered
+from microrpc.ports.registry import at_end, register, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -292,4 +291,4 @@ def _close_all() -> None:
             stack.callback(close, pump, remaining)
 
 
-atexit.register(_close_all)
+at_end(_close_all)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
 import sys
@@ -23,7 +22,7 @@ from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
 from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import register, registered
+from microrpc.ports.registry import at_end, register, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -284,4 +283,4 @@ def _abandon_all() -> None:
                 stack.callback(thing.abandon)
 
 
-atexit.register(_abandon_all)
+at_end(_abandon_all)
