@@ -9,6 +9,8 @@ and docs/.
 
 from __future__ import annotations
 
+import atexit as _atexit
+import sys as _sys
 from typing import TYPE_CHECKING
 
 from microrpc._names import lazy
@@ -87,3 +89,13 @@ else:
             "microrpc.wire.session": "Timeouts",
         },
     )
+
+
+def _end() -> None:
+    """Close what is open when the program ends, but after all that it registers with `atexit` from here on."""
+    registry = _sys.modules.get("microrpc.ports.registry")  # nothing was open where it is not loaded
+    if registry is not None:
+        registry.end_all()
+
+
+_atexit.register(_end)

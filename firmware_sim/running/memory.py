@@ -107,7 +107,8 @@ class MemoryChannel:
         with self._changed:
             self._is_open = False
             self._changed.notify_all()
-        self._thread.join(_LONGEST_CLOSE_S)
+        if self._thread is not threading.current_thread():  # garbage is collected in any thread
+            self._thread.join(_LONGEST_CLOSE_S)
 
     def _wait(self, deadline: float) -> bool:
         """Wait until something changed; give whether there was time for it."""

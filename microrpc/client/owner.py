@@ -127,12 +127,21 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     def __del__(self) -> None:
         if self.__dict__.get("_is_inherited", True) or self._is_ended or sys.is_finalizing():
             return  # it was never whole, is not this process's, or closed
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give the port back, and say nothing to the board, where nobody has it any more or the program ends."""
+        self._is_ended = True
         try:
-            if not self.closed and getattr(self._channel, "is_open", False):
-                text = f"unclosed <{self._BOARD} {self.name}>: {self._REMEDY}"
-                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            self._warn_unclosed()
         finally:
             self._drop()
+            self.closed = self.closed or "it was left open"
+
+    def _warn_unclosed(self) -> None:
+        if not self.closed and getattr(self._channel, "is_open", False):
+            text = f"unclosed <{self._BOARD} {self.name}>: {self._REMEDY}"
+            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
     def _drop(self) -> None:
         """Give the port back in whatever thread garbage is collected in."""

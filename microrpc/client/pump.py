@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import math
 import time
@@ -19,7 +18,7 @@ from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
 from microrpc.ports.channel import Channel, interrupt, monotonic, renew
 from microrpc.ports.lost import POLL_S
-from microrpc.ports.registry import registered
+from microrpc.ports.registry import at_end, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,10 +122,9 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
         finally:
             if turns.owner == thread:
                 with turns.guard:
+                    turns.owner = 0  # before anything that Ctrl-C may interrupt
                     if turns.waiting:
                         turns.pass_on()
-                    else:
-                        turns.owner = 0
 
     def _wait_for_turn(self, thread: int, kwargs: dict[str, object]) -> None:
         """Wait while others use the board; what that took is taken from the caller's `timeout_s`."""
@@ -136,7 +134,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
         if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
             timeout_s = None
         has_turn = self._turns.wait(timeout_s)
-        if not has_turn and self.closed:
+        if not has_turn and self._is_closing:
             raise self._closed_error()
         if timeout_s is not None:
             kwargs["timeout_s"] = left_s = timeout_s - (monotonic() - began_at)
@@ -181,6 +179,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                 with contextlib.suppress(MicroRpcError, OSError):
                     self.run(self.goodbye, shutdown)
         finally:
+            self.closed = self.closed or "it was closed here"  # where a port came back in this very moment
             self._end()
             self._release()
 
@@ -190,8 +189,14 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
 
     def _is_idle(self, timeout_s: float) -> bool:
         """Wait until no thread is at work here."""
-        if has_turn := self._turns.wait(timeout_s):
-            self._turns.pass_on()
+        turns, thread = self._turns, get_ident()
+        try:
+            has_turn = turns.wait(timeout_s)
+        finally:  # Ctrl-C may end the waiting, too
+            if turns.owner == thread:
+                with turns.guard:
+                    turns.owner = 0
+                    turns.pass_on()
         return has_turn
 
     # --- the end of a program, and forks of it --------------------------------------------------
@@ -199,10 +204,13 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
     def close_at_exit(self, within_s: float) -> None:
         """Close it, and say nothing to the board where it is in doubt: a request was interrupted, or not answered."""
         trust = self._connection.trust
-        with contextlib.suppress(MicroRpcError, OSError):
+        try:
+            self._warn_unclosed()
+        finally:
             if trust.doubt or trust.damage:
                 self.closed = self.closed or "the program ends"
-            self.close(within_s=within_s)
+            with contextlib.suppress(MicroRpcError, OSError):
+                self.close(within_s=within_s)
 
     def on_fork(self) -> None:
         """See `PortOwner.on_fork`."""
@@ -212,11 +220,16 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
 
 
 def _close_all() -> None:
-    """Close what is open when the program ends, all of it within END_S."""
+    """Close what is open when the program ends, all of it within END_S; what goes wrong with one stops no other."""
     until = monotonic() + END_S
     pumps = [thing for thing in registered() if isinstance(thing, Pump) and not thing.closed]
-    for count, pump in zip(range(len(pumps), 0, -1), pumps, strict=True):
-        pump.close_at_exit(max(until - monotonic(), 0.0) / count)
+
+    def close(pump: Pump, remaining: int) -> None:
+        pump.close_at_exit(max(until - monotonic(), 0.0) / remaining)
+
+    with contextlib.ExitStack() as stack:
+        for remaining, pump in enumerate(pumps, 1):  # the last first
+            stack.callback(close, pump, remaining)
 
 
-atexit.register(_close_all)
+at_end(_close_all)

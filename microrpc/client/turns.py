@@ -42,10 +42,9 @@ class Turns:
         return self.owner == thread
 
     def pass_on(self) -> None:
-        """Give the turn to who has waited longest."""
+        """Give the turn, which nobody has, to who has waited longest."""
         with self.guard:
-            self.owner = 0
-            if self.waiting:
+            if self.waiting and not self.owner:
                 self.owner, bell = self.waiting.popleft()
                 bell.release()
 

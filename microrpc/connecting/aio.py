@@ -34,6 +34,7 @@ from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
 from microrpc.ports.lost import POLL_S, RECONNECT_S, LostPort
 from microrpc.ports.options import PortOptions
+from microrpc.ports.registry import collect_dropped
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
@@ -109,6 +110,7 @@ def connect(
         )
         if find_opener(target) == PYSERIAL:
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
+        collect_dropped(target.port)
         lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
         first = reset_first(target.port, on_log, tap_of(wrap)) if reset else None
         opened = await _open_in_thread(partial(open_target, target, first))

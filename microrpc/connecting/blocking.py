@@ -26,6 +26,7 @@ from microrpc.connecting.wrap import tap_of
 from microrpc.ports.channel import Channel, interrupt
 from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
 from microrpc.ports.options import PortOptions
+from microrpc.ports.registry import collect_dropped
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.session import Timeouts
 
@@ -96,6 +97,7 @@ def connect(
     target = find_target(
         port, board=board, baud=baud, timeouts=timeouts, options=PortOptions(dtr, rts, hang_up, low_latency)
     )
+    collect_dropped(target.port)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
     opened = open_target(target, reset_first(target.port, on_log, tap_of(wrap)) if reset else None)
     return open_session(

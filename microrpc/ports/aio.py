@@ -225,6 +225,8 @@ class PolledChannel:
         """See `AsyncChannel.now`."""
         self._channel = channel
 
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
     def __repr__(self) -> str:
         return f"<PolledChannel {self._channel!r}>"
 

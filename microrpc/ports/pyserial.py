@@ -211,14 +211,16 @@ class PyserialChannel:
                 self._port.write_timeout = timeout_s
             is_written = threading.Event()
             keeper = threading.Thread(target=self._keep_until, args=(is_written,), name="microrpc reading")
-            keeper.start()
+            with contextlib.suppress(RuntimeError):  # from 3.12 on no thread begins when the program ends
+                keeper.start()
             try:
                 self._port.write(data)
             except serial.SerialTimeoutException:
                 raise write_timeout_error(self.name, 0, len(data)) from None
             finally:
                 is_written.set()
-                keeper.join()
+                if keeper.ident is not None:
+                    keeper.join()
 
     def _keep_until(self, is_written: threading.Event) -> None:
         """Take what arrives while a write waits: a board may take nothing before its answer was taken."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from microrpc.errors import PortBusyError, PortError, PortNotFoundError, PortPermissionError
 from microrpc.ports.holders import holders
-from microrpc.ports.registry import registered
+from microrpc.ports.registry import is_open_here
 from microrpc.ports.usb import serial_ports
 
 
@@ -33,7 +33,7 @@ def open_error(port: str, baud: int, error: BaseException) -> PortError:
     if number == errno.EIO:
         return PortNotFoundError(port, f"{port} has no hardware behind it: {_ports_there()}")
     is_busy = number in (errno.EBUSY, errno.EWOULDBLOCK) or (os.name == "nt" and number in (errno.EACCES, errno.EPERM))
-    if is_busy and _is_open_here(port):
+    if is_busy and is_open_here(port):
         text = f"{port} is in use by this very program, in which a Board has it open: call that one's close() first"
         return PortBusyError(port, text)
     if number in (errno.EBUSY, errno.EWOULDBLOCK):
@@ -70,13 +70,6 @@ def _errno_of(error: BaseException) -> int | None:
         text = str(error)
         return errno.ENOENT if "FileNotFoundError" in text else errno.EACCES if "PermissionError" in text else None
     return None
-
-
-def _is_open_here(port: str) -> bool:
-    return any(
-        getattr(thing, "is_open", False) and os.path.realpath(getattr(thing, "name", "")) == os.path.realpath(port)
-        for thing in registered()
-    )
 
 
 def _is_character_device(port: str) -> bool:

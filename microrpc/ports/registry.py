@@ -1,4 +1,4 @@
-"""What this process has open: what a fork of it must let go of, and what a second opener of a port is told.
+"""What this process has open: what a fork of it must let go of, what its end closes, what a second opener is told.
 
 A fork has copies of all descriptors, and of all objects that would use them. They are for the process that opened them:
 the fork closes its copies, which does nothing to the port, and whoever asks it for one gets an error.
@@ -6,8 +6,11 @@ the fork closes its copies, which does nothing to the port, and whoever asks it 
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -21,17 +24,46 @@ class Inherited(Protocol):
         """
 
 
-_things: weakref.WeakSet[Inherited] = weakref.WeakSet()
+_things: weakref.WeakValueDictionary[int, Inherited] = weakref.WeakValueDictionary()
 
 
 def register(thing: Inherited) -> None:
     """Have `thing` told in every fork of this process, as long as it lives."""
-    _things.add(thing)
+    _things[id(thing)] = thing
 
 
 def registered() -> list[Inherited]:
-    """Give what is registered and lives."""
-    return list(_things)
+    """Give what is registered and lives. Other threads may register more meanwhile: their list is taken in one step."""
+    return [thing for reference in _things.valuerefs() if (thing := reference()) is not None]
+
+
+def is_open_here(port: str) -> bool:
+    """Whether this very program has a port open."""
+    return any(
+        getattr(thing, "is_open", False) and os.path.realpath(getattr(thing, "name", "")) == os.path.realpath(port)
+        for thing in registered()
+    )
+
+
+def collect_dropped(port: str) -> None:
+    """Have a port given back that only garbage has: a Board in a circle of references, by its `on_log` for instance."""
+    if is_open_here(port):
+        gc.collect()
+
+
+_endings: list[Callable[[], None]] = []
+
+
+def at_end(ending: Callable[[], None]) -> None:
+    """Have `ending` called by `end_all`."""
+    _endings.append(ending)
+
+
+def end_all() -> None:
+    """End what is open; `microrpc` has it called when the program ends."""
+    with contextlib.ExitStack() as stack:  # what goes wrong with one stops no other
+        for ending in _endings:
+            stack.callback(ending)
 
 
 def _tell_all() -> None:

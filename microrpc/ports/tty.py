@@ -65,10 +65,10 @@ class Tty(serial.Serial):
     def let_others_in(self) -> None:
         """End what `open` did so that others are refused; it is closed next."""
         if self._settings is not None and self.is_open:
-            import fcntl
-            import termios
+            with contextlib.suppress(OSError, ImportError):  # nothing is imported when Python itself ends
+                import fcntl
+                import termios
 
-            with contextlib.suppress(OSError):
                 fcntl.ioctl(self.fileno(), termios.TIOCNXCL)
 
     def drop(self) -> None:

@@ -18,6 +18,7 @@ from microrpc.host.requests import AnyConnection
 from microrpc.ports.aio import AsyncChannel
 from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
+from microrpc.ports.registry import at_end, registered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,8 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         The wait for the turn is a part of its `timeout_s`, where it is given one by that name. Raises what the
         operation raises, what the channel does, ClosedError, and RequestError in another event loop.
         """
+        if self._is_inherited:  # in which there may be no loop at all
+            raise self._closed_error()
         if get_running_loop() is not self._loop:
             raise self._other_loop_error()
         lock, is_busy = self._lock, self._asked > 0
@@ -208,7 +211,16 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
             self._release()
 
     def _other_loop_error(self) -> RequestError:
-        if self._is_inherited:
-            return self._closed_error()
         what = f"<AsyncBoard {self.name}{' closed' if self.closed else ''}>"
         return RequestError(f"{what} belongs to another event loop: use it in the one that it was connected in")
+
+
+def _abandon_all() -> None:
+    """Give back the ports that are open when the program ends; what goes wrong with one stops no other."""
+    with contextlib.ExitStack() as stack:
+        for thing in registered():
+            if isinstance(thing, AsyncPump) and not (thing._is_ended or thing._is_inherited):
+                stack.callback(thing.abandon)
+
+
+at_end(_abandon_all)

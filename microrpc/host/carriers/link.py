@@ -149,6 +149,7 @@ class LinkCarrier:
         failure: RemoteException | None = None
         prepared: LinkRequest | None = None
         while blocks or (todo and failure is None):
+            trust.doubt = INTERRUPTED  # before the link's state changes
             while todo and failure is None:
                 offset, end = todo[0]
                 if prepared is None:
@@ -162,7 +163,6 @@ class LinkCarrier:
                 if block_end < end:
                     todo.appendleft((block_end, end))
                 prepared = None
-            trust.doubt = INTERRUPTED
             deadline = answered_by + job.timeout_s + line.carried_s(bytes_before, most_bytes)
             data, now = yield self._wait_until(deadline)
             if data:
