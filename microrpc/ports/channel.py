@@ -17,6 +17,7 @@ from microrpc.errors import (
     PortLostError,
     RequestError,
 )
+from microrpc.wire.checks import show
 
 monotonic = time.monotonic
 """The clock of every deadline, in seconds."""
@@ -72,7 +73,8 @@ def port_name(port: object) -> str:
     """Give the name of a port as a text. Raises RequestError for what is neither a text nor a path of one."""
     name = os.fspath(port) if isinstance(port, os.PathLike) else port
     if not isinstance(name, str):
-        raise RequestError(f"a port is a text or a path, such as '/dev/ttyACM0' or Path('/dev/ttyACM0'), not {port!r}")
+        example = "'/dev/ttyACM0' or Path('/dev/ttyACM0')"
+        raise RequestError(f"a port is a text or a path, such as {example}, not {show(port)}")
     return name
 
 
