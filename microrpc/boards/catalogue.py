@@ -7,11 +7,12 @@ both; any other file is read by `load_profile(path)`. docs/boards.md is the guid
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 
 from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
-from microrpc.errors import ProfileError
+from microrpc.errors import ProfileError, reason_of
 
 
 def load_profile(path: str | pathlib.Path) -> BoardProfile:
@@ -47,7 +48,19 @@ def _files() -> dict[str, pathlib.Path]:
     if not bundled:
         where = _bundled_directory()
         raise ProfileError(f"{where}: no board profiles there: the installation is incomplete, install it again")
-    return dict(sorted((bundled | {path.stem: path for path in user_directory().glob("*.toml")}).items()))
+    return dict(sorted((bundled | _own_files()).items()))
+
+
+def _own_files() -> dict[str, pathlib.Path]:
+    where = user_directory()
+    try:
+        names = os.listdir(where)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        text = "profiles of your own are looked for there, and it cannot be read"
+        raise ProfileError(f"{where}: {text}: {reason_of(error)}") from error
+    return {path.stem: path for path in map(where.joinpath, names) if path.suffix == ".toml"}
 
 
 def _load(path: pathlib.Path) -> BoardProfile:

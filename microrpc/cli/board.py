@@ -240,8 +240,9 @@ def _files_to_write(
         if key not in (*known, "result"):
             arrays = f"arrays are {', '.join(known)} and the result" if known else "only the result can be an array"
             raise typer.BadParameter(f"--out {item}: argument {key} is no array: {arrays}")
-        check_file(Path(path))
         files.append((key, Path(path)))
+    for _, file in files:
+        check_file(file)
     return files
 
 

@@ -80,7 +80,7 @@ def list_(as_json: JsonOption = False) -> None:
 @firmware.command(
     epilog=examples(
         "microrpc firmware build qemu_mps2_an385",
-        "microrpc firmware build qemu_mps2_an385 --define MICRORPC_LINK=0 --out firmware.elf",
+        "microrpc firmware build qemu_mps2_an385 -D MICRORPC_LINK=0 --out board.elf",
         "microrpc firmware build my_project",
     )
 )

@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from microrpc.boards.files import reason_of
-from microrpc.errors import printable
+from microrpc.errors import printable, reason_of
 
 
 class OutputError(Exception):

@@ -31,6 +31,7 @@ from microrpc.errors import (
     PortLostError,
     PortPermissionError,
     ProtocolError,
+    reason_of,
 )
 from microrpc.gateway.session import ClientSession
 from microrpc.gateway.shared import SharedBoard
@@ -257,7 +258,9 @@ def _listen(path: Path) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise PortError(name, f"no socket can be made at {path}: {error}; name a --socket elsewhere") from error
+        raise PortError(
+            name, f"no socket can be made at {path}: {reason_of(error)}; name a --socket elsewhere"
+        ) from error
     except PortError:
         listener.close()
         raise

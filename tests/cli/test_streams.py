@@ -17,7 +17,7 @@ from processes import COMMAND
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.cli import literals, streams
+from microrpc.cli import commands, literals, streams
 from microrpc.errors import RemoteError
 
 NO_SPACE = "error: cannot write to stdout: No space left on device\n"
@@ -65,11 +65,12 @@ def test_with_all_streams_closed_the_exit_code_is_left() -> None:
 
 
 @needs_shell
-def test_a_reader_that_has_gone_ends_a_command_silently() -> None:
+@pytest.mark.parametrize("command", ["boards", "--help"])
+def test_a_reader_that_has_gone_ends_a_command_silently(command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        result = subprocess.run([*COMMAND, "boards"], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+        result = subprocess.run([*COMMAND, command], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
     finally:
         os.close(writing)
     assert (result.returncode, result.stderr) == (141, b"")
@@ -108,9 +109,76 @@ main()
 
 @needs_shell
 def test_the_command_line_begins_with_little_so_that_ctrl_c_is_seen_to_early() -> None:
-    program = "import sys, microrpc.cli; print({'typer', 'numpy', 'rich', 'serial'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    assert ran.stdout == "set()\n"
+    program = "import sys, microrpc.cli; print(sorted(name for name in sys.modules if name in sys.argv))"
+    slow = ["asyncio", "contextlib", "numpy", "rich", "serial", "typer", "typing"]
+    # -S: what others start with Python is not ours.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", program, *slow],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env=environment,
+    )
+    assert ran.stdout == "[]\n"
+
+
+@needs_shell
+@pytest.mark.parametrize("where", ["settle", "prepare"])
+def test_ctrl_c_before_and_after_a_command_ends_it_silently(where: str) -> None:
+    program = f"""
+import os, signal, sys
+from microrpc.cli import main, streams
+
+original = streams.{where}
+def interrupted():
+    original()
+    os.kill(os.getpid(), signal.SIGINT)
+
+streams.{where} = interrupted
+sys.argv = ["microrpc", "--version"]
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout != "", result.stderr) == (130, where == "settle", "")
+
+
+# --- a wrong command line -------------------------------------------------------------------------
+
+
+def as_program(monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
+    """Run the command line as the installed program does, but in this process; give its exit code."""
+    monkeypatch.setattr(sys, "argv", ["microrpc", *args])
+    return commands.run()
+
+
+def test_a_wrong_command_line_is_told_as_json_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args, message in (
+        (("info", "sim://", "--json", "--zzz"), "No such option: --zzz"),
+        (("call", "--json"), "Missing argument 'PORT'."),
+        (("share", "sim://", "--json"), "No such option: --json"),
+    ):
+        assert as_program(monkeypatch, *args) == 2
+        out, err = capsys.readouterr()
+        assert (json.loads(out), err) == ({"error": {"type": "UsageError", "message": message}}, "")
+
+
+def test_a_wrong_command_line_is_told_how_the_command_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_program(monkeypatch, "call", "--", "--json") == 2  # which is an argument there
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: ")
+    assert err.endswith("\n\nError: Missing argument 'NAME'.\n")
+
+
+@needs_full
+def test_a_wrong_command_line_that_cannot_be_told_has_its_exit_code() -> None:
+    assert shell("2>/dev/full", "bogus").returncode == 2
 
 
 # --- what the computer cannot do ------------------------------------------------------------------
@@ -118,6 +186,10 @@ def test_the_command_line_begins_with_little_so_that_ctrl_c_is_seen_to_early() -
 
 def no_memory(*args: object) -> None:
     raise MemoryError("Unable to allocate 36.4 TiB")
+
+
+def no_thread(*args: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def no_permission(*args: object) -> None:
@@ -128,6 +200,7 @@ def no_permission(*args: object) -> None:
     ("fail", "message"),
     [
         (no_memory, "this computer's memory does not suffice: Unable to allocate 36.4 TiB"),
+        (no_thread, "this computer's memory does not suffice: can't start new thread"),
         (no_permission, "locked/x.npy: Permission denied"),
     ],
 )

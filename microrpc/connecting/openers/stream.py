@@ -15,7 +15,7 @@ def open_server(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
     host, number = target.server_address
 
     def open_again(_: str, timeout_s: float) -> Channel:
-        return open_tcp(host, number, timeout_s)
+        return open_tcp(host, number, timeout_s, scheme="tcp")
 
     return Opened(open_again(target.port, target.timeouts.start_s), is_stream=True, reopen=open_again)
 
