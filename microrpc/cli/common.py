@@ -241,7 +241,10 @@ def print_json(value: Any) -> None:
     """Print a value as JSON, indented for a person and in one line for a program."""
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     indent = 2 if is_terminal(sys.stdout) else None
-    say(json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False))
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
+    if sys.stdout.isatty():  # what `say` would escape as Python does is escaped as JSON does
+        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    say(text)
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:

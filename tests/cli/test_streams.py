@@ -17,7 +17,7 @@ from processes import COMMAND
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.cli import commands, literals, streams
+from microrpc.cli import commands, common, literals, streams
 from microrpc.errors import RemoteError
 
 NO_SPACE = "error: cannot write to stdout: No space left on device\n"
@@ -82,6 +82,22 @@ def test_a_terminal_without_the_characters_is_shown_escapes() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "\\u03bcC\n", "")
     as_json = shell("", "call", "sim://", "echo_str", text, "--json", PYTHONIOENCODING="latin-1")
     assert json.loads(as_json.stdout)["result"] == text
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_json_on_a_terminal_is_valid_and_has_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, value = Terminal(), {"result": "\x1b[2J\x9b\u202e\U000e0001\tµ"}
+    monkeypatch.setattr(sys, "stdout", terminal)
+    common.print_json(value)
+    shown = terminal.getvalue()
+    assert shown == '{\n  "result": "\\u001b[2J\\u009b\\u202e\\udb40\\udc01\\tµ"\n}\n'
+    assert json.loads(shown) == value
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
