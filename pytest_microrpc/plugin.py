@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Have pytest's error tell what an option is called that was given by its old name; another plugin may have that."""
+    """Have pytest's error tell what an option is called now that was given by its old name."""
     given = {arg.partition("=")[0] for arg in args}
     for name in ("board", "board-file", "port", "firmware", "fault-seed"):
         if f"--{name}" in given:

@@ -11,13 +11,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from microrpc.boards.files import WriteError, check_writable
+from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
@@ -182,7 +182,10 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
     except OutputError as error:
         message = str(error)
     except WriteError as error:
-        kind, message = "WriteError", str(error)
+        if isinstance(error.__cause__, BrokenPipeError):
+            code = ExitCode.READER_GONE
+        else:
+            kind, message = "WriteError", str(error)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and str(error) != _NO_THREAD:
             raise
@@ -221,12 +224,19 @@ def _report(kind: str, message: str, shown: str, *, as_json: bool) -> None:
     note(shown)
 
 
-def check_file(path: Path) -> None:
-    """Find out before the work whether what comes of it can be written. Raises typer.BadParameter."""
+def check_file(path: Path, *, as_json: bool) -> bool:
+    """Find out before the work whether what comes of it can be written; tell whether that is what is printed to.
+
+    Raises typer.BadParameter, also where JSON would be mixed with it.
+    """
     try:
         check_writable(path)
     except WriteError as error:
         raise typer.BadParameter(str(error)) from error
+    is_stdout = is_own_output(path)
+    if is_stdout and as_json:
+        raise typer.BadParameter(f"{path} is what --json prints to: leave one of them out")
+    return is_stdout
 
 
 # --- output ---------------------------------------------------------------------------------------
@@ -247,7 +257,7 @@ def print_json(value: Any) -> None:
     say(text)
 
 
-def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+def say_pairs(pairs: Sequence[tuple[str, str]], *, say: Callable[[str], None] = say) -> None:
     """Print names and values in two columns."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import run
 from processes import COMMAND
@@ -82,22 +83,6 @@ def test_a_terminal_without_the_characters_is_shown_escapes() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "\\u03bcC\n", "")
     as_json = shell("", "call", "sim://", "echo_str", text, "--json", PYTHONIOENCODING="latin-1")
     assert json.loads(as_json.stdout)["result"] == text
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_json_on_a_terminal_is_valid_and_has_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal, value = Terminal(), {"result": "\x1b[2J\x9b\u202e\U000e0001\tµ"}
-    monkeypatch.setattr(sys, "stdout", terminal)
-    common.print_json(value)
-    shown = terminal.getvalue()
-    assert shown == '{\n  "result": "\\u001b[2J\\u009b\\u202e\\udb40\\udc01\\tµ"\n}\n'
-    assert json.loads(shown) == value
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
@@ -281,16 +266,63 @@ def test_get_to_stdout_is_the_bytes_alone(tmp_path: Path) -> None:
     assert result.stderr.startswith(b"/dev/stdout 9 uint8[9]\n")
 
 
+@needs_shell
+def test_an_array_saved_to_stdout_is_there_alone() -> None:
+    command = [*COMMAND, "call", "sim://", "relu_f32", "tensor:float32[2]", "--out", "1=/dev/stdout"]
+    result = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    assert np.load(io.BytesIO(result.stdout)).tolist() == [0, 0]
+    assert result.stderr == b"none\nargument 1: float32[2] 0 0  (min 0, max 0, mean 0)\n"
+
+
+@needs_shell
+def test_what_is_saved_to_a_pipe_that_nobody_reads_ends_silently() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "call", "sim://", "relu_f32", "tensor:float32[2]", "--out", "1=/dev/stdout"]
+    try:
+        result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+@needs_shell
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("get", "no such port", "0x20000000", "4", "/dev/stdout"),
+        ("call", "no such port", "iota", "1", "--out", "result=/dev/stdout"),
+        ("firmware", "build", "posix", "--out", "/dev/stdout"),
+    ],
+)
+def test_json_and_a_file_are_not_mixed_on_stdout(args: tuple[str, ...]) -> None:
+    result = shell("", *args, "--json")
+    told = "/dev/stdout is what --json prints to: leave one of them out"
+    assert (result.returncode, result.stderr) == (2, "")
+    assert json.loads(result.stdout) == {"error": {"type": "UsageError", "message": told}}
+
+
 # --- what a board says ----------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
+    encoding = "utf-8"
+
     def isatty(self) -> bool:
         return True
 
 
 NASTY = "a\x1b[2Jb\x07\x9b\N{RIGHT-TO-LEFT OVERRIDE}\tc"
 SHOWN = "a\\x1b[2Jb\\x07\\x9b\\u202e\tc"
+
+
+def test_json_on_a_terminal_is_valid_and_has_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, value = Terminal(), {"result": "\x1b[2J\x9b\u202e\U000e0001\tµ"}
+    monkeypatch.setattr(sys, "stdout", terminal)
+    common.print_json(value)
+    shown = terminal.getvalue()
+    assert shown == '{\n  "result": "\\u001b[2J\\u009b\\u202e\\udb40\\udc01\\tµ"\n}\n'
+    assert json.loads(shown) == value
 
 
 def test_a_terminal_is_shown_escapes_and_a_program_gets_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
