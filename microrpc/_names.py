@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # not typing's: `import microrpc.cli` is to be short
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def lazy(package: str, places: Mapping[str, str]) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:

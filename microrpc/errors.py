@@ -19,6 +19,11 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(escaped)
 
 
+def reason_of(error: OSError) -> str:
+    """Say in few words what the system refused; some errors, numpy's for example, have no number and no text of it."""
+    return error.strerror or str(error) or type(error).__name__
+
+
 def _as_it_was(kind: type[MicroRpcError], arguments: tuple[object, ...]) -> MicroRpcError:
     """Make an error again without its constructor, which would make another text; the fields follow."""
     return kind.__new__(kind, *arguments)

@@ -22,7 +22,7 @@ _MARKERS = (
     "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
 _NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
-_HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc")
+_HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
@@ -54,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name in ("board", "board_file", "port", "firmware"):
         option = f"--microrpc-{name.replace('_', '-')}"
         parser.addini(f"microrpc_{name}", f"What {option} is where the command line does not say.", default=None)
+
+
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Have pytest's error tell what an option is called now that was given by its old name."""
+    given = {arg.partition("=")[0] for arg in args}
+    for name in ("board", "board-file", "port", "firmware", "fault-seed"):
+        if f"--{name}" in given:
+            parser.extra_info[f"microrpc's --{name}"] = f"is called --microrpc-{name} now"
 
 
 def pytest_configure(config: pytest.Config) -> None:

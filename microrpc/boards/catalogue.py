@@ -7,11 +7,12 @@ both; any other file is read by `load_profile(path)`. docs/boards.md is the guid
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 
 from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
-from microrpc.errors import ProfileError
+from microrpc.errors import ProfileError, reason_of
 from microrpc.wire.checks import check_text
 
 
@@ -52,10 +53,15 @@ def _files() -> dict[str, pathlib.Path]:
 
 
 def _own_files() -> dict[str, pathlib.Path]:
+    where = user_directory()
     try:
-        return {path.stem: path for path in user_directory().glob("*.toml")}
-    except PermissionError:  # HOME is another user's, as in many containers and under sudo: none there are this one's
-        return {}
+        names = os.listdir(where)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}  # HOME may be another user's, as in many containers and under sudo: none there are this one's
+    except OSError as error:
+        text = "profiles of your own are looked for there, and it cannot be read"
+        raise ProfileError(f"{where}: {text}: {reason_of(error)}") from error
+    return {path.stem: path for path in map(where.joinpath, names) if path.suffix == ".toml"}
 
 
 def _load(path: pathlib.Path) -> BoardProfile:

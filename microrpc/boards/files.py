@@ -12,16 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from microrpc.errors import reason_of
+
 _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # some file systems cannot
 
 
 class WriteError(Exception):
     """A file cannot be written; the text says which, and why. A file that was there before is as it was."""
-
-
-def reason_of(error: OSError) -> str:
-    """Say in few words what the system refused; some errors, numpy's for example, have no number and no text of it."""
-    return error.strerror or str(error) or type(error).__name__
 
 
 def check_writable(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 __all__ = ["main"]
 
@@ -12,10 +13,8 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line. It is loaded here, which takes a while, and Ctrl-C may come at any moment of that."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # and not one that is to be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not one that is to be ignored
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(_INTERRUPTED))
     from microrpc.cli.commands import run
 
-    signal.signal(signal.SIGINT, before)
-    run()
+    sys.exit(run())

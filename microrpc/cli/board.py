@@ -29,7 +29,7 @@ from microrpc.cli.common import (
 )
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.port_options import with_port_options
-from microrpc.cli.streams import say
+from microrpc.cli.streams import note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
@@ -167,6 +167,8 @@ def call(
 
         literals = [parse_literal(arg) for arg in args or ()]
         files = _files_to_write(literals, out or (), save)
+        on_stdout = [check_file(path, as_json=as_json) for _, path in files]
+        tell = note if any(on_stdout) else say
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
@@ -185,9 +187,9 @@ def call(
             print_json(answer)
             return
         if not is_array:
-            say(format_value(result))
+            tell(format_value(result))
         for key in sorted(arrays, key=lambda key: (key != "result", len(key), key)):
-            say(_describe_array(key, arrays[key], contents[key]))
+            tell(_describe_array(key, arrays[key], contents[key]))
 
 
 def _describe_array(key: str, array: Any, contents: Any) -> str:
@@ -240,7 +242,6 @@ def _files_to_write(
         if key not in (*known, "result"):
             arrays = f"arrays are {', '.join(known)} and the result" if known else "only the result can be an array"
             raise typer.BadParameter(f"--out {item}: argument {key} is no array: {arrays}")
-        check_file(Path(path))
         files.append((key, Path(path)))
     return files
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from microrpc.cli import streams
+from microrpc.cli import signals, streams
 from microrpc.cli.board import call, info
 from microrpc.cli.boards import boards
-from microrpc.cli.common import EXIT_CODES, PORTS, examples, explaining
+from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples, explaining, is_json_wanted
 from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
@@ -108,19 +108,21 @@ app.command(
 app.command(
     epilog=examples(
         "microrpc get /tmp/board 0x20000000 64 weights.bin",
-        "microrpc get /tmp/board 0x20000000 64 weights.npy --dtype float32 --shape 4,4",
+        "microrpc get /tmp/board 0x20000000 64 w.npy --dtype float32 --shape 4,4",
     )
 )(get)
 app.add_typer(firmware, name="firmware")
 
 
-def run() -> None:
-    """Run the command line to its end."""
+def run() -> int:
+    """Run the command line to its end, interruptible by Ctrl-C as Python is; give its exit code."""
     streams.prepare()
     try:
-        with explaining(), streams.printing():  # typer prints the help
-            app()
-    except typer.Exit as end:  # from outside of a command
-        sys.exit(end.exit_code)
+        with explaining(as_json=is_json_wanted(sys.argv[1:])), signals.interruptible(), streams.printing():
+            return app(standalone_mode=False) or ExitCode.OK
+    except typer.Exit as end:
+        return end.exit_code
+    except SystemExit:  # typer ends so where nobody reads the help any more
+        return ExitCode.READER_GONE
     finally:
         streams.settle()

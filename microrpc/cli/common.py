@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import io
+import itertools
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from microrpc.boards.files import WriteError, check_writable, reason_of
+from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
-from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 
 _LONGEST_TIMEOUT_S = 86400.0
+_WIDE_COLUMNS = 80
+_NO_THREAD = "can't start new thread"  # what Python says where there is no memory for its stack
+_UsageError: Any = typer.BadParameter.__base__  # all that can be wrong with a command line; it has no public name
 
 
 class ExitCode(enum.IntEnum):
@@ -55,7 +60,7 @@ Exit codes:
     3  the port cannot be opened, or was lost
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
-    6  a file or the output cannot be read or written, or this computer's memory is full
+    6  a file or the output cannot be read or written, or memory is full here
   130  interrupted; 143 and 129: ended by SIGTERM, SIGHUP
   141  whoever read the output has gone"""
 """What `--help` says of them."""
@@ -65,9 +70,10 @@ What a PORT is:
   /dev/ttyACM0, COM3   a serial port (`microrpc ports` lists them)
   sim://               a board that is simulated while the command runs
   sim://PROFILE        the same, for example sim://nucleo_f746zg
-  qemu://NAME          a board in QEMU, qemu://mps2_an385 for example: real firmware,
-                       built and started while the command runs (docs/firmware.md)
-  emulated://NAME      the same for an emulated board of any name, emulated://posix
+  qemu://NAME          a board in QEMU, for example qemu://mps2_an385:
+                       real firmware, built and started while the command
+                       runs (docs/firmware.md)
+  emulated://NAME      the same for any emulated board: emulated://posix
   socket://HOST:PORT   a serial line carried over TCP
   tcp://HOST:PORT      an RPC server that speaks without frames
   unix:///PATH         a board that `microrpc share` shares"""
@@ -157,14 +163,16 @@ def _noting_builds() -> Iterator[None]:
 def explaining(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong into one message, if any, and typer.Exit with an exit code."""
     code: int = ExitCode.OUTPUT
-    kind = message = ""
+    kind = message = shown = ""
     try:
         yield
         return
     except MicroRpcError as error:
         code, kind, message = exit_code(error), type(error).__name__, str(error)
-    except typer.BadParameter as error:
+    except _UsageError as error:
         code, kind, message = ExitCode.USAGE, "UsageError", error.message
+        if error.ctx is not None:  # typer's own: it tells how the command is used
+            message, shown = error.format_message(), _as_typer_shows(error)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except StoppedError as stopped:
@@ -174,14 +182,19 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
     except OutputError as error:
         message = str(error)
     except WriteError as error:
-        kind, message = "WriteError", str(error)
-    except MemoryError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            code = ExitCode.READER_GONE
+        else:
+            kind, message = "WriteError", str(error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and str(error) != _NO_THREAD:
+            raise
         kind, message = "MemoryError", f"this computer's memory does not suffice{f': {error}' if str(error) else ''}"
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         kind, message = type(error).__name__, f"{where}{reason_of(error)}"
     if message:
-        _report(kind, message, as_json=as_json)
+        _report(kind, message, shown or f"error: {message}", as_json=as_json)
     raise typer.Exit(code) from None
 
 
@@ -192,20 +205,38 @@ def reporting(*, as_json: bool = False) -> Iterator[None]:
         yield
 
 
-def _report(kind: str, message: str, *, as_json: bool) -> None:
+def is_json_wanted(args: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, as far as can be told without reading it: it may be wrong."""
+    return "--json" in itertools.takewhile(lambda arg: arg != "--", args)
+
+
+def _as_typer_shows(error: Any) -> str:
+    text = io.StringIO()
+    error.show(text)
+    return text.getvalue().rstrip("\n")
+
+
+def _report(kind: str, message: str, shown: str, *, as_json: bool) -> None:
     if as_json and kind:
         with contextlib.suppress(OutputError):
             print_json({"error": {"type": kind, "message": message}})
             return
-    note(f"error: {message}")
+    note(shown)
 
 
-def check_file(path: Path) -> None:
-    """Find out before the work whether what comes of it can be written. Raises typer.BadParameter."""
+def check_file(path: Path, *, as_json: bool) -> bool:
+    """Find out before the work whether what comes of it can be written; tell whether that is what is printed to.
+
+    Raises typer.BadParameter, also where JSON would be mixed with it.
+    """
     try:
         check_writable(path)
     except WriteError as error:
         raise typer.BadParameter(str(error)) from error
+    is_stdout = is_own_output(path)
+    if is_stdout and as_json:
+        raise typer.BadParameter(f"{path} is what --json prints to: leave one of them out")
+    return is_stdout
 
 
 # --- output ---------------------------------------------------------------------------------------
@@ -219,10 +250,13 @@ def is_terminal(stream: Any) -> bool:
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented for a person and in one line for a program."""
     indent = 2 if is_terminal(sys.stdout) else None
-    say(json.dumps(value, indent=indent, ensure_ascii=not knows_unicode(sys.stdout), allow_nan=False))
+    text = json.dumps(value, indent=indent, ensure_ascii=not knows_unicode(sys.stdout), allow_nan=False)
+    if sys.stdout.isatty():  # what `say` would escape as Python does is escaped as JSON does
+        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    say(text)
 
 
-def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+def say_pairs(pairs: Sequence[tuple[str, str]], *, say: Callable[[str], None] = say) -> None:
     """Print names and values in two columns."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
@@ -255,26 +289,31 @@ def format_time(seconds: float) -> str:
 
 @contextlib.contextmanager
 def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progress | None]:
-    """Show a bar with rate and time left while a copy goes on; gives what `on_progress` takes.
+    """Show a bar with rate and time left while a copy goes on, or on a narrow terminal the part that is done.
 
-    It goes to `console`, or to stderr where a person looks at that, and vanishes at the end.
+    It goes to `console`, or to stderr where a person looks at that, and vanishes at the end. Gives what `on_progress`
+    takes.
     """
     if console is None and not is_terminal(sys.stderr):
         yield None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20, complete_style="cyan", finished_style="cyan"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    bar = Progress(*columns, console=console or Console(stderr=True), transient=True)
+    console = console or Console(stderr=True)
+    columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}", markup=False)]
+    if console.width >= _WIDE_COLUMNS:
+        columns += [
+            progress.BarColumn(bar_width=20, complete_style="cyan", finished_style="cyan"),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(compact=True),
+        ]
+    else:
+        columns += [progress.TaskProgressColumn()]
+    bar = progress.Progress(*columns, console=console, transient=True)
     with bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(printable(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

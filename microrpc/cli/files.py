@@ -126,7 +126,6 @@ def get(
     makes the board hang.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards.files import is_own_output
         from microrpc.cli.literals import (
             check_size,
             describe_type,
@@ -141,21 +140,20 @@ def get(
         kind = parse_dtype(dtype) if dtype is not None else DataType.parse("uint8")
         form = parse_shape(shape) if shape is not None else (size // kind.itemsize_bytes,)
         check_size(size, kind, form, f"SIZE {size}")
-        check_file(file)
+        tell = note if check_file(file, as_json=as_json) else say
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             start = time.perf_counter()
             with progress_bar(f"get {file.name}") as on_progress:
                 contents = opened.array_at(at, form, kind).numpy(on_progress=on_progress, verify=verify)
             taken_s = time.perf_counter() - start
             stats = opened.stats
-        is_piped = is_own_output(file)
         write_array(file, contents)
         if as_json:
             described = {"dtype": str(kind), "shape": list(form), "verified": verify}
             figures = {"seconds": taken_s, "stats": stats.as_dict()}
             print_json({"file": str(file), "address": at, "size_bytes": size, **described, **figures})
             return
-        (note if is_piped else say)(f"{file} {size} {describe_type(kind, form)}")
+        tell(f"{file} {size} {describe_type(kind, form)}")
         _note_copy(stats.from_board, stats, verify)
 
 

@@ -22,7 +22,7 @@ from microrpc.cli.common import (
     say_pairs,
 )
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import say
+from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
@@ -80,7 +80,7 @@ def list_(as_json: JsonOption = False) -> None:
 @firmware.command(
     epilog=examples(
         "microrpc firmware build qemu_mps2_an385",
-        "microrpc firmware build qemu_mps2_an385 --define MICRORPC_LINK=0 --out firmware.elf",
+        "microrpc firmware build qemu_mps2_an385 -D MICRORPC_LINK=0 --out board.elf",
         "microrpc firmware build my_project",
     )
 )
@@ -101,8 +101,7 @@ def build(
     What was built before from the same sources in the same way is not built again.
     """
     with reporting(as_json=as_json):
-        if out is not None:
-            check_file(out)
+        is_stdout = out is not None and check_file(out, as_json=as_json)
         from microrpc.firmware.build import build as build_project
         from microrpc.firmware.project import load_project
 
@@ -135,7 +134,8 @@ def build(
                 ("flash", f"{sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"),
                 ("RAM", f"{sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"),
                 ("ELF file", str(out or built.elf)),
-            ]
+            ],
+            say=note if is_stdout else say,
         )
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import typer
 
-from microrpc.boards.files import reason_of, replacing
+from microrpc.boards.files import replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
-from microrpc.errors import UnsupportedValueError
+from microrpc.errors import UnsupportedValueError, reason_of
 from microrpc.wire.checks import show
 from microrpc.wire.datatypes import DataType, Device, OpaqueHandle, UInt
 

@@ -13,12 +13,14 @@ from microrpc.cli.streams import knows_unicode, printing, say
 from microrpc.errors import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, OverflowMethod
+    from rich.console import Console
+    from rich.text import Text
 
     from microrpc.host.job import Progress
 
 _LABEL_WIDTH = 26
 _KIND_WIDTH = 14
+_MEANING_COLUMN = 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +44,29 @@ class Screen:
         self._ok, self._wrong = ("✓", "✗") if is_unicode else ("ok", "DIFFERS")
         self._to_board, self._to_host = ("→ board", "← board") if is_unicode else ("-> board", "<- board")
         self._mark_width = max(len(self._ok), len(self._wrong))
+        self._text_column = 2 + self._mark_width + 1 + _LABEL_WIDTH + 1
 
     def title(self, name: str, text: str) -> None:
         """Print the first line."""
-        self._print((name, "bold"), (f": {text}", ""), is_whole=True)
+        self._print((name, "bold"), (f": {text}", ""))
 
     def section(self, title: str) -> None:
         """Begin a section."""
         self._print()
-        self._print((title, "bold cyan"), is_whole=True)
+        self._print((title, "bold cyan"))
 
     def row(self, label: str, text: str) -> None:
         """Print what needs no check."""
-        self._print((f"  {'':{self._mark_width}} {label:<{_LABEL_WIDTH}} {text}", ""))
+        self._print((f"  {'':{self._mark_width}} {label:<{_LABEL_WIDTH}} {text}", ""), indent=self._text_column)
 
     def check(self, label: str, text: str, holds: bool) -> None:
         """Print what was found under `label`, and whether it is as it should be."""
         self.checks.append(Check(label, text, holds))
         mark = f"  {self._ok if holds else self._wrong:<{self._mark_width}} "
         self._print(
-            (mark, "green" if holds else "bold red"), (f"{label:<{_LABEL_WIDTH}} {text}", "" if holds else "red")
+            (mark, "green" if holds else "bold red"),
+            (f"{label:<{_LABEL_WIDTH}} {text}", "" if holds else "red"),
+            indent=self._text_column,
         )
 
     def frames(self, rows: Sequence[tuple[str, bool, int, str, str]]) -> None:
@@ -74,12 +79,13 @@ class Screen:
                 (f" {size_bytes:>5} B  ", "dim"),
                 (f"{kind:<{_KIND_WIDTH}}  ", "bold"),
                 (meaning, ""),
+                indent=_MEANING_COLUMN,
             )
 
     def passed(self, text: str) -> None:
         """Print the good end."""
         self._print()
-        self._print((text, "bold green"), is_whole=True)
+        self._print((text, "bold green"))
 
     def failed(self, text: str) -> None:
         """Print the bad end."""
@@ -95,7 +101,8 @@ class Screen:
         with progress_bar(f"    {label:<{_LABEL_WIDTH}}", console=self._console) as on_progress:
             yield on_progress
 
-    def _print(self, *parts: tuple[str, str], is_whole: bool = False) -> None:
+    def _print(self, *parts: tuple[str, str], indent: int = 0) -> None:
+        """Print a line. What a narrow terminal has no room for goes on in the next one, from column `indent` on."""
         if self._is_silent:
             return
         if self._console is None:
@@ -103,12 +110,24 @@ class Screen:
             return
         from rich.text import Text
 
-        # What is wrong is shown whole, whatever the width of the terminal.
-        is_whole = is_whole or any("red" in style for _, style in parts)
-        overflow: OverflowMethod = "fold" if is_whole else "ellipsis"
         text = Text.assemble(*((printable(text), style) for text, style in parts))
         with printing():
-            self._console.print(text, no_wrap=not is_whole, overflow=overflow, crop=not is_whole)
+            for line in _folded(text, self._console, indent):
+                self._console.print(line)
+
+
+def _folded(text: Text, console: Console, indent: int) -> Iterator[Text]:
+    """Give the lines that `text` takes; nothing of it is left out."""
+    width = console.width
+    first = text.wrap(console, width)[0]
+    yield first
+    rest = text[len(first) :]
+    said = rest.plain.lstrip()
+    if said:
+        indent = indent if indent <= width * 2 // 3 else width // 6
+        for line in rest[-len(said) :].wrap(console, width - indent):
+            line.pad_left(indent)
+            yield line
 
 
 def _make_console() -> Console:

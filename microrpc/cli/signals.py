@@ -43,6 +43,18 @@ def until_signal() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt within, where it is not ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if before != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 async def finish_at_signal(serving: Coroutine[Any, Any, None]) -> None:
     """Await `serving`; Ctrl-C, SIGTERM and SIGHUP end it, once, so that the clean-up is not interrupted too."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(serving)

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from microrpc.boards.files import reason_of
-from microrpc.errors import printable
+from microrpc.errors import printable, reason_of
 
 
 class OutputError(Exception):

@@ -15,6 +15,7 @@ from microrpc.errors import PortError, RequestError
 from microrpc.firmware.project import has_port, port_names
 from microrpc.ports.channel import port_name
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
+from microrpc.ports.urls import address_in
 from microrpc.wire.checks import check_baud
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
@@ -63,10 +64,7 @@ class Target:
     @property
     def server_address(self) -> tuple[str, int]:
         """Host and port of tcp://HOST:PORT. Raises PortError where one is missing."""
-        host, _, number = _rest(self.port).rpartition(":")
-        if not host or not (number.isascii() and number.isdigit()) or len(number) > 5:
-            raise PortError(self.port, f"{self.port}: a server's address is tcp://HOST:PORT")
-        return host.strip("[]"), int(number)
+        return address_in(self.port)
 
     @property
     def socket_path(self) -> str:

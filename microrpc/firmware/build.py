@@ -20,8 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from microrpc.boards.files import reason_of
-from microrpc.errors import FirmwareError
+from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.project import Project
 

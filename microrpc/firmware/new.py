@@ -10,8 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
-from microrpc.boards.files import reason_of
-from microrpc.errors import FirmwareError
+from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
 
 ARDUINO = "arduino"

@@ -31,6 +31,7 @@ from microrpc.errors import (
     PortLostError,
     PortPermissionError,
     ProtocolError,
+    reason_of,
 )
 from microrpc.gateway.session import ClientSession
 from microrpc.gateway.shared import SharedBoard
@@ -265,8 +266,9 @@ def _listen(path: Path) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        reason = error.strerror or error  # a path that is too long has a text alone
-        raise PortError(name, f"no socket can be made at {path}: {reason}; name a --socket elsewhere") from error
+        raise PortError(
+            name, f"no socket can be made at {path}: {reason_of(error)}; name a --socket elsewhere"
+        ) from error
     except PortError:
         listener.close()
         raise

@@ -13,7 +13,8 @@ from microrpc.ports.fd import FdChannel
 from microrpc.ports.holders import others
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.ports.refusal import open_error
-from microrpc.ports.sockets import open_tcp, socket_address
+from microrpc.ports.sockets import open_tcp
+from microrpc.ports.urls import address_in, socket_address
 from microrpc.wire.checks import check_baud
 from microrpc.wire.uart import FlowControl
 
@@ -46,6 +47,8 @@ def open_serial(
     baud, port = check_baud(baud), port_name(port)
     if (address := socket_address(port)) is not None:
         return open_tcp(*address, timeout_s)
+    if port.lower().startswith("rfc2217://"):
+        address_in(port)  # pyserial trips over what is missing
     is_url = "://" in port
     try:
         channel = (_open_url if is_url else _open_tty)(port, baud, flow_control, options)

@@ -7,7 +7,7 @@ import select
 import socket
 from collections.abc import Iterator
 
-from microrpc.errors import PortError, PortNotFoundError, PortPermissionError
+from microrpc.errors import PortError, PortNotFoundError, PortPermissionError, reason_of
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.selected import SocketChannel
@@ -38,13 +38,13 @@ def keep_alive(connection: socket.socket) -> None:
 def open_tcp(host: str, port: int, timeout_s: float, *, scheme: str = "socket") -> SerialChannel:
     """Connect to a plain byte stream over TCP, within `timeout_s` seconds. A peer that goes silently is noticed.
 
-    `scheme` is what stands before "://" in the channel's name.
-
+    `scheme` is that of the URL by which the user knows it.
     Raises PortNotFoundError when the host is unknown or nothing answers there, PortError for everything else, and
     RequestError for a duration that cannot be.
     """
     timeout_s = check_seconds(timeout_s, "timeout_s")
-    with _tcp_errors(scheme, host, port, timeout_s) as name:
+    name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    with _tcp_errors(name, host, timeout_s):
         connection = socket.create_connection((host, port), timeout=timeout_s)
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -78,26 +78,15 @@ def open_unix(path: str, timeout_s: float) -> FdChannel:
         connection.close()
         if not path:
             raise PortError(name, f"{name}: the address of a shared board is unix:///PATH") from error
-        raise PortError(name, f"{name} cannot be opened: {error.strerror or error}") from error
+        raise PortError(name, f"{name} cannot be opened: {reason_of(error)}") from error
     return socket_channel(name, connection)
 
 
-def socket_address(port: str) -> tuple[str, int] | None:
-    """Give host and port of "socket://HOST:PORT", None for every other port. Raises PortError where one is missing."""
-    if not port.startswith("socket://"):
-        return None
-    host, _, number = port.removeprefix("socket://").rstrip("/").rpartition(":")
-    if not host or not number.isascii() or not number.isdigit() or len(number) > 5:
-        raise PortError(port, f"{port}: write socket://HOST:PORT, for example socket://localhost:9190")
-    return host.strip("[]"), int(number)
-
-
 @contextlib.contextmanager
-def _tcp_errors(scheme: str, host: str, port: int, timeout_s: float) -> Iterator[str]:
-    """Give the connection's name; turn what connecting raises into the one clear error that `open_tcp` documents."""
-    name = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+def _tcp_errors(name: str, host: str, timeout_s: float) -> Iterator[None]:
+    """Turn what connecting raises into the one clear error that `open_tcp` documents."""
     try:
-        yield name
+        yield
     except socket.gaierror as error:
         raise PortNotFoundError(name, f"{name}: the host {host!r} is not known: check its name") from error
     except ConnectionRefusedError as error:
@@ -105,8 +94,10 @@ def _tcp_errors(scheme: str, host: str, port: int, timeout_s: float) -> Iterator
     except TimeoutError as error:
         text = f"{name}: no answer within {timeout_s:g} s: check the address, and that no firewall is between"
         raise PortNotFoundError(name, text) from error
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise PortError(name, f"{name} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise PortError(name, f"{name} cannot be opened: {reason_of(error)}") from error
+    except (OverflowError, UnicodeError) as error:
+        raise PortError(name, f"{name} cannot be opened: {error}") from error
 
 
 def socket_channel(name: str, connection: socket.socket) -> FdChannel:

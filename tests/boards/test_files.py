@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from microrpc.boards.files import WriteError, check_writable, is_own_output, reason_of, replacing
+from microrpc.boards.files import WriteError, check_writable, is_own_output, replacing
+from microrpc.errors import reason_of
 
 
 def write(path: Path, *, is_executable: bool = False, fail: type[BaseException] | None = None) -> None:

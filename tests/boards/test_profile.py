@@ -174,6 +174,23 @@ def test_an_invalid_profile_of_the_users_own_names_file_key_and_reason(own_board
         profile("other")
 
 
+def test_a_users_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_there_is_none(
+    own_boards: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "loopback" in profiles()
+    own_boards.touch()
+    assert "loopback" in profiles()
+
+    def refuse(path: pathlib.Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(ProfileError) as caught:
+        profile("loopback")
+    text = "profiles of your own are looked for there, and it cannot be read: Permission denied"
+    assert str(caught.value) == f"{own_boards}: {text}"
+
+
 def test_the_users_directory_is_that_of_the_platform(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr("platformdirs.user_config_dir", lambda name, appauthor: str(tmp_path / name))

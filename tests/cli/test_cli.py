@@ -268,6 +268,12 @@ def test_every_family_of_errors_has_its_exit_code(
     assert json.loads(result.out) == {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
+def test_what_cannot_be_saved_is_known_before_the_call(tmp_path: Path) -> None:
+    (tmp_path / "result.npy").mkdir()
+    result = run("call", "no such port", "iota", "1", "--save", tmp_path)
+    assert (result.code, result.err) == (2, f"error: cannot write {tmp_path}/result.npy: it is a directory\n")
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -294,7 +300,7 @@ def test_every_family_of_errors_has_its_exit_code(
         (("get", "sim://", str(2**64 - 1), "4", "/tmp/never-written"), 5, "are no memory"),
         (("call", "sim://", "add", "9" * 5000), 2, "a number of 5000 digits"),
         (("info", "sim://", "--baud", str(2**40)), 5, "a baud rate is a whole number"),
-        (("info", f"tcp://localhost:{'9' * 5000}"), 3, "a server's address is tcp://HOST:PORT"),
+        (("info", f"tcp://localhost:{'9' * 5000}"), 3, "write tcp://HOST:PORT"),
         (("info", f"socket://localhost:{'9' * 5000}"), 3, "write socket://HOST:PORT"),
         (("sim", "--tcp", "9" * 5000), 2, "write HOST:PORT, or PORT alone"),
     ],

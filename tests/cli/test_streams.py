@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import run
 from processes import COMMAND
@@ -17,7 +18,7 @@ from processes import COMMAND
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.cli import literals, streams
+from microrpc.cli import commands, common, literals, streams
 from microrpc.errors import RemoteError
 
 NO_SPACE = "error: cannot write to stdout: No space left on device\n"
@@ -65,11 +66,12 @@ def test_with_all_streams_closed_the_exit_code_is_left() -> None:
 
 
 @needs_shell
-def test_a_reader_that_has_gone_ends_a_command_silently() -> None:
+@pytest.mark.parametrize("command", ["boards", "--help"])
+def test_a_reader_that_has_gone_ends_a_command_silently(command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        result = subprocess.run([*COMMAND, "boards"], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+        result = subprocess.run([*COMMAND, command], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
     finally:
         os.close(writing)
     assert (result.returncode, result.stderr) == (141, b"")
@@ -108,9 +110,76 @@ main()
 
 @needs_shell
 def test_the_command_line_begins_with_little_so_that_ctrl_c_is_seen_to_early() -> None:
-    program = "import sys, microrpc.cli; print({'typer', 'numpy', 'rich', 'serial'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    assert ran.stdout == "set()\n"
+    program = "import sys, microrpc.cli; print(sorted(name for name in sys.modules if name in sys.argv))"
+    slow = ["asyncio", "contextlib", "numpy", "rich", "serial", "typer", "typing"]
+    # -S: what others start with Python is not ours.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", program, *slow],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env=environment,
+    )
+    assert ran.stdout == "[]\n"
+
+
+@needs_shell
+@pytest.mark.parametrize("where", ["settle", "prepare"])
+def test_ctrl_c_before_and_after_a_command_ends_it_silently(where: str) -> None:
+    program = f"""
+import os, signal, sys
+from microrpc.cli import main, streams
+
+original = streams.{where}
+def interrupted():
+    original()
+    os.kill(os.getpid(), signal.SIGINT)
+
+streams.{where} = interrupted
+sys.argv = ["microrpc", "--version"]
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout != "", result.stderr) == (130, where == "settle", "")
+
+
+# --- a wrong command line -------------------------------------------------------------------------
+
+
+def as_program(monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
+    """Run the command line as the installed program does, but in this process; give its exit code."""
+    monkeypatch.setattr(sys, "argv", ["microrpc", *args])
+    return commands.run()
+
+
+def test_a_wrong_command_line_is_told_as_json_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args, message in (
+        (("info", "sim://", "--json", "--zzz"), "No such option: --zzz"),
+        (("call", "--json"), "Missing argument 'PORT'."),
+        (("share", "sim://", "--json"), "No such option: --json"),
+    ):
+        assert as_program(monkeypatch, *args) == 2
+        out, err = capsys.readouterr()
+        assert (json.loads(out), err) == ({"error": {"type": "UsageError", "message": message}}, "")
+
+
+def test_a_wrong_command_line_is_told_how_the_command_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_program(monkeypatch, "call", "--", "--json") == 2  # which is an argument there
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: ")
+    assert err.endswith("\n\nError: Missing argument 'NAME'.\n")
+
+
+@needs_full
+def test_a_wrong_command_line_that_cannot_be_told_has_its_exit_code() -> None:
+    assert shell("2>/dev/full", "bogus").returncode == 2
 
 
 # --- what the computer cannot do ------------------------------------------------------------------
@@ -118,6 +187,10 @@ def test_the_command_line_begins_with_little_so_that_ctrl_c_is_seen_to_early() -
 
 def no_memory(*args: object) -> None:
     raise MemoryError("Unable to allocate 36.4 TiB")
+
+
+def no_thread(*args: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def no_permission(*args: object) -> None:
@@ -128,6 +201,7 @@ def no_permission(*args: object) -> None:
     ("fail", "message"),
     [
         (no_memory, "this computer's memory does not suffice: Unable to allocate 36.4 TiB"),
+        (no_thread, "this computer's memory does not suffice: can't start new thread"),
         (no_permission, "locked/x.npy: Permission denied"),
     ],
 )
@@ -192,16 +266,63 @@ def test_get_to_stdout_is_the_bytes_alone(tmp_path: Path) -> None:
     assert result.stderr.startswith(b"/dev/stdout 9 uint8[9]\n")
 
 
+@needs_shell
+def test_an_array_saved_to_stdout_is_there_alone() -> None:
+    command = [*COMMAND, "call", "sim://", "relu_f32", "tensor:float32[2]", "--out", "1=/dev/stdout"]
+    result = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    assert np.load(io.BytesIO(result.stdout)).tolist() == [0, 0]
+    assert result.stderr == b"none\nargument 1: float32[2] 0 0  (min 0, max 0, mean 0)\n"
+
+
+@needs_shell
+def test_what_is_saved_to_a_pipe_that_nobody_reads_ends_silently() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "call", "sim://", "relu_f32", "tensor:float32[2]", "--out", "1=/dev/stdout"]
+    try:
+        result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+@needs_shell
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("get", "no such port", "0x20000000", "4", "/dev/stdout"),
+        ("call", "no such port", "iota", "1", "--out", "result=/dev/stdout"),
+        ("firmware", "build", "posix", "--out", "/dev/stdout"),
+    ],
+)
+def test_json_and_a_file_are_not_mixed_on_stdout(args: tuple[str, ...]) -> None:
+    result = shell("", *args, "--json")
+    told = "/dev/stdout is what --json prints to: leave one of them out"
+    assert (result.returncode, result.stderr) == (2, "")
+    assert json.loads(result.stdout) == {"error": {"type": "UsageError", "message": told}}
+
+
 # --- what a board says ----------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
+    encoding = "utf-8"
+
     def isatty(self) -> bool:
         return True
 
 
 NASTY = "a\x1b[2Jb\x07\x9b\N{RIGHT-TO-LEFT OVERRIDE}\tc"
 SHOWN = "a\\x1b[2Jb\\x07\\x9b\\u202e\tc"
+
+
+def test_json_on_a_terminal_is_valid_and_has_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, value = Terminal(), {"result": "\x1b[2J\x9b\u202e\U000e0001\tµ"}
+    monkeypatch.setattr(sys, "stdout", terminal)
+    common.print_json(value)
+    shown = terminal.getvalue()
+    assert shown == '{\n  "result": "\\u001b[2J\\u009b\\u202e\\udb40\\udc01\\tµ"\n}\n'
+    assert json.loads(shown) == value
 
 
 def test_a_terminal_is_shown_escapes_and_a_program_gets_the_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_a_server_has_host_and_port_and_a_shared_board_a_path() -> None:
     assert target("tcp://[::1]:9190").server_address == ("::1", 9190)
     assert target("unix:///run/user/1000/board").socket_path == "/run/user/1000/board"
     for malformed in ("tcp://", "tcp://lab-pi", "tcp://:9190", "tcp://lab-pi:x"):
-        with pytest.raises(PortError, match=f"{malformed}: a server's address is tcp://HOST:PORT"):
+        with pytest.raises(PortError, match=f"{malformed}: write tcp://HOST:PORT, for example tcp://localhost:9190"):
             microrpc.connect(malformed)
 
 

@@ -20,6 +20,7 @@ import pytest
 import serial
 from serial.tools import list_ports
 
+import microrpc
 from microrpc.errors import (
     CallTimeoutError,
     PortBusyError,
@@ -643,12 +644,21 @@ def test_a_refused_connection() -> None:
         open_tcp("127.0.0.1", port, LONG_S)
 
 
+def test_a_server_is_named_as_the_user_knows_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(PortNotFoundError, match=f"^tcp://127.0.0.1:{port}: nothing listens there"):
+        open_tcp("127.0.0.1", port, LONG_S, scheme="tcp")
+    with pytest.raises(PortNotFoundError, match=f"^tcp://127.0.0.1:{port}: nothing listens there"):
+        microrpc.connect(f"tcp://127.0.0.1:{port}")
+
+
 @pytest.mark.parametrize(
     ("failure", "kind", "text"),
     [
         (socket.gaierror(-2, "Name or service not known"), PortNotFoundError, "host 'board.test' is not known"),
         (TimeoutError("timed out"), PortNotFoundError, "no answer within 0.5 s"),
-        (OSError(errno.ENETUNREACH, "Network is unreachable"), PortError, "Network is unreachable"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), PortError, "cannot be opened: Network is unreachable$"),
         (OverflowError("port must be 0-65535."), PortError, "0-65535"),
     ],
 )
@@ -665,9 +675,13 @@ def test_other_failures_to_connect(
     assert caught.value.port == "socket://board.test:9190"
 
 
-@pytest.mark.parametrize("url", ["socket://", "socket://board", "socket://board:", "socket://board:x"])
-def test_a_malformed_socket_url_shows_the_form(url: str) -> None:
-    with pytest.raises(PortError, match="socket://HOST:PORT"):
+MALFORMED = ["socket://", "socket://board", "socket://board:", "socket://board:x", "rfc2217://", "rfc2217://board"]
+
+
+@pytest.mark.parametrize("url", MALFORMED)
+def test_a_malformed_url_shows_the_form(url: str) -> None:
+    scheme = url.partition(":")[0]
+    with pytest.raises(PortError, match=f"^{url}: write {scheme}://HOST:PORT, for example {scheme}://localhost:9190$"):
         open_serial(url, baud=115200)
 
 

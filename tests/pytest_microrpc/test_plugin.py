@@ -388,6 +388,18 @@ def test_the_short_names_of_options_are_left_to_other_plugins(run: Run, pytester
     result.stdout.fnmatch_lines(["rpi_pico robust"])
 
 
+def test_an_old_name_that_nobody_has_now_is_told_the_new_one(run: Run) -> None:
+    result = run("def test(board): pass", "--port=/dev/x", "--fault-seed", "3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*unrecognized arguments: --port=/dev/x --fault-seed*",
+            "  microrpc's --fault-seed: is called --microrpc-fault-seed now",
+            "  microrpc's --port: is called --microrpc-port now",
+        ]
+    )
+
+
 @pytest.mark.tools
 def test_pytest_embedded_is_a_neighbour(pytester: pytest.Pytester, server: PtyServer) -> None:
     python = needs.tools()
@@ -948,7 +960,7 @@ def test_tracebacks_end_at_the_line_of_the_test(run: Run) -> None:
 def test_a_fixture_that_fails_is_its_error_alone(run: Run) -> None:
     result = run("def test(board): pass", "--microrpc-port=/dev/none")
     told = result.stdout.str()
-    assert not re.search(r"^\S*(microrpc|firmware_sim)/\S*\.py:\d+", told, re.MULTILINE)
+    assert not re.search(r"^\S*(microrpc|firmware_sim|serial)/\S*\.py:\d+", told, re.MULTILINE)
     result.stdout.fnmatch_lines(["E*PortNotFoundError: there is no port /dev/none*"])
 
 
