@@ -83,8 +83,9 @@ static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
 }
 
 uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
-    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 13 / 8;
+    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 1618;
     mrpc_divide(&enough, taken_us);
+    mrpc_divide(&grown, 1000);
     if (++enough < grown) enough = grown;
     return enough >> 32 ? UINT32_MAX : (uint32_t)enough;
 }

@@ -24,7 +24,7 @@ from microrpc.errors import (
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
-from microrpc.host.disposal import Disposal
+from microrpc.host.disposal import Disposal, Waiting
 from microrpc.host.handles import (
     AnyArray,
     AnyFunction,
@@ -206,7 +206,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None
     ) -> Operation[Any]:
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
-        begun_at = yield from self.connection.begin(None)
+        waiting = Waiting(self.connection, (yield from self.connection.begin(None)))
         trouble = yield from self.collect(limit_s)
         if isinstance(trouble, CallTimeoutError):
             raise CallTimeoutError(
@@ -214,8 +214,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 f"{limit_s:g} s. Give it a longer timeout_s, or check the board; the next request starts a new session",
                 may_have_run=False,
             ) from trouble
-        spent_s = max(self.connection.counters.now - begun_at, 0.0)
-        return (yield from self.call(function, args, round(limit_s - spent_s, 6), collects=False))
+        return (yield from self.call(function, args, round(limit_s - waiting.spent_s, 6), collects=False))
 
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.

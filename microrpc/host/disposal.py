@@ -10,11 +10,32 @@ from collections.abc import Callable
 from microrpc.errors import BoardError, RemoteError
 from microrpc.host.handles import Owned
 from microrpc.host.operation import Operation
-from microrpc.host.requests import Requests
+from microrpc.host.requests import AnyConnection, Requests
 
 # Each request makes no more than one thing, so a few of them are enough.
 _PORTION = 8
 _PORTION_S = 0.05  # nothing more is begun then
+
+
+class Waiting:
+    """How long an operation has waited for the board, from now on: the line's own time, where it is known, is none."""
+
+    def __init__(self, connection: AnyConnection, now: float) -> None:
+        self._output, self._counters = connection.output, connection.counters
+        self._begun_at, self._bytes_before = now, self._bytes()
+
+    def _bytes(self) -> int:
+        return self._counters.bytes_sent + self._counters.bytes_received
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long ago it began, when something last arrived, in seconds."""
+        return self._counters.now - self._begun_at
+
+    @property
+    def spent_s(self) -> float:
+        """What of that was no time of the line, in seconds."""
+        return max(self.elapsed_s - (self._bytes() - self._bytes_before) * self._output.byte_s, 0.0)
 
 
 class Disposal:
@@ -47,19 +68,19 @@ class Disposal:
         """
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
         enough_s = min(limit_s / 2, _PORTION_S)
-        begun_at, spent_s, count = -math.inf, 0.0, 0
-        trust, queue = self._connection.trust, self._next_queue()
+        queue = self._next_queue()
+        if not queue:
+            return None
+        trust = self._connection.trust
         trust.is_preparing = True
         try:
-            while self._is_any_in(queue) and count < _PORTION and spent_s < enough_s:
-                if not count:
-                    begun_at = yield from self._connection.begin(None)
-                    if not self._is_any_in(queue):  # the board was reset
-                        break
-                count += 1
+            waiting = Waiting(self._connection, (yield from self._connection.begin(None)))
+            for _ in range(_PORTION):
+                if not self._is_any_in(queue) or waiting.elapsed_s >= enough_s:
+                    break
                 with contextlib.suppress(RemoteError):  # the board does not free such a thing
-                    yield from self._requests.free(*queue.popleft(), timeout_s=limit_s - spent_s)
-                spent_s = self._connection.counters.now - begun_at
+                    left_s = limit_s - waiting.spent_s
+                    yield from self._requests.free(*queue.popleft(), timeout_s=left_s)
         except BoardError as trouble:
             return trouble
         finally:

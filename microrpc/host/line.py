@@ -14,6 +14,7 @@ from microrpc.wire.text import TextReader
 
 MOST_UNASKED_BYTES = 16384
 """How much a board may say, in bytes, while an answer of unknown size is awaited, and be waited for."""
+_MOST_FRAME_BYTES = 2 * 65536 + 64  # of one that may be that answer: so large are packets, and each byte may be escaped
 
 
 class Sink(Protocol):
@@ -101,10 +102,12 @@ class Line:
     def carried_s(self, bytes_before: int, most_bytes: int = MOST_UNASKED_BYTES) -> float:
         """How long the line was busy with what came since `bytes_received` was `bytes_before`, in seconds.
 
-        A deadline is later by that: the answer stands behind it, or is some of it. `most_bytes` of it count, so that a
-        board that never stops talking holds nobody up for ever.
+        A deadline is later by that: the answer stands behind it, or is some of it. `most_bytes` of it count, and those
+        of a frame that is arriving, so that a board that never stops talking holds nobody up for ever.
         """
-        return min(self._counters.bytes_received - bytes_before, most_bytes) * self.output.byte_s
+        came_bytes = self._counters.bytes_received - bytes_before
+        arriving_bytes = min(self._decoder.packet_bytes, came_bytes, _MOST_FRAME_BYTES)
+        return (min(came_bytes - arriving_bytes, most_bytes) + arriving_bytes) * self.output.byte_s
 
     @property
     def bytes_skipped(self) -> int:

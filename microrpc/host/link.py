@@ -34,6 +34,7 @@ from microrpc.wire.link import (
 
 _BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
 _REPLY_BYTES = FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES  # of a reply without data, on the wire
+_MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there is must not hold anybody up for ever
 
 
 class LinkReply(NamedTuple):
@@ -102,8 +103,9 @@ class LinkHost:
     knows; sent_by, answered_by: when the line will have carried all that was sent, and the answers to it. takes_turns:
     one request at a time, whatever the window, because the line carries one direction at a time. `frames` are to be
     sent now, in order; whoever sends them takes them out, as whoever waits for them does the `replies`. noise: what was
-    learned of the line in earlier sessions. retransmissions: how often a request was sent again. deadline: when
-    `on_time` wants to be called; infinity where nothing is unanswered.
+    learned of the line in earlier sessions. retransmissions: how often a request was sent again. repeats, repeats_s:
+    how often because it was lost, since they were set to 0, and what the line takes for that, in seconds; no more than
+    a deadline allows for. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(
@@ -118,7 +120,8 @@ class LinkHost:
         self.parameters = parameters
         self.frames: list[bytes] = []
         self.replies: list[LinkReply] = []
-        self.retransmissions = 0
+        self.retransmissions = self.repeats = 0
+        self.repeats_s = 0.0
         self.deadline = math.inf
         self.sent_by = self.answered_by = -math.inf
         self.noise = noise or Noise()
@@ -147,6 +150,7 @@ class LinkHost:
     def send_packet(self, packet: Buffer, now: float) -> int:
         """Send an RPC packet, from its code on, when nothing is unanswered; give its seq."""
         seq = self._next_seq
+        self.repeats, self.repeats_s = 0, 0.0
         frame = encode_frame(encode_with_kind(self._session_id, LINK_REQUEST, seq, PACKET, packet))
         self._send(LinkRequest(PACKET, seq, frame), now)
         return seq
@@ -243,20 +247,23 @@ class LinkHost:
         del unanswered[seq]
         self.noise.note_success(len(request.frame) + request.reply_bytes)
         # Else it was lost once, and this is the time of another.
-        if request.order == request.first_order or request.was_late:
+        was_sent_once = request.order == request.first_order
+        if was_sent_once or request.was_late:
             round_trip = self._packets if request.kind is PACKET else self._copies
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:
-            # Where the line is faster than was said, as a board's own USB is, that must not add up.
-            self.sent_by -= max(request.sent_by - now, 0.0)
-            self.answered_by -= max(request.expected_at - now, 0.0)
+            if was_sent_once:  # else its last transmission may still be on its way
+                # Where the line is faster than was said, as a board's own USB is, that must not add up.
+                self.sent_by -= max(request.sent_by - now, 0.0)
+                self.answered_by -= max(request.expected_at - now, 0.0)
             # The line keeps the order: what was sent before this request and is unanswered is lost.
             # Where it was sent more than once, it may be the first one that was answered.
             for lost in [other for other in unanswered.values() if other.order < request.first_order]:
                 self._repeat_lost(lost, now)
             self._await(self._oldest(), now)
         else:
-            self.sent_by = self.answered_by = -math.inf
+            if was_sent_once:
+                self.sent_by = self.answered_by = -math.inf
             self.deadline = math.inf
         body = content[1:]
         size_bytes = len(body) if kind is ReplyKind.DATA else request.size_bytes
@@ -303,6 +310,9 @@ class LinkHost:
             return  # it was not lost: it still waits to be sent
         self.noise.note_loss(len(request.frame) + request.reply_bytes)
         self._retransmit(request, now)
+        if self.repeats < _MOST_REPEATS:
+            self.repeats += 1
+            self.repeats_s += len(request.frame) * self._byte_s
 
     def _round_trip(self, request: LinkRequest) -> RoundTrip:
         is_copy = request.kind is not PACKET and self._copies.is_measured

@@ -260,6 +260,11 @@ class FrameDecoder:
         """Whether the last byte fed was inside a packet."""
         return self._missing > 0
 
+    @property
+    def packet_bytes(self) -> int:
+        """How many bytes came of the packet that is arriving, as they cross the wire; 0 outside of any."""
+        return self._base - self._offset if self._missing else 0
+
     def feed(self, data: bytes) -> list[Item]:
         """Take the next `data` of the stream; return what it completed, in the order of the stream."""
         out: list[Item] = []

@@ -161,10 +161,11 @@ _SYSCALLS = {code.value: code for code in PacketCode if code >= PacketCode.GET_G
 
 
 def _flat(data: Buffer) -> Buffer:
-    """What `len` and `bytes.join` count in bytes: a view may have larger items, or gaps."""
-    if isinstance(data, memoryview):
-        return data.cast("B") if data.c_contiguous and data.nbytes else data.tobytes()
-    return data
+    """What `len` and `bytes.join` count in bytes: a view or an array may have larger items, or gaps."""
+    if isinstance(data, bytes | bytearray):
+        return data
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 
 def _exception_text(message: str) -> bytes:
@@ -213,7 +214,8 @@ def encode_packet(packet: Packet) -> bytes:
     """The whole packet, from packet_nbytes (u64) on (docs/protocol.md 3).
 
     Raises UnsupportedValueError as `encode_values` does, and for a Return with a ModuleHandle or FunctionHandle in it
-    (`encode_result` gives their form in a result), a number outside its field, and a syscall code below 9.
+    (`encode_result` gives their form in a result), a number outside its field, a field of another type than the packet
+    has, and a syscall code below 9. Raises TypeError for what is no packet.
     The text of a RemoteException is always sent: a NUL in it becomes a backslash and a 0.
     """
     try:
@@ -227,6 +229,10 @@ def encode_packet(packet: Packet) -> bytes:
         return b"".join((_HEAD.pack(4 + sum(map(len, parts)), code), *parts))
     except struct.error as error:
         raise UnsupportedValueError(f"{type(packet).__name__}: a number does not fit its field: {error}") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        if not isinstance(packet, Packet):
+            raise
+        raise UnsupportedValueError(f"{type(packet).__name__}: a field is of the wrong type: {error}") from None
 
 
 def _decode_exception(body: Buffer) -> tuple[RemoteException, int]:

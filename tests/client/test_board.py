@@ -44,7 +44,17 @@ from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import FrameDecoder
-from microrpc.wire.packets import CallFunc, PacketCode, RemoteException, Return, Shutdown, Syscall
+from microrpc.wire.packets import (
+    CallFunc,
+    CopyFromRemote,
+    CopyToRemote,
+    InitServer,
+    PacketCode,
+    RemoteException,
+    Return,
+    Shutdown,
+    Syscall,
+)
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
 
@@ -634,6 +644,10 @@ SLIPS: dict[str, Callable[[Any], object]] = {
     ),
     "the code of a syscall is a number": lambda board: board.syscall("GetGlobalFunc", "add"),
     "GetGlobalFunc takes (str), not ()": lambda board: board.request(Syscall(PacketCode.GET_GLOBAL_FUNC, ())),
+    "CopyToRemote: a field is of the wrong type": lambda board: board.request(CopyToRemote(None, b"")),  # type: ignore[arg-type]
+    "CopyFromRemote: a field is of the wrong type": lambda board: board.request(CopyFromRemote("x", 5)),  # type: ignore[arg-type]
+    "CallFunc: a field is of the wrong type": lambda board: board.request(CallFunc(1, None)),  # type: ignore[arg-type]
+    "InitServer: a field is of the wrong type": lambda board: board.request(InitServer(8, ())),  # type: ignore[arg-type]
     "is no request that is answered (`close(shutdown=True)` sends it)": lambda board: board.request(Shutdown()),
     "is no request that is answered; nothing was sent": lambda board: board.request(Return((None,))),
 }

@@ -354,6 +354,20 @@ def test_no_seq_is_a_window_or_more_past_the_lowest_unanswered_one() -> None:
     assert seqs(host) == [4]
 
 
+def test_a_deadline_allows_for_four_repetitions_of_each_packet_and_no_more() -> None:
+    host = LinkHost(SESSION_ID, PARAMETERS, byte_s=0.01)
+    for seq in range(2):
+        assert host.send_packet(b"call", 0.0) == seq
+        assert (host.repeats, host.repeats_s) == (0, 0.0)
+        frame_s = len(host.frames[0]) * 0.01
+        for count in range(1, 10):
+            host.frames.clear()
+            host.receive(message(NAK, seq), 0.0)
+            assert (host.repeats, host.repeats_s) == (min(count, 4), pytest.approx(min(count, 4) * frame_s))
+        host.frames.clear()
+        assert host.receive(reply(seq, "00"), 0.0) is not None
+
+
 def test_the_bytes_of_all_unanswered_requests_less_the_smallest_are_at_most_the_window() -> None:
     big = len(LinkHost(SESSION_ID, PARAMETERS).prepare_write(0x1000, memoryview(bytes(100))).frame)
     small = len(LinkHost(SESSION_ID, PARAMETERS).prepare_write(0x1000, memoryview(bytes(10))).frame)

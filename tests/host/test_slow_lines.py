@@ -10,7 +10,7 @@ from apis import Api
 
 import microrpc
 from firmware_sim.line.adapter import HostAdapter
-from firmware_sim.line.faults import Reset
+from firmware_sim.line.faults import Direction, Flip, Reset
 from firmware_sim.running.simulate import SimBoard
 from firmware_sim.uart import FirmwareTime, Rate, Uart
 from microrpc.errors import BoardResetError, CallTimeoutError, HandshakeTimeoutError
@@ -184,3 +184,56 @@ def test_a_line_that_is_faster_than_was_said_does_not_add_up() -> None:
     in_flight_bytes = host.unanswered * len(encode_frame(b"x" * 66))
     assert host.sent_by - now <= in_flight_bytes
     assert host.deadline - now < 2 * in_flight_bytes
+
+
+@pytest.mark.parametrize("direction", [Direction.TO_BOARD, Direction.TO_HOST])
+@pytest.mark.parametrize("at", [5, 40, 1000])
+def test_over_the_link_what_was_damaged_is_repeated_however_long_that_takes(
+    api: Api, direction: Direction, at: int
+) -> None:
+    sim = slow_board("robust", 1200)
+    with api.open_board(sim.open_channel(), TIMEOUTS, baud=1200) as board:
+        echo = board.function("echo_str")
+        sim.inject(Flip(at=(at,), direction=direction))
+        assert echo("x" * 1900) == "x" * 1900  # 16 s there, and 16 s back
+        begin = sim.now()
+        assert echo("y" * 100) == "y" * 100
+        assert sim.now() - begin < 16 + 16 + 3  # behind what was repeated once too often
+        assert (board.stats.sessions, board.stats.repeats, board.stats.retransmissions) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("at", [5, 40, 1000, 3000])
+def test_over_the_link_a_copy_of_which_any_answer_was_damaged_goes_on_in_its_session(at: int) -> None:
+    for direction in (Direction.TO_BOARD, Direction.TO_HOST):
+        sim = slow_board("robust", 1200)
+        sim.line.uart = dataclasses.replace(sim.line.uart, receive_ring_bytes=8192)
+        sent = np.arange(6144, dtype="uint16").astype("uint8")
+        with microrpc.open_board(sim.open_channel(), TIMEOUTS, baud=1200, seed=3) as board:
+            array = board.empty(6144, "uint8")
+            sim.inject(Flip(at=(at,), direction=direction))
+            array.write(sent)
+            assert (array.numpy() == sent).all()
+            assert (board.stats.sessions, board.stats.repeats) == (1, 0)
+
+
+@both_firmwares
+@pytest.mark.parametrize("link", [False, True])
+def test_a_reply_as_large_as_packets_are_comes_to_its_end(firmware: str, link: bool) -> None:
+    sim = slow_board(firmware, 9600, packet_bytes=65536)
+    with microrpc.open_board(sim.open_channel(), TIMEOUTS, baud=9600, link=link) as board:
+        for text in ("x" * 65_000, "\xff" * 30_000):
+            assert board.function("echo_str")(text) == text
+        assert (board.stats.sessions, board.stats.retransmissions) == (1, 0)
+
+
+@both_firmwares
+def test_the_time_that_garbage_takes_on_the_line_is_none_of_the_calls(api: Api, firmware: str) -> None:
+    sim = slow_board(firmware, 300)
+    with api.open_board(sim.open_channel(), TIMEOUTS, baud=300) as board:
+        sleep_ms = board.function("sleep_ms")
+        for garbage in [board.empty(1, "uint8") for _ in range(3)]:
+            garbage.discard()
+        begin = sim.now()
+        sleep_ms(4800)
+        assert sim.now() - begin > TIMEOUTS.call_s + 4  # one was freed first
+        assert (board.stats.sessions, board.stats.repeats) == (1, 0)

@@ -243,6 +243,7 @@ def test_decoded_packets_do_not_keep_the_buffer() -> None:
         np.frombuffer(b"abcdefgh", "<u4").data,
         np.asfortranarray(np.frombuffer(b"abcdefgh", "<u2").reshape(2, 2)).data,
         bytearray(b"abcdefgh"),
+        np.frombuffer(b"abcdefgh", "<u2"),  # which is a buffer as well
     ],
 )
 def test_the_data_of_a_copy_may_be_any_view(view: memoryview | bytearray) -> None:

@@ -66,12 +66,21 @@ class LinkCarrier:
                 for reply in host.replies:
                     if reply.seq == seq:
                         trust.doubt = trust.damage
-                        output.give_up_at = output.sent_by = AT_ONCE
+                        output.give_up_at, output.sent_by = AT_ONCE, host.sent_by
                         self._counters.note_answer(asked_at)
                         return self._decode(reply, request)
-                deadline = answered_by + timeout_s + line.carried_s(bytes_before)
+                deadline = answered_by + timeout_s + self._more_s(bytes_before)
             trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
             self._on_time(data, now)
+
+    def _more_s(self, bytes_before: int) -> float:
+        """Give how much later a deadline is for what came since `bytes_before`, and for what was lost since it was set.
+
+        Each reply may be as large as a packet of the board, and each of its bytes escaped.
+        """
+        host = self.host
+        most_bytes = MOST_UNASKED_BYTES + 2 * host.parameters.packet_bytes * (1 + host.repeats)
+        return host.repeats_s + self._line.carried_s(bytes_before, most_bytes)
 
     def _wait_until(self, deadline: float) -> float:
         """Hand over what the link wants sent; give until when to wait, for an answer by `deadline`."""
@@ -145,7 +154,6 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         answered_by, bytes_before = now, self._counters.bytes_received
-        most_bytes = MOST_UNASKED_BYTES + 2 * host.parameters.packet_bytes  # each of them may be escaped
         failure: RemoteException | None = None
         prepared: LinkRequest | None = None
         while blocks or (todo and failure is None):
@@ -156,18 +164,18 @@ class LinkCarrier:
                     prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))
                 if not host.try_send(prepared, now):
                     break
-                answered_by = host.answered_by
+                answered_by, host.repeats, host.repeats_s = host.answered_by, 0, 0.0
                 todo.popleft()
                 block_end = offset + prepared.size_bytes
                 blocks[prepared.seq] = offset, block_end
                 if block_end < end:
                     todo.appendleft((block_end, end))
                 prepared = None
-            deadline = answered_by + job.timeout_s + line.carried_s(bytes_before, most_bytes)
+            deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
             data, now = yield self._wait_until(deadline)
             if data:
                 line.receive(data, now)
-                deadline = answered_by + job.timeout_s + line.carried_s(bytes_before, most_bytes)
+                deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
             replies = host.replies
             trust.give_up_if_due(job.label, epoch, not replies and now >= deadline, job.timeout_s)
             self._on_time(data, now)
@@ -187,6 +195,7 @@ class LinkCarrier:
                 if offset + reply.size_bytes < end:
                     todo.append((offset + reply.size_bytes, end))
                 answered_by, bytes_before = max(now, host.answered_by), self._counters.bytes_received
+                host.repeats, host.repeats_s = 0, 0.0
                 job.tell_progress()
         if failure is not None:
             raise RemoteError(failure.message, code=job.label)
