@@ -1,6 +1,7 @@
 """Names that a module hands on from elsewhere (PEP 562): loaded when they are first used, or moved for good.
 
-And one that is called at the end, if its module was loaded. The first two take a table of places: a module, and the names that are to be had from it, with spaces between them.
+Both take a table of places: a module, and the names that are to be had from it, with spaces between them. And one name
+may be called at the end of the program, if its module was loaded by then.
 """
 
 from __future__ import annotations
