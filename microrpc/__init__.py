@@ -9,11 +9,9 @@ and docs/.
 
 from __future__ import annotations
 
-import atexit as _atexit
-import sys as _sys
 from typing import TYPE_CHECKING
 
-from microrpc._names import lazy
+from microrpc._names import call_at_end, lazy
 
 __version__ = "0.6.0"
 
@@ -90,12 +88,4 @@ else:
         },
     )
 
-
-def _end() -> None:
-    """Close what is open when the program ends, but after all that it registers with `atexit` from here on."""
-    registry = _sys.modules.get("microrpc.ports.registry")  # nothing was open where it is not loaded
-    if registry is not None:
-        registry.end_all()
-
-
-_atexit.register(_end)
+call_at_end("microrpc.ports.registry", "end_all")

@@ -1,10 +1,12 @@
 """Names that a module hands on from elsewhere (PEP 562): loaded when they are first used, or moved for good.
 
-Both take a table of places: a module, and the names that are to be had from it, with spaces between them.
+Both take a table of places: a module, and the names that are to be had from it, with spaces between them. And one name
+may be called at the end of the program, if its module was loaded by then.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import sys
 
@@ -46,6 +48,19 @@ def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(place), name)
 
     return look_up
+
+
+def call_at_end(module: str, name: str) -> None:
+    """Have a function called when the program ends, if its module is loaded by then.
+
+    What the program registers with `atexit` from here on is called before it, and may use what it closes.
+    """
+
+    def end() -> None:
+        if module in sys.modules:
+            getattr(sys.modules[module], name)()
+
+    atexit.register(end)
 
 
 def _by_name(places: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -21,7 +22,9 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer, TcpServer
 from firmware_sim.running.simulate import simulate
+from microrpc import aio
 from microrpc.ports.fd import FdChannel
+from microrpc.ports.registry import register, registered
 from microrpc.wire.session import Timeouts
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -180,6 +183,43 @@ def test_a_fork_in_the_middle_of_a_request_ends_it_there_and_not_here() -> None:
     assert (array.numpy() == 1).all()
     for fd in (reader, writer):
         os.close(fd)
+
+
+def test_a_fork_within_an_event_loop_which_it_has_no_part_in_is_refused_too() -> None:
+    async def test() -> None:
+        board = await aio.open_board(aio.InMemoryChannel(LoopbackChannel(Device())), Timeouts())
+        said = in_fork(lambda: board.function("add").send(None))
+        assert said.startswith(f"ClosedError: <AsyncBoard loopback> belongs to process {os.getpid()}")
+        await board.close()
+
+    asyncio.run(test())
+
+
+def test_what_is_registered_meanwhile_by_another_thread_disturbs_nobody() -> None:
+    class Thing:
+        def on_fork(self) -> None:
+            raise NotImplementedError
+
+    things: list[Thing] = []
+    is_done = threading.Event()
+
+    def work() -> None:
+        for _ in range(3000):
+            things.append(Thing())
+            register(things[-1])
+        is_done.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not is_done.is_set():
+            registered()
+        thread.join(LIMIT_S)
+    finally:
+        sys.setswitchinterval(before)
+    assert set(things) <= set(registered())
 
 
 def test_a_fork_that_ends_as_programs_do_says_nothing_and_its_parent_goes_on(server: PtyServer) -> None:

@@ -30,6 +30,7 @@ from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc import aio
 from microrpc.capture.trace import Trace
 from microrpc.client.pump import Pump, _close_all
+from microrpc.client.turns import Turns
 from microrpc.connecting.wrap import tapped
 from microrpc.errors import CallTimeoutError, ClosedError, MicroRpcError, PortError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation
@@ -355,6 +356,81 @@ def test_closing_ends_a_request_that_waits_for_its_port_to_come_back() -> None:
     assert came == ["ClosedError: the connection to loopback is closed (the port went away); connect again"]
 
 
+def test_who_waits_while_a_port_is_looked_for_is_told_that_it_is_in_use() -> None:
+    is_looking, is_done = threading.Event(), threading.Event()
+
+    class Gone(LoopbackChannel):
+        def read(self, deadline: float) -> bytes:
+            raise PortLostError(self.name, f"{self.name} went away")
+
+    def reopen() -> LoopbackChannel:
+        is_looking.set()
+        assert is_done.wait(LIMIT_S)
+        raise PortError("loopback", "it is not there")
+
+    board, channel = make(reopen=reopen)
+    add = board.function("add")
+    channel.read = Gone(channel.device).read
+    with pytest.raises(PortLostError):
+        add(1, 2)
+    looking = threading.Thread(target=lambda: outcome(lambda: add(1, 2)))
+    looking.start()
+    assert is_looking.wait(LIMIT_S)
+    with pytest.raises(CallTimeoutError, match="in use by another thread"):
+        add(1, 2, timeout_s=0.01)
+    is_done.set()
+    looking.join(LIMIT_S)
+
+
+def test_ctrl_c_while_closing_waits_for_its_turn_leaves_a_board_that_is_closed_for_all() -> None:
+    class Interrupted(Turns):
+        is_next = True
+
+        def wait(self, timeout_s: float | None) -> bool:
+            has_turn = super().wait(timeout_s)
+            if self.is_next:
+                self.is_next = False
+                raise KeyboardInterrupt
+            return has_turn
+
+    board, _ = make()
+    add, came = board.function("add"), []
+    turns = board.pump._turns = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        board.close()
+    assert turns.owner == 0
+    board.close()
+    other = threading.Thread(target=lambda: came.append(outcome(lambda: add(1, 2))), daemon=True)
+    other.start()
+    other.join(LIMIT_S)
+    assert [came[0], outcome(lambda: add(1, 2))] == [
+        "ClosedError: the connection to loopback is closed (it was closed here); connect again"
+    ] * 2
+
+
+def test_ctrl_c_as_a_turn_is_passed_on_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, _ = make()
+    add, came = board.function("add"), []
+    waiting = threading.Thread(target=lambda: came.append(outcome(lambda: add(1, 2))))
+    array = board.array([1])
+
+    def let_one_wait(done_bytes: int, total_bytes: int) -> None:
+        waiting.start()
+        while not board.pump._turns.waiting:
+            time.sleep(0)
+
+    def interrupt(self: Turns) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Turns, "pass_on", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            array.write([2], on_progress=let_one_wait)
+    assert add(3, 4) == 7
+    waiting.join(LIMIT_S)
+    assert came == ["3"]
+
+
 # --- copies ----------------------------------------------------------------------------------
 
 
@@ -450,6 +526,66 @@ print(arrays[3].numpy().sum())
     assert ran.stderr == "" or ran.stderr.endswith("ValueError: uncaught\n")
 
 
+def test_what_a_program_registers_for_its_end_may_use_its_boards_and_those_left_open_warn(server: PtyServer) -> None:
+    program = """
+import asyncio, atexit, sys, microrpc
+atexit.register(lambda: print(add(1, 2)))
+
+async def main():
+    global other
+    other = await microrpc.aio.connect(sys.argv[1])
+
+asyncio.run(main())
+print("used")
+asyncio_board, other = other, None
+board = microrpc.connect("sim://")
+add = board.function("add")
+"""
+    command = [sys.executable, "-W", "default", "-c", program, server.path]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ran.stdout == "used\n3\n"
+    assert "Exception ignored" not in ran.stderr
+    for unclosed in (
+        f"unclosed <AsyncBoard {server.path}>: await its close()",
+        "unclosed <Board sim://>: call its close",
+    ):
+        assert ran.stderr.count(unclosed) == 1
+
+
+def test_what_goes_wrong_with_one_board_at_the_end_of_a_program_stops_no_other() -> None:
+    def fail() -> None:
+        raise RuntimeError("on_close")
+
+    boards = [make(on_close=fail), make(), make(on_close=fail)]
+    with pytest.raises(RuntimeError, match="on_close"):
+        _close_all()
+    for board, channel in boards:
+        assert board.pump.closed
+        with pytest.raises(PortLostError):
+            channel.read(0.0)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_board_that_is_garbage_gives_its_port_back_when_that_is_connected_to_again(
+    api: Api, server: PtyServer
+) -> None:
+    class Rig:
+        """Refers to its board, which refers to it."""
+
+        def __init__(self) -> None:
+            self.board = api.connect(server.path, on_log=self.note)
+
+        def note(self, text: str) -> None:
+            raise NotImplementedError
+
+    rig = Rig()
+    with pytest.raises(microrpc.PortBusyError, match="this very program"):
+        Rig()
+    del rig
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        Rig().board.close()
+
+
 def test_boards_whose_program_ends_are_said_goodbye_to_unless_a_request_was_interrupted() -> None:
     sent: list[bytes] = []
     board, channel = make()
@@ -486,7 +622,8 @@ def test_a_request_of_another_thread_does_not_hold_up_the_end_of_a_program(serve
     board = microrpc.connect(server.path, link=False)
     with calling(server, board, 500) as came:
         frames = server.device.stats.frames_received
-        board.pump.close_at_exit(1.0)
+        with pytest.warns(ResourceWarning, match="unclosed <Board"):
+            board.pump.close_at_exit(1.0)
         assert came[0].startswith("ClosedError")
     assert frames_heard(server) == frames
 

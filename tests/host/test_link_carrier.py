@@ -31,6 +31,7 @@ from microrpc.errors import (
 )
 from microrpc.host.carriers.link import LinkCarrier
 from microrpc.host.connection import Connection
+from microrpc.host.link import LinkHost
 from microrpc.host.operation import AT_ONCE
 from microrpc.wire.datatypes import OpaqueHandle
 from microrpc.wire.frames import FrameDecoder, encode_frame
@@ -431,6 +432,24 @@ def test_a_late_answer_does_not_come_to_another_call() -> None:
     sim.inject(Delay(reply=1, by_s=0.3))
     assert add(1, 2) == 3
     assert [add(n, 10) for n in range(5)] == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("step", ["prepare_write", "try_send", "_transmit"])
+def test_a_copy_that_is_interrupted_before_its_first_block_is_out_leaves_nothing_behind(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    board = Wire().open()
+    array, add = board.array([7, 8, 9]), board.function("add")
+    with monkeypatch.context() as patch:
+        patch.setattr(LinkHost, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            array.write([1, 2, 3])
+    assert board.trust.doubt == "a request was interrupted", "or its seq would be missed, or its block sent with this:"
+    assert add(2, 2) == 4
+    assert array.numpy().tolist() == [7, 8, 9]
 
 
 def test_an_interrupted_call_makes_the_next_one_start_anew() -> None:

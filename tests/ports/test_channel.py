@@ -250,6 +250,18 @@ def test_a_small_write_with_a_passed_deadline_is_still_tried(pair: Pair) -> None
     assert read_peer(pair, 3) == b"now"
 
 
+@pytest.mark.parametrize("pair", ["pyserial"], indirect=True)
+def test_a_write_needs_no_thread_where_the_program_ends_and_none_can_begin(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pair.channel.write(b"goodbye", monotonic() + LONG_S)
+    assert read_peer(pair, 7) == b"goodbye"
+
+
 def test_an_empty_write_writes_nothing(pair: Pair) -> None:
     pair.channel.write(b"", 0)
     pair.channel.write(b"x", 0)
@@ -399,7 +411,7 @@ def test_a_second_opener_in_one_program_is_told_to_close_the_first(tmp_path: pat
 def test_a_second_opener_is_told_who_has_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     master, name = open_pty()
     first = open_serial(name, baud=115200)
-    monkeypatch.setattr("microrpc.ports.refusal.registered", list)  # as where it is no port of microrpc
+    monkeypatch.setattr("microrpc.ports.registry.registered", list)  # as where it is no port of microrpc
     with pytest.raises(PortBusyError, match=f"in use by .*process {os.getpid()}.*fuser {name}.*ModemManager") as caught:
         open_serial(name, baud=115200)
     assert caught.value.port == name

@@ -90,6 +90,20 @@ def test_a_server_waits_by_select_where_there_is_no_poll(api: Api, monkeypatch: 
         assert np.array_equal(board.array(data).numpy(), data)
 
 
+def test_a_board_in_memory_may_be_closed_by_its_own_thread_as_garbage_is() -> None:
+    channel = MemoryChannel(simulate(PROFILE), name="sim://")
+    closed: list[str] = []
+
+    def close() -> None:
+        channel.close()
+        closed.append("closed")
+
+    channel._thread = threading.Thread(target=close)
+    channel._thread.start()
+    channel._thread.join(10)
+    assert closed == ["closed"]
+
+
 def test_a_select_poller_gives_what_poll_gives() -> None:
     reader, writer = socket.socketpair()
     with reader, writer:
