@@ -149,7 +149,7 @@ class Recovery:
                     return
             sessions += 1
             if sessions >= MAX_ATTEMPTS:  # however fast a board answers and leaves each
-                now = yield from self._listen(now, now + timeouts.start_s / MAX_STARTS)
+                now = yield from self._listen(now, min(now + timeouts.start_s / MAX_STARTS, expiry))
             must_prove, at = True, max(now, line.output.sent_by)
         raise self._diagnosis.no_session(timeouts.start_s, reason)
 

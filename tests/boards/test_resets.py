@@ -379,6 +379,13 @@ def test_what_the_board_prints_beside_its_frames_is_passed_on_too(world: World) 
     assert (logs, texts) == ([], ["ROM boot v1", "loading"])
 
 
+def test_what_is_printed_before_a_log_is_passed_on_before_it(world: World) -> None:
+    world.arrivals = [(0.1, b"checking flash..." + frame(MessageType.LOG, b"flash is fine") + b"done"), (0.2, BOOTED)]
+    lines: list[str] = []
+    assert wait_for_boot(Port(world), 1.0, lines.append, lines.append)
+    assert lines == ["checking flash...", "flash is fine", "done"]
+
+
 def test_other_messages_are_no_boot(world: World) -> None:
     world.arrivals = [
         (0.1, frame(MessageType.NORMAL, b"x") + frame(MessageType.START_SESSION_REPLY)),
