@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.project import firmware_directory, read_project
 
-
 _NO_LINK = "MICRORPC_LINK=0"
 _NO_RELEASE_ALL = "MICRORPC_RELEASE_ALL=0"
 _NO_OLD_TIME_EVALUATORS = "MICRORPC_OLD_TIME_EVALUATORS=0"

@@ -496,7 +496,7 @@ def test_no_client_frees_the_memory_of_the_others(sharing: Sharing) -> None:
         assert "would free" in refused(ours, Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.release_all",)))
         make = ours.global_function("runtime.RPCTimeEvaluator")
         assert make is not None
-        with pytest.raises(RemoteError, match="no function has that name|invalid arg types"):  # nor does it prepare
+        with pytest.raises(RemoteError, match=r"no function has that name|invalid arg types"):  # nor does it prepare
             make(ours.system_library(), "add", 1, 0, 1, 1, 0, 100, 0, 1, 0, "microrpc.release_all")
         assert ours.function("add")(1, 2) == 3
         assert array.numpy().tolist() == list(range(10))
