@@ -60,6 +60,7 @@ GLOBAL_NAMES = (
     "tvm.contrib.random.random_fill",
     "runtime.RPCTimeEvaluator",
     "microrpc.crc32",
+    RELEASE_FUNCTION,
     "add",
     LINK_FUNCTION,
     "no.such.function",
@@ -277,7 +278,7 @@ def make_syscall(pair: Pair) -> Syscall:
 
 TIME_EVALUATOR = 1 << 63 | 4
 RELEASE_ALL = 1 << 63 | 6
-PREPARATIONS = ("", "", "add", "nothing", RELEASE_FUNCTION)
+PREPARATIONS = ("", "", "", *GLOBAL_NAMES)
 
 
 def make_evaluator(pair: Pair) -> CallFunc:
