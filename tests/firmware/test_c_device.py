@@ -46,7 +46,7 @@ from microrpc.wire.packets import (
     decode_packet,
     encode_packet,
 )
-from microrpc.wire.session import MessageType, Session, encode_message
+from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType, Session, encode_message
 
 PACKET_BYTES = 512
 HEAP_BYTES = 4096
@@ -60,6 +60,7 @@ GLOBAL_NAMES = (
     "tvm.contrib.random.random_fill",
     "runtime.RPCTimeEvaluator",
     "microrpc.crc32",
+    RELEASE_FUNCTION,
     "add",
     LINK_FUNCTION,
     "no.such.function",
@@ -73,6 +74,7 @@ DTYPES = (
     DataType(2, 8),
     DataType(0, 8, 0),
 )
+_BYTE = DataType.parse("uint8")
 SYSTEM_LIB = 2 << 32 | 1 << 63
 
 
@@ -107,8 +109,9 @@ class Pair:
 
     def say(self, wire: bytes) -> list[bytes]:
         """Send bytes to both; give the payloads of their answers, which must be equal to the byte."""
-        for at in range(len(wire)):
-            self.python.receive(wire[at : at + 1])
+        piece_bytes = 1 if len(wire) < 10_000 else 997
+        for at in range(0, len(wire), piece_bytes):
+            self.python.receive(wire[at : at + piece_bytes])
         expected = self.python.take_output()
         for piece in self._pieces(wire):
             self.c.receive(piece)
@@ -275,7 +278,7 @@ def make_syscall(pair: Pair) -> Syscall:
 
 TIME_EVALUATOR = 1 << 63 | 4
 RELEASE_ALL = 1 << 63 | 6
-PREPARATIONS = ("", "", "add", "nothing", RELEASE_FUNCTION)
+PREPARATIONS = ("", "", "", *GLOBAL_NAMES)
 
 
 def make_evaluator(pair: Pair) -> CallFunc:
@@ -443,6 +446,28 @@ def test_both_take_the_same_arguments_of_a_time_evaluator(count: int, over_link:
 
 
 @pytest.mark.parametrize("over_link", [False, True])
+def test_both_take_messages_of_more_than_64_kib(over_link: bool) -> None:
+    pair = Pair(random.Random(400), packet_bytes=70_000, heap_bytes=300_000)
+    pair.open()
+    pair.ask(encode_packet(Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 200_000, 8, _BYTE))), over_link=over_link)
+    (block,) = pair.blocks
+    for size in (65_400, 65_535, 65_536, 65_537, 69_900, 69_940, 70_001):
+        data, tensor = (bytes(range(251)) * 300)[:size], Tensor(block, CPU, _BYTE, (size,))
+        pair.ask(encode_packet(CopyToRemote(tensor, data)), over_link=over_link)
+        pair.ask(encode_packet(CopyFromRemote(tensor, size)), over_link=over_link)
+        if over_link:
+            address = struct.pack("<Q", block)
+            pair.say(encode_frame(pair.link_request(RequestKind.WRITE, address + data[::-1])))
+            pair.say(encode_frame(pair.link_request(RequestKind.READ, address + struct.pack("<I", size))))
+    packet = encode_packet(Syscall(PacketCode.DEV_CREATE_STREAM, (CPU,)))
+    for size in (65_535, 65_536, 69_999, 70_000, 70_001):  # of a payload
+        pair.say_message(MessageType.NORMAL, packet + bytes(size - len(packet) - HEADER_SIZE_BYTES))
+    assert (pair.heard["NORMAL COPY_ACK"], pair.heard["LINK DATA"]) == ((0, 7) if over_link else (7, 0))
+    assert pair.heard["LOG"] == (4 if over_link else 3)
+    pair.close()
+
+
+@pytest.mark.parametrize("over_link", [False, True])
 @pytest.mark.parametrize("pair", range(200, 210), indirect=True)
 def test_both_release_the_same(pair: Pair, over_link: bool) -> None:
     rng = pair.rng
@@ -459,9 +484,6 @@ def test_both_release_the_same(pair: Pair, over_link: bool) -> None:
             pair.ask(encode_packet(CallFunc(block, (1,))), over_link=over_link)
             pair.ask(free_handle(block, rng.choice((TypeCode.FUNCTION, TypeCode.NDARRAY))), over_link=over_link)
             pair.ask(encode_packet(CopyFromRemote(Tensor(block, CPU, _BYTE, (1,)), 1)), over_link=over_link)
-
-
-_BYTE = DataType.parse("uint8")
 
 
 def free_handle(handle: int, kind: TypeCode) -> bytes:

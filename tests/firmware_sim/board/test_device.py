@@ -413,6 +413,15 @@ def test_release_all_frees_what_was_allocated_over_the_wire_and_nothing_else(hos
     assert host.call_global("microrpc.release_all") == 0
 
 
+def test_release_all_prepares_nothing_that_is_timed(host: Host) -> None:
+    arguments = (host.system_library(), "noop", 1, 0, 1, 1, 0, 100, 0, 1, 0)
+    data = host.alloc(8)
+    assert type(host.call_global("runtime.RPCTimeEvaluator", *arguments, "add")) is FunctionHandle
+    refused = host.call_global("runtime.RPCTimeEvaluator", *arguments, "microrpc.release_all")
+    assert refused == "RPCTimeEvaluator: no function has that name"
+    assert host.free(data) is None
+
+
 def test_a_checksum_is_that_of_the_tensors_bytes(host: Host) -> None:
     assert host.call_global("microrpc.crc32", host.put(np.frombuffer(b"123456789", np.uint8)), "more") == 0xCBF43926
     assert host.call_global("microrpc.crc32", 1) == "argument 0: Tensor expected"
