@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: what was there before stays until the new one is complete."""
+"""Writing files whole or not at all: what was there before stays until the new one is complete. Reading them whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ from typing import BinaryIO
 
 from microrpc.errors import reason_of
 
+_PIECE_BYTES = 2**20
 _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # some file systems cannot
 
 
 class WriteError(Exception):
     """A file cannot be written; the text says which, and why. A file that was there before is as it was."""
+
+
+def read_whole(path: Path, most_bytes: int) -> bytes:
+    """Read a file of at most `most_bytes`; a device may have no end. Raises OSError."""
+    pieces, left_bytes = [], most_bytes
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            left_bytes -= len(piece)
+            if left_bytes < 0:
+                raise OSError(errno.EFBIG, f"it has more than {most_bytes} bytes")
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def check_writable(path: Path) -> None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
-from microrpc.errors import MicroRpcError
+from microrpc.boards.files import read_whole
+from microrpc.errors import MicroRpcError, reason_of
 from microrpc.wire.checks import show
 
+_MOST_BYTES = 2**20
 _KIND_NAMES: dict[object, str] = {
     str: "a text",
     int: "a whole number",
@@ -84,9 +86,9 @@ class Checker:
     def load(self, path: pathlib.Path) -> dict[str, Any]:
         """Give the table in a file of TOML."""
         try:
-            return parse_toml(path.read_bytes().decode("utf-8"))
+            return parse_toml(read_whole(path, _MOST_BYTES).decode("utf-8"))
         except OSError as error:
-            raise self.error(f"{path}: cannot be read: {error.strerror}") from error
+            raise self.error(f"{path}: cannot be read: {reason_of(error)}") from error
         except UnicodeDecodeError as error:
             raise self.error(f"{path}: is not UTF-8 text, at byte {error.start}") from error
         except ValueError as error:

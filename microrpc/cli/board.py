@@ -23,12 +23,12 @@ from microrpc.cli.common import (
     format_time,
     open_board,
     print_json,
-    progress_bar,
     reporting,
     say_pairs,
 )
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.port_options import with_port_options
+from microrpc.cli.progress import progress_bar
 from microrpc.cli.streams import note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION

@@ -20,20 +20,16 @@ import typer
 from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
-from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from microrpc.boards.schema import BoardProfile
     from microrpc.client.board import Board
-    from microrpc.host.job import Progress
     from microrpc.wire.session import Timeouts
 
 
 _LONGEST_TIMEOUT_S = 86400.0
-_WIDE_COLUMNS = 80
 _NO_THREAD = "can't start new thread"  # what Python says where there is no memory for its stack
 _UsageError: Any = typer.BadParameter.__base__  # all that can be wrong with a command line; it has no public name
 
@@ -285,36 +281,6 @@ def format_time(seconds: float) -> str:
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
-
-
-@contextlib.contextmanager
-def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progress | None]:
-    """Show a bar with rate and time left while a copy goes on, or on a narrow terminal the part that is done.
-
-    It goes to `console`, or to stderr where a person looks at that, and vanishes at the end. Gives what `on_progress`
-    takes.
-    """
-    if console is None and not is_terminal(sys.stderr):
-        yield None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    console = console or Console(stderr=True)
-    columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}", markup=False)]
-    if console.width >= _WIDE_COLUMNS:
-        columns += [
-            progress.BarColumn(bar_width=20, complete_style="cyan", finished_style="cyan"),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(compact=True),
-        ]
-    else:
-        columns += [progress.TaskProgressColumn()]
-    bar = progress.Progress(*columns, console=console, transient=True)
-    with bar:
-        task = bar.add_task(printable(what), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 # --- boards ---------------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ from microrpc.cli.common import (
     is_terminal,
     open_board,
     print_json,
-    progress_bar,
     reporting,
 )
 from microrpc.cli.figures import describe_copy
 from microrpc.cli.port_options import with_port_options
+from microrpc.cli.progress import progress_bar
 from microrpc.cli.streams import note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from microrpc.boards.files import replacing
+from microrpc.boards.files import read_whole, replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
 from microrpc.errors import UnsupportedValueError, reason_of
 from microrpc.wire.checks import show
@@ -36,6 +36,7 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-
 _TENSOR = re.compile(r"([a-z0-9_]+)\[([0-9, ]*)\]")
 _WORDS = {"true": True, "false": False, "none": None}
 _SHOWN_ELEMENTS = 6
+_MOST_BYTES = 2**30  # more than any microcontroller has, and less than this computer
 _MOST_DIMENSIONS = 31  # what every numpy has, and one more for lanes
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -161,7 +162,7 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
             if dtype is not None or shape is not None:
                 raise typer.BadParameter(f"{path} knows its data type and shape: leave --dtype and --shape out")
             return _load_npy(path)
-        data = path.read_bytes()
+        data = read_whole(path, _MOST_BYTES)
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
     except UnsupportedValueError as error:

@@ -48,7 +48,7 @@ def reset(
     """
     with reporting(as_json=as_json):
         from microrpc.boards.resets import check_can_be_reset, open_reset
-        from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, is_started_here
+        from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, is_started_here, scheme_of
 
         if port is not None and port.startswith(SIMULATOR_SCHEME):
             raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")
@@ -57,6 +57,8 @@ def reset(
         if memory:
             _free_memory(port, board, board_file, baud, options, as_json=as_json)
             return
+        if port is not None and scheme_of(port) in ("tcp", "unix"):
+            raise typer.BadParameter(f"{port} is a server without frames: reset its board where it is plugged in")
         if board is None and board_file is None:
             raise typer.BadParameter(
                 "say which board it is with --board or --board-file: its profile says how to reset it"

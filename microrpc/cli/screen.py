@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from microrpc.cli.common import is_terminal, progress_bar
+from microrpc.cli.common import is_terminal
+from microrpc.cli.progress import make_console, progress_bar
 from microrpc.cli.streams import knows_unicode, printing, say
 from microrpc.errors import printable
 
@@ -39,7 +40,7 @@ class Screen:
         self.checks: list[Check] = []
         self.is_live = not is_silent and is_terminal(sys.stdout)
         self._is_silent = is_silent
-        self._console = _make_console() if self.is_live else None
+        self._console = make_console() if self.is_live else None
         is_unicode = self.is_live and knows_unicode(sys.stdout)
         self._ok, self._wrong = ("✓", "✗") if is_unicode else ("ok", "DIFFERS")
         self._to_board, self._to_host = ("→ board", "← board") if is_unicode else ("-> board", "<- board")
@@ -128,9 +129,3 @@ def _folded(text: Text, console: Console, indent: int) -> Iterator[Text]:
         for line in rest[-len(said) :].wrap(console, width - indent):
             line.pad_left(indent)
             yield line
-
-
-def _make_console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)

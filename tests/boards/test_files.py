@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from microrpc.boards.files import WriteError, check_writable, is_own_output, replacing
-from microrpc.errors import reason_of
+from microrpc.boards.catalogue import load_profile
+from microrpc.boards.files import WriteError, check_writable, is_own_output, read_whole, replacing
+from microrpc.errors import ProfileError, reason_of
 
 
 def write(path: Path, *, is_executable: bool = False, fail: type[BaseException] | None = None) -> None:
@@ -212,3 +213,19 @@ def test_an_error_without_a_number_says_something_all_the_same() -> None:
     assert reason_of(OSError("40 requested and 8 written")) == "40 requested and 8 written"
     assert reason_of(OSError()) == "OSError"
     assert reason_of(OSError(28, "No space left on device", "name")) == "No space left on device"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 5])
+def test_a_file_is_read_up_to_its_end_or_the_limit(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(size))
+    assert read_whole(path, size) == bytes(size)
+    if size:
+        with pytest.raises(OSError, match=f"it has more than {size - 1} bytes"):
+            read_whole(path, size - 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs a file without an end")
+def test_a_file_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ProfileError, match=r"^/dev/zero: cannot be read: it has more than 1048576 bytes$"):
+        load_profile("/dev/zero")

@@ -198,6 +198,7 @@ def test_a_board_without_a_port_is_found(server: PtyServer, own: Path, monkeypat
         (("demo", "--board", "qemu_mps2_an385", "--real-time"), 2, "qemu_mps2_an385 is emulated"),
         (("reset",), 2, "say which board it is with --board or --board-file"),
         (("reset", "/dev/ttyACM0"), 2, "say which board it is with --board or --board-file"),
+        (("reset", "unix:///run/b", "--board", "arduino_due"), 2, "unix:///run/b is a server without frames"),
         (("reset", "sim://", "--board", "arduino_due"), 2, "nothing to reset"),
         (("reset", "sim://", "--memory"), 2, "nothing to reset"),
         (("reset", "--memory"), 2, "name a PORT"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from microrpc.cli.common import progress_bar
+from microrpc.cli.progress import progress_bar
 from microrpc.cli.screen import Screen
 
 
@@ -77,7 +77,7 @@ def test_what_is_a_little_too_long_goes_on_under_its_value(monkeypatch: pytest.M
     ]
 
 
-@pytest.mark.parametrize("columns", [1, 2, 7])
+@pytest.mark.parametrize("columns", [0, 1, 2, 7])
 def test_no_terminal_is_too_narrow(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = narrow(monkeypatch)
     monkeypatch.setenv("COLUMNS", str(columns))
