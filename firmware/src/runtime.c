@@ -70,10 +70,15 @@ typedef struct {
 } evaluator_t;
 typedef char evaluator_fits_the_state[sizeof(evaluator_t) <= MICRORPC_STATE_BYTES ? 1 : -1];
 
+static uint64_t scaled(uint32_t value, uint32_t by, uint32_t of) {
+    uint64_t product = (uint64_t)value * by;
+    mrpc_divide(&product, of);
+    return product;
+}
+
 /* us / calls / 10^6 as the bits of an f64 (34 of them are right): no need of a library for floating point. */
 static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
-    uint64_t number = (uint64_t)us * 1000, exponent = 1023 + 63;
-    mrpc_divide(&number, calls);
+    uint64_t number = scaled(us, 1000, calls), exponent = 1023 + 63;
     if (!number) return 0;
     for (int times = 0; times < 2; times++) {
         for (; !(number >> 63); number <<= 1) exponent--;
@@ -83,10 +88,8 @@ static uint64_t seconds_bits(uint32_t us, uint32_t calls) {
 }
 
 uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
-    uint64_t enough = (uint64_t)calls * least_us, grown = (uint64_t)calls * 1618;
-    mrpc_divide(&enough, taken_us);
-    mrpc_divide(&grown, 1000);
-    if (++enough < grown) enough = grown;
+    uint64_t enough = scaled(calls, least_us, taken_us), grown = scaled(calls, 1618, 1000);
+    enough = enough < grown ? grown : enough + 1;
     return enough >> 32 ? UINT32_MAX : (uint32_t)enough;
 }
 
