@@ -9,9 +9,7 @@ and docs/.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from microrpc._names import call_at_end, lazy
+from microrpc._names import TYPE_CHECKING, call_at_end, lazy
 
 __version__ = "0.6.0"
 

@@ -182,12 +182,12 @@ def test_a_users_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_t
     assert "loopback" in profiles()
 
     def refuse(path: pathlib.Path) -> list[str]:
-        raise PermissionError(13, "Permission denied", str(path))
+        raise OSError(5, "Input/output error", str(path))
 
     monkeypatch.setattr("os.listdir", refuse)
     with pytest.raises(ProfileError) as caught:
         profile("loopback")
-    text = "profiles of your own are looked for there, and it cannot be read: Permission denied"
+    text = "profiles of your own are looked for there, and it cannot be read: Input/output error"
     assert str(caught.value) == f"{own_boards}: {text}"
 
 
