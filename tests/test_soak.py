@@ -46,7 +46,7 @@ def test_a_host_that_says_wrongly_that_a_call_did_not_run_is_found(
     def lie(error: MicroRpcError, more: str, trust: Trust) -> MicroRpcError:
         return CallTimeoutError(f"{error}{more}", may_have_run=False)
 
-    monkeypatch.setattr("microrpc.client.pump.loss_of", lambda *args, **kwargs: Loss(more=""))
+    monkeypatch.setattr("microrpc.client.owner.loss_of", lambda *args, **kwargs: Loss(more=""))
     monkeypatch.setattr("microrpc.client.pump.retold", lie)
     monkeypatch.setattr(Round, "draw", lambda seed: QUIET)
     assert main(["--seconds", "2"]) == 1

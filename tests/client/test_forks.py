@@ -200,26 +200,21 @@ def test_what_is_registered_meanwhile_by_another_thread_disturbs_nobody() -> Non
         def on_fork(self) -> None:
             raise NotImplementedError
 
-    things: list[Thing] = []
-    is_done = threading.Event()
+    things = [Thing() for _ in range(3)]
+    for thing in things:
+        register(thing)
 
-    def work() -> None:
-        for _ in range(3000):
-            things.append(Thing())
-            register(things[-1])
-        is_done.set()
+    def come_between(*_: object) -> None:
+        things.append(Thing())
+        register(things[-1])
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setprofile(come_between)  # at every step at which another thread may be the next
     try:
-        thread = threading.Thread(target=work)
-        thread.start()
-        while not is_done.is_set():
-            registered()
-        thread.join(LIMIT_S)
+        found = registered()
     finally:
-        sys.setswitchinterval(before)
-    assert set(things) <= set(registered())
+        sys.setprofile(None)
+    assert set(things[:3]) <= set(found)
+    assert len(things) > 3
 
 
 def test_a_fork_that_ends_as_programs_do_says_nothing_and_its_parent_goes_on(server: PtyServer) -> None:
