@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 pytest_plugins = ["pytester", "apis"]
 
@@ -12,3 +13,8 @@ _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(_CACHE, "zig"))
 os.environ["XDG_CACHE_HOME"] = str(_BUILD / "cache")
 os.environ["XDG_CONFIG_HOME"] = str(_BUILD / "config")
+
+# Under nohup, as in some services, SIGHUP is ignored, and so it would be by every program that a test starts, which
+# obeys that. With a handler this process ignores it still, and those it starts have the default.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
