@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -32,8 +33,9 @@ from microrpc.wire.packets import PacketCode, Reply, Request
 # What is public for the sake of what a board hands out; its users have other ways to it.
 _INNER = {
     *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
-    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect", "tell_left"),
 }
+_log = logging.getLogger("microrpc")
 
 
 class Board:
@@ -302,6 +304,11 @@ class Board:
         Raises RequestError from within a request: in a callback, or a signal handler.
         """
         self.pump.close(shutdown)
+
+    def tell_left(self, count: int) -> None:
+        """Log how many arrays and handles could not be freed before it was closed."""
+        text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
+        _log.warning(text, self.name, count)
 
     def __enter__(self) -> Self:
         return self

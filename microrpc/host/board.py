@@ -6,7 +6,6 @@ garbage that is given back. A client (`microrpc.client`) runs one operation at a
 
 from __future__ import annotations
 
-import logging
 import struct
 import weakref
 from collections.abc import Callable, Sequence
@@ -61,8 +60,6 @@ from microrpc.wire.packets import (
     Return,
     Shutdown,
 )
-
-_log = logging.getLogger("microrpc")
 
 _A_NAME = "the name of a function"
 _ALLOCATIONS = (PacketCode.DEV_ALLOC_DATA, PacketCode.DEV_ALLOC_DATA_WITH_SCOPE)
@@ -374,15 +371,15 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     def close(self, shutdown: bool) -> Operation[None]:
         """Free everything on the board and leave the session; the client releases the port then.
 
-        Freeing takes no longer than a reply may. What is left then stays on the board until its reset, and is logged.
+        Freeing takes no longer than a reply may. What is left then stays on the board until its reset; the client is
+        told how much that is.
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
         self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
-            text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
-            _log.warning(text, self._maker.client.name, left)
+            self._maker.client.tell_left(left)
         yield from self.connection.close(shutdown)
 
 

@@ -19,6 +19,9 @@ class Client(Keeper, Protocol):
     def name(self) -> str:
         """The port as the user gave it, for messages."""
 
+    def tell_left(self, count: int) -> None:
+        """Take note that it is closed before `count` arrays and handles could be freed on the board."""
+
 
 FunctionT = TypeVar("FunctionT", bound=AnyFunction[Any])
 ModuleT = TypeVar("ModuleT", bound=AnyModule[Any])

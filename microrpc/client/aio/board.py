@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -31,8 +32,9 @@ from microrpc.wire.packets import PacketCode, Reply, Request
 # What is public for the sake of what a board hands out; its users have other ways to it.
 _INNER = {
     *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
-    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect", "tell_left"),
 }
+_log = logging.getLogger("microrpc")
 
 
 class AsyncBoard:
@@ -308,6 +310,11 @@ class AsyncBoard:
         The port is released even if this is cancelled.
         """
         await self.pump.close(shutdown)
+
+    def tell_left(self, count: int) -> None:
+        """Log how many arrays and handles could not be freed before it was closed."""
+        text = "%s: closed before all could be freed: %d arrays and handles stay on the board until its reset"
+        _log.warning(text, self.name, count)
 
     async def __aenter__(self) -> Self:
         return self

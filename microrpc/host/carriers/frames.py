@@ -143,7 +143,10 @@ class FrameCarrier:
                     sent += 1
                     sent_by += len(frame) * output.byte_s
                     frame = self._encode(requests[sent]) if sent < len(requests) else b""
-                data, now = yield sent_by + timeout_s + line.carried_s(bytes_before, most_bytes)
+                deadline = sent_by + timeout_s
+                if self._counters.bytes_received != bytes_before:
+                    deadline += line.carried_s(bytes_before, most_bytes)
+                data, now = yield deadline
                 if data:
                     line.receive(data, now)
                 for _ in replies[answered:]:
@@ -153,7 +156,8 @@ class FrameCarrier:
                     sent_by = min(max(now, sent_by), now + sum(in_flight_bytes) * output.byte_s)
                     output.sent_by, bytes_before = sent_by, self._counters.bytes_received
                 if answered < len(requests):
-                    is_late = now >= sent_by + timeout_s + line.carried_s(bytes_before, most_bytes)
+                    deadline = sent_by + timeout_s
+                    is_late = now >= deadline and now >= deadline + line.carried_s(bytes_before, most_bytes)
                     trust.give_up_if_due(request_label(requests[answered]), epoch, is_late, timeout_s)
         finally:
             self._to_expect.clear()
