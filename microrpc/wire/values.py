@@ -57,6 +57,11 @@ def _longs(count: int) -> struct.Struct:
 
 
 @lru_cache(maxsize=64)
+def _data_type(code: int, bits: int, lanes: int) -> DataType:
+    return DataType(code, bits, lanes)
+
+
+@lru_cache(maxsize=64)
 def _tensor_struct(ndim: int) -> struct.Struct:
     return struct.Struct(f"<QiiiBBH{ndim}qQ")
 
@@ -209,7 +214,7 @@ def _checked_device(device_type: int, device_id: int, at: int) -> Device:
 
 def _read_data_type(buf: Buffer, at: int) -> tuple[DataType, int]:
     code, bits, lanes, _ = _DATA_TYPE.unpack_from(buf, at)  # the reference does not look at the padding either
-    return DataType(code, bits, lanes), at + 8
+    return _data_type(code, bits, lanes), at + 8
 
 
 def _read_device(buf: Buffer, at: int) -> tuple[Device, int]:
@@ -232,7 +237,7 @@ def read_tensor(buf: Buffer, at: int) -> tuple[Tensor, int]:
     if shape and min(shape) < 0:
         raise malformed(f"a tensor with the negative extent {min(shape)}", at + 24)
     device = _checked_device(device_type, device_id, at + 8)
-    return Tensor(data, device, DataType(code, bits, lanes), shape, tail[-1]), at + size
+    return Tensor(data, device, _data_type(code, bits, lanes), shape, tail[-1]), at + size
 
 
 def read_blob(buf: Buffer, at: int, what: str) -> tuple[bytes, int]:
