@@ -44,6 +44,7 @@ class RequestKind(enum.IntEnum):
     PACKET = 0
     WRITE = 1
     READ = 2
+    CALL = 3
 
 
 class ReplyKind(enum.IntEnum):
@@ -68,6 +69,12 @@ WRITE = RequestKind.WRITE
 """See `RequestKind`."""
 READ = RequestKind.READ
 """See `RequestKind`."""
+CALL = RequestKind.CALL
+"""See `RequestKind`."""
+PROGRESS = struct.Struct("<II")
+"""What a PROGRESS has between its seq and its crc32: done and total (docs/link.md 9)."""
+CANCELLED_TEXT = "cancelled before it began"
+"""The exception of a CALL that was cancelled before it was executed (docs/link.md 9)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,13 @@ class MessageType(enum.IntEnum):
     LINK_REQUEST = 0x20
     LINK_REPLY = 0x21
     LINK_NAK = 0x22
+    # What a host asks for first (docs/link.md 7 to 10).
+    LINK_EVENT = 0x23
+    LINK_EVENT_ACK = 0x24
+    LINK_EVENT_STATE = 0x25
+    LINK_CANCEL = 0x26
+    LINK_PROGRESS = 0x27
+    LINK_KEEP_ALIVE = 0x28
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class StartExpired:
 Event = Established | Terminated | Log | Message | LinkMessage | LateReply | Dropped | StartExpired
 """What a payload or the time may mean."""
 
-_LINK_TYPES = (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK)
+_LINK_TYPES = tuple(kind for kind in MessageType if kind >= MessageType.LINK_REQUEST)
 
 
 def step_nonce(nonce: int) -> int:
