@@ -42,6 +42,39 @@ extern "C" {
 #define MICRORPC_OLD_TIME_EVALUATORS 1
 #endif
 
+/* What follows is left out unless it is 1 (docs/firmware.md has the size of each). All but the description, the memory
+ * report and the hooks need the link. */
+
+/* The function microrpc.describe: what functions there are, what they take, and what they do (docs/description.md). */
+#ifndef MICRORPC_DESCRIBE
+#define MICRORPC_DESCRIBE 0
+#endif
+
+/* microrpc_event(): what the board says without being asked (docs/link.md 8). */
+#ifndef MICRORPC_EVENTS
+#define MICRORPC_EVENTS 0
+#endif
+
+/* Events that are kept until the host has them; needs MICRORPC_EVENTS. */
+#ifndef MICRORPC_RELIABLE_EVENTS
+#define MICRORPC_RELIABLE_EVENTS 0
+#endif
+
+/* microrpc_progress() and microrpc_is_cancelled(), for functions that take long (docs/link.md 9). */
+#ifndef MICRORPC_PROGRESS
+#define MICRORPC_PROGRESS 0
+#endif
+
+/* The function microrpc.memory: what is used of the heap and of the stack. */
+#ifndef MICRORPC_MEMORY
+#define MICRORPC_MEMORY 0
+#endif
+
+/* What the port is told: `idle`, `flush`, and with the link `on_session` and a host that is gone (docs/link.md 10). */
+#ifndef MICRORPC_HOOKS
+#define MICRORPC_HOOKS 0
+#endif
+
 /* A device, at the beginning of the memory that it was given. */
 typedef struct microrpc microrpc_t;
 
