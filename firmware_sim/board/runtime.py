@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.board.parts import Monitor
+from microrpc.serve.description import Description
 from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module, RemoteCallable
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.names import (
     CRC32_FUNCTION,
+    DESCRIBE_FUNCTION,
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
     MESSAGE_OVERHEAD_BYTES,
@@ -118,6 +120,8 @@ class RuntimeSession(LocalSession):
         super().__init__(functions, memory, system_library)
         self.functions: Module = functions
         self.random_words = RandomWords()
+        self.received_bytes = 0
+        """Of the receive buffer, that the message has which is being served."""
         self._link_look_up = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         self._link_handle = link_handle
         self._monitor = monitor
@@ -169,6 +173,18 @@ def register_extensions(session: RuntimeSession) -> None:
     @takes()
     def release_all() -> int:
         return session.release_all()
+
+
+def register_description(session: RuntimeSession, description: Description, packet_size_bytes: int) -> None:
+    """Put into the global registry of `session` what serves `description` (docs/description.md 1)."""
+
+    @session.functions.function(name=DESCRIBE_FUNCTION)
+    @takes("Int")
+    def describe(offset: int) -> bytes:
+        used_bytes = -(-session.received_bytes // 8) * 8
+        if used_bytes > packet_size_bytes:
+            raise FunctionError("the result is too long")
+        return description.page(offset, packet_size_bytes - used_bytes)
 
 
 def register_runtime(session: RuntimeSession, packet_size_bytes: int) -> None:

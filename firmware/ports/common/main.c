@@ -28,6 +28,11 @@ int main(void) {
         .packet_bytes = PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),
+#if MICRORPC_DESCRIBE
+        .board_name = port_name,
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     microrpc_t *device =
         microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);

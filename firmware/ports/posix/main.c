@@ -152,6 +152,11 @@ int main(int count, char **words) {
         .ring_bytes = (uint32_t)options[RING_BYTES].value,
         .reply_bytes = (uint32_t)options[REPLY_BYTES].value,
         .nonce = (uint8_t)options[NONCE].value,
+#if MICRORPC_DESCRIBE
+        .board_name = "posix",
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     signal(SIGTERM, stop);
     signal(SIGINT, stop);

@@ -369,10 +369,11 @@ def test_user_functions_are_in_the_system_library_unless_told_otherwise(device: 
 def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: Device) -> None:
     names = [
         "runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction", "tvm.rpc.server.GetCRTMaxPacketSize",
-        "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all", "add",
+        "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all",
+        "microrpc.describe", "add",
     ]  # fmt: skip
     assert list(device.functions) == names
-    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(8)]
+    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(9)]
     assert host.system_library() == 2**63 + 2 * 2**32
     for index, name in enumerate(device.system_library):
         assert host.function(name) == FunctionHandle(2**63 + 2**32 + index)
