@@ -1,23 +1,32 @@
-"""How large the core of the device library is on a Cortex-M3, without what is the program's own or the compiler's."""
+"""How large the core of the device library is on a Cortex-M3, and what each part of it adds.
+
+`python -m benchmarks.core_size` prints it, and with `--write` puts it into docs/firmware.md. The core is what is not
+the program's own or the compiler's. A part's size is that of the core with it less that of the core without it.
+"""
 
 from __future__ import annotations
 
+import argparse
+import functools
+import pathlib
+import re
 from typing import Final, NamedTuple
 
+from microrpc.boards.files import replacing
 from microrpc.firmware.build import Compiler, build
-from microrpc.firmware.project import firmware_directory, read_project
+from microrpc.firmware.elf import Sizes
+from microrpc.firmware.new import DEFINES
+from microrpc.firmware.project import firmware_directory, load_port, port_names, read_project
 
-_NO_LINK = "MICRORPC_LINK=0"
-_NO_RELEASE_ALL = "MICRORPC_RELEASE_ALL=0"
-_NO_OLD_TIME_EVALUATORS = "MICRORPC_OLD_TIME_EVALUATORS=0"
+GUIDE: Final = pathlib.Path(__file__).parent.parent / "docs" / "firmware.md"
 CORES: Final[dict[str, tuple[str, ...]]] = {
     "with the link": (),
-    "without the link": (_NO_LINK,),
-    f"without the link, `{_NO_RELEASE_ALL}`": (_NO_LINK, _NO_RELEASE_ALL),
-    f"without the link, `{_NO_OLD_TIME_EVALUATORS}`": (_NO_LINK, _NO_OLD_TIME_EVALUATORS),
-    "without the link, both 0": (_NO_LINK, _NO_RELEASE_ALL, _NO_OLD_TIME_EVALUATORS),
+    "without the link": ("MICRORPC_LINK=0",),
+    "as `microrpc firmware new` has it": DEFINES,
 }
-"""What may be left out of it, and the definitions that do so."""
+"""Whole cores, and the definitions that make them."""
+_NEEDS = {"MICRORPC_RELIABLE_EVENTS=1": ("MICRORPC_EVENTS=1",)}
+_ROW = "the core alone on a Cortex-M3, {}"
 
 
 class CoreSize(NamedTuple):
@@ -27,6 +36,7 @@ class CoreSize(NamedTuple):
     compiler: str
 
 
+@functools.cache
 def core_size(defines: tuple[str, ...], compiler: Compiler = Compiler.ZIG) -> CoreSize:
     """Build it with `defines`, and the least program around it. Raises FirmwareError."""
     from elftools.elf.elffile import ELFFile  # in the extra dev; nothing else here needs it
@@ -37,3 +47,71 @@ def core_size(defines: tuple[str, ...], compiler: Compiler = Compiler.ZIG) -> Co
     with firmware.elf.open("rb") as file:
         sizes = {section.name: section["sh_size"] for section in ELFFile(file).iter_sections()}
     return CoreSize(sizes[".core_flash"], sizes[".core_ram"], firmware.compiler)
+
+
+# --- its parts --------------------------------------------------------------------------------
+
+
+def flags() -> list[str]:
+    """Give what the header says can be left out, as "NAME=0", and what can be switched on, as "NAME=1"."""
+    header = (firmware_directory() / "include" / "microrpc.h").read_text(encoding="utf-8")
+    found = re.findall(r"^#ifndef (MICRORPC_\w+)\n#define \1 (1|MICRORPC_BY_DEFAULT|0)$", header, flags=re.MULTILINE)
+    return [f"{name}={int(value != '1')}" for name, value in found]
+
+
+def part_size(flag: str) -> CoreSize:
+    """Give what the part takes that `flag` leaves out or switches on, beside the link and what the part needs."""
+    needs = _NEEDS.get(flag, ())
+    changed, usual = core_size((*needs, flag)), core_size(needs)
+    sign = 1 if flag.endswith("=1") else -1
+    flash_bytes, ram_bytes = (sign * (changed[index] - usual[index]) for index in range(2))
+    return CoreSize(flash_bytes, ram_bytes, usual.compiler)
+
+
+# --- the guide --------------------------------------------------------------------------------
+
+
+def rows() -> dict[str, tuple[int, int]]:
+    """Give all rows of the guide's tables that have sizes, with flash and RAM in bytes."""
+    found: dict[str, tuple[int, int]] = {}
+    for board in port_names():
+        found[f"`{board}`"] = _sizes(build(load_port(board)).sizes)
+    for core, defines in CORES.items():
+        found[_ROW.format(core)] = core_size(defines)[:2]
+    for flag in flags():
+        found[f"`{flag}`"] = part_size(flag)[:2]
+    return found
+
+
+def _sizes(sizes: Sizes) -> tuple[int, int]:
+    return sizes.flash_bytes, sizes.ram_bytes
+
+
+def written(guide: str) -> str:
+    """Give the text of the guide with today's sizes. Raises ValueError where it has no row for one."""
+    for row, (flash_bytes, ram_bytes) in rows().items():
+        pattern = rf"^\| {re.escape(row)} \| -?[\d,]+ \| -?[\d,]+ \|"
+        guide, count = re.subn(pattern, f"| {row} | {flash_bytes:,} | {ram_bytes:,} |", guide, flags=re.MULTILINE)
+        if count != 1:
+            raise ValueError(f"{GUIDE.name} has {count} rows | {row} | flash | RAM |, and wants 1")
+    for board in re.findall(r"^\$ microrpc firmware build (\w+)\nboard ", guide, flags=re.MULTILINE):
+        sizes = build(load_port(board)).sizes
+        flash = f"flash     {sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"
+        ram = f"RAM       {sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"
+        guide = re.sub(r"^flash     \d+ bytes:.*\nRAM       \d+ bytes:.*", f"{flash}\n{ram}", guide, flags=re.MULTILINE)
+    return guide
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.core_size", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the sizes into docs/firmware.md")
+    if parser.parse_args().write:
+        text = written(GUIDE.read_text(encoding="utf-8"))
+        with replacing(GUIDE) as file:
+            file.write(text.encode())
+    for row, (flash_bytes, ram_bytes) in rows().items():
+        print(f"{row:70} {flash_bytes:8,} {ram_bytes:8,}")
+
+
+if __name__ == "__main__":
+    main()

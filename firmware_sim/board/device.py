@@ -109,12 +109,12 @@ class Device:
         register_runtime(self._session, packet_size_bytes)
         is_robust = self.firmware is Firmware.ROBUST
         register_time_evaluator(self._session, self.clock, None if is_robust else time_evaluator_arguments)
-        self._description = Description(
+        self.description = Description(
             self._session, board_name=board_name, firmware_name=firmware_name, firmware_version=firmware_version
         )
         if is_robust:
             register_extensions(self._session)
-            register_description(self._session, self._description, packet_size_bytes)
+            register_description(self._session, self.description, packet_size_bytes)
         else:
             register_stock(self.functions)
         self._port.boot(seed)
@@ -142,7 +142,7 @@ class Device:
     @property
     def description_hash(self) -> int:
         """The hash of what it tells of itself (docs/description.md 2), 0 for stock firmware, which tells nothing."""
-        return self._description.hash if self.firmware is Firmware.ROBUST else 0
+        return self.description.hash if self.firmware is Firmware.ROBUST else 0
 
     @property
     def memory(self) -> Memory:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 import numpy as np
 
+from microrpc.errors import RequestError
 from microrpc.serve.local import FunctionError, LocalSession, Module, RemoteCallable
 from microrpc.wire.datatypes import FunctionHandle, ModuleHandle, OpaqueHandle
 from microrpc.wire.names import (
@@ -40,16 +41,16 @@ _RUNTIMES_OWN = frozenset(
     )
 )
 _KINDS: tuple[tuple[type, str], ...] = (
-    (bool, "bool"),  # an int, too
+    (Module, "module"),
+    (ModuleHandle, "module"),
+    (FunctionHandle, "function"),
+    (OpaqueHandle, "handle"),  # an int, as the others
+    (bool, "bool"),
     (int, "int"),
     (float, "float"),
     (str, "str"),
     (bytes, "bytes"),
     (np.ndarray, "any[...]"),
-    (Module, "module"),
-    (ModuleHandle, "module"),
-    (FunctionHandle, "function"),
-    (OpaqueHandle, "handle"),
 )
 _SEPARATOR = re.compile("[\0\t\n]")
 
@@ -186,15 +187,17 @@ def serve_description(
 ) -> Description:
     """Put `microrpc.describe` into the registry of `session`, which must be a `Module`, and give what it serves.
 
-    The three names are its identity (docs/description.md 2). Raises TypeError where the registry is no Module.
+    The three names are its identity (docs/description.md 2). Raises RequestError where the registry is no Module.
     """
     if not isinstance(session.functions, Module):
-        raise TypeError(f"the functions of a session that describes itself are a Module, not {session.functions!r}")
+        kind = type(session.functions).__name__
+        raise RequestError(f"what a session serves that describes itself is a Module, not a {kind}: Module(functions)")
     description = Description(
         session, board_name=board_name, firmware_name=firmware_name, firmware_version=firmware_version
     )
 
-    def describe(offset: int) -> bytes:
+    def describe(*arguments: object) -> bytes:
+        offset = arguments[0] if arguments else None
         if type(offset) is not int:
             raise FunctionError("argument 0: Int expected")
         return description.page(offset, _STREAM_PAGE_BYTES)

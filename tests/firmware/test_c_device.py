@@ -521,7 +521,7 @@ def test_both_describe_themselves_with_the_same_bytes_from_every_offset(packet_b
     pair = Pair(random.Random(packet_bytes), packet_bytes=packet_bytes)
     pair.open()
     room_bytes = packet_bytes - 40  # without the request, which takes a multiple of 8
-    whole = bytes(pair.python._description)
+    whole = bytes(pair.python.description)
     for offset in range(len(whole) + 2):
         assert describe(pair, offset, over_link=over_link) == whole[offset : offset + room_bytes]
     pair.close()

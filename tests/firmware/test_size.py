@@ -9,12 +9,18 @@ import shutil
 import needs
 import pytest
 
-from benchmarks.core_size import CORES, core_size
+from benchmarks.core_size import CORES, core_size, flags, part_size, written
 from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.project import load_port
 
 KIB = 1024
 MOST_RAM_BYTES = 512  # besides receive buffer and heap
+MOST_OF_A_PART_BYTES = {
+    "MICRORPC_DESCRIBE=1": 600,
+    "MICRORPC_EVENTS=1": 900,
+    "MICRORPC_RELIABLE_EVENTS=1": 500,
+    "MICRORPC_PROGRESS=1": 400,
+}
 
 
 @pytest.mark.parametrize("core", list(CORES)[:2])
@@ -64,12 +70,39 @@ def test_the_guide_has_todays_sizes(board: str) -> None:
         assert f"\nRAM       {firmware.sizes.ram_bytes} bytes: {firmware.sizes.data_bytes} of data" in GUIDE
 
 
-@pytest.mark.parametrize("core", [*CORES][:2] + [pytest.param(core, marks=pytest.mark.boards) for core in [*CORES][2:]])
+@pytest.mark.parametrize("core", CORES)
 def test_the_guide_has_todays_sizes_of_the_core(core: str) -> None:
     needs.zig()
     found = core_size(CORES[core])
     skip_another(found.compiler)
     assert documented(f"the core alone on a Cortex-M3, {core}") == (found.flash_bytes, found.ram_bytes)
+
+
+@pytest.mark.parametrize("flag", flags())
+def test_the_guide_has_todays_sizes_of_each_part(flag: str) -> None:
+    needs.zig()
+    found = part_size(flag)
+    assert found.flash_bytes <= MOST_OF_A_PART_BYTES.get(flag, 2 * KIB)
+    skip_another(found.compiler)
+    assert documented(f"`{flag}`") == (found.flash_bytes, found.ram_bytes)
+
+
+def test_the_parts_are_those_of_the_header() -> None:
+    assert {"MICRORPC_LINK=0", "MICRORPC_OLD_TIME_EVALUATORS=0", *MOST_OF_A_PART_BYTES} < set(flags())
+
+
+@pytest.mark.boards
+def test_the_command_writes_the_guide_anew() -> None:
+    needs.zig()
+    skip_another(core_size(()).compiler)
+    other = re.sub(
+        r"^(\| (?:`MICRO|`qemu|the core).*? \|) [\d,]+ \| [\d,]+ \|", r"\1 1 | -1,234 |", GUIDE, flags=re.MULTILINE
+    )
+    other = re.sub(r"^flash     \d+ bytes: \d+", "flash     1 bytes: 1", other, flags=re.MULTILINE)
+    assert other.count("-1,234") > 10
+    assert written(other) == GUIDE
+    with pytest.raises(ValueError, match=r"has 0 rows \| `posix` \| flash \| RAM \|, and wants 1"):
+        written("")
 
 
 def test_the_benchmarks_have_todays_sizes_of_the_core() -> None:
