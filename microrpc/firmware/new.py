@@ -55,7 +55,7 @@ const size_t board_function_count = sizeof board_functions / sizeof board_functi
 
 /* What they find by TVM's global registry, too. */
 const microrpc_function_t board_global_functions[] = {
-    MICRORPC_FUNCTION(add),
+    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
 };
 const size_t board_global_function_count = 1;
 

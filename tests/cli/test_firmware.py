@@ -215,6 +215,14 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
                 connected.function("scale")(connected.empty((4,), "int32"), 0.5)
             with pytest.raises(microrpc.FunctionNotFoundError):
                 connected.function("relu_f32")
+            described = connected.function("microrpc.describe")(0)
+            name = board.encode()
+            assert described.split(b"\t", 4)[4] == (
+                name + b"\tmy_project\t0.1\n"
+                b"add\ta: int, b: int -> int\tThe sum of two ints.\n"
+                b"scale\tx: float32[...], factor: float -> None\tMultiply a tensor where it lies.\n"
+                b"add\ta: int, b: int -> int\tThe sum of two ints.\n"
+            )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -383,6 +384,35 @@ def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: 
     assert host.syscall(PacketCode.FREE_HANDLE, handle, int(TypeCode.MODULE)) == (
         f"no object of type 9 has the handle 0x{handle:x}"
     )
+
+
+def test_a_board_describes_itself_in_pages_of_its_receive_buffer() -> None:
+    device = Device(packet_size_bytes=128, board_name="lab", firmware_version="2")
+
+    @device.function(signature="a: int -> int", doc="Double it.")
+    def double(a):  # type: ignore[no-untyped-def]  # said outright
+        return 2 * a
+
+    @device.function(registry="global")
+    def halve(a: float) -> float:
+        """Halve it."""
+        return a / 2
+
+    host = Host(device)
+    host.open()
+    body = b"lab\t\t2\ndouble\ta: int -> int\tDouble it.\nhalve\ta: float -> float\tHalve it.\n"
+    whole = b"microrpc\t1\t%08x\t%d\t" % (zlib.crc32(body), len(body)) + body
+    assert host.call_global("microrpc.describe", 0) == whole[:88]
+    assert host.call_global("microrpc.describe", 88) == whole[88:]
+    assert host.call_global("microrpc.describe", len(whole)) == b""
+    assert host.call_global("microrpc.describe") == "argument 0: Int expected"
+    assert device.description_hash == zlib.crc32(body)
+
+
+def test_stock_firmware_tells_nothing_of_itself() -> None:
+    device = Device(firmware="stock", board_name="lab")
+    assert device.description_hash == 0
+    assert "microrpc.describe" not in device.functions
 
 
 def test_stock_firmware_has_no_functions_of_ours() -> None:
