@@ -33,6 +33,7 @@ class Telling:
     """What `microrpc.describe` of a board gives, and how often it was asked: `offsets`."""
 
     def __init__(self, device: Device, data: bytes | None = None, *, page_bytes: int = PAGE_BYTES) -> None:
+        self.device = device
         self.data = describe() if data is None else data
         self.offsets: list[int] = []
         self.page_bytes = page_bytes

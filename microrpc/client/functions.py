@@ -8,7 +8,7 @@ from typing import Any
 
 from microrpc.client.remote import Owner
 from microrpc.errors import FunctionAttributeError, FunctionNotFoundError
-from microrpc.host.described import dress
+from microrpc.host.described import dress, is_attribute
 from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.description import Description
@@ -60,7 +60,7 @@ class Functions:
         """Give the names of the functions, those that Python has as such."""
         known = self._known()
         names = [] if known is None else [function.name for function in known.functions]
-        return sorted(name for name in names if name.isidentifier() and not name.startswith("_"))
+        return sorted(name for name in names if is_attribute(name))
 
     def _ipython_key_completions_(self) -> list[str]:
         """Give all names, for completion of `board.f["`."""

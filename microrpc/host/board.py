@@ -193,9 +193,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             if isinstance(arg, AnyHandle):
                 args = tuple([self._maker.to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
                 break
+        handle = function.handle
         if function.epoch == self.described.epoch:
             args = self.described.check(function, args, given)
-        request = CallFunc(function.handle, args)
+        request = CallFunc(handle, args)
         if self.garbage and collects:
             return self._call_after_garbage(function, args, timeout_s)
         return self._requests.request(

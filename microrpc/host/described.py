@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -253,6 +254,11 @@ class _Annotation:
 
     def __repr__(self) -> str:
         return self._text
+
+
+def is_attribute(name: str) -> bool:
+    """Whether a function of that name is had by `board.f.NAME`."""
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
 
 
 def dress(function: Callable[..., Any], name: str, told: FunctionDescription | None) -> None:

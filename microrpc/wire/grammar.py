@@ -77,7 +77,7 @@ class _Parser:
         if is_many and default is not None:
             raise self._fault("what has a `*` may be left out anyway, and has no default", start)
         if default is not None and parameter.fit(default.value) is None:
-            raise self._error(f"a default that is {kind}, or None", at=start)
+            raise self._fault(f"the default is not {kind}, nor None", start)
         if default is None and not is_many and before and before[-1].default is not None:
             raise self._fault("the parameter before has a default, so this one needs one", start)
         return parameter

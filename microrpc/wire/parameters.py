@@ -20,6 +20,7 @@ DefaultValue: TypeAlias = int | float | str | bool | None
 """What a default can be."""
 
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+_TAKEN = ("self", "timeout_s", "on_progress")  # what a call and its stub have besides
 _HANDLES = (OpaqueHandle, FunctionHandle, ModuleHandle)  # which are ints for Python
 WIDTHS = {
     f"{sign}int{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
@@ -175,8 +176,8 @@ class Parameter:
 
     @property
     def python_name(self) -> str:
-        """Its name where Python's own words are none, as `in_`."""
-        return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
+        """Its name in Python, with a `_` behind it where that is taken: `in_`, `timeout_s_`."""
+        return f"{self.name}_" if keyword.iskeyword(self.name) or self.name in _TAKEN else self.name
 
     @property
     def annotation(self) -> str:
