@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 from firmware_sim.board.device import Device
 
@@ -61,3 +62,17 @@ def install(device: Device, data: bytes | None = None, *, page_bytes: int = PAGE
     library["odd"] = library["plain"] = lambda *values: len(values)
     library["matmul"] = lambda a, b, c: None
     return Telling(device, data, page_bytes=page_bytes)
+
+
+def tell_everywhere() -> None:
+    """Let every simulated board of this process tell of itself."""
+    from firmware_sim.running import simulate
+
+    original = simulate.simulate
+
+    def telling(*args: Any, **options: Any) -> Device:
+        device = original(*args, **options)
+        install(device)
+        return device
+
+    simulate.simulate = telling

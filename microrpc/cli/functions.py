@@ -60,7 +60,7 @@ def functions(
             print_json({"port": port, "identity": identity_to_json(identity), "functions": list(map(_to_json, told))})
             return
         if identity is None:
-            note(_TELLS_NOTHING)
+            say(_TELLS_NOTHING)
             return
         say_pairs([*identity_pairs(identity), ("functions", str(len(told)))])
         if told:

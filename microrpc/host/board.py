@@ -74,7 +74,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
     be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
-    the board is closed.
+    the board is closed. described: what it tells of itself.
     """
 
     def __init__(

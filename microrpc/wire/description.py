@@ -46,10 +46,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class FunctionDescription:
-    """A function as its board tells of it.
+    """A function as its board tells of it: its `name`, and two texts, which may be empty.
 
     signature: what it takes and gives, in the canonical form where it can be read (docs/description.md 3), else as it
-    is; doc: what it does, a sentence. Both may be empty.
+    is; doc: what it does, a sentence.
     """
 
     name: str
@@ -72,7 +72,9 @@ class FunctionDescription:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a board tells: who it is, and its `functions` in its own order; `data` is all of it, as it was read.
+    """What a board tells: its `identity`, None for NOTHING, and its `functions` in its own order.
+
+    `data` is all of it, as it was read.
 
     A name stands there once: what the global registry has hides a function of the system library, as a look-up does.
     """
@@ -92,7 +94,7 @@ NOTHING = Description(None, ())
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How a description begins: the `hash` of what follows `start`, and the offset at which it ends, in bytes."""
+    """How a description begins: the `hash` of all from `start` on, up to its `end`; both are offsets in bytes."""
 
     hash: str
     start: int

@@ -156,7 +156,7 @@ _TAKES = {
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """What a parameter is where it is left out."""
+    """The `value` that a parameter has where it is left out."""
 
     value: DefaultValue
 
@@ -166,7 +166,10 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument of a function; is_many: any number of them, the last ones. `unit` may be empty."""
+    """An argument of a function: its `name`, `type`, `unit` (which may be empty) and `default`, None without one.
+
+    is_many: any number of them, the last ones.
+    """
 
     name: str
     type: Type
@@ -201,7 +204,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function takes and gives; `result` is None where it gives nothing. `str` gives the canonical form."""
+    """What a function takes, its `parameters`, and gives: `result`, None for nothing, of the unit `result_unit`.
+
+    `str` gives the canonical form.
+    """
 
     parameters: tuple[Parameter, ...]
     result: Type | None = None

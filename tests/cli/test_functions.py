@@ -89,9 +89,9 @@ def test_a_terminal_is_filled_and_never_overfilled(width: int, monkeypatch: pyte
 @pytest.mark.usefixtures("silent")
 def test_a_board_that_tells_nothing_is_no_error() -> None:
     result = run("functions", "sim://")
-    assert (result.code, result.out) == (0, "")
-    assert "tells nothing of its functions" in result.err
-    assert "`microrpc call PORT NAME`" in result.err
+    assert (result.code, result.err) == (0, "")
+    assert "tells nothing of its functions" in result.out
+    assert "`microrpc call PORT NAME`" in result.out
     assert run_json("functions", "sim://") == {"port": "sim://", "identity": None, "functions": []}
     assert "identity        not told" in run("info", "sim://").out
     shown = run_json("info", "sim://")
