@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from microrpc.client.functions import Functions
+from microrpc.client.functions import FunctionsOf
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -177,10 +177,8 @@ class Board:
         """
         return (self.pump.run(self.operations.described.read)).identity
 
-    @property
-    def f(self) -> Functions:
-        """The functions that the board tells of, by their names: `board.f.scale(x, 2.0)` (docs/functions.md)."""
-        return Functions(self)
+    f = FunctionsOf()
+    """The functions that the board tells of, by their names: `board.f.scale(x, 2.0)` (docs/functions.md)."""
 
     # --- memory --------------------------------------------------------------------------------
 

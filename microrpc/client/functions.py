@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, overload
 
 from microrpc.client.remote import Owner
 from microrpc.errors import FunctionAttributeError, FunctionNotFoundError
@@ -72,3 +72,16 @@ class Functions:
         if described.known is None:
             return "<functions of the board, which was not asked yet>"
         return "\n".join(map(str, described.known.functions)) or "<functions of a board that tells of none>"
+
+
+class FunctionsOf:
+    """What gives a board its `f`. It is no property, since IPython does not look into those to complete a name."""
+
+    @overload
+    def __get__(self, board: None, kind: type[object]) -> Self: ...
+
+    @overload
+    def __get__(self, board: Owner, kind: type[object]) -> Functions: ...
+
+    def __get__(self, board: Owner | None, kind: type[object]) -> Functions | Self:
+        return self if board is None else Functions(board)

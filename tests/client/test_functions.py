@@ -7,6 +7,8 @@ import copy
 import dataclasses
 import inspect
 import pydoc
+import rlcompleter
+from pathlib import Path
 from typing import Any
 
 import describing
@@ -396,6 +398,30 @@ def test_help_shows_the_signature_with_units_and_the_sentence(api: Api) -> None:
     assert "which is not checked: whatever the firmware says" in odd.__doc__
     assert str(inspect.signature(odd)) == "(*args)"
     assert str(inspect.signature(inner(board).f.sum)) == "(*values: int) -> int"
+
+
+def test_the_prompt_of_python_completes_the_names() -> None:
+    sim = SimBoard(PROFILE)
+    describing.install(sim.device)
+    with microrpc.open_board(sim.open_channel(), Timeouts()) as board:
+        matches = rlcompleter.Completer({"board": board}).attr_matches("board.f.s")
+        assert sorted(match.rstrip("()") for match in matches) == ["board.f.scale", "board.f.sum"]
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_ipython_completes_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    sim = SimBoard(PROFILE)
+    describing.install(sim.device)
+    with microrpc.open_board(sim.open_channel(), Timeouts()) as board:
+        shell.user_ns["board"] = board
+        for use_jedi in (False, True):
+            shell.Completer.use_jedi = use_jedi
+            _, names = shell.complete("board.f.s")
+            assert sorted(name.rpartition(".")[2] for name in names) == ["scale", "sum"]
+            _, keys = shell.complete('board.f["a')
+            assert [key.rpartition('["')[2] for key in keys] == ["a.b"]
 
 
 def test_a_name_that_does_not_exist_is_an_error_with_the_one_that_was_meant(api: Api) -> None:

@@ -110,6 +110,7 @@ FAILS: list[Any] = [
     ("function", None, "expected function"),
     ("module", FunctionHandle(1), "expected module (one that the board gave)"),
     ("float32[n]", F23, "is an array float32[2, 3], expected float32[n]"),
+    ("float32[n, k]", F2, "is an array float32[2], expected float32[n, k]"),
     ("float32[n, 4]", F23, "is an array float32[2, 3], expected float32[n, 4]"),
     ("int8[n, k]", F23, "is an array float32[2, 3], expected int8[n, k]"),
     ("float32[2, 3, 1, ...]", F23, "expected float32[2, 3, 1, ...]"),

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from microrpc.client.aio.functions import AsyncFunctions
+from microrpc.client.aio.functions import AsyncFunctionsOf
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -178,10 +178,8 @@ class AsyncBoard:
         """
         return (await self.pump.run(self.operations.described.read)).identity
 
-    @property
-    def f(self) -> AsyncFunctions:
-        """The functions that the board tells of, by their names: `await board.f.scale(x, 2.0)` (docs/functions.md)."""
-        return AsyncFunctions(self)
+    f = AsyncFunctionsOf()
+    """The functions that the board tells of, by their names: `await board.f.scale(x, 2.0)` (docs/functions.md)."""
 
     # --- memory --------------------------------------------------------------------------------
 
