@@ -408,20 +408,20 @@ def test_the_prompt_of_python_completes_the_names() -> None:
         assert sorted(match.rstrip("()") for match in matches) == ["board.f.scale", "board.f.sum"]
 
 
-@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-def test_ipython_completes_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("use_jedi", [False, True])
+def test_ipython_completes_the_names(use_jedi: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    completing = pytest.importorskip("IPython.core.completer").provisionalcompleter
+    shell.Completer.use_jedi = use_jedi
     sim = SimBoard(PROFILE)
     describing.install(sim.device)
-    with microrpc.open_board(sim.open_channel(), Timeouts()) as board:
+    with microrpc.open_board(sim.open_channel(), Timeouts()) as board, completing():
         shell.user_ns["board"] = board
-        for use_jedi in (False, True):
-            shell.Completer.use_jedi = use_jedi
-            _, names = shell.complete("board.f.s")
-            assert sorted(name.rpartition(".")[2] for name in names) == ["scale", "sum"]
-            _, keys = shell.complete('board.f["a')
-            assert [key.rpartition('["')[2] for key in keys] == ["a.b"]
+        names = [found.text.rpartition(".")[2] for found in shell.Completer.completions("board.f.s", 9)]
+        keys = [found.text for found in shell.Completer.completions('board.f["a', 10)]
+    assert sorted(names) == ["scale", "sum"]
+    assert "a.b" in "".join(keys)
 
 
 def test_a_name_that_does_not_exist_is_an_error_with_the_one_that_was_meant(api: Api) -> None:
