@@ -17,6 +17,7 @@ HASH = DATA.split(b"\t")[2].decode()
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MICRORPC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "microrpc"
 
