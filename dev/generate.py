@@ -1,8 +1,8 @@
 """Make the blocking client from asyncio's: `make generate`. Both are checked in; a test says where they differ.
 
-What is written is `microrpc/client/aio/board.py` and `remote.py`. The blocking twins are the same text without the
-waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is true of one client only, the
-table below has what stands in its place. A pump is different work and written twice.
+What is written is `board.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins are the same
+text without the waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is true of one
+client only, the table below has what stands in its place. A pump is different work and written twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "microrpc" / "client"
-FILES = ("board.py", "remote.py")
+FILES = ("board.py", "functions.py", "remote.py")
 
 HEAD = "# Generated from {source} by `make generate`; edit that.\n"
 
@@ -54,6 +54,35 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("from microrpc.ports.aio import AsyncChannel\n", "from microrpc.ports.channel import AsyncChannel\n"),
         ("`microrpc.aio.connect` opens one", "`microrpc.connect` opens one"),
+    ),
+    "functions.py": (
+        (
+            '    `board.f["a.b"]`, as are those that begin with a `_`. Names are known once the board was asked:\n'
+            "    `await board.functions()`. A call looks its function up when it is called first. A board that tells "
+            "nothing has\n    functions of every name here, unchecked.\n",
+            '    `board.f["a.b"]`, as are those that begin with a `_`. The board is asked for their names once. A call '
+            "looks its\n    function up when it is called first. A board that tells nothing has functions of every "
+            "name here, unchecked.\n",
+        ),
+        (
+            "    def _known(self) -> Description | None:\n"
+            '        """What is known of the board."""\n'
+            "        return self._board.operations.described.known\n",
+            "    def _known(self) -> Description | None:\n"
+            '        """What is known of the board, which is asked first."""\n'
+            "        return self._board.pump.run(self._board.operations.described.read)\n",
+        ),
+        (
+            'Callable[..., Awaitable[Any]]:\n        """Give the function of that name. Raises FunctionNotFoundError '
+            "where",
+            'Callable[..., Any]:\n        """Give the function of that name. Raises FunctionNotFoundError where',
+        ),
+        (
+            'Callable[..., Awaitable[Any]]:\n        """Give the function of that name. Raises FunctionNotFoundError, '
+            "which",
+            'Callable[..., Any]:\n        """Give the function of that name. Raises FunctionNotFoundError, which',
+        ),
+        ("from collections.abc import Awaitable, Callable\n", "from collections.abc import Callable\n"),
     ),
     "remote.py": (
         ("\n        Cancelled, a part may have been written.", ""),

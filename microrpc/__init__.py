@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from microrpc.client.remote import RemoteStream as RemoteStream
     from microrpc.connecting.blocking import connect as connect
     from microrpc.connecting.blocking import open_board as open_board
+    from microrpc.errors import ArgumentError as ArgumentError
     from microrpc.errors import BoardError as BoardError
     from microrpc.errors import BoardResetError as BoardResetError
     from microrpc.errors import CallTimeoutError as CallTimeoutError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from microrpc.errors import CopyRangeError as CopyRangeError
     from microrpc.errors import DamagedReplyError as DamagedReplyError
     from microrpc.errors import FirmwareError as FirmwareError
+    from microrpc.errors import FunctionAttributeError as FunctionAttributeError
     from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
     from microrpc.errors import HandshakeTimeoutError as HandshakeTimeoutError
     from microrpc.errors import MicroRpcError as MicroRpcError
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from microrpc.errors import RemoteError as RemoteError
     from microrpc.errors import RequestError as RequestError
     from microrpc.errors import RequestTooLargeError as RequestTooLargeError
+    from microrpc.errors import SignatureError as SignatureError
     from microrpc.errors import StaleHandleError as StaleHandleError
     from microrpc.errors import UnsupportedValueError as UnsupportedValueError
     from microrpc.errors import VerifyError as VerifyError
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
     from microrpc.wire.datatypes import Device as Device
     from microrpc.wire.datatypes import OpaqueHandle as OpaqueHandle
     from microrpc.wire.datatypes import UInt as UInt
+    from microrpc.wire.description import FunctionDescription as FunctionDescription
+    from microrpc.wire.description import Identity as Identity
     from microrpc.wire.session import Timeouts as Timeouts
 else:
     __all__, __getattr__, __dir__ = lazy(
@@ -72,16 +77,17 @@ else:
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
-                "BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
-                "DamagedReplyError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
+                "ArgumentError BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
+                "DamagedReplyError FirmwareError FunctionAttributeError FunctionNotFoundError HandshakeTimeoutError "
                 "MicroRpcError OutcomeUnknownError PortBusyError PortError PortLostError "
                 "PortNotFoundError PortPermissionError ProfileError ProtocolError "
-                "RemoteError RequestError RequestTooLargeError StaleHandleError "
+                "RemoteError RequestError RequestTooLargeError SignatureError StaleHandleError "
                 "UnsupportedValueError VerifyError"
             ),
             "microrpc.host.handles": "Timing",
             "microrpc.host.stats": "CopyStats Stats",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
+            "microrpc.wire.description": "FunctionDescription Identity",
             "microrpc.wire.session": "Timeouts",
         },
     )

@@ -176,6 +176,18 @@ class FunctionNotFoundError(RequestError):
     """Neither the board's global registry nor its system library has a function of that name."""
 
 
+class FunctionAttributeError(FunctionNotFoundError, AttributeError):
+    """The same of an attribute, `board.f.NAME`: an AttributeError too, so that hasattr() and completion work."""
+
+
+class ArgumentError(RequestError):
+    """An argument is not what the function's signature says; the message has both (docs/description.md 3)."""
+
+
+class SignatureError(RequestError):
+    """A signature cannot be read: the message has the column, and what was expected there (docs/description.md 3)."""
+
+
 class StaleHandleError(RequestError):
     """A function or array from before a reset of the board, or one that was freed."""
 

@@ -13,6 +13,7 @@ _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(_CACHE, "zig"))
 os.environ["XDG_CACHE_HOME"] = str(_BUILD / "cache")
 os.environ["XDG_CONFIG_HOME"] = str(_BUILD / "config")
+os.environ["MICRORPC_CACHE"] = "off"  # what a board told an earlier test is read again
 
 # Under nohup, as in some services, SIGHUP is ignored, and so it would be by every program that a test starts, which
 # obeys that. With a handler this process ignores it still, and those it starts have the default.

@@ -41,11 +41,11 @@ def test_the_example_of_the_readme_runs() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.stderr == ""
-    assert run.stdout.split("\n")[:2] == ["5", "[0. 0. 0. 0. 0. 1. 2. 3.]"]
+    assert run.stdout.split("\n")[:2] == ["5 2.5", "[0. 0. 0. 0. 0. 1. 2. 3.]"]
 
 
 @pytest.mark.parametrize(
-    "command", re.findall(r"^    microrpc ((?:ports|info|call) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+    "command", re.findall(r"^    microrpc ((?:ports|info|functions|call) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
 )
 def test_the_commands_of_the_readme_run(command: str) -> None:
     run = subprocess.run(
@@ -66,6 +66,16 @@ def examples(document: str) -> list[Any]:
 def test_the_examples_print_what_they_say(example: str) -> None:
     command = [sys.executable, "-W", "error", "-c", example]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == re.findall(r"^# prints (.*)", example, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", examples("functions.md"))
+def test_the_examples_of_functions_print_what_they_say_on_a_board_that_tells_of_itself(example: str) -> None:
+    telling = "import describing; describing.tell_everywhere()\n"
+    example = example.replace("/dev/ttyACM0", "sim://")
+    command = [sys.executable, "-W", "error", "-c", telling + example]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT / "tests")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.splitlines() == re.findall(r"^# prints (.*)", example, flags=re.MULTILINE)
 

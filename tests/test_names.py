@@ -20,12 +20,13 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
-        "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
+        "CPU ArgumentError Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError "
+        "CopyRangeError CopyStats DamagedReplyError DataType Device FirmwareError FunctionAttributeError "
+        "FunctionDescription FunctionNotFoundError HandshakeTimeoutError Identity MicroRpcError OpaqueHandle "
+        "OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
         "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
-        "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "
-        "aio boards connect errors load_profile open_board profile profiles"
+        "RequestTooLargeError SignatureError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError "
+        "VerifyError aio boards connect errors load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
         "AsyncBoard AsyncChannel AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream "

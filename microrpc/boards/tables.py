@@ -5,7 +5,6 @@ Profiles, files of faults, `port.toml` and the marks of tests are all read with 
 
 from __future__ import annotations
 
-import difflib
 import math
 import pathlib
 import tomllib
@@ -16,6 +15,7 @@ from typing import Any
 
 from microrpc.boards.files import read_whole
 from microrpc.errors import MicroRpcError, reason_of
+from microrpc.wire.checks import did_you_mean as did_you_mean
 from microrpc.wire.checks import show
 
 _MOST_BYTES = 2**20
@@ -27,12 +27,6 @@ _KIND_NAMES: dict[object, str] = {
     list: "a list",
     dict: "a table",
 }
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the end of a message that suggests the known name closest to `name`; "" where none is close."""
-    close = difflib.get_close_matches(name, list(map(str, known)), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:

@@ -27,16 +27,20 @@ from microrpc.cli.common import (
     say_pairs,
 )
 from microrpc.cli.figures import stats_pairs
+from microrpc.cli.functions import complete_name, identity_pairs, identity_to_json
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.streams import note, say
+from microrpc.errors import ProtocolError, RemoteError
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
     from microrpc.client.board import Board
+    from microrpc.wire.description import Identity
     from microrpc.wire.link import LinkParameters
+    from microrpc.wire.parameters import Signature
 
 _ROUND_TRIPS = 25
 _OPTIONAL_FUNCTIONS = {
@@ -64,6 +68,7 @@ def info(
             packet_bytes = opened.max_packet_bytes()
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
+            identity, told = opened.identity, opened.functions()
             round_trip_s = _measure_round_trip(opened)
             session_id, link, stats = opened.session_id, opened.link, opened.stats
         is_limited = packet_bytes != UNLIMITED
@@ -73,6 +78,8 @@ def info(
                     "port": port,
                     "profile": profile.name,
                     "baud": baud or profile.baud,
+                    "identity": identity_to_json(identity),
+                    "functions": len(told) if identity is not None else None,
                     "session_id": session_id,
                     "max_packet_bytes": packet_bytes if is_limited else None,
                     "receive_buffer_bytes": packet_bytes + MESSAGE_OVERHEAD_BYTES if is_limited else None,
@@ -90,6 +97,7 @@ def info(
             [
                 ("port", port),
                 ("profile", f"{profile.name}: {profile.description}, {baud or profile.baud} baud"),
+                *_identity_pairs(identity, len(told)),
                 ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
                 ("largest packet", limit + buffer),
                 ("reliable link", _describe(link, is_stream=not session_id)),
@@ -100,6 +108,12 @@ def info(
                 *stats_pairs(stats),
             ]
         )
+
+
+def _identity_pairs(identity: Identity | None, count: int) -> list[tuple[str, str]]:
+    if identity is None:
+        return [("identity", "not told")]
+    return [*identity_pairs(identity), ("functions", f"{count} (`microrpc functions` lists them)")]
 
 
 def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
@@ -126,7 +140,15 @@ def _measure_round_trip(board: Board) -> float:
 @with_port_options
 def call(
     port: PortArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The function's name on the board.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            show_default=False,
+            autocompletion=complete_name,
+            help="The function's name on the board (`microrpc functions`).",
+        ),
+    ],
     args: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS", show_default=False, help="Its arguments, typed as above.")
     ] = None,
@@ -159,10 +181,14 @@ def call(
       addr:0x20000000:float32[4,4]
                            an array that `microrpc put` left there
 
+    Where the board tells what the function takes, they are checked before
+    anything is sent, and an integer is a float, a text or a handle where one
+    is wanted.
+
     Arrays are copied back after the call and shown: functions write their outputs into them.
     """
     with reporting(as_json=as_json):
-        from microrpc.cli.literals import format_value, parse_literal, to_json, type_name
+        from microrpc.cli.literals import as_declared, format_value, parse_literal, to_json, type_name
         from microrpc.client.remote import RemoteArray
 
         literals = [parse_literal(arg) for arg in args or ()]
@@ -170,6 +196,9 @@ def call(
         on_stdout = [check_file(path, as_json=as_json) for _, path in files]
         tell = note if any(on_stdout) else say
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
+            signature = _signature_of(opened, name)
+            if signature is not None:
+                literals = as_declared(signature, name, args or (), literals)
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
             result = function(*values)
@@ -190,6 +219,16 @@ def call(
             tell(format_value(result))
         for key in sorted(arrays, key=lambda key: (key != "result", len(key), key)):
             tell(_describe_array(key, arrays[key], contents[key]))
+
+
+def _signature_of(board: Board, name: str) -> Signature | None:
+    """Give a function's signature, None where the board does not tell it."""
+    try:
+        found = {function.name: function for function in board.functions()}.get(name)
+    except (ProtocolError, RemoteError) as error:  # what it tells is wrong, and the function may do all the same
+        note(f"arguments are not checked: {error}")
+        return None
+    return None if found is None else found.parsed
 
 
 def _describe_array(key: str, array: Any, contents: Any) -> str:

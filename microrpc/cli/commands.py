@@ -15,6 +15,7 @@ from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples, explainin
 from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
+from microrpc.cli.functions import functions, stubs
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -34,7 +35,6 @@ class _RawCommand(TyperCommand):
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -88,6 +88,7 @@ app.command(
         "microrpc info --board nucleo_f746zg",
     )
 )(info)
+app.command(epilog=examples("microrpc functions sim://", "microrpc functions /dev/ttyACM0 --json"))(functions)
 app.command(
     cls=_RawCommand,
     context_settings=_RAW,
@@ -111,6 +112,7 @@ app.command(
         "microrpc get /tmp/board 0x20000000 64 w.npy --dtype float32 --shape 4,4",
     )
 )(get)
+app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.add_typer(firmware, name="firmware")
 
 
@@ -122,7 +124,7 @@ def run() -> int:
             return app(standalone_mode=False) or ExitCode.OK
     except typer.Exit as end:
         return end.exit_code
-    except SystemExit:  # typer ends so where nobody reads the help any more
-        return ExitCode.READER_GONE
+    except SystemExit as end:  # typer ends so after a completion, or where nobody reads the help any more
+        return ExitCode.READER_GONE if end.code else ExitCode.OK
     finally:
         streams.settle()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ from microrpc.boards.files import read_whole, replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
 from microrpc.errors import UnsupportedValueError, reason_of
 from microrpc.wire.checks import show
-from microrpc.wire.datatypes import DataType, Device, OpaqueHandle, UInt
+from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor, UInt
+from microrpc.wire.parameters import ScalarType, Signature
 
 Array = np.ndarray[Any, Any]
 """A numpy array of any dtype and shape."""
@@ -87,6 +89,35 @@ def parse_literal(text: str) -> Literal:
     if text.startswith("--"):
         raise typer.BadParameter(f"there is no option {text}; if it is a text for the board, write str:{text}")
     return text
+
+
+def as_declared(signature: Signature, name: str, texts: Sequence[str], literals: Sequence[Literal]) -> list[Literal]:
+    """Give what is passed to the function `name` for arguments that were written as `texts`, and read as `literals`.
+
+    A number or a word is a text where one is wanted, and an integer an address. Raises ArgumentError.
+    """
+    parameters = list(signature.parameters)
+    passed: list[Literal] = []
+    for index, (text, literal) in enumerate(zip(texts, literals, strict=True)):
+        parameter = parameters[min(index, len(parameters) - 1)] if parameters else None
+        wanted = parameter.type if parameter is not None else None
+        is_plain = literal is None or isinstance(literal, bool | int | float)
+        if isinstance(wanted, ScalarType) and wanted.name == "str" and is_plain:
+            literal = text
+        elif isinstance(wanted, ScalarType) and wanted.name == "handle" and type(literal) is int:
+            literal = OpaqueHandle(literal)
+        passed.append(literal)
+    signature.check([_as_value(literal) for literal in passed], name)
+    return passed
+
+
+def _as_value(literal: Literal) -> Any:
+    """Give what stands for a literal among the values of a call, before an array has an address."""
+    if isinstance(literal, OnBoard):
+        return Tensor(literal.address, CPU, literal.dtype, literal.shape)
+    if isinstance(literal, np.ndarray):
+        return Tensor(0, CPU, DataType.from_numpy(literal.dtype), literal.shape)
+    return literal
 
 
 def _parse_int(text: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from microrpc.client.functions import FunctionsOf
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -27,6 +28,7 @@ from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel
 from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
+from microrpc.wire.description import FunctionDescription, Identity
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
 
@@ -156,6 +158,27 @@ class Board:
             return self.pump.run(self.operations.timing, timed, args, repeat=repeat, timeout_s=timeout_s)
 
         return evaluate
+
+    # --- what the board tells of itself ----------------------------------------------------------
+
+    def functions(self) -> list[FunctionDescription]:
+        """Give the functions that the board tells of, each with `name`, `signature` and `doc` (docs/functions.md).
+
+        It is asked once, and not at all where it is known from before. A board that tells nothing, as stock firmware,
+        gives an empty list. Raises ProtocolError where what it tells is not as it must be, else as a look-up does.
+        """
+        return list((self.pump.run(self.operations.described.read)).functions)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who the board is: names of board and firmware, version, and a hash of all that it tells (docs/functions.md).
+
+        None where it tells nothing. It is asked as by `functions`, and raises the same.
+        """
+        return (self.pump.run(self.operations.described.read)).identity
+
+    f = FunctionsOf()
+    """The functions that the board tells of, by their names: `board.f.scale(x, 2.0)` (docs/functions.md)."""
 
     # --- memory --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
+from microrpc.boards.descriptions import DescriptionCache, cache_for
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting.address import find_target
@@ -126,6 +127,7 @@ def connect(
             on_reconnect=on_reconnect,
             on_reset=on_reset,
             wrap=wrap,
+            cache=cache_for(target.port),
         )
 
     return Opening(open_port)
@@ -187,6 +189,7 @@ async def _open_session(
     on_reconnect: OnReconnect | None,
     on_reset: OnReset | None,
     wrap: Wrap | None,
+    cache: DescriptionCache | None = None,
 ) -> AsyncBoard:
     """See `microrpc.connecting.blocking.open_session`."""
 
@@ -206,6 +209,7 @@ async def _open_session(
     except BaseException:
         opened.close()
         raise
+    board.operations.described.store = cache
     try:
         await board.open()
         if release:

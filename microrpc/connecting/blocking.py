@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from microrpc.boards.descriptions import DescriptionCache, cache_for
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
@@ -111,6 +112,7 @@ def connect(
         on_reconnect=on_reconnect,
         on_reset=on_reset,
         wrap=wrap,
+        cache=cache_for(target.port),
     )
 
 
@@ -201,8 +203,12 @@ def open_session(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    cache: DescriptionCache | None = None,
 ) -> Board:
-    """Open a session over what an opener gave; the arguments are those of `connect` and `open_board`."""
+    """Open a session over what an opener gave; the arguments are those of `connect` and `open_board`.
+
+    cache: of what boards tell of themselves.
+    """
     try:
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,
@@ -216,6 +222,7 @@ def open_session(
     except BaseException:
         opened.close()
         raise
+    board.operations.described.store = cache
     try:
         board.open()
         if release:

@@ -23,6 +23,7 @@ from microrpc.errors import (
     UnsupportedValueError,
 )
 from microrpc.host.copies import copy_from, copy_to
+from microrpc.host.described import Callee, Described
 from microrpc.host.disposal import Disposal, Waiting
 from microrpc.host.handles import (
     AnyArray,
@@ -73,7 +74,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
     be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
-    the board is closed.
+    the board is closed. described: what it tells of itself.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self.garbage, self.collect = self.disposal.garbage, self.disposal.collect
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
+        self.described = Described(self._requests, self._maker)
         self._library: Owned | None = None
         self._get_function: Owned | None = None
         self._evaluators = Evaluators()
@@ -108,13 +110,14 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         library = None if found else (yield from self.system_library())
         if library is not None:
             found = yield from self.find_in_module(library, name)
+            if found is not None:
+                found.described_as = name
         if found is None:
             where = "neither its global registry nor its system library has it"
             if library is None:
                 where = "its global registry does not have it, and it has no system library"
-            raise FunctionNotFoundError(
-                f"{self._maker.client.name} has no function {name!r}: {where}; check the name's spelling"
-            )
+            hint = self.described.hint(name) or "; check the name's spelling"
+            raise FunctionNotFoundError(f"{self._maker.client.name} has no function {name!r}: {where}{hint}")
         return found
 
     def global_function(self, name: str) -> Operation[FunctionT | None]:
@@ -173,7 +176,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
 
     def call(
         self,
-        function: AnyFunction[Any],
+        function: Callee,
         args: tuple[Any, ...],
         timeout_s: float | None = None,
         *,
@@ -182,13 +185,18 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """Call a function with values and handles of this board, and give its result as one of those.
 
         `timeout_s` holds for the garbage that is given back before it too, where it `collects`.
-        Raises StaleHandleError, RequestError for a handle of another board, and what `Requests.request` raises.
+        Raises StaleHandleError, RequestError for a handle of another board, ArgumentError where the board is known to
+        take other arguments, and what `Requests.request` raises.
         """
+        given = args
         for arg in args:
             if isinstance(arg, AnyHandle):
                 args = tuple([self._maker.to_value(arg) if isinstance(arg, AnyHandle) else arg for arg in args])
                 break
-        request = CallFunc(function.handle, args)
+        handle = function.handle
+        if function.epoch == self.described.epoch:
+            args = self.described.check(function, args, given)
+        request = CallFunc(handle, args)
         if self.garbage and collects:
             return self._call_after_garbage(function, args, timeout_s)
         return self._requests.request(
@@ -199,9 +207,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
             finish=self._maker.finish_call,
         )
 
-    def _call_after_garbage(
-        self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None
-    ) -> Operation[Any]:
+    def _call_after_garbage(self, function: Callee, args: tuple[Any, ...], timeout_s: float | None) -> Operation[Any]:
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
         waiting = Waiting(self.connection, (yield from self.connection.begin(None)))
         trouble = yield from self.collect(limit_s)
@@ -376,7 +382,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
-        self.garbage += [owned for owned in (self._library, self._get_function) if owned is not None]
+        own = (self._library, self._get_function, *self.described.owned)
+        self.garbage += [owned for owned in own if owned is not None]
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             self._maker.client.tell_left(left)

@@ -114,11 +114,11 @@ class AnyHandle(Generic[BoardT]):
 
 
 class AnyFunction(AnyHandle[BoardT]):
-    """A function on the board; `name` is for messages."""
+    """A function on the board; `name` is for messages, described_as: by which the board tells of it, if it does."""
 
     def __init__(self, board: BoardT, handle: int, name: str) -> None:
         super().__init__(board, handle, TypeCode.FUNCTION)
-        self.name = name
+        self.name = self.described_as = name
 
     def as_value(self) -> FunctionHandle:
         """Give what stands for it among a function's arguments. Raises StaleHandleError."""

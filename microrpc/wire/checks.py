@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from microrpc.errors import RequestError
 
@@ -25,6 +26,12 @@ def show(value: object) -> str:
     except Exception:
         return f"a {type(value).__name__}, which cannot be shown"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give the end of a message that suggests the known name closest to `name`; "" where none is close."""
+    close = difflib.get_close_matches(name, list(map(str, known)), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_seconds(

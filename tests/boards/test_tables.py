@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microrpc.boards.catalogue import load_profile
-from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml, show_kind
+from microrpc.boards.tables import Checker, Key, parse_toml, show_kind
 from microrpc.errors import ProfileError, RequestError
 
 
@@ -193,11 +193,6 @@ def test_the_kind_of_a_wrong_value_is_shown_where_the_caller_wants_it() -> None:
     assert refusal({"name": 3}, checker) == "name: must be a text, not a whole number (3)"
     day = datetime.date(2024, 5, 1)
     assert refusal({"name": day}, checker) == f"name: must be a text, not a date ({day!r})"
-
-
-def test_a_name_that_is_like_none_is_not_guessed_at() -> None:
-    assert did_you_mean("buad", ["baud", "name"]) == "; did you mean 'baud'?"
-    assert did_you_mean("xyz", ["baud", "name"]) == did_you_mean("baud", []) == ""
 
 
 def test_text_that_is_no_toml_is_a_value_error_with_its_place() -> None:

@@ -23,7 +23,23 @@ from microrpc.cli import files
 from microrpc.cli.common import exit_code, format_size, format_time
 from microrpc.cli.files import _what_becomes_of_it
 
-COMMANDS = ("demo", "sim", "ports", "boards", "reset", "info", "call", "put", "get", "share", "firmware")
+COMMANDS = (
+    *(
+        "demo",
+        "sim",
+        "ports",
+        "boards",
+        "reset",
+        "info",
+        "functions",
+        "call",
+        "put",
+        "get",
+        "share",
+        "stubs",
+        "firmware",
+    ),
+)
 
 
 @pytest.fixture

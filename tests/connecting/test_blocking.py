@@ -6,8 +6,11 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+import describing
 import pytest
+from apis import Api
 from serial.tools.list_ports_common import ListPortInfo
 
 import microrpc
@@ -35,6 +38,27 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, *ports: tuple[str, int, int]) -> No
         info.vid, info.pid = vendor_id, product_id
         infos.append(info)
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: infos)
+
+
+# --- what it told of itself --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_what_a_board_told_one_connection_the_next_one_reads_from_the_cache(
+    api: Api, is_off: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if not is_off:
+        monkeypatch.delenv("MICRORPC_CACHE")
+    device = simulate(DUE)
+    telling = describing.install(device, page_bytes=100)
+    pages = -(-len(telling.data) // 100)
+    with PtyServer(device) as served:
+        for count in (pages, 2 * pages if is_off else pages + 1):
+            with api.connect(served.path, board=DUE) as board:
+                assert len(board.functions()) == len(describing.FUNCTIONS)
+            assert len(telling.offsets) == count
+    assert any(tmp_path.rglob("descriptions/*")) == (not is_off)
 
 
 # --- a board that is named alone -------------------------------------------------------------

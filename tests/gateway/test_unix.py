@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import describing
 import numpy as np
 import pytest
 from apis import Api, AsyncioApi, BlockingApi
@@ -30,6 +31,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc import aio
 from microrpc.errors import (
+    ArgumentError,
     ClosedError,
     FunctionNotFoundError,
     PortBusyError,
@@ -216,6 +218,19 @@ def test_everything_works_as_on_a_board_of_ones_own(api: Api, sharing: Sharing) 
         with pytest.raises(RemoteError, match="GetAttr not supported"):
             board.attribute(0)
         board.syscall(PacketCode.DEV_STREAM_SYNC, CPU, OpaqueHandle(0))
+
+
+def test_what_the_board_tells_of_itself_comes_through(api: Api, sharing: Sharing) -> None:
+    telling = describing.install(sharing.device, page_bytes=100)
+    with api.connect(sharing.url) as board:
+        assert [told.name for told in board.functions()] == [name for name, _, _ in describing.FUNCTIONS]
+        assert board.identity.firmware == "meter"
+        assert telling.offsets == list(range(0, len(telling.data), 100))
+        with pytest.raises(ArgumentError):
+            board.function("voltage")(8)
+        with api.connect(sharing.url) as second:
+            second.functions()
+        assert telling.offsets.count(0) == 2
 
 
 def test_memory_is_allocated_by_its_size_too(api: Api, sharing: Sharing) -> None:

@@ -20,7 +20,7 @@ from microrpc.errors import ProfileError, RequestError
 from microrpc.ports.lost import LostPort
 from microrpc.ports.opening import open_serial
 from microrpc.ports.sockets import open_tcp, open_unix
-from microrpc.wire.checks import check_baud, check_callable, check_seconds, check_text, check_whole, show
+from microrpc.wire.checks import check_baud, check_callable, check_seconds, check_text, check_whole, did_you_mean, show
 
 NEVER: list[Any] = [math.nan, math.inf, -math.inf, -1, -1e-9, 10**400, 10**5000, True, None, "5", 1e300, [1.0]]
 """What no duration is."""
@@ -160,3 +160,8 @@ def test_waiting_for_a_boot_ends_in_time_whatever_a_board_says_meanwhile() -> No
     talker = Talker()
     assert wait_for_boot(talker, 0.5) is False  # type: ignore[arg-type]
     assert talker.time == pytest.approx(0.5, abs=0.011)
+
+
+def test_a_name_that_is_like_none_is_not_guessed_at() -> None:
+    assert did_you_mean("buad", ["baud", "name"]) == "; did you mean 'baud'?"
+    assert did_you_mean("xyz", ["baud", "name"]) == did_you_mean("baud", []) == ""

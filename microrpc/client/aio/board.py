@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from microrpc.client.aio.functions import AsyncFunctionsOf
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -26,6 +27,7 @@ from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
 from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
+from microrpc.wire.description import FunctionDescription, Identity
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
 
@@ -157,6 +159,27 @@ class AsyncBoard:
             return await self.pump.run(self.operations.timing, timed, args, repeat=repeat, timeout_s=timeout_s)
 
         return evaluate
+
+    # --- what the board tells of itself ----------------------------------------------------------
+
+    async def functions(self) -> list[FunctionDescription]:
+        """Give the functions that the board tells of, each with `name`, `signature` and `doc` (docs/functions.md).
+
+        It is asked once, and not at all where it is known from before. A board that tells nothing, as stock firmware,
+        gives an empty list. Raises ProtocolError where what it tells is not as it must be, else as a look-up does.
+        """
+        return list((await self.pump.run(self.operations.described.read)).functions)
+
+    @property
+    async def identity(self) -> Identity | None:
+        """Who the board is: names of board and firmware, version, and a hash of all that it tells (docs/functions.md).
+
+        None where it tells nothing. It is asked as by `functions`, and raises the same.
+        """
+        return (await self.pump.run(self.operations.described.read)).identity
+
+    f = AsyncFunctionsOf()
+    """The functions that the board tells of, by their names: `await board.f.scale(x, 2.0)` (docs/functions.md)."""
 
     # --- memory --------------------------------------------------------------------------------
 

@@ -1,0 +1,151 @@
+"""`microrpc functions` and `microrpc stubs`: what a board tells of its functions; and completion of their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microrpc.cli.common import (
+    BaudOption,
+    BoardFileOption,
+    BoardOption,
+    JsonOption,
+    OptionalPortArgument,
+    TimeoutOption,
+    check_file,
+    find_board_port,
+    is_terminal,
+    open_board,
+    print_json,
+    reporting,
+    say_columns,
+    say_pairs,
+)
+from microrpc.cli.port_options import with_port_options
+from microrpc.cli.streams import note, say
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
+
+if TYPE_CHECKING:
+    from microrpc.wire.description import Description, FunctionDescription, Identity
+
+_TELLS_NOTHING = (
+    "the board tells nothing of its functions: stock firmware does not, nor can it be asked for their names "
+    "(docs/functions.md). `microrpc call PORT NAME` calls one whose name you know"
+)
+
+
+@with_port_options
+def functions(
+    port: OptionalPortArgument = None,
+    board: BoardOption = None,
+    board_file: BoardFileOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
+) -> None:
+    """List the functions that a board tells of: what they take and give, and what they do."""
+    with reporting(as_json=as_json):
+        port, _ = find_board_port(port, board, board_file)
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
+            identity, told = opened.identity, opened.functions()
+        if as_json:
+            print_json({"port": port, "identity": identity_to_json(identity), "functions": list(map(_to_json, told))})
+            return
+        if identity is None:
+            say(_TELLS_NOTHING)
+            return
+        say_pairs([*identity_pairs(identity), ("functions", str(len(told)))])
+        if told:
+            say()
+            _say_functions(told)
+
+
+def identity_to_json(identity: Identity | None) -> dict[str, str] | None:
+    """Give who a board is, as --json has it."""
+    return None if identity is None else dataclasses.asdict(identity)
+
+
+def identity_pairs(identity: Identity) -> list[tuple[str, str]]:
+    """Give who a board is, in names and values."""
+    firmware = " ".join(part for part in (identity.firmware, identity.version) if part)
+    return [("board", identity.board or "-"), ("firmware", firmware or "-")]
+
+
+def _to_json(function: FunctionDescription) -> dict[str, Any]:
+    described = {"name": function.name, "signature": function.signature, "doc": function.doc}
+    return {**described, "is_checked": function.parsed is not None}
+
+
+def _say_functions(told: Sequence[FunctionDescription]) -> None:
+    """Print a table, where the terminal has room for one; else each function in lines of its own, and its doc below."""
+    rows = [(function.name, function.signature, function.doc) for function in told]
+    heads = ("NAME", "SIGNATURE", "DOC")
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    if width is None or sum(max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)) - 2 <= width:
+        say_columns(heads, rows)
+        return
+    for function in told:
+        say(textwrap.fill(str(function), width, subsequent_indent="        ", break_on_hyphens=False))
+        if function.doc:
+            say(textwrap.fill(function.doc, width, initial_indent="    ", subsequent_indent="    "))
+
+
+@with_port_options
+def stubs(
+    port: OptionalPortArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", readable=False, help="Write it here. [default: print it]"),
+    ] = None,
+    board: BoardOption = None,
+    board_file: BoardFileOption = None,
+    baud: BaudOption = None,
+    timeout: TimeoutOption = None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
+) -> None:
+    """Write the types of a board's functions, a .pyi, for editors and mypy (docs/functions.md).
+
+    It has a class Board and a class AsyncBoard, whose `f` has the board's functions.
+    """
+    with reporting():
+        from microrpc.boards.files import replacing
+        from microrpc.cli.stubs import make_stubs
+
+        if out is not None:
+            check_file(out, as_json=False)
+        port, _ = find_board_port(port, board, board_file)
+        with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
+            identity, told = opened.identity, opened.functions()
+        if identity is None:
+            note(_TELLS_NOTHING)
+            raise typer.Exit(1)
+        text = make_stubs(identity, told)
+        if out is None:
+            say(text.removesuffix("\n"))
+            return
+        with replacing(out) as file:
+            file.write(text.encode())
+        note(f"{out}: {len(told)} functions of {identity}")
+
+
+def complete_name(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Give the functions whose names begin so, as the board on the port told of them last: it is not asked."""
+    known = _last_told(ctx.params.get("port"))
+    if known is None:
+        return []
+    return [(function.name, function.doc) for function in known.functions if function.name.startswith(incomplete)]
+
+
+def _last_told(port: str | None) -> Description | None:
+    from microrpc.boards.descriptions import cache_for
+
+    cache = cache_for(port) if port else None
+    return None if cache is None else cache.last()
