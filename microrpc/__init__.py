@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from microrpc.wire.datatypes import Device as Device
     from microrpc.wire.datatypes import OpaqueHandle as OpaqueHandle
     from microrpc.wire.datatypes import UInt as UInt
+    from microrpc.wire.memory import BoardMemory as BoardMemory
     from microrpc.wire.session import Timeouts as Timeouts
 else:
     __all__, __getattr__, __dir__ = lazy(
@@ -82,6 +83,7 @@ else:
             "microrpc.host.handles": "Timing",
             "microrpc.host.stats": "CopyStats Stats",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
+            "microrpc.wire.memory": "BoardMemory",
             "microrpc.wire.session": "Timeouts",
         },
     )

@@ -15,10 +15,12 @@ from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
 from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.memory import encode_memory
 from microrpc.wire.names import (
     CRC32_FUNCTION,
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
+    MEMORY_FUNCTION,
     MESSAGE_OVERHEAD_BYTES,
     MODULE_GET_FUNCTION,
     RANDOM_FILL_FUNCTION,
@@ -169,6 +171,12 @@ def register_extensions(session: RuntimeSession) -> None:
     @takes()
     def release_all() -> int:
         return session.release_all()
+
+    @functions.function(name=MEMORY_FUNCTION)
+    @takes()
+    def memory() -> bytes:
+        heap = session.memory
+        return encode_memory(heap.size_bytes, heap.occupied_bytes, heap.largest_free_bytes, heap.most_occupied_bytes)
 
 
 def register_runtime(session: RuntimeSession, packet_size_bytes: int) -> None:
