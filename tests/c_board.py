@@ -17,6 +17,8 @@ from firmware_sim.board.clock import Clock, VirtualClock
 FIRMWARE = pathlib.Path(__file__).parent.parent / "firmware"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), FIRMWARE / "demo/demo.c")
+ALL_PARTS = ("-DMICRORPC_MEMORY=1", "-DMICRORPC_HOOKS=1")
+"""What the library has only where it is asked for."""
 INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}")
 
 
@@ -34,7 +36,7 @@ def _library() -> ctypes.CDLL:
     needs.zig()
     with tempfile.TemporaryDirectory(prefix="microrpc-c-") as directory:
         path = pathlib.Path(directory, "board.so")
-        compile_c(FIRMWARE / "tests/board.c", "-O2", "-g", "-shared", "-fPIC", "-o", path)
+        compile_c(FIRMWARE / "tests/board.c", *ALL_PARTS, "-O2", "-g", "-shared", "-fPIC", "-o", path)
         library = ctypes.CDLL(str(path))
     library.board_new.restype = ctypes.c_void_p
     library.board_new.argtypes = [*[ctypes.c_uint32] * 4, ctypes.c_uint8, ctypes.c_uint32]
@@ -43,6 +45,9 @@ def _library() -> ctypes.CDLL:
     library.board_receive.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
     library.board_take.restype = ctypes.c_size_t
     library.board_take.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    library.board_device.restype = ctypes.c_void_p
+    library.board_device.argtypes = [ctypes.c_void_p]
+    library.microrpc_log_at.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
     library.board_free.argtypes = library.board_lose_bytes.argtypes = [ctypes.c_void_p]
     return library
 
@@ -83,6 +88,10 @@ class CBoard:
     def lose_bytes(self) -> None:
         """Learn that bytes were lost before they came here."""
         self._library.board_lose_bytes(self._board)
+
+    def log(self, text: str, level: int) -> None:
+        """Send a line with a level, counted from 0 (DEBUG) to 3 (ERROR)."""
+        self._library.microrpc_log_at(self._library.board_device(self._board), level, text.encode())
 
     def take_output(self) -> bytes:
         """Give the bytes that wait to be sent."""

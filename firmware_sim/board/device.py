@@ -29,6 +29,7 @@ from microrpc.serve.memory import Memory
 from microrpc.wire.checks import check_whole
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.link import LinkParameters
+from microrpc.wire.logs import log_prefix
 from microrpc.wire.session import MessageType, encode_message
 
 _WINDOW_REQUESTS = 8
@@ -168,11 +169,16 @@ class Device:
         self._output.clear()
         return output
 
-    def log(self, text: str) -> None:
-        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply."""
+    def log(self, text: str, level: int | None = None) -> None:
+        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply.
+
+        level: as `logging` counts it, DEBUG, INFO, WARNING or ERROR; it and the board's time go before the text then
+        (docs/device.md 5). Raises RequestError for another one.
+        """
+        prefix = "" if level is None else log_prefix(level, round(self.clock.now() * 1e6))
         if not self.is_dead:
             # What of a Str is not UTF-8 goes as it came.
-            self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))
+            self._send(encode_message(0, MessageType.LOG, (prefix + text).encode("utf-8", "surrogateescape")))
 
     def wedge(self) -> None:
         """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""

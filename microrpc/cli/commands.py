@@ -15,6 +15,7 @@ from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples, explainin
 from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
+from microrpc.cli.log import log
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -111,6 +112,7 @@ app.command(
         "microrpc get /tmp/board 0x20000000 64 w.npy --dtype float32 --shape 4,4",
     )
 )(get)
+app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.add_typer(firmware, name="firmware")
 
 

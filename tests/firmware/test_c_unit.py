@@ -9,7 +9,7 @@ import sys
 
 import needs
 import pytest
-from c_board import FIRMWARE, compile_c
+from c_board import ALL_PARTS, FIRMWARE, compile_c
 
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
@@ -42,7 +42,8 @@ def _shortened(output: str) -> str:
 
 def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> None:
     needs.program("clang", CLANG_PACKAGES)
-    passed = _run_unit_tests(tmp_path, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
+    flags = ("-fsanitize=address,undefined", *SANITIZED, *ALL_PARTS)
+    passed = _run_unit_tests(tmp_path, *flags, compiler=("clang",))
     assert len(passed) > 100
     assert "numbers_wrap_around" in passed
 
@@ -82,6 +83,13 @@ def test_the_tests_in_c_pass_without_what_can_be_left_out(tmp_path: pathlib.Path
     assert "release_all_frees_whatever_was_allocated" not in passed
 
 
+def test_the_tests_in_c_pass_with_what_can_be_added(tmp_path: pathlib.Path) -> None:
+    needs.program("gcc")
+    passed = _run_unit_tests(tmp_path, "-O1", "-DMICRORPC_LINK=0", *ALL_PARTS, compiler=("gcc",))
+    assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
+    assert "the_memory_report_is_left_out" not in passed
+
+
 def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
     needs.zig()
     checks = (FIRMWARE / "tests/check.c").read_text().split("int main(")[0]
@@ -102,7 +110,8 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
     corpus.mkdir()
     for number, seed in enumerate(_seeds()):
         (corpus / f"{number:03}").write_bytes(seed)
-    compile_c(*FUZZER, "-fsanitize=fuzzer,address,undefined", *SANITIZED, "-o", tmp_path / "fuzz", compiler=("clang",))
+    flags = ("-fsanitize=fuzzer,address,undefined", *SANITIZED, *ALL_PARTS)
+    compile_c(*FUZZER, *flags, "-o", tmp_path / "fuzz", compiler=("clang",))
     options = [f"-runs={os.environ.get(FUZZ_RUNS, '30000')}", "-seed=1", "-max_len=2000", "-timeout=10"]
     command = [str(tmp_path / "fuzz"), *options, f"-artifact_prefix={tmp_path}/found-", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

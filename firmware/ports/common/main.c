@@ -28,6 +28,9 @@ int main(void) {
         .packet_bytes = PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),
+#if MICRORPC_MEMORY
+        .stack = start_measure_stack,
+#endif
     };
     microrpc_t *device =
         microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);
