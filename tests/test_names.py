@@ -20,7 +20,7 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
+        "CPU Board BoardError BoardMemory BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
         "DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
         "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
         "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "

@@ -31,12 +31,16 @@ _LOG, _TEXT = "microrpc.board", "microrpc.text"
 
 
 class Level(enum.StrEnum):
-    """What lines are shown: those of this level, and above."""
+    """Which lines are shown: those of this level, and above."""
 
     DEBUG = "debug"
+    """What helps to find out what is wrong, and all else."""
     INFO = "info"
+    """What goes on, lines without a level, and text beside frames."""
     WARNING = "warning"
+    """What may be wrong."""
     ERROR = "error"
+    """What is wrong."""
 
 
 @with_port_options
