@@ -20,11 +20,12 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardMemory BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
-        "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
-        "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
-        "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "
+        "CPU Board BoardError BoardMemory BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError "
+        "CopyStats DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError "
+        "MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError "
+        "PortPermissionError ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule "
+        "RemoteStream RequestError RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt "
+        "UnsupportedValueError VerifyError "
         "aio boards connect errors load_profile open_board profile profiles"
     ),
     "microrpc.aio": (

@@ -64,7 +64,7 @@ class Memory:
     @property
     def largest_free_bytes(self) -> int:
         """The most that can be allocated at once, aligned to 8 bytes."""
-        return max((stop - start for _, start, stop in self._gaps(8)), default=0)
+        return max([0, *(stop - start for _, start, stop in self._gaps(8))])
 
     @property
     def blocks(self) -> dict[int, int]:
