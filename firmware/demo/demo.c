@@ -237,15 +237,41 @@ static void fail(microrpc_call_t *call) { microrpc_fail(call, "fail: this functi
 static void fail_silent(microrpc_call_t *call) { microrpc_fail(call, ""); }
 
 const microrpc_function_t board_functions[] = {
-    MICRORPC_FUNCTION(add),        MICRORPC_FUNCTION(mul),        MICRORPC_FUNCTION(fadd),
-    MICRORPC_FUNCTION(adder),      MICRORPC_FUNCTION(describe),   MICRORPC_FUNCTION(noop),
-    MICRORPC_FUNCTION(echo_str),   MICRORPC_FUNCTION(echo_bytes), MICRORPC_FUNCTION(reverse),
-    MICRORPC_FUNCTION(inc_tensor), MICRORPC_FUNCTION(relu_f32),   MICRORPC_FUNCTION(scale_f32),
-    MICRORPC_FUNCTION(add_f32),    MICRORPC_FUNCTION(matmul_f32), MICRORPC_FUNCTION(sum_f32),
-    MICRORPC_FUNCTION(iota),       MICRORPC_FUNCTION(fail),       MICRORPC_FUNCTION(fail_silent),
-    MICRORPC_FUNCTION(sleep_ms),   {"log", log_text},
+    MICRORPC_FUNCTION_DOC(add, "a: any, b: any -> any",
+                          "Give the sum of two numbers; an int that overflows 64 bits wraps around."),
+    MICRORPC_FUNCTION_DOC(mul, "a: any, b: any -> any",
+                          "Give the product of two numbers; an int that overflows 64 bits wraps around."),
+    MICRORPC_FUNCTION_DOC(fadd, "a: float, b: float -> float", "Give the sum of two floating-point numbers."),
+    MICRORPC_FUNCTION_DOC(adder, "n: any -> function", "Give a function that adds a number."),
+    MICRORPC_FUNCTION_DOC(describe, "*arguments: any -> str",
+                          "Give the number of the arguments and the type code of each, as \"2:0,11\"."),
+    MICRORPC_FUNCTION_DOC(noop, "-> None", "Do nothing."),
+    MICRORPC_FUNCTION_DOC(echo_str, "text: str -> str", "Give the text back."),
+    MICRORPC_FUNCTION_DOC(echo_bytes, "data: bytes -> bytes", "Give the bytes back."),
+    MICRORPC_FUNCTION_DOC(reverse, "data: any -> any", "Give a text, or bytes, backwards."),
+    MICRORPC_FUNCTION_DOC(inc_tensor, "x: any[...] -> None", "Add 1 to every element of x, in place."),
+    MICRORPC_FUNCTION_DOC(relu_f32, "x: float32[...] -> None", "Set what is negative in x to 0, in place."),
+    MICRORPC_FUNCTION_DOC(scale_f32, "x: float32[...], factor: float -> None", "Multiply x by a factor, in place."),
+    MICRORPC_FUNCTION_DOC(add_f32, "a: float32[...], b: float32[...], out: float32[...] -> None",
+                          "Compute out = a + b."),
+    MICRORPC_FUNCTION_DOC(matmul_f32, "a: float32[n, k], b: float32[k, m], out: float32[n, m] -> None",
+                          "Compute out = a @ b. The products of an element are added up in order."),
+    MICRORPC_FUNCTION_DOC(sum_f32, "x: float32[...] -> float", "Give the sum of all elements, added up in order."),
+    MICRORPC_FUNCTION_DOC(iota, "n: int(0..1048576) -> float32[n]",
+                          "Give a new float32 tensor 0, 1, ... n - 1, which the caller owns."),
+    MICRORPC_FUNCTION_DOC(fail, "-> None", "Fail, with a text."),
+    MICRORPC_FUNCTION_DOC(fail_silent, "-> None", "Fail, without a text."),
+    MICRORPC_FUNCTION_DOC(sleep_ms, "milliseconds: int [ms] -> int [ms]",
+                          "Do nothing for a while; give the time asked for."),
+    MICRORPC_FUNCTION_AS("log", log_text, "text: str -> None", "Send a line to the host's log."),
 };
 const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 
-const microrpc_function_t board_global_functions[] = {MICRORPC_FUNCTION(add)};
+const microrpc_function_t board_global_functions[] = {
+    MICRORPC_FUNCTION_DOC(add, "a: any, b: any -> any",
+                          "Give the sum of two numbers; an int that overflows 64 bits wraps around."),
+};
 const size_t board_global_function_count = 1;
+
+const char board_firmware_name[] = "microrpc demonstration";
+const char board_firmware_version[] = "1"; /* goes up when they change */

@@ -9,4 +9,8 @@ extern const size_t board_function_count;
 extern const microrpc_function_t board_global_functions[];
 extern const size_t board_global_function_count;
 
+/* Who it is, as hosts show it where the library is built to describe itself. */
+extern const char board_firmware_name[];
+extern const char board_firmware_version[];
+
 #endif

@@ -95,10 +95,26 @@ typedef void (*microrpc_handler_t)(microrpc_call_t *call);
 typedef struct {
     const char *name;
     microrpc_handler_t handler;
+#if MICRORPC_DESCRIBE
+    const char *signature;
+    const char *doc;
+#endif
 } microrpc_function_t;
 
 /* An entry of a table of functions: the C function `name` under its own name. */
-#define MICRORPC_FUNCTION(name) {#name, name}
+#define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, NULL, NULL)
+
+/* The same with what hosts show of it: a signature as "x: float32[n], factor: float -> None", whose grammar is in
+ * docs/description.md 3, and a sentence that says what it does. Either may be NULL. Both are dropped, and take no
+ * flash, where MICRORPC_DESCRIBE is 0. */
+#define MICRORPC_FUNCTION_DOC(name, signature, doc) MICRORPC_FUNCTION_AS(#name, name, signature, doc)
+
+/* The same under another name, a text. */
+#if MICRORPC_DESCRIBE
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function, signature, doc}
+#else
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function}
+#endif
 
 /* The table `table` as the system library of a microrpc_config_t, among the initializers of C (or of C++20). */
 #define MICRORPC_FUNCTIONS(table) .functions = (table), .function_count = sizeof(table) / sizeof((table)[0])
@@ -140,6 +156,12 @@ typedef struct {
     /* Called when a frame was handed to `write` to its end: send what is kept to be sent together, as USB, TCP and BLE
      * do. NULL: nothing is kept. */
     void (*flush)(void *port);
+#endif
+#if MICRORPC_DESCRIBE
+    /* Who it is, as hosts show it: the board, what runs on it, and which version of that. NULL: nothing. */
+    const char *board_name;
+    const char *firmware_name;
+    const char *firmware_version;
 #endif
 } microrpc_config_t;
 

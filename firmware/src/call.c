@@ -6,8 +6,7 @@ typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -
 
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
 
-/* The function `index` of a registry, NULL past the last one. The global one has the runtime's own first. */
-static const microrpc_function_t *function_at(const microrpc_t *device, uint32_t registry, uint32_t index) {
+const microrpc_function_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index) {
     const microrpc_config_t *config = device->config;
     if (registry == REGISTRY_SYSTEM) return index < config->function_count ? &config->functions[index] : NULL;
     if (registry != REGISTRY_GLOBAL) return NULL;
@@ -18,7 +17,7 @@ static const microrpc_function_t *function_at(const microrpc_t *device, uint32_t
 
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name) {
     const microrpc_function_t *function;
-    for (uint32_t i = 0; (function = function_at(device, registry, i)) != NULL; i++) {
+    for (uint32_t i = 0; (function = mrpc_function_at(device, registry, i)) != NULL; i++) {
         if (mrpc_text_is(name, function->name)) return STATIC_HANDLE(registry, i);
     }
     return 0;
@@ -31,7 +30,7 @@ microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle) {
         object = mrpc_heap_block(device, handle, BLOCK_OBJECT);
         return object ? object->handler : NULL;
     }
-    function = function_at(device, (uint32_t)(handle >> 32) & 0x7FFFFFFF, (uint32_t)handle);
+    function = mrpc_function_at(device, (uint32_t)(handle >> 32) & 0x7FFFFFFF, (uint32_t)handle);
     return function ? function->handler : NULL;
 }
 

@@ -25,7 +25,11 @@ static const char texts[] =
     "the result is too long\0"
     "RPCTimeEvaluator: no function has that name\0"
     "RPCTimeEvaluator: number and repeat must be positive\0"
-    "a frame was refused: it announces %u bytes, and %u are accepted\0";
+    "a frame was refused: it announces %u bytes, and %u are accepted\0"
+#if MICRORPC_DESCRIBE
+    "%x\t%u\t\0"
+#endif
+    ;
 
 static char *put_text(char *at, const char *text) {
     while (*text) *at++ = *text++;

@@ -89,6 +89,7 @@ typedef struct {
 uint64_t mrpc_link_parameters(const microrpc_t *device);
 void mrpc_link_receive(microrpc_t *device, size_t size);
 void mrpc_link_damaged(microrpc_t *device);
+/* With the description, too. */
 uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size);
 
 /* --- the heap (heap.c, docs/device.md 3) ----------------------------------------------------------------------- */
@@ -214,7 +215,8 @@ typedef enum {
     FAILURE_TOO_LONG_A_RESULT,
     FAILURE_NO_TIMED_FUNCTION,
     FAILURE_NOT_POSITIVE,
-    FAILURE_REFUSED
+    FAILURE_REFUSED,
+    TEXT_OF_DESCRIPTION /* no failure, but made in the same way */
 } mrpc_failure_t;
 
 /* Set the failure, from which mrpc_reply_failure() makes an Exception. Give false. */
@@ -270,7 +272,8 @@ typedef struct {
 typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry_t;
 #define STATIC_HANDLE(registry, index) (UINT64_C(1) << 63 | (uint64_t)(registry) << 32 | (uint32_t)(index))
 
-#define RUNTIME_FUNCTIONS (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_MEMORY)
+#define RUNTIME_FUNCTIONS                                                                                    \
+    (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE + !!MICRORPC_MEMORY)
 extern const microrpc_function_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
 
 void mrpc_drop_result(microrpc_call_t *call);
@@ -282,6 +285,8 @@ void mrpc_call_fails(microrpc_call_t *call, mrpc_failure_t failure);
  * times as many at least (docs/protocol.md 6); UINT32_MAX if that is more. */
 uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us);
 
+/* The function `index` of a registry, NULL past the last one. The global one has the runtime's own first. */
+const microrpc_function_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index);
 /* The handle of the function of that name, 0 where there is none. */
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);
 /* What to call for a handle, NULL for none. */
@@ -291,6 +296,15 @@ bool mrpc_is_module(uint64_t handle);
 /* Argument `index` if it is of this type; else the call fails with "argument I: `kind` expected", and NULL. */
 const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind);
 void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle);
+
+/* --- the description (describe.c, docs/description.md) ---------------------------------------------------------- */
+
+#if MICRORPC_DESCRIBE
+/* Take note of what the tables are: they stay as they are. */
+void mrpc_describe_start(microrpc_t *device);
+uint32_t mrpc_description_hash(const microrpc_t *device);
+void mrpc_describe(microrpc_call_t *call);
+#endif
 
 /* --- the device ------------------------------------------------------------------------------------------------ */
 
@@ -308,6 +322,10 @@ struct microrpc {
 #endif
     size_t received_bytes; /* of the buffer: the message that is being served */
     const char *failure;
+#if MICRORPC_DESCRIBE
+    uint32_t description_hash;
+    uint32_t description_bytes; /* that the hash is of */
+#endif
     uint32_t random_words; /* that random_fill drew */
     mrpc_reply_t reply;
     char text[96];

@@ -213,18 +213,21 @@ static void crc32(microrpc_call_t *call) {
 #endif
 
 const microrpc_function_t mrpc_runtime_functions[] = {
-    {"runtime.SystemLib", system_lib},
-    {"tvm.rpc.server.ModuleGetFunction", module_get_function},
-    {"tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size},
-    {"tvm.contrib.random.random_fill", random_fill},
-    {"runtime.RPCTimeEvaluator", time_evaluator},
+    MICRORPC_FUNCTION_AS("runtime.SystemLib", system_lib, NULL, NULL),
+    MICRORPC_FUNCTION_AS("tvm.rpc.server.ModuleGetFunction", module_get_function, NULL, NULL),
+    MICRORPC_FUNCTION_AS("tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size, NULL, NULL),
+    MICRORPC_FUNCTION_AS("tvm.contrib.random.random_fill", random_fill, NULL, NULL),
+    MICRORPC_FUNCTION_AS("runtime.RPCTimeEvaluator", time_evaluator, NULL, NULL),
 #if MICRORPC_LINK
-    {"microrpc.crc32", crc32},
+    MICRORPC_FUNCTION_AS("microrpc.crc32", crc32, NULL, NULL),
 #endif
 #if MICRORPC_RELEASE_ALL
-    {"microrpc.release_all", release_all},
+    MICRORPC_FUNCTION_AS("microrpc.release_all", release_all, NULL, NULL),
+#endif
+#if MICRORPC_DESCRIBE
+    MICRORPC_FUNCTION_AS("microrpc.describe", mrpc_describe, NULL, NULL),
 #endif
 #if MICRORPC_MEMORY
-    {"microrpc.memory", memory},
+    MICRORPC_FUNCTION_AS("microrpc.memory", memory, NULL, NULL),
 #endif
 };

@@ -138,6 +138,9 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
     heap_bytes = (memory_bytes - overhead_bytes) & ~(size_t)7;
     device->heap.base = at + overhead_bytes;
     device->heap.size_bytes = heap_bytes < 0x3FFFFFF8 ? (uint32_t)heap_bytes : 0x3FFFFFF8;
+#if MICRORPC_DESCRIBE
+    mrpc_describe_start(device);
+#endif
     send_terminate(device);
     return device;
 }

@@ -63,6 +63,11 @@ board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_by
         .ring_bytes = ring_bytes,
         .reply_bytes = reply_bytes,
         .nonce = nonce,
+#if MICRORPC_DESCRIBE
+        .board_name = "test",
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     return board_start(&config, heap_bytes, step_us);
 }

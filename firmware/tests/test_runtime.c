@@ -72,6 +72,9 @@ static void the_functions_have_fixed_handles(void) {
 #if MICRORPC_RELEASE_ALL
         "microrpc.release_all",
 #endif
+#if MICRORPC_DESCRIBE
+        "microrpc.describe",
+#endif
 #if MICRORPC_MEMORY
         "microrpc.memory",
 #endif

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -20,8 +20,15 @@ from microrpc.wire.datatypes import Device as BoardDevice
 
 Array = np.ndarray[Any, Any]
 """A tensor argument: an array that aliases the board's memory."""
+Float32 = Annotated[Array, "float32[...]"]
+"""One of float32, of any shape."""
 Number = int | float
 """An Int or a Float."""
+
+FIRMWARE_NAME = "microrpc demonstration"
+"""What a board with these functions calls its firmware."""
+FIRMWARE_VERSION = "1"
+"""Goes up when they change."""
 
 _TYPE_CODES: tuple[tuple[type, TypeCode], ...] = (
     (UInt, TypeCode.UINT),
@@ -42,12 +49,12 @@ _TYPE_CODES: tuple[tuple[type, TypeCode], ...] = (
 def install(device: Device) -> None:
     """Put the demonstration functions into the system library of `device`; `add` is also in the global registry."""
     for function in (*_NUMBERS, *_TEXTS, *_TENSORS, *_FAILURES):
-        device.system_library[function.__name__] = function
-    device.functions["add"] = add
+        device.function(function, signature=_SIGNATURES.get(function.__name__))
+    device.function(add, registry="global", signature=_SIGNATURES["add"])
 
     @device.function
     @takes("Int")
-    def sleep_ms(milliseconds: int) -> int:
+    def sleep_ms(milliseconds: Annotated[int, "int [ms]"]) -> Annotated[int, "int [ms]"]:
         """Do nothing for a while; give the time asked for."""
         device.clock.sleep(max(milliseconds, 0) / 1000)
         return milliseconds
@@ -173,19 +180,19 @@ def inc_tensor(x: BoardArray) -> None:
 
 
 @takes("float32")
-def relu_f32(x: Array) -> None:
+def relu_f32(x: Float32) -> None:
     """Set what is negative in x to 0, in place."""
     x[x < 0] = 0
 
 
 @takes("float32", "Float")
-def scale_f32(x: Array, factor: float) -> None:
+def scale_f32(x: Float32, factor: float) -> None:
     """Multiply x by a factor, in place."""
     np.multiply(x, np.float32(factor), out=x)
 
 
 @takes("float32", "float32", "float32")
-def add_f32(a: Array, b: Array, out: Array) -> None:
+def add_f32(a: Float32, b: Float32, out: Float32) -> None:
     """Compute out = a + b."""
     if not a.size == b.size == out.size:
         raise FunctionError("the tensors have different sizes")
@@ -193,7 +200,9 @@ def add_f32(a: Array, b: Array, out: Array) -> None:
 
 
 @takes("float32", "float32", "float32")
-def matmul_f32(a: Array, b: Array, out: Array) -> None:
+def matmul_f32(
+    a: Annotated[Array, "float32[n, k]"], b: Annotated[Array, "float32[k, m]"], out: Annotated[Array, "float32[n, m]"]
+) -> None:
     """Compute out = a @ b. The products of an element are added up in order."""
     if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] and out.shape == (a.shape[0], b.shape[1])):
         raise FunctionError("matmul_f32: the shapes do not match")
@@ -204,7 +213,7 @@ def matmul_f32(a: Array, b: Array, out: Array) -> None:
 
 
 @takes("float32")
-def sum_f32(x: Array) -> float:
+def sum_f32(x: Float32) -> float:
     """Give the sum of all elements, added up in order."""
     return 0.0 + float(np.add.accumulate(x.ravel())[-1]) if x.size else 0.0
 
@@ -213,7 +222,7 @@ _LARGEST_IOTA = 1 << 20  # the heap of a board is smaller; what is asked for mus
 
 
 @takes("Int")
-def iota(n: int) -> Array:
+def iota(n: Annotated[int, "int(0..1048576)"]) -> Annotated[Array, "float32[n]"]:
     """Give a new float32 tensor 0, 1, ... n - 1, which the caller owns."""
     if not 0 <= n <= _LARGEST_IOTA:
         raise FunctionError(f"iota: want 0 to {_LARGEST_IOTA}")
@@ -235,6 +244,13 @@ def fail_silent() -> None:
     raise FunctionError("")
 
 
+_SIGNATURES = {
+    "add": "a: any, b: any -> any",  # ints or floats
+    "mul": "a: any, b: any -> any",
+    "adder": "n: any -> function",
+    "reverse": "data: any -> any",
+}
+"""Of those whose annotations say less."""
 _NUMBERS = (add, mul, fadd, adder, describe, noop)
 _TEXTS = (echo_str, echo_bytes, reverse)
 _TENSORS = (inc_tensor, relu_f32, scale_f32, add_f32, matmul_f32, sum_f32, iota)

@@ -22,8 +22,15 @@ from firmware_sim.board.clock import Clock, VirtualClock
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
-from firmware_sim.board.runtime import RuntimeSession, register_extensions, register_runtime
+from firmware_sim.board.runtime import (
+    RuntimeSession,
+    register_description,
+    register_extensions,
+    register_memory,
+    register_runtime,
+)
 from firmware_sim.board.stock import StockMemory, StockPort, register_stock
+from microrpc.serve.description import Description
 from microrpc.serve.local import FunctionT, Module, RemoteCallable
 from microrpc.serve.memory import Memory
 from microrpc.wire.checks import check_whole
@@ -62,7 +69,8 @@ class Device:
     not. receive_ring_bytes: what it tells the host there that it can keep while it is busy. reply_bytes: the longest
     reply that it keeps there to repeat it, in frame payload, that of a full receive buffer where nothing is given.
     time_evaluator_arguments: how many arguments the time evaluator of stock firmware takes, by which TVM versions
-    differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all.
+    differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all. board_name, firmware_name,
+    firmware_version: who it is, as robust firmware tells it (docs/description.md).
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe. Raises RequestError for a size
     that cannot be.
@@ -80,6 +88,9 @@ class Device:
         receive_ring_bytes: int | None = None,
         reply_bytes: int | None = None,
         time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
+        board_name: str = "",
+        firmware_name: str = "",
+        firmware_version: str = "",
     ) -> None:
         self.packet_size_bytes = check_whole(packet_size_bytes, "packet_size_bytes", 1, _MOST_PACKET_BYTES)
         check_whole(heap_bytes, "heap_bytes", 0, _MOST_HEAP_BYTES)
@@ -105,8 +116,13 @@ class Device:
         register_runtime(self._session, packet_size_bytes)
         is_robust = self.firmware is Firmware.ROBUST
         register_time_evaluator(self._session, self.clock, None if is_robust else time_evaluator_arguments)
+        self._description = Description(
+            self._session, board_name=board_name, firmware_name=firmware_name, firmware_version=firmware_version
+        )
         if is_robust:
             register_extensions(self._session)
+            register_description(self._session, self._description, packet_size_bytes)
+            register_memory(self._session)
         else:
             register_stock(self.functions)
         self._port.boot(seed)
@@ -132,6 +148,11 @@ class Device:
         return port, session
 
     @property
+    def description_hash(self) -> int:
+        """The hash of what it tells of itself (docs/description.md 2), 0 for stock firmware, which tells nothing."""
+        return self._description.hash if self.firmware is Firmware.ROBUST else 0
+
+    @property
     def memory(self) -> Memory:
         """The heap that tensors live in, with its blocks and how much is used."""
         return self._session.memory
@@ -143,20 +164,41 @@ class Device:
 
     @overload
     def function(
-        self, function: FunctionT, *, name: str | None = None, registry: RegistryName = "system"
+        self,
+        function: FunctionT,
+        *,
+        name: str | None = None,
+        registry: RegistryName = "system",
+        signature: str | None = None,
+        doc: str | None = None,
     ) -> FunctionT: ...
 
     @overload
     def function(
-        self, function: None = None, *, name: str | None = None, registry: RegistryName = "system"
+        self,
+        function: None = None,
+        *,
+        name: str | None = None,
+        registry: RegistryName = "system",
+        signature: str | None = None,
+        doc: str | None = None,
     ) -> Callable[[FunctionT], FunctionT]: ...
 
     def function(
-        self, function: RemoteCallable | None = None, *, name: str | None = None, registry: RegistryName = "system"
+        self,
+        function: RemoteCallable | None = None,
+        *,
+        name: str | None = None,
+        registry: RegistryName = "system",
+        signature: str | None = None,
+        doc: str | None = None,
     ) -> RemoteCallable:
-        """Decorate a Python function so that a host can call it, under its own name or `name`."""
+        """Decorate a Python function so that a host can call it, under its own name or `name`.
+
+        signature, doc: what the board tells of it (docs/description.md); else its annotations and its docstring tell.
+        """
         module = {"system": self.system_library, "global": self.functions}[registry]
-        return module.function(function, name=name)
+        return module.function(function, name=name, signature=signature, doc=doc)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line and do what they ask for; the answers wait in the output."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from firmware_sim.board.link import LinkDevice
 from firmware_sim.board.parts import Stats
+from firmware_sim.board.runtime import RuntimeSession
 from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import encode_reply
-from microrpc.serve.local import LocalSession
 from microrpc.wire.datatypes import CPU, DataType, Tensor
 from microrpc.wire.frames import Damage, DamageKind, FrameDecoder
 from microrpc.wire.link import LinkParameters, ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
@@ -60,7 +60,7 @@ class RobustPort:
 
     def __init__(
         self,
-        serving: LocalSession,
+        serving: RuntimeSession,
         send: Callable[[bytes], None],
         stats: Stats,
         *,
@@ -111,6 +111,7 @@ class RobustPort:
             self._send(nak)
 
     def _take(self, payload: bytes) -> None:
+        self._serving.received_bytes = len(payload)
         event = self._session.receive(payload)
         if isinstance(event, Message):
             self._serve(event.body)

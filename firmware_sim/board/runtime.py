@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.board.parts import Monitor
+from microrpc.serve.description import Description
 from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module, RemoteCallable
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
@@ -18,6 +19,7 @@ from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.memory import encode_memory
 from microrpc.wire.names import (
     CRC32_FUNCTION,
+    DESCRIBE_FUNCTION,
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
     MEMORY_FUNCTION,
@@ -120,6 +122,8 @@ class RuntimeSession(LocalSession):
         super().__init__(functions, memory, system_library)
         self.functions: Module = functions
         self.random_words = RandomWords()
+        self.received_bytes = 0
+        """Of the receive buffer, that the message has which is being served."""
         self._link_look_up = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
         self._link_handle = link_handle
         self._monitor = monitor
@@ -172,7 +176,23 @@ def register_extensions(session: RuntimeSession) -> None:
     def release_all() -> int:
         return session.release_all()
 
-    @functions.function(name=MEMORY_FUNCTION)
+
+def register_description(session: RuntimeSession, description: Description, packet_size_bytes: int) -> None:
+    """Put into the global registry of `session` what serves `description` (docs/description.md 1)."""
+
+    @session.functions.function(name=DESCRIBE_FUNCTION)
+    @takes("Int")
+    def describe(offset: int) -> bytes:
+        used_bytes = -(-session.received_bytes // 8) * 8
+        if used_bytes > packet_size_bytes:
+            raise FunctionError("the result is too long")
+        return description.page(offset, packet_size_bytes - used_bytes)
+
+
+def register_memory(session: RuntimeSession) -> None:
+    """Put into the global registry of `session` what tells of its memory (docs/device.md 4)."""
+
+    @session.functions.function(name=MEMORY_FUNCTION)
     @takes()
     def memory() -> bytes:
         heap = session.memory

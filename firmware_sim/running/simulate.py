@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from firmware_sim.board.clock import Clock, RealClock, VirtualClock
-from firmware_sim.board.demo import install
+from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
 from firmware_sim.board.device import RING_MARGIN_BYTES, Device, Firmware
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount
 from firmware_sim.line.faults import Fault, Faults
@@ -36,6 +36,9 @@ def simulate(
         firmware=firmware,
         clock=clock or RealClock(),
         time_evaluator_arguments=time_evaluator_arguments,
+        board_name=profile.name,
+        firmware_name=FIRMWARE_NAME,
+        firmware_version=FIRMWARE_VERSION,
     )
     install(device)
     return device

@@ -46,10 +46,10 @@ static void scale(microrpc_call_t *call) {
     for (size_t i = 0; i < tensor.count; i++) values[i] *= factor;
 }
 
-/* What hosts can call. */
+/* What hosts can call, and what they show of it: docs/description.md of microrpc has the grammar. */
 const microrpc_function_t board_functions[] = {
-    MICRORPC_FUNCTION(add),
-    MICRORPC_FUNCTION(scale),
+    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
+    MICRORPC_FUNCTION_DOC(scale, "x: float32[...], factor: float -> None", "Multiply a tensor where it lies."),
 };
 const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 
@@ -58,6 +58,10 @@ const microrpc_function_t board_global_functions[] = {
     MICRORPC_FUNCTION(add),
 };
 const size_t board_global_function_count = 1;
+
+/* Who it is, as hosts show it. */
+const char board_firmware_name[] = "FIRMWARE_NAME";
+const char board_firmware_version[] = "0.1";
 """
 
 _README = """\
@@ -151,7 +155,9 @@ def _lay_out(directory: pathlib.Path, port: Project) -> list[str]:
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
-    (directory / "functions.c").write_text(_FUNCTIONS, encoding="utf-8")
+    name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
+    functions = _FUNCTIONS.replace("FIRMWARE_NAME", name)
+    (directory / "functions.c").write_text(functions, encoding="utf-8")
     (directory / FILE_NAME).write_text("\n".join(_port_file(port)) + "\n", encoding="utf-8")
     _write_readme(directory, port.name)
     return [

@@ -65,20 +65,45 @@ class FunctionError(Exception):
 class Module(dict[str, RemoteCallable]):
     """A named set of functions that a client can look up in, such as the system library."""
 
-    @overload
-    def function(self, function: FunctionT, *, name: str | None = None) -> FunctionT: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._texts: dict[str, tuple[RemoteCallable, str | None, str | None]] = {}
 
     @overload
-    def function(self, function: None = None, *, name: str | None = None) -> Callable[[FunctionT], FunctionT]: ...
+    def function(
+        self, function: FunctionT, *, name: str | None = None, signature: str | None = None, doc: str | None = None
+    ) -> FunctionT: ...
 
-    def function(self, function: RemoteCallable | None = None, *, name: str | None = None) -> RemoteCallable:
-        """Decorate a Python function to put it in this module, under its own name or `name`."""
+    @overload
+    def function(
+        self, function: None = None, *, name: str | None = None, signature: str | None = None, doc: str | None = None
+    ) -> Callable[[FunctionT], FunctionT]: ...
+
+    def function(
+        self,
+        function: RemoteCallable | None = None,
+        *,
+        name: str | None = None,
+        signature: str | None = None,
+        doc: str | None = None,
+    ) -> RemoteCallable:
+        """Decorate a Python function to put it in this module, under its own name or `name`.
+
+        signature, doc: what is told of it (docs/description.md); else its annotations and its docstring tell.
+        """
 
         def register(function: RemoteCallable) -> RemoteCallable:
-            self[name or function.__name__] = function
+            key = name or function.__name__
+            self[key] = function
+            self._texts[key] = (function, signature, doc)
             return function
 
         return register if function is None else register(function)
+
+    def texts_of(self, name: str) -> tuple[str | None, str | None]:
+        """Give the signature and the doc that a function was registered with, None for what was not said."""
+        known = self._texts.get(name)
+        return known[1:] if known is not None and known[0] is self.get(name) else (None, None)
 
 
 class BoardArray(np.ndarray[Any, Any]):

@@ -9,6 +9,7 @@ import logging
 import random
 import re
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,7 @@ import pytest
 from c_board import CBoard
 
 from firmware_sim.board.clock import VirtualClock
-from firmware_sim.board.demo import install
+from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
 from firmware_sim.board.device import Device
 from microrpc.wire.datatypes import (
     CPU,
@@ -33,7 +34,7 @@ from microrpc.wire.datatypes import (
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
 from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
-from microrpc.wire.names import LINK_FUNCTION, MEMORY_FUNCTION, RELEASE_FUNCTION
+from microrpc.wire.names import DESCRIBE_FUNCTION, LINK_FUNCTION, MEMORY_FUNCTION, RELEASE_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -63,6 +64,7 @@ GLOBAL_NAMES = (
     "runtime.RPCTimeEvaluator",
     "microrpc.crc32",
     RELEASE_FUNCTION,
+    DESCRIBE_FUNCTION,
     MEMORY_FUNCTION,
     "add",
     LINK_FUNCTION,
@@ -98,7 +100,13 @@ class Pair:
             step_us=0,
         )
         self.python = Device(
-            packet_size_bytes=packet_bytes, heap_bytes=heap_bytes, seed=seed, receive_ring_bytes=ring_bytes
+            packet_size_bytes=packet_bytes,
+            heap_bytes=heap_bytes,
+            seed=seed,
+            receive_ring_bytes=ring_bytes,
+            board_name="test",
+            firmware_name=FIRMWARE_NAME,
+            firmware_version=FIRMWARE_VERSION,
         )
         self.python.memory.base_address = self.c.heap_address
         install(self.python)
@@ -281,6 +289,7 @@ def make_syscall(pair: Pair) -> Syscall:
 
 TIME_EVALUATOR = 1 << 63 | 4
 RELEASE_ALL = 1 << 63 | 6
+DESCRIBE = 1 << 63 | 7
 PREPARATIONS = ("", "", "", *GLOBAL_NAMES)
 
 
@@ -298,11 +307,15 @@ def make_request(pair: Pair) -> Request:
     rng = pair.rng
     if rng.random() < 0.03:
         return make_evaluator(pair)
+    if rng.random() < 0.02:
+        return CallFunc(DESCRIBE, (rng.choice((0, -1, 1 << 40, rng.randrange(2000))),))
     kind = rng.random()
     if kind < 0.4:
         function = rng.choice(FUNCTIONS) | 1 << 32 | 1 << 63
         if rng.random() < 0.3:
-            function = rng.choice((*pair.handles, *(index | 1 << 63 for index in range(9) if index != 4)))
+            function = rng.choice(
+                (*pair.handles, *(index | 1 << 63 for index in range(len(GLOBAL_NAMES) - 2) if index != 4))
+            )
         tensor = pick_tensor(pair)
         args = tuple(pick_value(pair) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 5))))
         return CallFunc(
@@ -526,6 +539,68 @@ def test_both_tell_the_same_of_their_memory(pair: Pair, over_link: bool) -> None
         pair.ask(encode_packet(CallFunc(memory, ())), over_link=over_link)
         reports.add(pair.python.functions[MEMORY_FUNCTION]())
     assert len(reports) > 20
+
+
+def describe(pair: Pair, offset: int, *, over_link: bool) -> bytes:
+    """Give the page that both answer with."""
+    packet = encode_packet(CallFunc(DESCRIBE, (offset,)))
+    if over_link:
+        (payload,) = pair.say(encode_frame(pair.link_request(RequestKind.PACKET, packet[8:])))
+        reply = decode_packet(payload[6:-4])
+    else:
+        (payload,) = pair.say_message(MessageType.NORMAL, packet)
+        reply = decode_packet(payload[11:])
+    assert isinstance(reply, Return)
+    code, page = reply.values
+    assert code == TypeCode.BYTES
+    assert isinstance(page, bytes)
+    return page
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+@pytest.mark.parametrize("packet_bytes", [128, 129, 135, 136, 500, 2048])
+def test_both_describe_themselves_with_the_same_bytes_from_every_offset(packet_bytes: int, over_link: bool) -> None:
+    pair = Pair(random.Random(packet_bytes), packet_bytes=packet_bytes)
+    pair.open()
+    room_bytes = packet_bytes - 40  # without the request, which takes a multiple of 8
+    whole = bytes(pair.python._description)
+    for offset in range(len(whole) + 2):
+        assert describe(pair, offset, over_link=over_link) == whole[offset : offset + room_bytes]
+    pair.close()
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+def test_the_pages_of_every_packet_size_make_the_same_description(over_link: bool) -> None:
+    wholes = set()
+    for packet_bytes in range(128, 2049):
+        pair = Pair(random.Random(packet_bytes), packet_bytes=packet_bytes, heap_bytes=64)
+        pair.open()
+        whole = b""
+        while page := describe(pair, len(whole), over_link=over_link):
+            whole += page
+        wholes.add(whole)
+        pair.close()
+    (whole,) = wholes
+    head, version, digest, size, body = whole.split(b"\t", 4)
+    assert (head, version, int(size), int(digest, 16)) == (b"microrpc", b"1", len(body), zlib.crc32(body))
+    first, *lines, rest = body.split(b"\n")
+    assert first == b"test\tmicrorpc demonstration\t1"
+    assert lines[0].startswith(b"add\ta: any, b: any -> any\tGive the sum")
+    assert b"matmul_f32\ta: float32[n, k], b: float32[k, m], out: float32[n, m] -> None\tCompute" in body
+    assert (
+        b'describe\t*arguments: any -> str\tGive the number of the arguments and the type code of each, as "2:0' in body
+    )
+    assert (len(lines), lines[-1], rest) == (21, lines[0], b"")
+
+
+@pytest.mark.parametrize("pair", [700], indirect=True)
+def test_both_have_the_same_room_for_a_page_beside_other_packets(pair: Pair) -> None:
+    packets = encode_packet(CallFunc(DESCRIBE, (0,))) + encode_packet(CallFunc(DESCRIBE, (1600,)))
+    for size in range(0, PACKET_BYTES - len(packets) - HEADER_SIZE_BYTES + 1, 8):
+        pair.open()
+        answers = pair.say_message(MessageType.NORMAL, packets + bytes(size))
+        assert len(answers) == 2
+    assert 0 < pair.heard["the result is too long"] < 2 * PACKET_BYTES // 8
 
 
 def free_handle(handle: int, kind: TypeCode) -> bytes:

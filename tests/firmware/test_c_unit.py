@@ -9,7 +9,7 @@ import sys
 
 import needs
 import pytest
-from c_board import ALL_PARTS, FIRMWARE, compile_c
+from c_board import FIRMWARE, SWITCHED_ON, compile_c
 
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
@@ -42,8 +42,7 @@ def _shortened(output: str) -> str:
 
 def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> None:
     needs.program("clang", CLANG_PACKAGES)
-    flags = ("-fsanitize=address,undefined", *SANITIZED, *ALL_PARTS)
-    passed = _run_unit_tests(tmp_path, *flags, compiler=("clang",))
+    passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
     assert len(passed) > 100
     assert "numbers_wrap_around" in passed
 
@@ -51,7 +50,9 @@ def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> Non
 @pytest.mark.parametrize("optimization", ["-O0", "-O2", "-Os"])
 def test_the_tests_in_c_pass_with_zig(tmp_path: pathlib.Path, optimization: str) -> None:
     needs.zig()
-    assert len(_run_unit_tests(tmp_path, optimization)) > 100
+    passed = _run_unit_tests(tmp_path, optimization)
+    assert len(passed) > 100
+    assert "the_description_is_left_out" in passed
 
 
 @pytest.mark.parametrize("enums", ["-fno-short-enums", "-fshort-enums"])  # GCC for Arm has the short ones
@@ -65,7 +66,24 @@ def test_the_tests_in_c_pass_where_an_address_has_32_bits(tmp_path: pathlib.Path
     needs.zig()
     if os.uname().machine not in ("x86_64", "i686"):
         pytest.skip("this computer runs no programs of 32 bits")
-    assert len(_run_unit_tests(tmp_path, "-O1", "-target", TARGET_32_BITS)) > 100
+    assert len(_run_unit_tests(tmp_path, *SWITCHED_ON, "-O1", "-target", TARGET_32_BITS)) > 100
+
+
+def test_the_tests_in_c_pass_with_all_that_can_be_switched_on(tmp_path: pathlib.Path) -> None:
+    needs.program("gcc")
+    passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-O2", compiler=("gcc",))
+    assert "the_description_is_left_out" not in passed
+    assert "the_description_is_that_of_the_tables" in passed
+    assert "the_memory_report_is_left_out" not in passed
+    assert "the_port_is_told_of_the_end_of_each_frame" in passed
+
+
+def test_the_tests_in_c_pass_with_what_needs_no_link_without_it(tmp_path: pathlib.Path) -> None:
+    needs.program("gcc")
+    parts = ("-DMICRORPC_DESCRIBE=1", "-DMICRORPC_MEMORY=1", "-DMICRORPC_HOOKS=1")
+    passed = _run_unit_tests(tmp_path, *parts, "-DMICRORPC_LINK=0", "-O1", compiler=("gcc",))
+    assert {"the_link_is_left_out", "the_description_is_that_of_the_tables"} <= set(passed)
+    assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
 
 
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
@@ -81,13 +99,6 @@ def test_the_tests_in_c_pass_without_what_can_be_left_out(tmp_path: pathlib.Path
     passed = _run_unit_tests(tmp_path, *flags, compiler=("gcc",))
     assert {"the_link_is_left_out", "release_all_is_left_out"} <= set(passed)
     assert "release_all_frees_whatever_was_allocated" not in passed
-
-
-def test_the_tests_in_c_pass_with_what_can_be_added(tmp_path: pathlib.Path) -> None:
-    needs.program("gcc")
-    passed = _run_unit_tests(tmp_path, "-O1", "-DMICRORPC_LINK=0", *ALL_PARTS, compiler=("gcc",))
-    assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
-    assert "the_memory_report_is_left_out" not in passed
 
 
 def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
@@ -110,8 +121,15 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
     corpus.mkdir()
     for number, seed in enumerate(_seeds()):
         (corpus / f"{number:03}").write_bytes(seed)
-    flags = ("-fsanitize=fuzzer,address,undefined", *SANITIZED, *ALL_PARTS)
-    compile_c(*FUZZER, *flags, "-o", tmp_path / "fuzz", compiler=("clang",))
+    compile_c(
+        *FUZZER,
+        *SWITCHED_ON,
+        "-fsanitize=fuzzer,address,undefined",
+        *SANITIZED,
+        "-o",
+        tmp_path / "fuzz",
+        compiler=("clang",),
+    )
     options = [f"-runs={os.environ.get(FUZZ_RUNS, '30000')}", "-seed=1", "-max_len=2000", "-timeout=10"]
     command = [str(tmp_path / "fuzz"), *options, f"-artifact_prefix={tmp_path}/found-", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -132,7 +150,7 @@ def _seeds() -> list[bytes]:
     return said
 
 
-@pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",)], ids=["link", "no link"])
+@pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",), SWITCHED_ON], ids=["link", "no link", "all"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++"])
 def test_the_header_compiles_alone(compiler: str, link: tuple[str, ...]) -> None:
     needs.program(compiler)
@@ -141,3 +159,25 @@ def test_the_header_compiles_alone(compiler: str, link: tuple[str, ...]) -> None
     command += [f"-I{FIRMWARE / 'include'}", "-fsyntax-only", "-"]
     done = subprocess.run(command, input='#include "microrpc.h"\n', capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PROGRAM = """
+#include "microrpc.h"
+static void f(microrpc_call_t *call) { (void)call; }
+extern const microrpc_function_t functions[];
+const microrpc_function_t functions[] = {
+    MICRORPC_FUNCTION(f), MICRORPC_FUNCTION_DOC(f, "-> None", "Does nothing."), MICRORPC_FUNCTION_DOC(f, NULL, NULL),
+    MICRORPC_FUNCTION_AS("g", f, "x: int -> None", NULL)};
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-DMICRORPC_DESCRIBE=1",)], ids=["off", "on"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++"])
+def test_a_table_of_functions_compiles_without_a_warning(compiler: str, flags: tuple[str, ...]) -> None:
+    needs.program(compiler)
+    language = ("-x", "c++", "-std=c++11") if compiler.endswith("++") else ("-x", "c", "-std=c99")
+    command = [compiler, *language, "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", *flags]
+    command += [f"-I{FIRMWARE / 'include'}", "-S", "-o", "-", "-"]
+    done = subprocess.run(command, input=PROGRAM, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("Does nothing." in done.stdout) is bool(flags)

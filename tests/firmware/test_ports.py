@@ -22,6 +22,8 @@ from microrpc.firmware.new import new_project
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRMWARE = ROOT / "firmware"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+ARDUINO = ("-DARDUINO=10819", '-DARDUINO_BOARD="STUB"')
+"""What Arduino's tools define."""
 
 COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
 
@@ -84,9 +86,9 @@ def _build_sketch(
     objects = []
     for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
-        _compile(c, "-std=c99", *WARNINGS, "-c", source, "-o", objects[-1])
+        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
-    includes = (f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
+    includes = (*ARDUINO, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
     _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
     return directory / "sketch"
@@ -133,7 +135,13 @@ def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pa
 
 
 def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
-    settings = ("RING_BYTES=8192", "CONFIG_SAMPLE_PACKET_BYTES=2048", "CONFIG_SAMPLE_MEMORY_BYTES=65536")
+    settings = (
+        "MICRORPC_DESCRIBE=1",
+        'CONFIG_BOARD="stub"',
+        "RING_BYTES=8192",
+        "CONFIG_SAMPLE_PACKET_BYTES=2048",
+        "CONFIG_SAMPLE_MEMORY_BYTES=65536",
+    )
     includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
     sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c")
     core = sorted((FIRMWARE / "src").glob("*.c"))

@@ -31,6 +31,11 @@ int main(void) {
 #if MICRORPC_MEMORY
         .stack = start_measure_stack,
 #endif
+#if MICRORPC_DESCRIBE
+        .board_name = port_name,
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     microrpc_t *device =
         microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);

@@ -10,6 +10,9 @@ extern ring_t port_ring;
 /* The RAM that the linker script left over. */
 extern uint64_t port_memory[], port_memory_end[];
 
+/* What hosts show as the name of the board. */
+extern const char port_name[];
+
 /* Set up the clock and the UART, and let interrupts come. */
 void port_start(void);
 

@@ -162,6 +162,11 @@ int main(int count, char **words) {
 #if MICRORPC_HOOKS
         .flush = port_flush,
 #endif
+#if MICRORPC_DESCRIBE
+        .board_name = "posix",
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     signal(SIGTERM, stop);
     signal(SIGINT, stop);

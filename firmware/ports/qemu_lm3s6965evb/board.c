@@ -2,6 +2,8 @@
 #include "cortex_m.h"
 #include "port.h"
 
+const char port_name[] = "qemu_lm3s6965evb";
+
 #define MHZ 50
 
 #define SYSCTL_RIS (*(volatile uint32_t *)0x400FE050)

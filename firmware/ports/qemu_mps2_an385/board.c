@@ -2,6 +2,8 @@
 #include "cortex_m.h"
 #include "port.h"
 
+const char port_name[] = "qemu_mps2_an385";
+
 #define MHZ 25
 
 typedef struct {

@@ -2,6 +2,8 @@
 #include "port.h"
 #include "start.h"
 
+const char port_name[] = "qemu_riscv32_virt";
+
 #define UART ((volatile uint8_t *)0x10000000)
 #define UART_SOURCE 10
 

@@ -370,7 +370,7 @@ def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: 
     names = [
         "runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction", "tvm.rpc.server.GetCRTMaxPacketSize",
         "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all",
-        "microrpc.memory", "add",
+        "microrpc.describe", "microrpc.memory", "add",
     ]  # fmt: skip
     assert list(device.functions) == names
     assert [host.look_up(name) for name in names] == [2**63 + index for index in range(len(names))]

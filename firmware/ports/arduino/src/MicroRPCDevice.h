@@ -31,10 +31,21 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
         config.idle = idle;
         config.flush = flush;
 #endif
+#if MICRORPC_DESCRIBE && defined ARDUINO_BOARD
+        config.board_name = ARDUINO_BOARD;
+#endif
     }
 
     MicroRPCDevice(const MicroRPCDevice &) = delete;
     MicroRPCDevice &operator=(const MicroRPCDevice &) = delete;
+
+#if MICRORPC_DESCRIBE
+    // What hosts show as the name of the sketch, and its version; before begin().
+    void identify(const char *firmwareName, const char *firmwareVersion) {
+        config.firmware_name = firmwareName;
+        config.firmware_version = firmwareVersion;
+    }
+#endif
 
     // In setup(), after the port's begin(). `nonce` should differ from boot to boot. Gives false where MemoryBytes is
     // too little.

@@ -10,7 +10,9 @@ static void add(microrpc_call_t *call) {
     microrpc_return_int(call, (int64_t)((uint64_t)microrpc_int(call, 0) + (uint64_t)microrpc_int(call, 1)));
 }
 
-static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};
+static const microrpc_function_t functions[] = {
+    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two numbers."),
+};
 static MicroRPCDevice<8192> device(Serial, functions);
 
 void setup() {

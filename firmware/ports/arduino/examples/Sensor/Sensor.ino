@@ -38,7 +38,11 @@ static void scale(microrpc_call_t *call) {
     }
 }
 
-static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(sample), MICRORPC_FUNCTION(scale)};
+static const microrpc_function_t functions[] = {
+    MICRORPC_FUNCTION_DOC(sample, "count: int(1..1000), pause: int(0..10000) [us] -> float32[n]",
+                          "Read the pin that many times."),
+    MICRORPC_FUNCTION_DOC(scale, "values: float32[...], factor: float -> None", "Multiply an array where it lies."),
+};
 static MicroRPCDevice<16384> device(Serial, functions);
 
 void setup() {

@@ -63,6 +63,11 @@ int main(void) {
         .packet_bytes = CONFIG_SAMPLE_PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + k_cycle_get_32()),
+#if MICRORPC_DESCRIBE
+        .board_name = CONFIG_BOARD,
+        .firmware_name = board_firmware_name,
+        .firmware_version = board_firmware_version,
+#endif
     };
     if (!device_is_ready(uart) || uart_irq_callback_user_data_set(uart, receive, NULL) < 0) {
         return 0;
