@@ -10,12 +10,15 @@ from microrpc.firmware.project import firmware_directory, read_project
 _NO_LINK = "MICRORPC_LINK=0"
 _NO_RELEASE_ALL = "MICRORPC_RELEASE_ALL=0"
 _NO_OLD_TIME_EVALUATORS = "MICRORPC_OLD_TIME_EVALUATORS=0"
+_MEMORY = "MICRORPC_MEMORY=1"
 CORES: Final[dict[str, tuple[str, ...]]] = {
     "with the link": (),
     "without the link": (_NO_LINK,),
     f"without the link, `{_NO_RELEASE_ALL}`": (_NO_LINK, _NO_RELEASE_ALL),
     f"without the link, `{_NO_OLD_TIME_EVALUATORS}`": (_NO_LINK, _NO_OLD_TIME_EVALUATORS),
     "without the link, both 0": (_NO_LINK, _NO_RELEASE_ALL, _NO_OLD_TIME_EVALUATORS),
+    f"with the link, `{_MEMORY}`": (_MEMORY,),
+    f"without the link, `{_MEMORY}`": (_NO_LINK, _MEMORY),
 }
 """What may be left out of it, and the definitions that do so."""
 

@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import subprocess
+from collections.abc import Callable
 
 import pytest
 from commands import change_board, run
@@ -32,16 +33,24 @@ def speak(device: Device) -> None:
     device.log("[E ----.------] no clock")
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, rounds: int, trouble: Exception | None = None) -> None:
-    """Press Ctrl-C when the board was listened to so often."""
+def stop_after(
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: int,
+    *,
+    trouble: Exception | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Press Ctrl-C when the board was listened to so often; do something `before` the first time, or have it fail."""
     listened: list[float] = []
 
-    def listen(connection: Connection, timeout_s: float) -> Operation[None]:
+    def listen(connection: Connection, timeout_s: float) -> Operation[object]:
         if trouble is not None and not listened:
             listened.append(timeout_s)
             raise trouble
         if len(listened) == rounds:
             raise StoppedError(signal.SIGINT)
+        if not listened:
+            before()
         listened.append(timeout_s)
         return original(connection, 0.05)
 
@@ -86,7 +95,7 @@ def test_json_is_an_object_a_line_with_the_text_as_it_came(monkeypatch: pytest.M
 
 
 def test_a_board_in_trouble_is_listened_to_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_after(monkeypatch, 2, HandshakeTimeoutError("no session was opened"))
+    stop_after(monkeypatch, 2, trouble=HandshakeTimeoutError("no session was opened"))
     result = run("log", "sim://")
     assert (result.code, result.out) == (0, "")
     assert result.err == "no session was opened; still listening\n"
@@ -94,17 +103,7 @@ def test_a_board_in_trouble_is_listened_to_further(monkeypatch: pytest.MonkeyPat
 
 def test_a_reset_is_told_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(simulate(profile("loopback"))) as server:
-        original = Connection.begin
-        resets = [server.reset]
-
-        def begin(connection: Connection, epoch: int | None) -> Operation[float]:
-            now = yield from original(connection, epoch)
-            if resets:
-                resets.pop()()
-            return now
-
-        monkeypatch.setattr(Connection, "begin", begin)
-        stop_after(monkeypatch, 3)
+        stop_after(monkeypatch, 3, before=server.reset)
         result = run("log", server.path)
     assert (result.code, result.out) == (0, "")
     assert result.err == f"{server.path}: the board was reset\n"
