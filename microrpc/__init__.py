@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from microrpc.wire.datatypes import UInt as UInt
     from microrpc.wire.description import FunctionDescription as FunctionDescription
     from microrpc.wire.description import Identity as Identity
+    from microrpc.wire.memory import BoardMemory as BoardMemory
     from microrpc.wire.session import Timeouts as Timeouts
 else:
     __all__, __getattr__, __dir__ = lazy(
@@ -88,6 +89,7 @@ else:
             "microrpc.host.stats": "CopyStats Stats",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
             "microrpc.wire.description": "FunctionDescription Identity",
+            "microrpc.wire.memory": "BoardMemory",
             "microrpc.wire.session": "Timeouts",
         },
     )

@@ -43,6 +43,8 @@ class Story:
         lines = [f"{self.board}, frames: {shown}; times since the test began"]
         lines += [frame.line(self.start_s) for frame in frames]
         lines += [f"a frame {direction} was begun and did not end" for direction in self.trace.unfinished]
+        happened = self.trace.happened
+        lines += [f"on the line: {'; '.join(happened)}"] * bool(happened)
         logged = self.trace.log_lines
         lines += ["log of the board:"] * bool(logged)
         lines += [f"{(time_s - self.start_s) * 1e3:9.1f} ms  {printable(text)}" for time_s, text in logged]

@@ -46,6 +46,9 @@ def _library() -> ctypes.CDLL:
     library.board_receive.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
     library.board_take.restype = ctypes.c_size_t
     library.board_take.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    library.board_device.restype = ctypes.c_void_p
+    library.board_device.argtypes = [ctypes.c_void_p]
+    library.microrpc_log_at.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
     library.board_free.argtypes = library.board_lose_bytes.argtypes = [ctypes.c_void_p]
     return library
 
@@ -86,6 +89,10 @@ class CBoard:
     def lose_bytes(self) -> None:
         """Learn that bytes were lost before they came here."""
         self._library.board_lose_bytes(self._board)
+
+    def log(self, text: str, level: int) -> None:
+        """Send a line with a level, counted from 0 (DEBUG) to 3 (ERROR)."""
+        self._library.microrpc_log_at(self._library.board_device(self._board), level, text.encode())
 
     def take_output(self) -> bytes:
         """Give the bytes that wait to be sent."""

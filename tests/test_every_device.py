@@ -127,6 +127,25 @@ def test_a_call_is_timed_on_the_board(board: Board) -> None:
     assert all(0.00199 < seconds < 10 for seconds in timing.results)
 
 
+def test_it_is_told_what_is_used_of_the_memory(board: Board, device: tuple[str, str]) -> None:
+    before = board.memory()
+    assert before.used_bytes + before.free_bytes == before.heap_bytes
+    assert before.largest_free_bytes <= before.free_bytes - 8
+    with board.array(np.zeros(1000, "uint8")):
+        during = board.memory()
+    assert during.used_bytes == before.used_bytes + 1000 + 8
+    assert during.most_used_bytes >= during.used_bytes
+    board.collect()
+    after = board.memory()
+    assert (after.used_bytes, after.most_used_bytes) == (before.used_bytes, during.most_used_bytes)
+    if device[0].startswith("qemu_"):
+        assert after.stack_bytes in {4096, 8192}
+        assert after.most_stack_bytes is not None
+        assert 300 < after.most_stack_bytes < after.stack_bytes / 2
+    else:
+        assert (after.stack_bytes, after.most_stack_bytes) == (None, None)
+
+
 # --- tensors ------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU ArgumentError Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError "
+        "CPU ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CallTimeoutError ClosedError "
         "CopyRangeError CopyStats DamagedReplyError DataType Device FirmwareError FunctionAttributeError "
         "FunctionDescription FunctionNotFoundError HandshakeTimeoutError Identity MicroRpcError OpaqueHandle "
         "OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "

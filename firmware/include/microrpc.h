@@ -125,7 +125,7 @@ typedef struct {
     void (*write)(void *port, const uint8_t *bytes, size_t size);
     /* The time in microseconds since some moment; after 2^32 - 1 comes 0. NULL: the board has no clock. */
     uint32_t (*now_us)(void *port);
-    /* Handed to `write` and `now_us`. */
+    /* Handed to `write`, `now_us` and all other functions of the port. */
     void *port;
     /* The system library, where hosts look first. */
     const microrpc_function_t *functions;
@@ -144,6 +144,19 @@ typedef struct {
     /* Where this boot's session nonces begin. Best another one at each boot (a clock, noise, a counter in flash): a
      * host knows a boot by it if the message that announces it is lost. */
     uint8_t nonce;
+#if MICRORPC_MEMORY
+    /* Tell the size of the stack and the most that was ever used of it, in bytes, for the memory report. NULL: the port
+     * does not know, and the report says 0. */
+    void (*stack)(void *port, uint32_t *size_bytes, uint32_t *most_used_bytes);
+#endif
+#if MICRORPC_HOOKS
+    /* Called again and again while the time evaluator waits, and before each of its runs: feed a watchdog, let other
+     * tasks go on. It must not call the library. NULL: nothing is to be done. */
+    void (*idle)(void *port);
+    /* Called when a frame was handed to `write` to its end: send what is kept to be sent together, as USB, TCP and BLE
+     * do. NULL: nothing is kept. */
+    void (*flush)(void *port);
+#endif
 #if MICRORPC_DESCRIBE
     /* Who it is, as hosts show it: the board, what runs on it, and which version of that. NULL: nothing. */
     const char *board_name;
@@ -170,6 +183,11 @@ void microrpc_lost_bytes(microrpc_t *device);
 
 /* Send a line to the host's log. At any time, also from within a function. */
 void microrpc_log(microrpc_t *device, const char *text);
+
+typedef enum { MICRORPC_LOG_DEBUG, MICRORPC_LOG_INFO, MICRORPC_LOG_WARNING, MICRORPC_LOG_ERROR } microrpc_level_t;
+
+/* The same with a level and, where the board has a clock, its time: the host files it so (docs/device.md 5). */
+void microrpc_log_at(microrpc_t *device, microrpc_level_t level, const char *text);
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 

@@ -158,4 +158,7 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
     }
 #endif
     put_number(device, device->crc_sent, 2);
+#if MICRORPC_HOOKS
+    if (device->config->flush) device->config->flush(device->config->port);
+#endif
 }

@@ -37,12 +37,28 @@ static entry_t *find(const mrpc_heap_t *heap, uint64_t address, uint32_t *skippe
     return NULL;
 }
 
+#if MICRORPC_MEMORY
+uint32_t mrpc_heap_used(const mrpc_heap_t *heap) {
+    uint32_t used_bytes = ENTRY_BYTES * heap->count;
+    for (uint32_t i = heap->count; i--;) used_bytes += size_of(entry(heap, i));
+    return used_bytes;
+}
+
+uint32_t mrpc_heap_largest(microrpc_t *device) {
+    mrpc_heap_alloc(device, INT64_MAX, 8, BLOCK_DATA); /* never there: so it looks at every gap */
+    return device->heap.largest_bytes;
+}
+#endif
+
 static void insert(mrpc_heap_t *heap, uint32_t index, uint32_t offset, uint32_t size, mrpc_block_kind_t kind) {
     uint32_t moved = heap->count++ - index;
     entry_t *last = entry(heap, heap->count - 1);
     memmove(last, last + 1, (size_t)moved * ENTRY_BYTES);
     entry(heap, index)->offset = offset;
     entry(heap, index)->size_and_kind = size | (uint32_t)kind << KIND_SHIFT;
+#if MICRORPC_MEMORY
+    if (mrpc_heap_used(heap) > heap->most_used_bytes) heap->most_used_bytes = mrpc_heap_used(heap);
+#endif
 }
 
 void *mrpc_heap_alloc(microrpc_t *device, uint64_t size, uint64_t alignment, mrpc_block_kind_t kind) {
@@ -67,6 +83,9 @@ void *mrpc_heap_alloc(microrpc_t *device, uint64_t size, uint64_t alignment, mrp
             start = i < heap->count ? end_of(block) : 0;
         }
     }
+#if MICRORPC_MEMORY
+    heap->largest_bytes = largest;
+#endif
     mrpc_fail_with(device, FAILURE_OUT_OF_MEMORY, size, largest);
     return NULL;
 }

@@ -100,6 +100,10 @@ typedef struct {
     uint8_t *base;
     uint32_t size_bytes;
     uint32_t count; /* of blocks */
+#if MICRORPC_MEMORY
+    uint32_t most_used_bytes;
+    uint32_t largest_bytes; /* of the gaps that the last allocation that failed has seen */
+#endif
 } mrpc_heap_t;
 
 /* These give NULL, or false, and set the device's failure where it cannot be. */
@@ -110,6 +114,12 @@ uint8_t *mrpc_heap_view(microrpc_t *device, uint64_t address, uint64_t size);
 bool mrpc_heap_release(microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
 /* Free all blocks; give the bytes that they had. */
 uint32_t mrpc_heap_free_all(microrpc_t *device);
+#if MICRORPC_MEMORY
+/* The bytes of all blocks, and of their table. */
+uint32_t mrpc_heap_used(const mrpc_heap_t *heap);
+/* The most that can be allocated, aligned to 8. It sets the device's failure. */
+uint32_t mrpc_heap_largest(microrpc_t *device);
+#endif
 /* The block of this kind that begins there, or NULL. */
 void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
 
@@ -262,7 +272,8 @@ typedef struct {
 typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry_t;
 #define STATIC_HANDLE(registry, index) (UINT64_C(1) << 63 | (uint64_t)(registry) << 32 | (uint32_t)(index))
 
-#define RUNTIME_FUNCTIONS (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE)
+#define RUNTIME_FUNCTIONS                                                                                    \
+    (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE + !!MICRORPC_MEMORY)
 extern const microrpc_function_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
 
 void mrpc_drop_result(microrpc_call_t *call);

@@ -55,6 +55,21 @@ static void random_fill(microrpc_call_t *call) {
 static void release_all(microrpc_call_t *call) { microrpc_return_int(call, mrpc_heap_free_all(call->device)); }
 #endif
 
+/* --- the memory report ----------------------------------------------------------------------------------------- */
+
+#if MICRORPC_MEMORY
+static void memory(microrpc_call_t *call) {
+    microrpc_t *device = call->device;
+    const microrpc_config_t *config = device->config;
+    uint32_t numbers[6] = {device->heap.size_bytes, mrpc_heap_used(&device->heap), mrpc_heap_largest(device),
+                           device->heap.most_used_bytes};
+    if (config->stack) config->stack(config->port, &numbers[4], &numbers[5]);
+    microrpc_return_bytes(call, NULL, sizeof numbers);
+    mrpc_reply_tail(device, NULL, 0);
+    for (unsigned i = 0; i < 6; i++) mrpc_reply_number(device, 4, numbers[i]);
+}
+#endif
+
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
 /* The numbers as TVM has them since 0.14 (docs/protocol.md 6); the device, which is first, and the bytes of cache to
@@ -93,12 +108,21 @@ uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us) {
     return enough >> 32 ? UINT32_MAX : (uint32_t)enough;
 }
 
+static void idle(const microrpc_t *device) {
+#if MICRORPC_HOOKS
+    if (device->config->idle) device->config->idle(device->config->port);
+#else
+    (void)device;
+#endif
+}
+
 /* The mean time of a call, over so many calls that they took min_repeat_ms together. */
 static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator, uint32_t *calls) {
     uint32_t least_us = evaluator->numbers[MIN_REPEAT_MS] * 1000, taken_us = 0, zeros = 0;
     do {
         uint32_t start_us;
         if (taken_us) *calls = mrpc_more_calls(*calls, least_us, taken_us);
+        idle(call->device);
         start_us = microrpc_now_us(call);
         for (uint32_t i = 0; i < *calls && !call->has_failed; i++) {
             evaluator->timed(call);
@@ -113,7 +137,8 @@ static uint64_t run_once(microrpc_call_t *call, const evaluator_t *evaluator, ui
 
 static void wait_ms(const microrpc_call_t *call, uint32_t milliseconds) {
     uint32_t start_us = microrpc_now_us(call);
-    while (microrpc_has_clock(call) && microrpc_now_us(call) - start_us < milliseconds * 1000) continue;
+    while (microrpc_has_clock(call) && microrpc_now_us(call) - start_us < milliseconds * 1000)
+        idle(call->device);
 }
 
 static void evaluate(microrpc_call_t *call) {
@@ -201,5 +226,8 @@ const microrpc_function_t mrpc_runtime_functions[] = {
 #endif
 #if MICRORPC_DESCRIBE
     MICRORPC_FUNCTION_AS("microrpc.describe", mrpc_describe, NULL, NULL),
+#endif
+#if MICRORPC_MEMORY
+    MICRORPC_FUNCTION_AS("microrpc.memory", memory, NULL, NULL),
 #endif
 };

@@ -110,7 +110,7 @@ static void add_tensor(packet_t *packet, choices_t *choices, const board_t *boar
 static void add_blob(packet_t *packet, choices_t *choices) {
     static const char *const names[] = {"add", "noop", "describe", "iota", "log", "tvm.contrib.random.random_fill",
                                         LINK_FUNCTION, "global", "", "reverse", "fail", PROTOCOL_VERSION,
-                                        "microrpc.release_all", "microrpc.describe"};
+                                        "microrpc.release_all", "microrpc.describe", "microrpc.memory"};
     uint8_t choice = choose(choices);
     const char *name = names[choice % (sizeof names / sizeof names[0])];
     if (choice < 200) {

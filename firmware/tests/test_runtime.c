@@ -75,6 +75,9 @@ static void the_functions_have_fixed_handles(void) {
 #if MICRORPC_DESCRIBE
         "microrpc.describe",
 #endif
+#if MICRORPC_MEMORY
+        "microrpc.memory",
+#endif
     };
     uint32_t count = sizeof names / sizeof names[0];
     open(0);

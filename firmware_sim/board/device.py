@@ -22,7 +22,13 @@ from firmware_sim.board.clock import Clock, VirtualClock
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
-from firmware_sim.board.runtime import RuntimeSession, register_description, register_extensions, register_runtime
+from firmware_sim.board.runtime import (
+    RuntimeSession,
+    register_description,
+    register_extensions,
+    register_memory,
+    register_runtime,
+)
 from firmware_sim.board.stock import StockMemory, StockPort, register_stock
 from microrpc.serve.description import Description
 from microrpc.serve.local import FunctionT, Module, RemoteCallable
@@ -30,6 +36,7 @@ from microrpc.serve.memory import Memory
 from microrpc.wire.checks import check_whole
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.link import LinkParameters
+from microrpc.wire.logs import log_prefix
 from microrpc.wire.session import MessageType, encode_message
 
 _WINDOW_REQUESTS = 8
@@ -115,6 +122,7 @@ class Device:
         if is_robust:
             register_extensions(self._session)
             register_description(self._session, self.description, packet_size_bytes)
+            register_memory(self._session)
         else:
             register_stock(self.functions)
         self._port.boot(seed)
@@ -203,11 +211,16 @@ class Device:
         self._output.clear()
         return output
 
-    def log(self, text: str) -> None:
-        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply."""
+    def log(self, text: str, level: int | None = None) -> None:
+        """Send a LOG (docs/protocol.md 2); allowed at any time, also from within a function, before its reply.
+
+        level: as `logging` counts it, DEBUG, INFO, WARNING or ERROR; it and the board's time go before the text then
+        (docs/device.md 5). Raises RequestError for another one.
+        """
+        prefix = "" if level is None else log_prefix(level, round(self.clock.now() * 1e6))
         if not self.is_dead:
             # What of a Str is not UTF-8 goes as it came.
-            self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))
+            self._send(encode_message(0, MessageType.LOG, (prefix + text).encode("utf-8", "surrogateescape")))
 
     def wedge(self) -> None:
         """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""

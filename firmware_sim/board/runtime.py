@@ -16,11 +16,13 @@ from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module
 from microrpc.serve.memory import Memory
 from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
 from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.memory import encode_memory
 from microrpc.wire.names import (
     CRC32_FUNCTION,
     DESCRIBE_FUNCTION,
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
+    MEMORY_FUNCTION,
     MESSAGE_OVERHEAD_BYTES,
     MODULE_GET_FUNCTION,
     RANDOM_FILL_FUNCTION,
@@ -185,6 +187,16 @@ def register_description(session: RuntimeSession, description: Description, pack
         if used_bytes > packet_size_bytes:
             raise FunctionError("the result is too long")
         return description.page(offset, packet_size_bytes - used_bytes)
+
+
+def register_memory(session: RuntimeSession) -> None:
+    """Put into the global registry of `session` what tells of its memory (docs/device.md 4)."""
+
+    @session.functions.function(name=MEMORY_FUNCTION)
+    @takes()
+    def memory() -> bytes:
+        heap = session.memory
+        return encode_memory(heap.size_bytes, heap.occupied_bytes, heap.largest_free_bytes, heap.most_occupied_bytes)
 
 
 def register_runtime(session: RuntimeSession, packet_size_bytes: int) -> None:

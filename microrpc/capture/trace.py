@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from microrpc.capture.tally import Tally
 from microrpc.capture.words import MOST_TEXT_BYTES, NOISE, TEXT, Frame, FrameReader, log_text, text_meaning
 
 _MOST_PENDING_BYTES = 65536
@@ -29,6 +30,7 @@ class Trace:
         self._frames: deque[Frame] = deque(maxlen=keep_frames)
         self._log_lines: deque[tuple[float, str]] = deque(maxlen=keep_frames)
         self._count = 0
+        self._tally = Tally()
 
     def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
         """Take bytes that passed at `time_s`, in seconds. They are decoded later, so as not to slow the line down."""
@@ -60,6 +62,12 @@ class Trace:
         return list(self._log_lines)
 
     @property
+    def happened(self) -> list[str]:
+        """What there was of events and long calls so far, a phrase each."""
+        self._decode()
+        return self._tally.words()
+
+    @property
     def unfinished(self) -> list[str]:
         """The directions, as "to the board" or "from the board", in which a frame was begun and did not end yet."""
         self._decode()
@@ -70,6 +78,7 @@ class Trace:
         self._decode()
         self._frames.clear()
         self._log_lines.clear()
+        self._tally.forget()
         self._count = self.bytes_to_board = self.bytes_to_host = 0
 
     def _decode(self) -> None:
@@ -90,6 +99,8 @@ class Trace:
             return
         self._frames.append(frame)
         self._count += 1
+        if frame.kind != TEXT:
+            self._tally.note(frame.payload, to_board=frame.to_board)
         if frame.kind == "LOG":
             self._log_lines.append((frame.time_s, log_text(frame.payload)))
 

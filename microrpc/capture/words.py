@@ -8,11 +8,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from microrpc.capture import phrases
 from microrpc.errors import ProtocolError, printable
-from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
+from microrpc.wire.datatypes import ArrayResult, FunctionHandle, OpaqueHandle, Value
 from microrpc.wire.frames import FrameDecoder, Garbage
 from microrpc.wire.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
-from microrpc.wire.names import PACKET_NBYTES
+from microrpc.wire.names import DESCRIBE_FUNCTION, MEMORY_FUNCTION, PACKET_NBYTES
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -28,11 +29,11 @@ from microrpc.wire.packets import (
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.text import is_text
 
-_LONGEST_TEXT = 40
 MOST_TEXT_BYTES = 256
 """How much of a line of text is kept."""
 _MOST_NAMES = 1024
 _VERSION = b"\1"  # that of sessions
+_TOLD = (MEMORY_FUNCTION, DESCRIBE_FUNCTION)  # whose results have words of their own
 DAMAGED = "damaged"
 """The kind of a frame that did not arrive whole; its size is not known, and given as 0."""
 NOISE = "noise"
@@ -116,10 +117,12 @@ class FrameReader:
                 self._names.clear()
                 return "TERMINATE", "I have booted"
             case MessageType.LOG:
-                return "LOG", _quoted(log_text(payload))
+                return "LOG", phrases.log(log_text(payload))
             case MessageType.NORMAL:
                 return self._explain_packet(body[PACKET_NBYTES:])
-            case MessageType.LINK_REQUEST | MessageType.LINK_REPLY | MessageType.LINK_NAK:
+            case MessageType.LINK_EVENT | MessageType.LINK_EVENT_ACK | MessageType.LINK_EVENT_STATE:
+                return phrases.events(payload, code) or (DAMAGED, "crc32, or lengths that do not add up")
+            case code if code >= MessageType.LINK_REQUEST and code in list(MessageType):
                 return self._explain_link(payload)
         return f"type 0x{code:02x}", f"{len(body)} bytes"
 
@@ -129,6 +132,8 @@ class FrameReader:
         if message is None:
             return DAMAGED, "crc32"
         message_type, seq, content = message
+        if message_type not in (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK):
+            return phrases.signal(message_type, seq, content)
         if message_type is MessageType.LINK_NAK or not content:
             return "NAK", f"something was damaged; I wait for #{seq}"
         code, body = content[0], content[1:]
@@ -138,6 +143,9 @@ class FrameReader:
             kind, meaning = (
                 ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
             )
+        elif code == RequestKind.CALL:
+            kind, meaning = self._explain_packet(body)
+            kind, meaning = "CALL", meaning if kind == "CallFunc" else f"{kind} {meaning}"
         elif code == RequestKind.WRITE:
             kind, meaning = "WRITE", _explain_write(body)
         elif code == RequestKind.READ:
@@ -152,21 +160,21 @@ class FrameReader:
             match packet:
                 case CallFunc(handle, args):
                     self._asked = packet
-                    return "CallFunc", f"{self._name(handle)}({', '.join(map(_value, args))})"
+                    return "CallFunc", f"{self._name(handle)}({', '.join(map(phrases.value, args))})"
                 case Syscall(code, args):
                     self._asked = packet
                     label = code.label if isinstance(code, PacketCode) else f"code {code}"
-                    return label, ", ".join(map(_value, args))
+                    return label, ", ".join(map(phrases.value, args))
                 case CopyToRemote(tensor, data):
                     self._asked = None
-                    return "CopyToRemote", f"{len(data)} bytes to {_value(tensor)} +{tensor.byte_offset}"
+                    return "CopyToRemote", f"{len(data)} bytes to {phrases.value(tensor)} +{tensor.byte_offset}"
                 case CopyFromRemote(tensor, size_bytes):
                     self._asked = None
-                    return "CopyFromRemote", f"{size_bytes} bytes of {_value(tensor)} +{tensor.byte_offset}"
+                    return "CopyFromRemote", f"{size_bytes} bytes of {phrases.value(tensor)} +{tensor.byte_offset}"
                 case CopyAck(data):
                     return "CopyAck", f"{len(data)} bytes"
                 case RemoteException(message):
-                    return "Exception", _quoted(message)
+                    return "Exception", phrases.quoted(message)
                 case Return(values):
                     return "Return", self._explain_return(values)
         except ProtocolError as error:
@@ -181,13 +189,18 @@ class FrameReader:
         elif len(values) == 1:
             [result] = values
         else:
-            return ", ".join(map(_value, values)) or "no value at all"
+            return ", ".join(map(phrases.value, values)) or "no value at all"
+        if isinstance(self._asked, CallFunc) and (name := self._name(self._asked.handle)) in _TOLD:
+            return phrases.result(name, result)
         if self._asked is not None and isinstance(result, FunctionHandle | OpaqueHandle):
             names = [arg for arg in self._asked.args if isinstance(arg, str)]
             if len(self._names) >= _MOST_NAMES:
                 del self._names[next(iter(self._names))]
+            told = phrases.looked_up(names[0], int(result)) if names and isinstance(self._asked, Syscall) else None
+            if told is not None:
+                return told
             self._names[int(result)] = names[0] if names else f"{self._asked_name()}()"
-        return _value(result)
+        return phrases.value(result)
 
     def _asked_name(self) -> str:
         return self._name(self._asked.handle) if isinstance(self._asked, CallFunc) else "?"
@@ -214,7 +227,7 @@ def _explain_read(body: bytes) -> str:
 
 def _none(session_id: int, body: bytes) -> str:
     """Tell of a session message that nobody should take (docs/protocol.md 2)."""
-    return f"none that is to be taken: session 0x{session_id:04x}, then {_value(body) if body else 'nothing'}"
+    return f"none that is to be taken: session 0x{session_id:04x}, then {phrases.value(body) if body else 'nothing'}"
 
 
 def _beside(time_s: float, to_board: bool, data: bytes) -> Frame:
@@ -225,39 +238,13 @@ def _beside(time_s: float, to_board: bool, data: bytes) -> Frame:
 
 def text_meaning(data: bytes) -> str:
     """Give what a `TEXT` says."""
-    return _quoted(data.decode(errors="backslashreplace").rstrip("\r\n"))
+    return phrases.quoted(data.decode(errors="backslashreplace").rstrip("\r\n"))
 
 
 def _name_of(kinds: type[RequestKind | ReplyKind], code: int) -> str:
     return kinds(code).name if code in list(kinds) else f"kind {code}"
 
 
-def _value(value: Value | ArrayResult) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case FunctionHandle():
-            return f"function 0x{int(value):x}"
-        case ModuleHandle():
-            return f"module 0x{int(value):x}"
-        case OpaqueHandle():
-            return f"0x{int(value):x}"
-        case ArrayResult():
-            return f"a new {_value(value.tensor)}"
-        case Tensor():
-            return f"{value.dtype}[{','.join(map(str, value.shape))}]" + (f" at 0x{value.data:x}" if value.data else "")
-        case str():
-            return _quoted(value)
-        case bytes():
-            return f"bytes:{value.hex()}" if len(value) <= _LONGEST_TEXT // 2 else f"{len(value)} bytes"
-    return str(value)
-
-
 def log_text(payload: bytes) -> str:
     """Give the text of a LOG (docs/protocol.md 2), from its frame payload; what is no UTF-8 is escaped."""
     return payload[HEADER_SIZE_BYTES:].decode(errors="backslashreplace")
-
-
-def _quoted(text: str) -> str:
-    short = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
-    return '"' + short.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') + '"'

@@ -26,12 +26,12 @@ from microrpc.cli.common import (
     reporting,
     say_pairs,
 )
-from microrpc.cli.figures import stats_pairs
+from microrpc.cli.figures import memory_pairs, stats_pairs
 from microrpc.cli.functions import complete_name, identity_pairs, identity_to_json
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.streams import note, say
-from microrpc.errors import ProtocolError, RemoteError
+from microrpc.errors import FunctionNotFoundError, ProtocolError, RemoteError
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from microrpc.client.board import Board
     from microrpc.wire.description import Identity
     from microrpc.wire.link import LinkParameters
+    from microrpc.wire.memory import BoardMemory
     from microrpc.wire.parameters import Signature
 
 _ROUND_TRIPS = 25
@@ -69,6 +70,7 @@ def info(
             has_library = opened.system_library() is not None
             has = {key: opened.global_function(name) is not None for key, name in _OPTIONAL_FUNCTIONS.items()}
             identity, told = opened.identity, opened.functions()
+            memory = _memory_of(opened)
             round_trip_s = _measure_round_trip(opened)
             session_id, link, stats = opened.session_id, opened.link, opened.stats
         is_limited = packet_bytes != UNLIMITED
@@ -87,6 +89,7 @@ def info(
                     "round_trip_s": round_trip_s,
                     "system_library": has_library,
                     **has,
+                    "memory": dataclasses.asdict(memory) if memory is not None else None,
                     "stats": stats.as_dict(),
                 }
             )
@@ -105,6 +108,7 @@ def info(
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
                 ("random_fill", _yes(has["random_fill"])),
+                *memory_pairs(memory),
                 *stats_pairs(stats),
             ]
         )
@@ -126,6 +130,14 @@ def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
 
 def _yes(present: bool) -> str:
     return "yes" if present else "no"
+
+
+def _memory_of(board: Board) -> BoardMemory | None:
+    """Give what the board tells of its memory; None where it tells nothing."""
+    try:
+        return board.memory()
+    except FunctionNotFoundError:
+        return None
 
 
 def _measure_round_trip(board: Board) -> float:

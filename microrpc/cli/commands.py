@@ -16,6 +16,7 @@ from microrpc.cli.demo import demo
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
 from microrpc.cli.functions import functions, stubs
+from microrpc.cli.log import log
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -113,6 +114,7 @@ app.command(
     )
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
+app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.add_typer(firmware, name="firmware")
 
 

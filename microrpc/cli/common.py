@@ -245,7 +245,15 @@ def is_terminal(stream: Any) -> bool:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented for a person and in one line for a program."""
-    indent = 2 if is_terminal(sys.stdout) else None
+    _print_json(value, 2 if is_terminal(sys.stdout) else None)
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON in one line: one of many."""
+    _print_json(value, None)
+
+
+def _print_json(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=not knows_unicode(sys.stdout), allow_nan=False)
     if sys.stdout.isatty():  # what `say` would escape as Python does is escaped as JSON does
         text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
@@ -334,6 +342,7 @@ def open_board(
     baud: int | None = None,
     timeout_s: float | None = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
+    on_log: Callable[[str], None] | None = note_log,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr. After a signal it is closed within a second."""
     from microrpc.client.pump import END_S
@@ -348,7 +357,7 @@ def open_board(
             board=chosen,
             baud=baud,
             timeouts=timeouts,
-            on_log=note_log,
+            on_log=on_log,
             **dataclasses.asdict(options),
         ) as opened,
     ):

@@ -8,6 +8,7 @@ from microrpc.cli.common import format_size, format_time
 
 if TYPE_CHECKING:
     from microrpc.host.stats import CopyStats, Stats
+    from microrpc.wire.memory import BoardMemory
 
 
 def describe_copy(copies: CopyStats, stats: Stats) -> str:
@@ -50,4 +51,15 @@ def stats_pairs(stats: Stats) -> list[tuple[str, str]]:
     for name, copies in (("copies to the board", stats.to_board), ("copies from the board", stats.from_board)):
         if copies.size_bytes:
             pairs.append((name, f"{copies.size_bytes} bytes in {format_time(copies.seconds)}{_rate(copies)}"))
+    return pairs
+
+
+def memory_pairs(memory: BoardMemory | None) -> list[tuple[str, str]]:
+    """Give names and values, for a table; none where the board does not tell, or knows nothing of its stack."""
+    if memory is None:
+        return []
+    heap = f"{memory.used_bytes} of {memory.heap_bytes} bytes used, {memory.most_used_bytes} at most"
+    pairs = [("heap", f"{heap}; the largest free block has {memory.largest_free_bytes}")]
+    if memory.stack_bytes is not None:
+        pairs.append(("stack", f"{memory.most_stack_bytes} of {memory.stack_bytes} bytes used at most"))
     return pairs

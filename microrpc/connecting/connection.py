@@ -14,6 +14,7 @@ from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
 from microrpc.wire.checks import check_callable, check_whole, show
+from microrpc.wire.logs import LogLine, parse_log
 from microrpc.wire.session import Timeouts
 
 _log = logging.getLogger("microrpc.board")
@@ -38,22 +39,32 @@ def check_options(timeouts: object, **functions: object) -> None:
 
 
 def board_log(name: str, on_log: OnLog | None) -> OnLog:
-    """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one."""
-    return _pass_on(_log, name, on_log)
+    """Give what the log of the board on the port `name` goes to: "microrpc.board", and `on_log` where there is one.
+
+    What a line has before its text, a level and the board's time, goes to the logger alone (docs/device.md 5).
+    """
+
+    def pass_log(text: str) -> None:
+        _pass_on(_log, name, on_log, parse_log(text))
+
+    return pass_log
 
 
 def board_text(name: str, on_log: OnLog | None) -> OnLog:
     """Give what the board prints beside its frames goes to: "microrpc.text", and `on_log` where there is one."""
-    return _pass_on(_text_log, name, on_log)
+
+    def pass_text(text: str) -> None:
+        _pass_on(_text_log, name, on_log, LogLine(logging.INFO, None, text))
+
+    return pass_text
 
 
-def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None) -> OnLog:
-    def pass_log(text: str) -> None:
-        logger.info("%s: %s", name, printable(text))
-        if on_log is not None:
-            _tell("on_log", on_log, text)
-
-    return pass_log
+def _pass_on(logger: logging.Logger, name: str, on_log: OnLog | None, line: LogLine) -> None:
+    if logger.hasHandlers():  # else Python prints what is a warning, which is the program's to decide
+        more = {"board_text": line.text, "board_time_us": line.board_time_us}
+        logger.log(line.level, "%s: %s", name, printable(line.text), extra=more)
+    if on_log is not None:
+        _tell("on_log", on_log, line.text)
 
 
 def reset_first(name: str, on_log: OnLog | None, tap: Tap | None) -> ResetFirst:

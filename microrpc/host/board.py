@@ -38,18 +38,13 @@ from microrpc.host.handles import (
 from microrpc.host.job import Progress
 from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
 from microrpc.host.operation import Operation
+from microrpc.host.report import ask_memory
 from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.timing import Evaluators, check_runs
 from microrpc.host.verify import Verifier
 from microrpc.wire.checks import check_callable, check_text, show
-from microrpc.wire.datatypes import (
-    CPU,
-    DataType,
-    OpaqueHandle,
-    Tensor,
-    TypeCode,
-    Value,
-)
+from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor, TypeCode, Value
+from microrpc.wire.memory import BoardMemory
 from microrpc.wire.names import MODULE_GET_FUNCTION, RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
@@ -347,6 +342,10 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 f"have left in a board's memory, and stock firmware has none: reset the board"
             )
         return freed_bytes
+
+    def memory(self) -> Operation[BoardMemory]:
+        """See `ask_memory`."""
+        return ask_memory(self._requests, self._maker.client.name)
 
     def create_stream(self) -> Operation[OpaqueHandle]:
         """Create a stream on the board."""

@@ -190,6 +190,18 @@ class Connection:
                 attempt += 1
                 self.repeats += 1
 
+    def listen(self, timeout_s: float) -> Operation[None]:
+        """Take what the board says of its own accord for so many seconds, in a session: its log, and what it prints.
+
+        Raises BoardResetError, HandshakeTimeoutError.
+        """
+        now = yield from self.begin(None)
+        until = now + timeout_s
+        while now < until and self.session.state is SessionState.ESTABLISHED:
+            data, now = yield until
+            if data:
+                self.line.receive(data, now)
+
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
         data, now = yield AT_ONCE

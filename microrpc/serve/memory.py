@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 DEFAULT_BASE_ADDRESS = 0x2000_0000  # where SRAM begins on a Cortex-M
 """Where SRAM begins on a Cortex-M."""
@@ -44,6 +45,8 @@ class Memory:
     def __init__(self, size_bytes: int, *, base_address: int = DEFAULT_BASE_ADDRESS) -> None:
         self.size_bytes = size_bytes
         self.base_address = base_address
+        self.most_occupied_bytes = 0
+        """The most that `occupied_bytes` ever was since the boot."""
         self._storage = bytearray(size_bytes)
         self._addresses: list[int] = []
         self._blocks: dict[int, tuple[int, BlockKind]] = {}
@@ -52,6 +55,16 @@ class Memory:
     def used_bytes(self) -> int:
         """How many bytes are allocated, without the table."""
         return sum(self.blocks.values())
+
+    @property
+    def occupied_bytes(self) -> int:
+        """How many bytes are allocated, and what the table takes of the memory."""
+        return self.used_bytes + self.table_entry_bytes * len(self._blocks)
+
+    @property
+    def largest_free_bytes(self) -> int:
+        """The most that can be allocated at once, aligned to 8 bytes."""
+        return max([0, *(stop - start for _, start, stop in self._gaps(8))])
 
     @property
     def blocks(self) -> dict[int, int]:
@@ -66,20 +79,28 @@ class Memory:
         if size_bytes < 0 or not 0 < alignment_bytes <= _MOST_ALIGNMENT or alignment_bytes & (alignment_bytes - 1):
             raise MemoryAccessError(f"cannot allocate {size_bytes} bytes aligned to {alignment_bytes}")
         taken = max(size_bytes, 1)
-        table = self.base_address + self.size_bytes - self.table_entry_bytes * (len(self._addresses) + 1)
-        starts = [self.base_address, *map(self._end, self._addresses)]
-        stops = [*self._addresses, table]
         largest = 0
-        for index, (start, stop) in enumerate(zip(starts, stops, strict=True) if starts[-1] <= table else ()):
-            aligned = (start + alignment_bytes - 1) & -alignment_bytes
+        for index, aligned, stop in self._gaps(alignment_bytes):
             if aligned + taken <= stop:
                 self._addresses.insert(index, aligned)
                 self._blocks[aligned] = (taken, kind)
+                self.most_occupied_bytes = max(self.most_occupied_bytes, self.occupied_bytes)
                 offset = aligned - self.base_address
                 self._storage[offset : offset + taken] = bytes(taken)
                 return aligned
             largest = max(largest, stop - aligned)
         raise OutOfMemoryError(f"out of memory: {size_bytes} bytes asked for, the largest free block has {largest}")
+
+    def _gaps(self, alignment_bytes: int) -> Iterator[tuple[int, int, int]]:
+        """Give where a block could go: its index, the first aligned address of the gap, and the end of it.
+
+        There is none where the table has no room for one more.
+        """
+        table = self.base_address + self.size_bytes - self.table_entry_bytes * (len(self._addresses) + 1)
+        starts = [self.base_address, *map(self._end, self._addresses)]
+        if starts[-1] <= table:
+            for index, (start, stop) in enumerate(zip(starts, [*self._addresses, table], strict=True)):
+                yield index, (start + alignment_bytes - 1) & -alignment_bytes, stop
 
     def holds(self, address: int, kind: BlockKind) -> bool:
         """Whether a block of this kind begins at `address`."""
@@ -107,6 +128,7 @@ class Memory:
         self._storage = bytearray(self.size_bytes)
         self._addresses.clear()
         self._blocks.clear()
+        self.most_occupied_bytes = 0
 
     def _end(self, block: int) -> int:
         return block + self._blocks[block][0]

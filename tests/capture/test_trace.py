@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.capture.phrases import looked_up
 from microrpc.capture.trace import Trace
 from microrpc.capture.words import DAMAGED, NOISE, TEXT, Frame, FrameReader
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import RecordingChannel
-from microrpc.errors import PortLostError, RemoteError
+from microrpc.errors import PortLostError, ProtocolError, RemoteError
 from microrpc.wire.frames import FrameEncoder, encode_frame
 from microrpc.wire.link import encode_link_message
 from microrpc.wire.packets import CallFunc, PacketCode, Syscall, encode_packet
@@ -176,11 +178,14 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
         add(2, 3)
         with board.array(np.arange(6, dtype=np.uint8)) as array:
             array.numpy()
-    said = told(channel.trace)
-    assert said[4] == '> GetGlobalFunc "microrpc.link"'
+    said = [re.sub("0x80000000000000[0-9a-f]{2}", "ADD", line) for line in told(channel.trace)]
+    assert said[4:6] == [
+        '> GetGlobalFunc "microrpc.link"',
+        "< Return a link: 8 requests, 2148 bytes, messages of 2048",
+    ]
     assert said[6:] == [
         '> GetGlobalFunc "add" #0',
-        "< Return 0x8000000000000007 #0",
+        "< Return ADD #0",
         "> CallFunc add(2, 3) #1",
         "< Return 5 #1",
         "> DevAllocDataWithScope uint8[6], nothing #2",
@@ -191,7 +196,7 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
         "< DATA 6 bytes #4",
         "> DevFreeData Device(type=1, id=0), 0x20000000 #5",
         "< Return nothing #5",
-        "> FreeHandle 0x8000000000000007, 10 #6",
+        "> FreeHandle ADD, 10 #6",
         "< Return nothing #6",
         "> TERMINATE any session there was is over",
     ]
@@ -204,6 +209,101 @@ def test_a_complaint_over_a_link_is_told() -> None:
     assert (frame.kind, frame.meaning) == ("NAK", "something was damaged; I wait for #7")
     (damaged,) = reader.read(0.0, False, encode_frame(nak[:-1] + b"x"))
     assert (damaged.kind, damaged.meaning) == ("damaged", "crc32")
+
+
+def sealed(text: str) -> bytes:
+    """Give a payload from hex, with the crc32 behind it."""
+    payload = bytes.fromhex(text)
+    return payload + struct.pack("<I", zlib.crc32(payload))
+
+
+EVENT = "6627 23 0c000000 01 15cd5b07 06 73616d706c65"  # reliable #12 "sample" at 123.456789 s
+
+
+@pytest.mark.parametrize(
+    ("payload", "told_as"),
+    [
+        (EVENT, 'EVENT reliable #12 "sample"() at 123.456789 s'),
+        (
+            f"{EVENT} 00 feffffffffffffff 02 000000000000f83f 0b 0200 686f 0c 0300 010203",
+            'EVENT reliable #12 "sample"(-2, 1.5, "ho", bytes:010203) at 123.456789 s',
+        ),
+        ("6627 23 07000000 00 00000000 00", 'EVENT #7 ""() at 0.000000 s'),
+        (f"{EVENT} 0b 0300 6162", "damaged crc32, or lengths that do not add up"),
+        ("6627 24 05000000 0008 00", "EVENT_ACK 2048 bytes of events may come, reliable ones from #5 on"),
+        (
+            "6627 24 05000000 0008 01",
+            "EVENT_ACK 2048 bytes of events may come, reliable ones from #5 on; send again what was lost",
+        ),
+        ("6627 25 78563412 07000000 03000000", "EVENT_STATE boot 0x12345678; next is #7, of reliable ones #3"),
+        ("6627 25 78563412 07000000 030000", "damaged crc32, or lengths that do not add up"),
+        ("6627 26 0500", "CANCEL end #5"),
+        ("6627 26 0500 01", "CANCEL none that is to be taken: 1 bytes #5"),
+        ("6627 27 0500 1e000000 64000000", "PROGRESS 30 of 100 #5"),
+        ("6627 27 0500 1e0000", "PROGRESS none that is to be taken: 3 bytes #5"),
+        ("6627 28 0000", "KEEP_ALIVE is anybody there?"),
+        ("6627 20 0500 03 03000000 0900000000000000 01000000 00000000 0200000000000000", "CALL 0x9(2) #5"),
+        ("6627 20 0500 03 01000000", "CALL Shutdown  #5"),
+        ("6627 20 0500 03", "CALL ? "),
+    ],
+)
+def test_events_and_long_calls_are_told_in_words(payload: str, told_as: str) -> None:
+    (frame,) = FrameReader().read(0.0, False, encode_frame(sealed(payload)))
+    assert f"{frame.kind} {frame.meaning}".startswith(told_as)
+    (frame,) = FrameReader().read(0.0, False, encode_frame(sealed(payload)[:-1] + b"x"))
+    assert (frame.kind, frame.meaning[:5]) == (DAMAGED, "crc32")
+
+
+def test_an_event_of_many_values_is_told_in_few_words() -> None:
+    name, text = 255 * "6e", "0b ff00" + 255 * "22"
+    payload = sealed(f"6627 23 0c000000 00 00000000 ff {name} {300 * text}")
+    (frame,) = FrameReader().read(0.0, False, encode_frame(payload))
+    assert len(frame.meaning) < 1000
+    assert frame.meaning.endswith("and 292 more) at 0.000000 s")
+
+
+def test_what_a_board_tells_of_itself_is_told_in_words() -> None:
+    device = Device(packet_size_bytes=128)
+    features = 0x12345678_0BB8_33_01
+    device.function(lambda: b"microrpc\t1\tabcd\n", name="microrpc.describe", registry="global")
+    channel = RecordingChannel(LoopbackChannel(device))
+    with open_board(channel, Timeouts(), seed=1, link=False) as board:
+        board.memory()
+        board.function("microrpc.describe")()
+    said = told(channel.trace)
+    assert "< Return 0 of 262144 bytes used, 262136 at once" in said
+    assert '< Return 16 bytes, "microrpc\t1\tabcd\\n"' in said
+    assert looked_up("microrpc.features", features) == (
+        "events, reliable, describe, memory; a host is gone after 3000 ms; description 0x12345678"
+    )
+    assert looked_up("microrpc.features", 0x01) == "no feature that is known, 0x1"
+    assert looked_up("microrpc.features", 0x3302) == "no feature that is known, 0x3302"
+    assert looked_up("microrpc.features", 0) == "no features"
+    assert looked_up("microrpc.link", 0) == "no link"
+    assert looked_up("microrpc.link", 7) == "a link that nobody knows, 0x7"
+    assert looked_up("add", 7) is None
+
+
+def test_a_memory_report_that_is_none_is_told_as_it_is() -> None:
+    device = Device()
+    device.functions["microrpc.memory"] = lambda: 5
+    channel = RecordingChannel(LoopbackChannel(device))
+    with open_board(channel, Timeouts(), seed=1, link=False) as board, pytest.raises(ProtocolError):
+        board.memory()
+    assert "< Return 5" in told(channel.trace)
+
+
+@pytest.mark.parametrize(
+    ("text", "told_as"),
+    [
+        ("[W 0012.345678] hot", 'warning at 12.345678 s: "hot"'),
+        ("[E ----.------] fire", 'error: "fire"'),
+        ("[W 12.345678] hot", '"[W 12.345678] hot"'),
+    ],
+)
+def test_a_level_before_a_line_of_the_log_is_told(text: str, told_as: str) -> None:
+    (frame,) = FrameReader().read(0.0, False, encode_frame(encode_log(text)))
+    assert (frame.kind, frame.meaning) == ("LOG", told_as)
 
 
 def test_what_firmware_prints_is_told_line_by_line_however_it_arrives() -> None:
@@ -295,7 +395,7 @@ def test_a_message_of_the_link_that_is_too_short_is_told_too(kind: int, name: st
 def test_no_message_of_any_type_breaks_it(messages: list[tuple[bool, int, bytes, bytes]]) -> None:
     trace = Trace()
     for to_board, message_type, head, body in messages:
-        if message_type in (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK):
+        if message_type >= MessageType.LINK_REQUEST and message_type != 0x77:
             payload = encode_link_message(1, MessageType(message_type), 1, head, body)
         else:
             payload = b"\1\0" + bytes([message_type]) + bytes(8) + head + body

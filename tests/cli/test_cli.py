@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run, run_json
+from commands import change_board, run, run_json
 from serial.tools.list_ports_common import ListPortInfo
 
 import microrpc.connecting.blocking
+from firmware_sim.board.device import Device
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import errors
@@ -37,6 +38,7 @@ COMMANDS = (
         "get",
         "share",
         "stubs",
+        "log",
         "firmware",
     ),
 )
@@ -94,6 +96,33 @@ def test_info_shows_what_the_board_is() -> None:
     text = run("info", "sim://").out
     assert "largest packet  2037 bytes (its receive buffer has 2048)\n" in text
     assert "system library  yes\n" in text
+
+
+def test_info_shows_the_memory_of_a_board_that_tells_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_board(monkeypatch, lambda device: device.memory.alloc(100))
+    assert run_json("info", "sim://")["memory"] == {
+        "heap_bytes": 262144,
+        "used_bytes": 108,
+        "free_bytes": 262036,
+        "largest_free_bytes": 262024,
+        "most_used_bytes": 108,
+        "stack_bytes": None,
+        "most_stack_bytes": None,
+    }
+    text = run("info", "sim://").out
+    assert "heap            108 of 262144 bytes used, 108 at most; the largest free block has 262024\n" in text
+    assert "stack" not in text
+    change_board(monkeypatch, lambda device: device.functions.pop("microrpc.memory"))
+    assert run_json("info", "sim://")["memory"] is None
+    assert "heap" not in run("info", "sim://").out
+
+
+def test_info_shows_the_stack_of_a_board_that_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(device: Device) -> None:
+        device.functions["microrpc.memory"] = lambda: bytes(16) + b"\x00\x10\0\0\xbc\x02\0\0"
+
+    change_board(monkeypatch, change)
+    assert "stack           700 of 4096 bytes used at most\n" in run("info", "sim://").out
 
 
 def test_ports_lists_what_pyserial_finds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,14 @@ def test_a_client_that_is_killed_in_a_call_harms_no_other(board: PtyServer, tmp_
             assert after.function("add")(2, 3) == 5
 
 
+def test_no_log_comes_over_a_shared_board(board: PtyServer, tmp_path: Path) -> None:
+    with share(board.path, "--socket", tmp_path / "b") as sharing:
+        url = first_line(sharing)
+        result = run("log", url)
+    assert (result.code, result.out) == (5, "")
+    assert f"{url} is a plain stream, over which no log comes" in result.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_even_while_clients_use_it(
     board: PtyServer, tmp_path: Path, number: signal.Signals

@@ -33,6 +33,7 @@ from microrpc.errors import (
     PortError,
     PortLostError,
     ProfileError,
+    ProtocolError,
     RemoteError,
     RequestError,
     RequestTooLargeError,
@@ -44,6 +45,7 @@ from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.memory import BoardMemory
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -511,6 +513,83 @@ def test_logs_go_to_logging_and_to_the_callback_which_may_fail(api: Api, caplog:
         assert board.function("log")("one line") is None
     assert heard == ["one line"]
     assert "loopback: one line" in caplog.messages
+
+
+def test_a_level_and_a_time_before_a_line_go_to_logging_and_the_text_alone_to_the_callback(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device()
+    install(device)
+    heard: list[str] = []
+    with caplog.at_level(logging.DEBUG, "microrpc"):
+        device.log("[E ----.------] \x1bno clock")
+        device._output += b"[W 0000.000001] beside\n"
+        board = api.open_board(LoopbackChannel(device), Timeouts(), on_log=heard.append)
+        board.function("log")("[D 0012.345678] one line")
+        board.function("log")("[W 12.3] no level")
+    assert heard == ["\x1bno clock", "[W 0000.000001] beside", "one line", "[W 12.3] no level"]
+    told = [
+        (record.name, record.levelno, record.getMessage(), vars(record)["board_text"], vars(record)["board_time_us"])
+        for record in caplog.records
+    ]
+    assert told == [
+        ("microrpc.board", logging.ERROR, "loopback: \\x1bno clock", "\x1bno clock", None),
+        ("microrpc.text", logging.INFO, "loopback: [W 0000.000001] beside", "[W 0000.000001] beside", None),
+        ("microrpc.board", logging.DEBUG, "loopback: one line", "one line", 12_345_678),
+        ("microrpc.board", logging.INFO, "loopback: [W 12.3] no level", "[W 12.3] no level", None),
+    ]
+
+
+def test_python_prints_nothing_of_a_boards_warnings_where_nobody_logs(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device()
+    install(device)
+    monkeypatch.setattr(logging.getLogger("microrpc.board"), "propagate", False)  # as in a program without handlers
+    board = api.open_board(LoopbackChannel(device), Timeouts())
+    board.function("log")("[E ----.------] fire")
+    assert capsys.readouterr().err == ""
+
+
+# --- what a board tells of its memory ---------------------------------------------------------
+
+
+def test_a_board_tells_what_is_used_of_its_memory(api: Api) -> None:
+    board, device = make(api, packet_size_bytes=128)
+    heap_bytes = device.memory.size_bytes
+    array = board.array(np.zeros(100, "uint8"))
+    assert board.memory() == BoardMemory(heap_bytes, 108, heap_bytes - 108, heap_bytes - 16 - 104, 108, None, None)
+    array.free()
+    board.max_packet_bytes()
+    board.collect()
+    memory = board.memory()
+    assert (memory.used_bytes, memory.largest_free_bytes, memory.most_used_bytes) == (0, heap_bytes - 8, 108)
+
+
+def test_stock_firmware_tells_nothing_of_its_memory(api: Api) -> None:
+    board, _ = make(api, firmware="stock")
+    with pytest.raises(FunctionNotFoundError, match=r"it is built with MICRORPC_MEMORY=1, and stock firmware never"):
+        board.memory()
+    assert board.function("add")(1, 2) == 3
+
+
+def test_a_memory_report_that_is_none_is_a_protocol_error(api: Api) -> None:
+    board, device = make(api)
+    device.functions["microrpc.memory"] = lambda: 5
+    with pytest.raises(ProtocolError, match=r"microrpc\.memory returned 5, not 24 bytes"):
+        board.memory()
+
+
+def test_a_memory_report_whose_reply_was_damaged_is_asked_for_again(api: Api) -> None:
+    sim = SimBoard(microrpc.profile("loopback"))
+    with api.open_board(sim.open_channel(), Timeouts(), link=False) as board:
+        board.memory()
+        before = board.stats.bytes_received
+        expected = board.memory()
+        reply_end = board.stats.bytes_received - before
+        sim.inject(Flip(at=(reply_end - 12,), direction=Direction.TO_HOST))
+        assert board.memory() == expected
+        assert board.stats.repeats == 1
 
 
 # --- through a real pty -----------------------------------------------------------------------

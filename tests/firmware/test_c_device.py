@@ -5,6 +5,7 @@ docs/device.md is what both are written from. The Python device is fed byte by b
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import struct
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from c_board import CBoard
 
+from firmware_sim.board.clock import VirtualClock
 from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
 from firmware_sim.board.device import Device
 from microrpc.wire.datatypes import (
@@ -32,7 +34,7 @@ from microrpc.wire.datatypes import (
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
 from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
-from microrpc.wire.names import DESCRIBE_FUNCTION, LINK_FUNCTION, RELEASE_FUNCTION
+from microrpc.wire.names import DESCRIBE_FUNCTION, LINK_FUNCTION, MEMORY_FUNCTION, RELEASE_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -63,6 +65,7 @@ GLOBAL_NAMES = (
     "microrpc.crc32",
     RELEASE_FUNCTION,
     DESCRIBE_FUNCTION,
+    MEMORY_FUNCTION,
     "add",
     LINK_FUNCTION,
     "no.such.function",
@@ -497,6 +500,45 @@ def test_both_release_the_same(pair: Pair, over_link: bool) -> None:
             pair.ask(encode_packet(CallFunc(block, (1,))), over_link=over_link)
             pair.ask(free_handle(block, rng.choice((TypeCode.FUNCTION, TypeCode.NDARRAY))), over_link=over_link)
             pair.ask(encode_packet(CopyFromRemote(Tensor(block, CPU, _BYTE, (1,)), 1)), over_link=over_link)
+
+
+@pytest.mark.parametrize("time_us", [0, 12_345_678, 0xFFFF_FFFF])
+def test_both_write_the_same_lines_with_a_level(time_us: int) -> None:
+    python = Device(clock=VirtualClock(time_us / 1e6))
+    for code, level in enumerate((logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)):
+        with CBoard(step_us=time_us) as c:  # which is what its clock shows first
+            for board in (c, python):
+                board.take_output()
+            c.log("h\u00e9llo", code)
+            python.log("h\u00e9llo", level)
+            line = c.take_output()
+            assert line == python.take_output()
+            [payload] = FrameDecoder().feed(line)
+            assert payload == b"\0\0\x03[%c %04d.%06d] h\xc3\xa9llo" % (b"DIWE"[code], *divmod(time_us, 10**6))
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+@pytest.mark.parametrize("pair", range(250, 260), indirect=True)
+def test_both_tell_the_same_of_their_memory(pair: Pair, over_link: bool) -> None:
+    rng = pair.rng
+    pair.open()
+    look_up = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, (MEMORY_FUNCTION,)))
+    pair.ask(look_up, over_link=over_link)
+    memory = pair.handles.pop()
+    assert memory == 1 << 63 | list(pair.python.functions).index(MEMORY_FUNCTION)
+    reports = set()
+    for _ in range(60):
+        size, alignment = rng.choice((0, 1, 7, 100, 500, 1500, 4000)), rng.choice((1, 8, 8, 64))
+        allocate = Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, size, alignment, _BYTE))
+        pair.ask(encode_packet(allocate), over_link=over_link)
+        if rng.random() < 0.4 and pair.blocks:
+            block = pair.blocks.pop(rng.randrange(len(pair.blocks)))
+            pair.ask(encode_packet(Syscall(PacketCode.DEV_FREE_DATA, (CPU, OpaqueHandle(block)))), over_link=over_link)
+        if rng.random() < 0.05:
+            pair.ask(encode_packet(CallFunc(RELEASE_ALL, ())), over_link=over_link)
+        pair.ask(encode_packet(CallFunc(memory, ())), over_link=over_link)
+        reports.add(pair.python.functions[MEMORY_FUNCTION]())
+    assert len(reports) > 20
 
 
 def describe(pair: Pair, offset: int, *, over_link: bool) -> bytes:

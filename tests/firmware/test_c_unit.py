@@ -74,12 +74,16 @@ def test_the_tests_in_c_pass_with_all_that_can_be_switched_on(tmp_path: pathlib.
     passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-O2", compiler=("gcc",))
     assert "the_description_is_left_out" not in passed
     assert "the_description_is_that_of_the_tables" in passed
+    assert "the_memory_report_is_left_out" not in passed
+    assert "the_port_is_told_of_the_end_of_each_frame" in passed
 
 
-def test_the_tests_in_c_pass_with_a_description_without_the_link(tmp_path: pathlib.Path) -> None:
+def test_the_tests_in_c_pass_with_what_needs_no_link_without_it(tmp_path: pathlib.Path) -> None:
     needs.program("gcc")
-    passed = _run_unit_tests(tmp_path, "-DMICRORPC_DESCRIBE=1", "-DMICRORPC_LINK=0", "-O1", compiler=("gcc",))
+    parts = ("-DMICRORPC_DESCRIBE=1", "-DMICRORPC_MEMORY=1", "-DMICRORPC_HOOKS=1")
+    passed = _run_unit_tests(tmp_path, *parts, "-DMICRORPC_LINK=0", "-O1", compiler=("gcc",))
     assert {"the_link_is_left_out", "the_description_is_that_of_the_tables"} <= set(passed)
+    assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
 
 
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:

@@ -80,15 +80,15 @@ def _build_example(directory: pathlib.Path, name: str, compilers: tuple[str, str
 
 
 def _build_sketch(
-    directory: pathlib.Path, sketch: pathlib.Path, library: pathlib.Path, compilers: tuple[str, str]
+    directory: pathlib.Path, sketch: pathlib.Path, library: pathlib.Path, compilers: tuple[str, str], *defines: str
 ) -> pathlib.Path:
     c, cxx = compilers
     objects = []
     for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
-        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, "-c", source, "-o", objects[-1])
+        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, *defines, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
-    includes = (*ARDUINO, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
+    includes = (*ARDUINO, *defines, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
     _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
     return directory / "sketch"
@@ -110,6 +110,39 @@ def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> N
         assert len(set(before.tolist())) > 1
         with pytest.raises(RemoteError, match="want 1 to 1000 samples"):
             board.function("sample")(0, 100)
+
+
+WATCHED = """
+#include <MicroRPCDevice.h>
+
+static unsigned fed;
+
+static void feed() { fed++; }
+
+static void count_fed(microrpc_call_t *call) { microrpc_return_int(call, fed); }
+
+static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(count_fed)};
+static MicroRPCDevice<16384> device(Serial, functions);
+
+void setup() {
+    device.begin(7);
+    device.onIdle(feed);
+    device.log(MICRORPC_LOG_WARNING, "ready");
+}
+
+void loop() { device.poll(); }
+"""
+
+
+def test_a_sketch_feeds_its_watchdog_while_it_waits(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    sketch = tmp_path / "watched.ino"
+    sketch.write_text(WATCHED)
+    library = _lay_out(tmp_path) / "src"
+    with _board(_build_sketch(tmp_path, sketch, library, compilers, "-DMICRORPC_HOOKS=1")) as board:
+        count_fed = board.function("count_fed")
+        assert count_fed() == 0
+        board.time_evaluator("count_fed", number=3, repeat=5)()
+        assert count_fed() == 5
 
 
 def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:

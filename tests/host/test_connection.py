@@ -19,6 +19,7 @@ from firmware_sim.line.uart import UartLine
 from firmware_sim.running.loopback import LineChannel, LoopbackChannel
 from firmware_sim.running.simulate import simulate
 from microrpc.client.board import Board
+from microrpc.connecting import blocking
 from microrpc.connecting.blocking import open_board
 from microrpc.errors import (
     BoardResetError,
@@ -29,6 +30,7 @@ from microrpc.errors import (
     RequestTooLargeError,
     StaleHandleError,
 )
+from microrpc.host.connection import Connection
 from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.packets import CallFunc, PacketCode, Syscall, decode_packet
 from microrpc.wire.session import MessageType, Timeouts, encode_message
@@ -95,6 +97,35 @@ def flip_last(data: bytes) -> bytes:
 
 def lose(data: bytes) -> bytes:
     return b""
+
+
+@pytest.mark.parametrize("firmware", FIRMWARES)
+def test_what_a_board_says_while_it_is_listened_to_is_told_and_so_is_a_reset(
+    firmware: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, lines = Line(firmware), list[str]()
+    board = blocking.open_board(line.channel, TIMEOUTS, seed=1, on_log=lines.append)
+    connection = board.operations.connection
+    assert isinstance(connection, Connection)
+    board.pump.run(connection.listen, 1.0)
+    line.device.log("of the log")
+    line.device._output += b"beside it\n"
+    before = line.channel.now()
+    board.pump.run(connection.listen, 1.0)
+    assert line.channel.now() - before == pytest.approx(1.0)
+    assert lines == ["of the log", "beside it"]
+    read, resets = line.channel.read, [line.device.reset]
+
+    def reset_while_it_waits(deadline: float) -> bytes:
+        if resets and deadline > line.channel.now():
+            resets.pop()()
+        return read(deadline)
+
+    monkeypatch.setattr(line.channel, "read", reset_while_it_waits)
+    board.pump.run(connection.listen, 1.0)
+    assert board.stats.resets == 1
+    assert board.function("count")() == 1
+    assert board.stats.resets == 1
 
 
 @pytest.mark.parametrize("firmware", FIRMWARES)

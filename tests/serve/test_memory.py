@@ -22,6 +22,7 @@ class MemoryMachine(RuleBasedStateMachine):
         super().__init__()
         self.memory = Memory(SIZE, base_address=0x1000)
         self.contents: dict[int, bytes] = {}
+        self.most_bytes = 0
 
     @rule(target=blocks, size=st.integers(0, SIZE // 3), alignment=ALIGNMENTS, filler=st.integers(0, 255))
     def alloc(self, size: int, alignment: int, filler: int) -> int | None:
@@ -61,6 +62,14 @@ class MemoryMachine(RuleBasedStateMachine):
         if len(self.contents) > 5:
             self.memory.clear()
             self.contents.clear()
+            self.most_bytes = 0
+
+    @invariant()
+    def what_is_occupied_and_free_is_told(self) -> None:
+        occupied_bytes = sum(8 + max(len(data), 1) for data in self.contents.values())
+        self.most_bytes = max(self.most_bytes, occupied_bytes)
+        assert (self.memory.occupied_bytes, self.memory.most_occupied_bytes) == (occupied_bytes, self.most_bytes)
+        assert self.memory.largest_free_bytes == max(self.largest_gap(8), 0)
 
     @invariant()
     def every_block_has_its_contents_and_none_overlap(self) -> None:
@@ -107,6 +116,16 @@ def test_empty_blocks_have_addresses_of_their_own() -> None:
     assert len(memory.view(first, 0)) == 0
     memory.free(first)
     memory.free(second)
+
+
+def test_the_largest_free_block_is_one_that_can_be_allocated() -> None:
+    memory = Memory(64)
+    memory.alloc(20)
+    assert memory.largest_free_bytes == 64 - 2 * 8 - 24
+    memory.alloc(memory.largest_free_bytes)
+    assert memory.largest_free_bytes == 0  # the table has no room
+    assert Memory(8, base_address=0x1001).largest_free_bytes == 0  # aligned there is nothing
+    assert Memory(0).largest_free_bytes == 0
 
 
 def test_running_out_of_memory_says_what_is_left() -> None:

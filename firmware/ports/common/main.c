@@ -28,6 +28,9 @@ int main(void) {
         .packet_bytes = PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),
+#if MICRORPC_MEMORY
+        .stack = start_measure_stack,
+#endif
 #if MICRORPC_DESCRIBE
         .board_name = port_name,
         .firmware_name = board_firmware_name,

@@ -2,11 +2,16 @@
 #ifndef START_H
 #define START_H
 
+#include <stdint.h>
+
 /* Lay out the RAM as C expects it and run main(). The stack must be there. */
 __attribute__((noreturn)) void start(void);
 
 /* Reset the board: its host learns of it by the boot message. */
 __attribute__((noreturn)) void start_again(void);
+
+/* The size of the stack, and the most that was ever used of it, in bytes (MICRORPC_MEMORY). */
+void start_measure_stack(void *port, uint32_t *size_bytes, uint32_t *most_used_bytes);
 
 int main(void);
 

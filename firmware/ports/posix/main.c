@@ -87,6 +87,13 @@ static void port_write(void *context, const uint8_t *bytes, size_t size) {
     }
 }
 
+#if MICRORPC_HOOKS
+/* What a function logs is not to wait until it has returned. */
+static void port_flush(void *context) {
+    flush(context);
+}
+#endif
+
 /* Give the master of a new pseudo terminal. The slave stays open: the master could not be read without. */
 static int open_terminal(void) {
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
@@ -152,6 +159,9 @@ int main(int count, char **words) {
         .ring_bytes = (uint32_t)options[RING_BYTES].value,
         .reply_bytes = (uint32_t)options[REPLY_BYTES].value,
         .nonce = (uint8_t)options[NONCE].value,
+#if MICRORPC_HOOKS
+        .flush = port_flush,
+#endif
 #if MICRORPC_DESCRIBE
         .board_name = "posix",
         .firmware_name = board_firmware_name,

@@ -34,6 +34,8 @@ unsigned long micros() {
     return static_cast<uint32_t>(now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
+void yield() {}
+
 void delayMicroseconds(unsigned int us) { usleep(us); }
 
 int analogRead(uint8_t) {

@@ -10,6 +10,7 @@ class Print {
     virtual ~Print() {}
     virtual size_t write(uint8_t byte) = 0;
     virtual size_t write(const uint8_t *bytes, size_t size) = 0;
+    virtual void flush() {}
 };
 
 class Stream : public Print {
@@ -34,6 +35,7 @@ extern HardwareSerial Serial;
 enum { A0 = 14 };
 
 unsigned long micros();
+void yield();
 void delayMicroseconds(unsigned int us);
 int analogRead(uint8_t pin);
 

@@ -29,6 +29,7 @@ from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.description import FunctionDescription, Identity
 from microrpc.wire.link import LinkParameters
+from microrpc.wire.memory import BoardMemory
 from microrpc.wire.packets import PacketCode, Reply, Request
 
 # What is public for the sake of what a board hands out; its users have other ways to it.
@@ -253,6 +254,14 @@ class AsyncBoard:
         shared with other programs, else as a call does.
         """
         return await self.pump.run(self.operations.release_all)
+
+    async def memory(self) -> BoardMemory:
+        """Ask what is used of the board's memory: of its heap, and of its stack where the firmware knows.
+
+        Raises FunctionNotFoundError where the firmware does not tell (the robust simulator does, and the library in C
+        that was built with it), else as a call does.
+        """
+        return await self.pump.run(self.operations.memory)
 
     async def create_stream(self) -> AsyncRemoteStream:
         """Create a stream on the board. Raises RemoteError where it cannot, else as a call does."""

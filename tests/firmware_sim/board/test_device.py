@@ -371,10 +371,10 @@ def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: 
     names = [
         "runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction", "tvm.rpc.server.GetCRTMaxPacketSize",
         "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all",
-        "microrpc.describe", "add",
+        "microrpc.describe", "microrpc.memory", "add",
     ]  # fmt: skip
     assert list(device.functions) == names
-    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(9)]
+    assert [host.look_up(name) for name in names] == [2**63 + index for index in range(len(names))]
     assert host.system_library() == 2**63 + 2 * 2**32
     for index, name in enumerate(device.system_library):
         assert host.function(name) == FunctionHandle(2**63 + 2**32 + index)
@@ -442,6 +442,25 @@ def test_release_all_frees_what_was_allocated_over_the_wire_and_nothing_else(hos
     host.messages()
     host.open()
     assert host.call_global("microrpc.release_all") == 0
+
+
+def test_the_memory_report_counts_what_is_used_and_what_was(host: Host, device: Device) -> None:
+    def report() -> tuple[int, ...]:
+        return struct.unpack("<6I", host.call_global("microrpc.memory"))
+
+    heap = device.memory.size_bytes
+    assert report() == (heap, 0, heap - 8, 0, 0, 0)
+    first, second = host.alloc(100), host.alloc(0)
+    assert report() == (heap, 117, heap - 24 - 112, 117, 0, 0)
+    assert host.free(first) is None
+    assert report() == (heap, 9, heap - 16 - 112, 117, 0, 0)
+    assert host.free(second) is None
+    host.open()
+    assert report() == (heap, 0, heap - 8, 117, 0, 0)
+    device.reset()
+    host.messages()
+    host.open()
+    assert report() == (heap, 0, heap - 8, 0, 0, 0)
 
 
 def test_release_all_prepares_nothing_that_is_timed(host: Host) -> None:

@@ -27,6 +27,10 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
         config.functions = functions;
         config.function_count = Count;
         config.packet_bytes = PacketBytes;
+#if MICRORPC_HOOKS
+        config.idle = idle;
+        config.flush = flush;
+#endif
 #if MICRORPC_DESCRIBE && defined ARDUINO_BOARD
         config.board_name = ARDUINO_BOARD;
 #endif
@@ -71,6 +75,17 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
         }
     }
 
+    void log(microrpc_level_t level, const char *text) {
+        if (device != nullptr) {
+            microrpc_log_at(device, level, text);
+        }
+    }
+
+#if MICRORPC_HOOKS
+    // What is called while the library waits, besides yield(): feed a watchdog there.
+    void onIdle(void (*function)()) { whenIdle = function; }
+#endif
+
   private:
     static void write(void *port, const uint8_t *bytes, size_t size) {
         Stream &stream = static_cast<MicroRPCDevice *>(port)->stream;
@@ -85,6 +100,20 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
     }
 
     static uint32_t nowUs(void *) { return static_cast<uint32_t>(micros()); }
+
+#if MICRORPC_HOOKS
+    static void idle(void *port) {
+        yield();
+        if (static_cast<MicroRPCDevice *>(port)->whenIdle != nullptr) {
+            static_cast<MicroRPCDevice *>(port)->whenIdle();
+        }
+    }
+
+    // USB sends what is left of a packet then, and does not wait for more.
+    static void flush(void *port) { static_cast<MicroRPCDevice *>(port)->stream.flush(); }
+
+    void (*whenIdle)() = nullptr;
+#endif
 
     Stream &stream;
     microrpc_config_t config;
