@@ -43,16 +43,22 @@ extern "C" {
 #endif
 
 /* What follows is left out unless it is 1 (docs/firmware.md has the size of each). All but the description, the memory
- * report and the hooks need the link. */
+ * report and the hooks need the link. `microrpc firmware new` switches on what MICRORPC_BY_DEFAULT has here, where the
+ * board has 64 KiB of flash; a sketch has no other place for flags than this one. */
+#ifdef ARDUINO
+#define MICRORPC_BY_DEFAULT 1
+#else
+#define MICRORPC_BY_DEFAULT 0
+#endif
 
 /* The function microrpc.describe: what functions there are, what they take, and what they do (docs/description.md). */
 #ifndef MICRORPC_DESCRIBE
-#define MICRORPC_DESCRIBE 0
+#define MICRORPC_DESCRIBE MICRORPC_BY_DEFAULT
 #endif
 
 /* microrpc_event(): what the board says without being asked (docs/link.md 8). */
 #ifndef MICRORPC_EVENTS
-#define MICRORPC_EVENTS 0
+#define MICRORPC_EVENTS MICRORPC_BY_DEFAULT
 #endif
 
 /* Events that are kept until the host has them; needs MICRORPC_EVENTS. */
@@ -62,7 +68,7 @@ extern "C" {
 
 /* microrpc_progress() and microrpc_is_cancelled(), for functions that take long (docs/link.md 9). */
 #ifndef MICRORPC_PROGRESS
-#define MICRORPC_PROGRESS 0
+#define MICRORPC_PROGRESS MICRORPC_BY_DEFAULT
 #endif
 
 /* The function microrpc.memory: what is used of the heap and of the stack. */
