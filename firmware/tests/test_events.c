@@ -501,7 +501,7 @@ static void numbers_of_reliable_events_wrap_around(void) {
     host_close(&host);
 }
 
-static const uint8_t pattern[60] = "0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUV";
+static const uint8_t pattern[] = "0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUV";
 
 static microrpc_value_t nth_value(uint32_t number) { return microrpc_value_bytes(pattern, number * 7 % sizeof pattern); }
 
