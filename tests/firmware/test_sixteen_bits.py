@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import needs
 import numpy as np
 import pytest
-from c_board import INCLUDES, SOURCES, STRICT
+from c_board import INCLUDES, SOURCES, STRICT, SWITCHED_ON
 
 import microrpc
 from microrpc.errors import RemoteError
@@ -33,10 +33,13 @@ TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a 
 AVR = ("avr-freestanding-none", "-mcpu=atmega2560", "-mdouble=64", "-Wno-avr-rtlib-linking-quirks")
 
 
+@pytest.mark.parametrize("flags", [(), SWITCHED_ON], ids=["as it is", "all switched on"])
 @pytest.mark.parametrize("target", [AVR, ("msp430-freestanding-none",)], ids=["avr", "msp430"])
-def test_every_narrowing_is_written_down(tmp_path: pathlib.Path, target: tuple[str, ...]) -> None:
+def test_every_narrowing_is_written_down(
+    tmp_path: pathlib.Path, target: tuple[str, ...], flags: tuple[str, ...]
+) -> None:
     needs.zig()
-    command = [*ZIG, "-target", *target, "-ffreestanding", *STRICT, "-O1", *INCLUDES, "-c", *map(str, SOURCES)]
+    command = [*ZIG, "-target", *target, "-ffreestanding", *STRICT, *flags, "-O1", *INCLUDES, "-c", *map(str, SOURCES)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
