@@ -22,6 +22,7 @@ from microrpc.errors import RemoteError
 from microrpc.firmware.new import new_project
 from microrpc.wire.events import EventAck, EventMessage, decode_event_news, encode_event_ack
 from microrpc.wire.frames import FrameDecoder, FrameEncoder
+from microrpc.wire.link import encode_link_message
 from microrpc.wire.session import MessageType, encode_message
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -348,8 +349,26 @@ def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     program = tmp_path_factory.mktemp("posix") / "board"
     core = sorted((FIRMWARE / "src").glob("*.c"))
     sources = ("ports/posix/main.c", "demo/demo.c", *core)
-    _compile(compiler, "-std=c99", *WARNINGS, "-Iinclude", "-Idemo", *sources, "-o", program)
+    _compile(compiler, "-std=c99", *WARNINGS, *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
     return program
+
+
+def test_the_process_takes_a_silent_host_for_gone_until_it_speaks(process_port: pathlib.Path) -> None:
+    command = [process_port, "--host-timeout-ms", "200", "--nonce", "1"]  # which makes the session 0x2111
+    encoder = FrameEncoder()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        port = os.open(process.stdout.readline().split()[1], os.O_RDWR | os.O_NOCTTY)
+        try:
+            os.write(port, encoder.encode(encode_message(0x11, MessageType.START_SESSION_INIT, b"\x01")))
+            assert process.stderr.readline() == "the host is there\n"
+            assert process.stderr.readline() == "the host is gone\n"
+            os.write(port, encoder.encode(encode_link_message(0x2111, MessageType.LINK_KEEP_ALIVE, 0)))
+            assert process.stderr.readline() == "the host is there\n"
+        finally:
+            process.kill()
+            os.close(port)
 
 
 @pytest.mark.parametrize(
