@@ -155,7 +155,7 @@ static bool copy(microrpc_t *device, bool is_write, bool is_old, const uint8_t *
     return true;
 }
 
-#if HAS_FEATURES
+#if HAS_MORE_MESSAGES
 /* Whether a message of this type, other than a LINK_REQUEST, has its size. */
 static bool has_its_size(uint8_t message_type, size_t size) {
     size_t body_bytes = 2;
@@ -173,7 +173,7 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
     mrpc_link_t *link = &device->link;
     const uint8_t *payload = device->buffer;
     uint8_t message_type = payload[2];
-    bool is_request = !HAS_FEATURES || message_type == MESSAGE_LINK_REQUEST;
+    bool is_request = !HAS_MORE_MESSAGES || message_type == MESSAGE_LINK_REQUEST;
     size_t body_bytes = size - HEAD_BYTES - 1 - CRC_BYTES;
     uint8_t kind = payload[HEAD_BYTES];
     const uint8_t *body = payload + HEAD_BYTES + 1;

@@ -11,10 +11,11 @@ void *memset(void *to, int byte, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
 
 #define PROTOCOL_VERSION "0.8.0"
-/* The parts of the link that were asked for: whether there are features, and whether the host's silence is noticed. */
+/* What was asked for: whether the host's silence is noticed, whether the link has more messages, and whether there is
+ * anything for the features to tell. */
 #define HAS_PRESENCE (MICRORPC_LINK && MICRORPC_HOOKS)
-#define HAS_FEATURES                                                                                                   \
-    (MICRORPC_LINK && (MICRORPC_DESCRIBE || MICRORPC_EVENTS || MICRORPC_PROGRESS || MICRORPC_MEMORY || MICRORPC_HOOKS))
+#define HAS_MORE_MESSAGES (MICRORPC_EVENTS || MICRORPC_PROGRESS || HAS_PRESENCE)
+#define HAS_FEATURES (HAS_MORE_MESSAGES || (MICRORPC_LINK && (MICRORPC_DESCRIBE || MICRORPC_MEMORY)))
 
 #define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
 
@@ -79,7 +80,7 @@ typedef struct {
 
 /* A good frame came, whose payload is in the receive buffer. */
 void mrpc_session_receive(microrpc_t *device, size_t size);
-#if HAS_FEATURES
+#if HAS_MORE_MESSAGES
 /* Send a LOG, or a message of the link with its crc32, of what is before that in `body`, whatever reply is being made. */
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size);
 #endif

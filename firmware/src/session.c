@@ -15,7 +15,7 @@ static void send_terminate(microrpc_t *device) {
     send(device, 0, MESSAGE_TERMINATE);
 }
 
-#if HAS_FEATURES
+#if HAS_MORE_MESSAGES
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size) {
     bool is_log = message_type == MESSAGE_LOG;
     mrpc_reply_t reply = device->reply; /* a function may have made its own already */
