@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import needs
 import pytest
-from c_board import FIRMWARE, SWITCHED_ON, compile_c
+from c_board import FIRMWARE, INCLUDES, SOURCES, STRICT, SWITCHED_ON, compile_c
 
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
@@ -19,10 +20,20 @@ FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET = 8, 9  # in fuzz.c
+_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL = 8, 9, 13, 14, 15, 17  # in fuzz.c
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"
+_PARTS = ("DESCRIBE=1", "EVENTS=1", "RELIABLE_EVENTS=1", "PROGRESS=1", "MEMORY=1", "HOOKS=1")
+EACH_PART = [
+    *((part,) for part in _PARTS),
+    *((part, "LINK=0") for part in _PARTS),
+    *itertools.combinations(_PARTS, 2),
+    *(tuple(part for part in _PARTS if part != left_out) for left_out in _PARTS),
+    (*_PARTS, "LINK=0", "RELEASE_ALL=0", "OLD_TIME_EVALUATORS=0"),
+]
+"""Each part of the library alone, with and without the link; pairs; all but one; and all with all else left out."""
+SOME_PARTS = [("EVENTS=1",), ("PROGRESS=1",), ("HOOKS=1",), ("EVENTS=1", "PROGRESS=1"), (*_PARTS, "LINK=0"), _PARTS]
 
 
 def _run_unit_tests(directory: pathlib.Path, *flags: str, compiler: tuple[str, ...] = ZIG) -> list[str]:
@@ -44,7 +55,9 @@ def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> Non
     needs.program("clang", CLANG_PACKAGES)
     passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
     assert len(passed) > 100
-    assert "numbers_wrap_around" in passed
+    assert {"numbers_wrap_around", "numbers_of_reliable_events_wrap_around", "a_cancel_may_be_cut_anywhere"} <= {
+        *passed
+    }
 
 
 @pytest.mark.parametrize("optimization", ["-O0", "-O2", "-Os"])
@@ -84,6 +97,26 @@ def test_the_tests_in_c_pass_with_what_needs_no_link_without_it(tmp_path: pathli
     passed = _run_unit_tests(tmp_path, *parts, "-DMICRORPC_LINK=0", "-O1", compiler=("gcc",))
     assert {"the_link_is_left_out", "the_description_is_that_of_the_tables"} <= set(passed)
     assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
+
+
+@pytest.mark.parametrize("flags", SOME_PARTS, ids=" ".join)
+def test_the_tests_in_c_pass_with_some_of_the_parts(tmp_path: pathlib.Path, flags: tuple[str, ...]) -> None:
+    needs.program("gcc")
+    definitions = [f"-DMICRORPC_{flag}" for flag in flags]
+    passed = _run_unit_tests(tmp_path, "-O1", *definitions, compiler=("gcc",))
+    assert ("events_are_left_out" in passed) == ("EVENTS=1" not in flags or "LINK=0" in flags)
+    assert ("long_calls_are_left_out" in passed) == ("PROGRESS=1" not in flags or "LINK=0" in flags)
+
+
+@pytest.mark.parametrize("flags", EACH_PART, ids=" ".join)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_library_compiles_with_any_of_its_parts(
+    tmp_path: pathlib.Path, compiler: str, flags: tuple[str, ...]
+) -> None:
+    needs.program(compiler)
+    command = [compiler, *STRICT, *INCLUDES, *(f"-DMICRORPC_{flag}" for flag in flags), "-fsyntax-only"]
+    done = subprocess.run([*command, *map(str, SOURCES)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
@@ -140,13 +173,16 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
 def _seeds() -> list[bytes]:
     """A thing to say of each kind, and packets of each kind after an allocation."""
     allocation = bytes((_SAY_PACKET, 9, 13, 0, 0, 0, 64, 0, 8, 0, 0))  # 64 bytes, aligned to 8
-    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(12)]
+    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(18)]
     for start in range(0, 256, 4):
         values = bytes((start, 0, *range(start % 7, start % 7 + 38)))
         said += [
             allocation + bytes((_SAY_PACKET, 40)) + values,
             allocation + bytes((_SAY_LINK_PACKET, 40, start)) + bytes(39),
         ]
+    acknowledgement = bytes((_SAY_SEALED, 8, 4, 0, 0, 0, 0, 0, 1, 1))  # with a credit of 256 bytes
+    said += [acknowledgement + bytes((_TELL, 3)) + b"abc" + acknowledgement * 2]
+    said += [bytes((_FEED_SEALED, 3, 6, seq, 0, _SAY_WORK, 3, 5, 2, 0)) for seq in range(4)]
     return said
 
 
