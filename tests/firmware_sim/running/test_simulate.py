@@ -39,9 +39,9 @@ from microrpc.errors import (
     HandshakeTimeoutError,
     MicroRpcError,
     OutcomeUnknownError,
-    RequestError,
     PortLostError,
     PortNotFoundError,
+    RequestError,
 )
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
