@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from firmware_sim.board.device import Device
+from firmware_sim.board.long_call import Steps
 from firmware_sim.board.runtime import takes
 from microrpc.serve.local import BoardArray, FunctionError, Module
 from microrpc.wire.datatypes import DataType, DataTypeCode, FunctionHandle, ModuleHandle, OpaqueHandle, TypeCode, UInt
@@ -64,6 +65,25 @@ def install(device: Device) -> None:
     def log(text: str) -> None:
         """Send a line to the host's log."""
         device.log(text)
+
+    @device.function
+    @takes("Str", "Int", "Int", "Int")
+    def emit(name: str, count: int, size: int, reliable: int) -> int:
+        """Send events of a number and so many bytes, plain or reliable ones; give how many were sent or kept."""
+        name = name.partition("\0")[0]
+        if size > _LARGEST_EVENT or len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
+            return 0
+        datas = (bytes((i + k) & 0xFF for k in range(size)) for i in range(count))
+        return sum(device.event(name, i, data, reliable=bool(reliable)) for i, data in enumerate(datas))
+
+    @device.function
+    @takes("Int", "Int")
+    def work(steps: int, step_us: int) -> Steps:
+        """Work for so many steps of so many microseconds, and tell after each how many are done."""
+        for step in range(steps):
+            device.clock.sleep(max(step_us, 0) / 1e6)
+            yield step + 1, steps
+        return steps
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -218,6 +238,7 @@ def sum_f32(x: Float32) -> float:
     return 0.0 + float(np.add.accumulate(x.ravel())[-1]) if x.size else 0.0
 
 
+_LARGEST_EVENT, _LONGEST_NAME = 65535, 255
 _LARGEST_IOTA = 1 << 20  # the heap of a board is smaller; what is asked for must not fill this machine's
 
 

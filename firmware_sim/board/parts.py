@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from microrpc.wire.frames import FRAME_START
 
 
 @dataclass(slots=True)
@@ -27,8 +30,19 @@ class Port(Protocol):
     def is_dead(self) -> bool:
         """Whether nothing but a reset will make it answer again."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a long function is under way, which stands still until `go_on` is called."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether `receive` may be called now: what a board with a long function under way cannot read must wait."""
+
     def boot(self, seed: int) -> None:
         """Start from nothing: no session, nonces drawn from `seed`; say TERMINATE."""
+
+    def go_on(self) -> None:
+        """Let the long function that is under way run to its next yield, or its end."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""
@@ -48,3 +62,13 @@ class Monitor(Protocol):
 
     def on_reset(self) -> None:
         """The device is about to boot."""
+
+
+def split_frames(data: bytes) -> Iterator[bytes]:
+    """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
+    start = 0
+    while (at := data.find(FRAME_START, start + 1)) > 0:
+        yield data[start:at]
+        start = at
+    if start < len(data):
+        yield data[start:]

@@ -265,6 +265,13 @@ class FrameDecoder:
         """How many bytes came of the packet that is arriving, as they cross the wire; 0 outside of any."""
         return self._base - self._offset if self._missing else 0
 
+    @property
+    def payload_bytes(self) -> int:
+        """How many bytes of payload the packet announces that is arriving; 0 before it did, and outside of any."""
+        if self._field is _Field.PAYLOAD:
+            return self._missing + len(self._got)
+        return len(self._payload) if self._field is _Field.CRC else 0
+
     def feed(self, data: bytes) -> list[Item]:
         """Take the next `data` of the stream; return what it completed, in the order of the stream."""
         out: list[Item] = []
