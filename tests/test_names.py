@@ -22,8 +22,9 @@ PERMANENT = {
     "microrpc": (
         "CPU Board BoardError BoardProfile BoardResetError CallCancelledError CallTimeoutError ClosedError "
         "CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FeatureMissingError FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
-        "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
+        "DamagedReplyError DataType Device FeatureMissingError FirmwareError FunctionNotFoundError "
+        "HandshakeTimeoutError MicroRpcError OpaqueHandle "
+        "OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
         "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
         "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "
         "aio boards connect errors load_profile open_board profile profiles"
