@@ -2,8 +2,8 @@
 
 The host is the real one, the device a model of a few lines. The line carries messages in order, and may lose and double
 them, the second one at any later time; what is damaged or cut is lost, to either side. The host's timer may fire at any
-moment, a new session may begin and the board may be reset, seen or unseen. All interleavings with three faults are
-explored, an early timer counted as one; MICRORPC_MODEL_FAULTS=4 takes minutes.
+moment, a new session may begin and the board may be reset, seen or unseen. All interleavings with two faults are
+explored, an early timer counted as one; MICRORPC_MODEL_FAULTS=3 takes minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from talking_board import Collected, event_body, sealed
 from microrpc.host.events import Event, EventHost, _Phase
 from microrpc.wire.events import decode_event_ack
 
-FAULTS = int(os.environ.get("MICRORPC_MODEL_FAULTS", "3"))
+FAULTS = int(os.environ.get("MICRORPC_MODEL_FAULTS", "2"))
 CREDIT_BYTES = 45  # of two events
 KEEPS = 2
 PROGRAMS = {"plain": "ppp", "reliable": "rrr", "both": "prpr"}
