@@ -509,7 +509,7 @@ def test(board, sim_board):
         r"^the board: resets: 1$",
     ):
         assert re.search(part, told, re.MULTILINE), part
-    assert "log of the board:" in lines
+    assert "log of the board:" in told.splitlines()
     assert "replay" not in told
 
 
