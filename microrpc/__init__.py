@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from microrpc.errors import ArgumentError as ArgumentError
     from microrpc.errors import BoardError as BoardError
     from microrpc.errors import BoardResetError as BoardResetError
+    from microrpc.errors import CallCancelledError as CallCancelledError
     from microrpc.errors import CallTimeoutError as CallTimeoutError
     from microrpc.errors import ClosedError as ClosedError
     from microrpc.errors import CopyRangeError as CopyRangeError
     from microrpc.errors import DamagedReplyError as DamagedReplyError
+    from microrpc.errors import FeatureMissingError as FeatureMissingError
     from microrpc.errors import FirmwareError as FirmwareError
     from microrpc.errors import FunctionAttributeError as FunctionAttributeError
     from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
@@ -78,10 +80,10 @@ else:
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
-                "ArgumentError BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
-                "DamagedReplyError FirmwareError FunctionAttributeError FunctionNotFoundError HandshakeTimeoutError "
-                "MicroRpcError OutcomeUnknownError PortBusyError PortError PortLostError "
-                "PortNotFoundError PortPermissionError ProfileError ProtocolError "
+                "ArgumentError BoardError BoardResetError CallCancelledError CallTimeoutError ClosedError "
+                "CopyRangeError DamagedReplyError FeatureMissingError FirmwareError FunctionAttributeError "
+                "FunctionNotFoundError HandshakeTimeoutError MicroRpcError OutcomeUnknownError PortBusyError "
+                "PortError PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError "
                 "RemoteError RequestError RequestTooLargeError SignatureError StaleHandleError "
                 "UnsupportedValueError VerifyError"
             ),

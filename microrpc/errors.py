@@ -113,6 +113,13 @@ class BoardResetError(OutcomeUnknownError):
     """The board was reset: its memory is gone, and handles from before are refused."""
 
 
+class CallCancelledError(OutcomeUnknownError):
+    """A call was cancelled: it did not begin, where `may_have_run` is False; else it ended early, or may go on.
+
+    Where the board has answered, the next request goes on in the same session.
+    """
+
+
 class RemoteError(BoardError):
     """The board executed a request and answered with an exception.
 
@@ -186,6 +193,10 @@ class ArgumentError(RequestError):
 
 class SignatureError(RequestError):
     """A signature cannot be read: the message has the column, and what was expected there (docs/description.md 3)."""
+
+
+class FeatureMissingError(RequestError):
+    """The board's firmware does not know what was asked for, such as events; the message says what it must have."""
 
 
 class StaleHandleError(RequestError):

@@ -20,13 +20,14 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CallTimeoutError ClosedError "
-        "CopyRangeError CopyStats DamagedReplyError DataType Device FirmwareError FunctionAttributeError "
-        "FunctionDescription FunctionNotFoundError HandshakeTimeoutError Identity MicroRpcError OpaqueHandle "
-        "OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
-        "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
-        "RequestTooLargeError SignatureError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError "
-        "VerifyError aio boards connect errors load_profile open_board profile profiles"
+        "CPU ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CallCancelledError "
+        "CallTimeoutError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device "
+        "FeatureMissingError FirmwareError FunctionAttributeError FunctionDescription FunctionNotFoundError "
+        "HandshakeTimeoutError Identity MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError PortError "
+        "PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray RemoteError "
+        "RemoteFunction RemoteModule RemoteStream RequestError RequestTooLargeError SignatureError "
+        "StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError aio boards connect errors "
+        "load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
         "AsyncBoard AsyncChannel AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream "

@@ -85,10 +85,10 @@ class Device:
     differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all. board_name, firmware_name,
     firmware_version: who it is, as robust firmware tells it (docs/description.md).
 
-    What a host may ask of robust firmware besides (docs/link.md 7): features: what it knows, None for nothing; all but
-    DESCRIBE and MEMORY need the link. event_ring_bytes: the room for reliable events that were not acknowledged. host_timeout_ms: after how long it takes
-    a silent host for gone, 0 where it does not care. on_session: is told when a host comes (True), and when it is gone
-    (False).
+    What a host may ask of robust firmware besides (docs/link.md 7): features: what it knows, None for nothing; all
+    but DESCRIBE and MEMORY need the link. event_ring_bytes: the room for reliable events that were not acknowledged.
+    host_timeout_ms: after how long it takes a silent host for gone, 0 where it does not care. on_session: is told
+    when a host comes (True), and when it is gone (False).
 
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe. Raises RequestError for a size
     or a time that cannot be, and for RELIABLE events without EVENTS.

@@ -105,9 +105,8 @@ class Described:
         yield from self._connection.begin(None)
         if self.known is not None:
             return self.description
-        features = getattr(self._connection, "features", None)  # which a link tells
-        told = f"{features.description_hash:08x}" if features is not None and features.description_hash else ""
-        kept = self._find_kept(told)
+        told = self._connection.features.description_hash
+        kept = self._find_kept(f"{told:08x}" if told else "")
         if kept is not None:
             return self._know(kept, self._connection.trust.epoch)
         handle = yield from self._requests.look_up(DESCRIBE_FUNCTION)
