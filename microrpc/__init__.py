@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from microrpc.connecting.blocking import open_board as open_board
     from microrpc.errors import BoardError as BoardError
     from microrpc.errors import BoardResetError as BoardResetError
+    from microrpc.errors import CallCancelledError as CallCancelledError
     from microrpc.errors import CallTimeoutError as CallTimeoutError
     from microrpc.errors import ClosedError as ClosedError
     from microrpc.errors import CopyRangeError as CopyRangeError
     from microrpc.errors import DamagedReplyError as DamagedReplyError
+    from microrpc.errors import FeatureMissingError as FeatureMissingError
     from microrpc.errors import FirmwareError as FirmwareError
     from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
     from microrpc.errors import HandshakeTimeoutError as HandshakeTimeoutError
@@ -72,8 +74,8 @@ else:
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
-                "BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
-                "DamagedReplyError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
+                "BoardError BoardResetError CallCancelledError CallTimeoutError ClosedError CopyRangeError "
+                "DamagedReplyError FeatureMissingError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
                 "MicroRpcError OutcomeUnknownError PortBusyError PortError PortLostError "
                 "PortNotFoundError PortPermissionError ProfileError ProtocolError "
                 "RemoteError RequestError RequestTooLargeError StaleHandleError "

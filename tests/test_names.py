@@ -20,8 +20,9 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
+        "CPU Board BoardError BoardProfile BoardResetError CallCancelledError CallTimeoutError ClosedError "
+        "CopyRangeError CopyStats "
+        "DamagedReplyError DataType Device FeatureMissingError FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
         "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
         "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
         "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "

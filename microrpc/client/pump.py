@@ -118,7 +118,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                     time.sleep(POLL_S)
                 finally:
                     operation.close()
-                    trust.is_asking = trust.is_out = False
+                    trust.is_asking = trust.is_out = trust.is_cancelled = False
         finally:
             if turns.owner == thread:
                 with turns.guard:

@@ -112,7 +112,7 @@ def test_what_a_board_does_not_have_is_a_dash() -> None:
 def test_a_board_as_json() -> None:
     shown = run_json("boards", "arduino_due")
     assert (shown["kind"], shown["usb"], shown["flow_control"]) == ("hardware", ["2341:003d", "2a03:003d"], "none")
-    assert shown["timeouts"] == {"retry_s": 2.0, "start_s": 5.0, "call_s": 5.0}
+    assert shown["timeouts"] == {"retry_s": 2.0, "start_s": 5.0, "call_s": 5.0, "cancel_s": 1.0}
     assert shown["reset"] == {
         "strategy": "dtr-rts",
         "sequence": [{"dtr": False, "rts": None, "wait_s": 0.1}, {"dtr": True, "rts": None, "wait_s": 0.25}],

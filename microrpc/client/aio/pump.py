@@ -120,7 +120,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                     await asyncio.sleep(POLL_S)
                 finally:
                     operation.close()
-                    trust.is_asking = trust.is_out = False
+                    trust.is_asking = trust.is_out = trust.is_cancelled = False
         finally:
             self._asked -= 1
             if has_turn:
