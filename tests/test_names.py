@@ -20,17 +20,17 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardProfile BoardResetError CallCancelledError CallTimeoutError ClosedError "
-        "CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FeatureMissingError FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
-        "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
-        "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
-        "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "
+        "CPU Board BoardError BoardProfile BoardResetError Call CallCancelledError CallTimeoutError ClosedError "
+        "CopyRangeError CopyStats DamagedReplyError DataType Device Event Events FeatureMissingError FirmwareError "
+        "FunctionNotFoundError HandshakeTimeoutError MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError "
+        "PortError PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray "
+        "RemoteError RemoteFunction RemoteModule RemoteStream RequestError RequestTooLargeError StaleHandleError Stats "
+        "Subscription Timeouts Timing UInt UnsupportedValueError VerifyError "
         "aio boards connect errors load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
-        "AsyncBoard AsyncChannel AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream "
-        "InMemoryChannel Opening connect open_board"
+        "AsyncBoard AsyncCall AsyncChannel AsyncEvents AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule "
+        "AsyncRemoteStream InMemoryChannel Opening connect open_board"
     ),
     "microrpc.boards": (
         "BoardKind BoardProfile FlowControl Reset ResetStep ResetStrategy UsbId load_profile profile profiles "

@@ -322,6 +322,8 @@ class Connection:
             byte_s=byte_s,
             now=self.counters.now,
         )
+        if features.host_timeout_ms:
+            self.events.sink.wake()
         host = LinkHost(
             session_id,
             parameters,

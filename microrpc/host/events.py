@@ -77,12 +77,18 @@ class EventSink(Protocol):
     def deliver(self, event: Event) -> None:
         """Take an event."""
 
+    def wake(self) -> None:
+        """Take note that from now on something is to be sent although nobody asks for anything: KEEP_ALIVEs."""
+
 
 class _Nobody:
     is_wanted = has_room = False
 
     def deliver(self, event: Event) -> None:
         """Drop it."""
+
+    def wake(self) -> None:
+        """Do nothing."""
 
 
 class _Phase(enum.Enum):
