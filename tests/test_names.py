@@ -36,10 +36,10 @@ PERMANENT = {
         "BoardKind BoardProfile FlowControl Reset ResetStep ResetStrategy UsbId load_profile profile profiles "
         "user_directory"
     ),
-    "firmware_sim.device": "Clock Device Firmware RealClock Stats VirtualClock",
+    "firmware_sim.device": "Cancelled Clock Device Feature Firmware RealClock Stats VirtualClock",
     "firmware_sim.faults": (
-        "Action BoardFault BrownOut Burst ByteFault Delay Direction Double Drop Fault Faults Flip Garbage Insert Reset "
-        "Stuck Unplug Wedge load_faults parse_fault"
+        "Action BoardFault BrownOut Burst ByteFault Delay DelayEvents Direction Double Drop Fault Faults Flip Garbage "
+        "HoldEvents Insert LoseEvents Reset Stuck Unplug Wedge load_faults parse_fault"
     ),
     "firmware_sim.loopback": "Damager LineChannel LoopbackChannel",
     "firmware_sim.serve": "PtyPort PtyServer Server TcpPort TcpServer",

@@ -14,8 +14,8 @@ from firmware_sim.board.link import LinkDevice
 from microrpc.host.blocks import Noise
 from microrpc.host.link import LinkHost, LinkRequest
 from microrpc.host.roundtrip import RoundTrip
-from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.features import Feature
+from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.link import (
     LinkParameters,
     ReplyKind,
