@@ -290,12 +290,17 @@ class Connection:
         if trust.is_cancelled:
             raise CallCancelledError("it was cancelled before all of it was done", may_have_run=trust.is_out)
         negotiation = self._negotiation
+        failures = 0
         for _ in range(2 * ATTEMPTS):
             if not self.recovery.is_calm():
                 self._on_session_over()
                 now = yield from self.recovery.settle(now)
             if negotiation.is_due:
+                question = negotiation.question
                 now = yield from negotiation.ask(now)
+                failures += negotiation.question == question
+                if failures == ATTEMPTS:
+                    break
                 if negotiation.is_due or not self.recovery.is_calm():
                     continue
             self.recovery.tell_reopened()
@@ -303,7 +308,7 @@ class Connection:
             if tells:
                 trust.tell_reset()
             return now
-        raise self.diagnosis.none_stayed(2 * ATTEMPTS, "in none of them a look-up was answered")
+        raise self.diagnosis.none_stayed(ATTEMPTS, "in none of them a look-up was answered")
 
     def _be_ready(self) -> None:
         self._is_ready = not self.trust.is_untold  # else the next request comes here too, and tells

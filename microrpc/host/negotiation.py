@@ -39,24 +39,28 @@ class Negotiation:
         return self.asks and self._features_epoch != self._trust.epoch
 
     @property
+    def question(self) -> str:
+        """The name that is looked up next; empty where nothing is."""
+        if not self.is_due:
+            return ""
+        return FEATURES_FUNCTION if self._link_epoch == self._trust.epoch else LINK_FUNCTION
+
+    @property
     def features(self) -> Features:
         """What the board knows besides; nothing before it was asked in this epoch."""
         return self._features if self._features_epoch == self._trust.epoch else _NOTHING
 
     def ask(self, now: float) -> Operation[float]:
-        """Ask the next question, once; give the time. Whether it was answered, `is_due` tells in the end."""
-        epoch = self._trust.epoch
-        if self._link_epoch != epoch:
-            now, handle = yield from self._look_up(LINK_FUNCTION, now)
-            if handle is None:
-                return now
-            self.parameters, self._link_epoch = LinkParameters.from_handle(handle), epoch
-            if self.parameters is None:
-                self._features, self._features_epoch = _NOTHING, epoch
+        """Ask the next question, once; give the time. Where it was answered, `question` is another then."""
+        epoch, question = self._trust.epoch, self.question
+        now, handle = yield from self._look_up(question, now)
+        if handle is None:
             return now
-        now, handle = yield from self._look_up(FEATURES_FUNCTION, now)
-        if handle is not None:
-            self._features, self._features_epoch = Features.from_handle(handle), epoch
+        if question == LINK_FUNCTION:
+            self.parameters, self._link_epoch = LinkParameters.from_handle(handle), epoch
+        if question == FEATURES_FUNCTION or self.parameters is None:
+            self._features = Features.from_handle(handle) if question == FEATURES_FUNCTION else _NOTHING
+            self._features_epoch = epoch
         return now
 
     def _look_up(self, name: str, now: float) -> Operation[tuple[float, int | None]]:

@@ -95,7 +95,7 @@ def test_a_board_is_shown_in_full() -> None:
         "USB ids          2341:003d, 2a03:003d",
         "flow control     none",
         "receive ring     128 bytes",
-        "timeouts         start retry 2 s, start 5 s, call 5 s",
+        "timeouts         start retry 2 s, start 5 s, call 5 s, cancel 1 s",
         "reset            dtr-rts: DTR off for 0.1 s, DTR on for 0.25 s",
         "power-up         2 s at most",
         "  power_up_s is a generous guess, not measured.",
