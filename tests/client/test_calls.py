@@ -318,9 +318,9 @@ def test_ctrl_c_ends_a_call_at_once_where_the_board_cannot_be_told() -> None:
 def test_a_signal_ends_a_call_on_a_real_port_and_the_board_is_told(server: PtyServer) -> None:
     with microrpc.connect(server.path) as board:
         work, session_id = board.function("work"), board.session_id
-        interrupt = when(5, lambda: threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start())
+        interrupt = when(2, lambda: threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start())
         with pytest.raises(KeyboardInterrupt):
-            work(100_000, 1000, on_progress=interrupt)
+            work(100_000, 60_000, on_progress=interrupt)  # which waits in a read almost all of the time
         assert board.function("add")(2, 3) == 5
         assert board.session_id == session_id
 
