@@ -46,7 +46,7 @@ class StreamConnection:
     constructor, its name first. After a timeout the stream cannot be trusted, and everything raises ClosedError.
     `trust.epoch` counts the connections before this one. counters: what crossed the stream. output: what is to be sent
     now. A stream has no `link`, no `features`, no `events` and no `session_id`, asks for its `limit_bytes`, never
-    `is_fresh`, and has nothing to listen for.
+    `is_fresh`, and has nothing to listen for, so `listens_at` is never.
     """
 
     link = None
