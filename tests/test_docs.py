@@ -72,6 +72,7 @@ def examples(document: str) -> list[Any]:
     "example",
     [
         *examples("asyncio.md"),
+        *examples("events.md"),
         *examples("lifetime.md"),
         *examples("serving.md"),
         *examples("simulator.md")[1:],

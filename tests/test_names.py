@@ -20,18 +20,18 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CallCancelledError "
-        "CallTimeoutError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device "
+        "ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CPU Call CallCancelledError "
+        "CallTimeoutError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device Event Events "
         "FeatureMissingError FirmwareError FunctionAttributeError FunctionDescription FunctionNotFoundError "
         "HandshakeTimeoutError Identity MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError PortError "
         "PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray RemoteError "
         "RemoteFunction RemoteModule RemoteStream RequestError RequestTooLargeError SignatureError "
-        "StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError aio boards connect errors "
-        "load_profile open_board profile profiles"
+        "StaleHandleError Stats Subscription Timeouts Timing UInt UnsupportedValueError VerifyError aio boards "
+        "connect errors load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
-        "AsyncBoard AsyncChannel AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream "
-        "InMemoryChannel Opening connect open_board"
+        "AsyncBoard AsyncCall AsyncChannel AsyncEvents AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule "
+        "AsyncRemoteStream InMemoryChannel Opening connect open_board"
     ),
     "microrpc.boards": (
         "BoardKind BoardProfile FlowControl Reset ResetStep ResetStrategy UsbId load_profile profile profiles "

@@ -30,6 +30,7 @@ from microrpc.cli.figures import memory_pairs, stats_pairs
 from microrpc.cli.functions import complete_name, identity_pairs, identity_to_json
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
+from microrpc.cli.signals import StoppedError
 from microrpc.cli.streams import note, say
 from microrpc.errors import FunctionNotFoundError, ProtocolError, RemoteError
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
@@ -38,6 +39,7 @@ from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TI
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
     from microrpc.client.board import Board
+    from microrpc.client.remote import RemoteFunction
     from microrpc.wire.description import Identity
     from microrpc.wire.link import LinkParameters
     from microrpc.wire.memory import BoardMemory
@@ -197,7 +199,8 @@ def call(
     anything is sent, and an integer is a float, a text or a handle where one
     is wanted.
 
-    Arrays are copied back after the call and shown: functions write their outputs into them.
+    Arrays are copied back after the call and shown: functions write their outputs into them. Ctrl-C cancels the call
+    on a board that can be told.
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import as_declared, format_value, parse_literal, to_json, type_name
@@ -213,7 +216,7 @@ def call(
                 literals = as_declared(signature, name, args or (), literals)
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
-            result = function(*values)
+            result = _call(opened, function, values)
             is_array = isinstance(result, RemoteArray)
             arrays = {str(index): value for index, value in enumerate(values, 1) if isinstance(value, RemoteArray)}
             if is_array:
@@ -241,6 +244,17 @@ def _signature_of(board: Board, name: str) -> Signature | None:
         note(f"arguments are not checked: {error}")
         return None
     return None if found is None else found.parsed
+
+
+def _call(board: Board, function: RemoteFunction, values: list[Any]) -> Any:
+    """Call a function, and show how far it has come where it tells. Interrupted, it says what became of the call."""
+    try:
+        with progress_bar(function.name, counts_bytes=False) as on_progress:
+            return function(*values, on_progress=on_progress)
+    except StoppedError:
+        fate = "it may go on there: the board could not be told, or did not answer"
+        note(f"{function.name}: {fate if board.trust.doubt else 'cancelled, and the board is done with it'}")
+        raise
 
 
 def _describe_array(key: str, array: Any, contents: Any) -> str:

@@ -27,14 +27,12 @@ from microrpc.host.described import Callee, Described
 from microrpc.host.disposal import Disposal, Waiting
 from microrpc.host.handles import (
     AnyArray,
-    AnyFunction,
     AnyHandle,
-    AnyModule,
-    Owned,
     Timing,
     describe,
 )
 from microrpc.host.job import Progress
+from microrpc.host.library import Library
 from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
 from microrpc.host.operation import Operation
 from microrpc.host.report import ask_memory
@@ -42,9 +40,9 @@ from microrpc.host.requests import AnyConnection, Requests
 from microrpc.host.timing import Evaluators, check_runs
 from microrpc.host.verify import Verifier
 from microrpc.wire.checks import check_callable, check_text, show
-from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor, TypeCode, Value
+from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor, Value
 from microrpc.wire.memory import BoardMemory
-from microrpc.wire.names import MODULE_GET_FUNCTION, RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
+from microrpc.wire.names import RELEASE_FUNCTION, TIME_EVALUATOR_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -68,7 +66,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     `function`, `module` and `array` make what is handed out: they are called like the classes in
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
     be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
-    the board is closed. described: what it tells of itself.
+    the board is closed. described: what it tells of itself. system_library, find_in_module: what is there, as
+    `Library` gives it.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
         self.described = Described(self._requests, self._maker)
-        self._library: Owned | None = None
-        self._get_function: Owned | None = None
+        self._library = library = Library(self._requests, self._maker)
+        self.system_library, self.find_in_module = library.give, library.find
         self._evaluators = Evaluators()
 
     # --- functions -----------------------------------------------------------------------------
@@ -128,45 +127,6 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         yield from self.collect()
         handle = yield from self._requests.look_up(name)
         return self._maker.function(handle, name) if handle else None
-
-    def system_library(self) -> Operation[ModuleT | None]:
-        """Give the board's system library, None where it has none."""
-        if not self._is_known(self._library):
-            handle = yield from self._requests.system_library()
-            self._library = self._keep(handle, TypeCode.MODULE)
-        if self._library is None:
-            return None
-        return self._maker.module(self._library.handle, "system library", owned=False)
-
-    def find_in_module(self, module: AnyModule[Any], name: str) -> Operation[FunctionT | None]:
-        """Look a function up in a module. Raises RequestError for what is no module, or no name."""
-        check_text(name, _A_NAME)
-        if not isinstance(module, AnyModule):
-            raise RequestError(f"functions are looked up in a module of the board, not in {show(module)}")
-        module.as_value()  # refuses one that is stale before anything is sent
-        if not self._is_known(self._get_function):
-            handle = yield from self._requests.look_up(MODULE_GET_FUNCTION)
-            self._get_function = self._keep(handle, TypeCode.FUNCTION)
-        if self._get_function is None:
-            return None
-        get_function, _, epoch = self._get_function
-        found: FunctionT | None = yield from self._requests.request(
-            CallFunc(get_function, (self._maker.to_value(module), name, 1)),
-            epoch=epoch,
-            function=MODULE_GET_FUNCTION,
-            finish=self._maker.finish_call,
-        )
-        if not isinstance(found, AnyFunction):
-            return None
-        found.name = name
-        return found
-
-    def _is_known(self, owned: Owned | None) -> bool:
-        return owned is not None and owned.epoch == self.connection.trust.epoch
-
-    def _keep(self, handle: int, type_code: TypeCode) -> Owned | None:
-        """Note what is this board's own, and is given back when it is closed."""
-        return Owned(handle, type_code, self.connection.trust.reply_epoch) if handle else None
 
     def call(
         self,
@@ -398,8 +358,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
-        own = (self._library, self._get_function, *self.described.owned)
-        self.garbage += [owned for owned in own if owned is not None]
+        self.garbage += self._library.owned + self.described.owned
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             self._maker.client.tell_left(left)

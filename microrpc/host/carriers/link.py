@@ -97,7 +97,9 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        if self._has_notices:
+        notices = host.notices
+        events = notices.events
+        if notices.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted)):
             now = yield from self._notify_before(request, len(packet), now)
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
