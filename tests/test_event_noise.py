@@ -1,0 +1,251 @@
+"""Calls and events on bad lines: each reliable event comes once, in order, and of plain ones every gap is told.
+
+In virtual time against the simulated board, which speaks whenever it likes, and against the library in C on an emulated
+Cortex-M3, which speaks when it is told to. What strikes, and what the program does, is drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import needs
+import numpy as np
+import pytest
+from event_judge import Judge
+from relay import Relay, relayed
+
+import microrpc
+from benchmarks.reporting import speak_on_line
+from firmware_sim.line.faults import Drop, Faults, Flip
+from firmware_sim.running.simulate import SimBoard
+from microrpc.connecting.blocking import open_board
+from microrpc.errors import OutcomeUnknownError, StaleHandleError
+from microrpc.firmware.build import Firmware
+from microrpc.firmware.emulator import Emulator, build_to_run, start_firmware
+from microrpc.firmware.project import load_port
+from microrpc.wire.session import Timeouts
+
+PROFILE = dataclasses.replace(microrpc.profile("loopback"), baud=921600)
+PATIENT = Timeouts(retry_s=0.5, start_s=60.0, call_s=60.0)
+EMULATED_TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)
+RATES = (1e-5, 1e-4)
+DROPS = 1e-5
+SOME, ALL = range(3), range(100)
+STEPS = 40
+PLAIN, RELIABLE = "plain", "reliable"
+
+
+class Speaker:
+    """Lets a simulated board say both kinds of events, at any time, each with a number of its own and some bytes."""
+
+    def __init__(self, sim: SimBoard, judge: Judge, rng: random.Random) -> None:
+        self.due = float("inf")
+        self._sim = sim
+        self._judge = judge
+        self._rng = rng
+        self._said = 0
+
+    def start(self) -> None:
+        self.due = self._sim.now()
+
+    def stop(self) -> None:
+        self.due = float("inf")
+
+    def say(self, now: float) -> None:
+        self.say_one()
+        self.due = now + self._rng.expovariate(100)
+
+    def say_one(self) -> None:
+        is_reliable = self._rng.random() < 0.5
+        self._said += 1
+        values = (self._said, self._rng.randbytes(self._rng.randrange(80)))
+        name = RELIABLE if is_reliable else PLAIN
+        accepted = self._sim.device.event(name, *values, reliable=is_reliable)
+        self._judge.say(values, reliable=is_reliable, accepted=accepted)
+
+
+class VirtualProgram:
+    """A board that speaks and counts its calls, and a host that asks and listens."""
+
+    def __init__(self, seed: int, bit_error_rate: float) -> None:
+        self.rng = random.Random(seed)
+        self.judge = Judge()
+        self.executions = 0
+        faults = Faults((Flip(rate=bit_error_rate), Drop(rate=DROPS)), seed=seed)
+        self.sim = SimBoard(PROFILE, faults=faults, seed=seed)
+        self.speaker = Speaker(self.sim, self.judge, self.rng)
+        speak_on_line(self.sim, self.speaker)
+        self.sim.function(self.count)
+        self.board = open_board(self.sim.open_channel(), PATIENT, seed=seed, baud=PROFILE.baud)
+
+    def count(self) -> int:
+        """On the board: say something, and give how often it was called."""
+        self.executions += 1
+        for _ in range(self.rng.randrange(4)):
+            self.speaker.say_one()
+        return self.executions
+
+    def reset(self) -> None:
+        self.judge.on_reset()
+        self.sim.reset()
+
+    def run(self) -> None:
+        for name in (PLAIN, RELIABLE):
+            self.board.on_event(name, self.judge.hear)
+        self.board.poll(2.0)  # until the numbers are known
+        self.speaker.start()
+        for _ in range(STEPS):
+            with contextlib.suppress(StaleHandleError):
+                self.step()
+        self.speaker.stop()
+        self.board.poll(10.0)  # until the tail is known
+
+    def step(self) -> None:
+        match self.rng.choices(("call", "copy", "poll", "session", "reset"), (40, 15, 40, 8, 4))[0]:
+            case "call":
+                self.call()
+            case "copy":
+                data = np.frombuffer(self.rng.randbytes(self.rng.randrange(1, 8000)), np.uint8)
+                with self.board.array(data) as array:
+                    assert np.array_equal(array.numpy(), data)
+            case "poll":
+                self.board.poll(self.rng.uniform(0.0, 0.5))
+            case "session":  # a doubt, and what comes of it
+                with pytest.raises(OutcomeUnknownError):
+                    self.board.function("sleep_ms")(200, timeout_s=0.05)
+            case _:
+                self.reset()
+
+    def call(self) -> None:
+        count = self.board.function("count")
+        before = self.executions
+        assert count() == before + 1 == self.executions
+
+
+def run_virtually(seed: int, rate: float) -> VirtualProgram:
+    program = VirtualProgram(seed, rate)
+    program.run()
+    assert program.judge.verdict() == Counter(), (seed, program.judge.wrong[:3])
+    return program
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("seeds", [SOME, pytest.param(ALL, marks=pytest.mark.long)], ids=["some-seeds", "100-seeds"])
+def test_on_a_noisy_line_reliable_events_come_once_and_the_gaps_of_plain_ones_are_told(
+    rate: float, seeds: range
+) -> None:
+    programs = [run_virtually(seed, rate) for seed in seeds]
+    boots = [boot for program in programs for boot in program.judge.boots]
+    assert len(boots) > len(programs)
+    assert sum(program.executions for program in programs) > 5 * len(programs)
+    assert sum(len(boot.reliable_came) for boot in boots) > 100 * len(programs)
+    assert sum(len(boot.plain_came) for boot in boots) > 100 * len(programs)
+    if rate == max(RATES):
+        assert sum(boot.missed for boot in boots) > 0
+        assert sum(sum(program.sim.state.damaged.values()) for program in programs) > len(programs)
+
+
+# --- the library in C, on an emulated board -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cortex_m3() -> Firmware:
+    needs.emulated("qemu_mps2_an385")
+    defines = [f"MICRORPC_{what}=1" for what in ("EVENTS", "RELIABLE_EVENTS", "PROGRESS")]
+    return build_to_run(load_port("qemu_mps2_an385"), defines=defines)
+
+
+class EmulatedProgram:
+    """A board that speaks when it is told to, and a host that tells it, and listens.
+
+    `emit` sends the values (i, bytes): the number of the bytes tells which boot an event is of, and which call.
+    """
+
+    def __init__(self, board: Any, relay: Relay, seed: int, boot: Any) -> None:
+        self.board = board
+        self.relay = relay
+        self.rng = random.Random(seed)
+        self.judge = Judge()
+        self.calls = self.sizes = 0
+        self._boot = boot
+        self._bit_error_rate = 0.0
+
+    def listen(self) -> None:
+        for name in (PLAIN, RELIABLE):
+            self.board.on_event(name, self.judge.hear)
+        self.board.poll(1.0)
+
+    def run(self, bit_error_rate: float) -> None:
+        self.relay.flip_rate, self.relay.drop_rate = bit_error_rate, DROPS
+        for _ in range(STEPS):
+            self.step()
+        self.board.poll(2.0)  # until the tail is known
+        self.relay.flip_rate = self.relay.drop_rate = 0.0
+        self.board.poll(0.5)
+
+    def step(self) -> None:
+        match self.rng.choices(("emit", "call", "poll", "session", "reset"), (50, 20, 20, 4, 2))[0]:
+            case "emit":
+                self.emit(self.rng.random() < 0.5, self.rng.randrange(1, 6))
+            case "call":
+                a, b = self.rng.getrandbits(40), self.rng.getrandbits(40)
+                assert self.board.function("add")(a, b) == a + b
+            case "poll":
+                self.board.poll(self.rng.uniform(0.0, 0.1))
+            case "session":
+                with pytest.raises(OutcomeUnknownError):
+                    self.board.function("sleep_ms")(100, timeout_s=0.02)
+            case _:
+                self.judge.on_reset()
+                self._boot()
+
+    def emit(self, is_reliable: bool, count: int) -> None:
+        emit = self.board.function("emit")
+        self.sizes += 1
+        size = self.sizes
+        accepted = emit(RELIABLE if is_reliable else PLAIN, count, size, int(is_reliable))
+        assert 0 <= accepted <= count
+        for i in range(count):
+            values = (i, bytes((i + k) & 255 for k in range(size)))
+            self.judge.say(values, reliable=is_reliable, accepted=i < accepted)
+
+
+@contextlib.contextmanager
+def emulated(firmware: Firmware, seed: int) -> Iterator[EmulatedProgram]:
+    with contextlib.ExitStack() as stack:
+        emulators: list[Emulator] = [stack.enter_context(start_firmware(firmware))]
+        relay = stack.enter_context(relayed(emulators[0].port, seed=seed))
+
+        def boot() -> None:
+            emulators.append(stack.enter_context(start_firmware(firmware)))
+            relay.attach(emulators[-1].port)
+            emulators[-2].close()
+
+        board = stack.enter_context(microrpc.connect(relay.path, timeouts=EMULATED_TIMEOUTS))
+        yield EmulatedProgram(board, relay, seed, boot)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(ALL, marks=pytest.mark.long)], ids=["a-seed", "100-seeds"])
+@pytest.mark.timeout(900)
+def test_on_a_noisy_line_to_a_cortex_m3_reliable_events_come_once_and_gaps_are_told(
+    cortex_m3: Firmware, rate: float, seeds: range
+) -> None:
+    came: Counter[str] = Counter()
+    for seed in seeds:
+        with emulated(cortex_m3, seed) as program:
+            program.listen()
+            program.run(rate)
+            assert program.judge.verdict() == Counter(), (seed, program.judge.wrong[:3])
+            came["struck"] += program.relay.struck
+            for boot in program.judge.boots:
+                came["reliable"] += len(boot.reliable_came)
+                came["plain"] += len(boot.plain_came)
+    assert came["reliable"] > 10 * len(seeds)
+    assert came["plain"] > 10 * len(seeds)
+    assert came["struck"] > 0
