@@ -15,20 +15,27 @@ It does no I/O and reads no clock but the one it is given. `loopback.py` and `se
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Literal, overload
 
 from firmware_sim.board.clock import Clock, VirtualClock
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
+from firmware_sim.board.events import DEFAULT_RING_BYTES, EventSource, to_microseconds
+from firmware_sim.board.host_watch import HostWatch, OnSession
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
 from firmware_sim.board.runtime import RuntimeSession, register_extensions, register_runtime
 from firmware_sim.board.stock import StockMemory, StockPort, register_stock
+from microrpc.errors import RequestError
 from microrpc.serve.local import FunctionT, Module, RemoteCallable
 from microrpc.serve.memory import Memory
 from microrpc.wire.checks import check_whole
+from microrpc.wire.events import NUMBER_MODULUS, EventValue
+from microrpc.wire.features import NONE, Feature, Features
 from microrpc.wire.frames import FrameEncoder
 from microrpc.wire.link import LinkParameters
+from microrpc.wire.names import FEATURES_FUNCTION, LINK_FUNCTION
 from microrpc.wire.session import MessageType, encode_message
 
 _WINDOW_REQUESTS = 8
@@ -37,6 +44,11 @@ RING_MARGIN_BYTES = 100
 
 _MOST_PACKET_BYTES = 1 << 24
 _MOST_HEAP_BYTES = 1 << 32
+_MOST_TIMEOUT_MS = 65535
+_BOOT_STEP = 0x9E37_79B9  # odd, so that no two of 2**32 boots have the same id
+
+ALL_FEATURES = Feature.EVENTS | Feature.RELIABLE | Feature.PROGRESS | Feature.CANCEL
+"""What a board with the link knows besides, where nobody states it."""
 
 RegistryName = Literal["system", "global"]
 """Where a function is registered: the system library, or the global registry."""
@@ -63,8 +75,13 @@ class Device:
     time_evaluator_arguments: how many arguments the time evaluator of stock firmware takes, by which TVM versions
     differ (docs/protocol.md 6): 8, 10, 11 or 12; robust firmware takes them all.
 
+    Of what a host may ask of a board with the link besides (docs/link.md 7): features: what it knows, None for nothing.
+    event_ring_bytes: the room for reliable events that were not acknowledged. host_timeout_ms: after how long it takes
+    a silent host for gone, 0 where it does not care. on_session: is told when a host comes (True), and when it is gone
+    (False).
+
     It has booted when it is made: its TERMINATE waits in the output. Not thread-safe. Raises RequestError for a size
-    that cannot be.
+    or a time that cannot be, and for RELIABLE events without EVENTS.
     """
 
     def __init__(
@@ -79,6 +96,10 @@ class Device:
         receive_ring_bytes: int | None = None,
         reply_bytes: int | None = None,
         time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
+        features: Feature | None = ALL_FEATURES,
+        event_ring_bytes: int = DEFAULT_RING_BYTES,
+        host_timeout_ms: int = 0,
+        on_session: OnSession | None = None,
     ) -> None:
         self.packet_size_bytes = check_whole(packet_size_bytes, "packet_size_bytes", 1, _MOST_PACKET_BYTES)
         check_whole(heap_bytes, "heap_bytes", 0, _MOST_HEAP_BYTES)
@@ -93,13 +114,25 @@ class Device:
         """What arrived since it was made."""
         self.monitor: Monitor | None = None
         """Who is told what it does, None for nobody."""
-        self._seed = seed = check_whole(seed, "seed", 0)
+        self.interleaves = False
+        """Whether who drives it calls `go_on` while a long function is under way, so that it hears of cancelling."""
+        self._seed = check_whole(seed, "seed", 0)
         self._is_wedged = False
         self._encoder = FrameEncoder()
         self._output = bytearray()
         ring_bytes = packet_size_bytes + RING_MARGIN_BYTES if receive_ring_bytes is None else receive_ring_bytes
         has_link = link and self.firmware is Firmware.ROBUST
         self._link = LinkParameters(_WINDOW_REQUESTS, packet_size_bytes, ring_bytes) if has_link else None
+        known = Feature(features or NONE) if has_link else NONE
+        if Feature.RELIABLE in known and Feature.EVENTS not in known:
+            raise RequestError(
+                "a board with RELIABLE events has EVENTS, too: give it Feature.EVENTS | Feature.RELIABLE"
+            )
+        self._host_timeout_ms = check_whole(host_timeout_ms, "host_timeout_ms", 0, _MOST_TIMEOUT_MS)
+        self._extras = known if has_link and (known or host_timeout_ms) else None
+        check_whole(event_ring_bytes, "event_ring_bytes", 0)
+        self._events = EventSource(self._send, known=known, ring_bytes=event_ring_bytes)
+        self._watch = HostWatch(host_timeout_ms / 1000, on_session, self.clock.now)
         self._port, self._session = self._build(heap_bytes, reply_bytes)
         register_runtime(self._session, packet_size_bytes)
         is_robust = self.firmware is Firmware.ROBUST
@@ -108,13 +141,18 @@ class Device:
             register_extensions(self._session)
         else:
             register_stock(self.functions)
-        self._port.boot(seed)
+        self._boot()
 
     def _build(self, heap_bytes: int, reply_bytes: int | None) -> tuple[Port, RuntimeSession]:
         is_stock = self.firmware is Firmware.STOCK
         memory = StockMemory(heap_bytes) if is_stock else Memory(heap_bytes)
-        link_handle = self._link.handle if self._link is not None else 0
-        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor, link_handle)
+        told: dict[str, Callable[[], int]] = {}
+        if self._link is not None:
+            link_handle = self._link.handle
+            told[LINK_FUNCTION] = lambda: link_handle
+        if self._extras is not None:
+            told[FEATURES_FUNCTION] = self._tell_features
+        session = RuntimeSession(self.functions, self.system_library, memory, self._monitor, told)
         size_bytes = self.packet_size_bytes
         port: Port
         if is_stock:
@@ -125,10 +163,21 @@ class Device:
                 self._send,
                 self.stats,
                 packet_size_bytes=size_bytes,
+                events=self._events,
+                watch=self._watch,
                 link=self._link,
                 reply_bytes=reply_bytes,
+                extras=self._extras,
             )
         return port, session
+
+    def _tell_features(self) -> int:
+        return Features(self._extras or NONE, self._host_timeout_ms).handle
+
+    def _boot(self) -> None:
+        seed = self._seed + self.stats.resets
+        self._events.boot(seed * _BOOT_STEP % NUMBER_MODULUS)
+        self._port.boot(seed)
 
     @property
     def memory(self) -> Memory:
@@ -158,9 +207,39 @@ class Device:
         return module.function(function, name=name)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the line and do what they ask for; the answers wait in the output."""
+        """Take bytes from the line and do what they ask for; the answers wait in the output.
+
+        A long function runs to its end, unless who drives the device `interleaves`.
+        """
         if not self._is_wedged:
             self._port.receive(data)
+        while self.is_busy and not self.interleaves:
+            self._port.go_on()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a long function is under way: it goes on when `go_on` is called."""
+        return self._port.is_busy and not self._is_wedged
+
+    @property
+    def listens(self) -> bool:
+        """Whether it reads what comes. A board without CANCEL reads nothing while a long function is under way."""
+        return self._port.listens
+
+    def go_on(self) -> None:
+        """Let the long function that is under way run to its next yield, or its end, in the time of the clock."""
+        if self.is_busy:
+            self._port.go_on()
+
+    @property
+    def due(self) -> float:
+        """When `on_time` is to be called, by its clock; infinity where nothing happens by itself."""
+        return math.inf if self.is_busy or self.is_dead else self._watch.due
+
+    def on_time(self) -> None:
+        """Do what is due by now: take a silent host for gone."""
+        if self.due < math.inf:
+            self._watch.on_time()
 
     def take_output(self) -> bytes:
         """Give the bytes that wait to be sent."""
@@ -174,9 +253,25 @@ class Device:
             # What of a Str is not UTF-8 goes as it came.
             self._send(encode_message(0, MessageType.LOG, text.encode("utf-8", "surrogateescape")))
 
+    def event(self, name: str, *values: EventValue, reliable: bool = False) -> bool:
+        """Send an event (docs/link.md 8), from the main loop or from within a function; its time is the clock's.
+
+        Tells whether a plain one was sent, which is lost where the host gave no credit for it; of a reliable one,
+        whether there was room to keep it. False, too, from a board without such events. Raises RequestError for what an
+        event cannot carry.
+        """
+        time_us = to_microseconds(self.clock.now())
+        return not self.is_dead and self._events.emit(name, values, is_reliable=reliable, time_us=time_us)
+
+    @property
+    def boot_id(self) -> int:
+        """The number of this boot (docs/link.md 8): another one after each reset."""
+        return self._events.boot_id
+
     def wedge(self) -> None:
         """Hang, as firmware in an endless loop: nothing is taken and nothing sent until it is reset."""
         self._is_wedged = True
+        self._session.abandon()
 
     def reset(self) -> None:
         """Press the reset button: memory, handles and session are lost, and the board boots."""
@@ -186,7 +281,7 @@ class Device:
             self.monitor.on_reset()
         self._session.reset()
         self._encoder.reset()
-        self._port.boot(self._seed + self.stats.resets)
+        self._boot()
 
     def _send(self, payload: bytes) -> None:
         if self._is_wedged:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from firmware_sim.board.clock import Clock
+from firmware_sim.board.long_call import Steps, run_within
 from firmware_sim.board.runtime import RuntimeSession, check_kinds
 from microrpc.errors import RequestError
 from microrpc.serve.local import FunctionError, Module, RemoteCallable
@@ -51,7 +52,7 @@ def register_time_evaluator(session: RuntimeSession, clock: Clock, count: Argume
     functions = session.functions
 
     @functions.function(name=TIME_EVALUATOR_FUNCTION)
-    def rpc_time_evaluator(*arguments: Any) -> Callable[..., bytes]:
+    def rpc_time_evaluator(*arguments: Any) -> Callable[..., Steps]:
         last = _find_last(arguments) if count is None else _check_count(arguments, count)
         module: Module = arguments[0]
         name, f_preproc = arguments[1], arguments[last]
@@ -99,28 +100,32 @@ def _read_numbers(numbers: tuple[int, ...]) -> _Numbers:
 
 def _evaluator(
     session: RuntimeSession, clock: Clock, timed: RemoteCallable, preproc: RemoteCallable | None, numbers: _Numbers
-) -> Callable[..., bytes]:
-    def run(number: int, arguments: tuple[Any, ...]) -> float:
+) -> Callable[..., Steps]:
+    """Give the function that times: a long one, which reports between its repeats."""
+
+    def run(number: int, arguments: tuple[Any, ...]) -> Generator[None, None, float]:
         start = clock.now()
         for _ in range(number):
-            session.invoke(timed, list(arguments))
+            yield from run_within(session.start(timed, list(arguments)))
         return clock.now() - start
 
-    def evaluate(*arguments: Any) -> bytes:
+    def evaluate(*arguments: Any) -> Steps:
         number, times = numbers.number, []
         least_s = numbers.min_repeat_ms / 1000
         for index in range(numbers.repeat):
             if preproc is not None:
-                preproc(*arguments)
+                yield from run_within(preproc(*arguments))
             taken_s, zeros = 0.0, 0
             while True:
                 if taken_s > 0:
                     number = int(max(least_s / (taken_s / number) + 1, number * _GROWTH))
-                taken_s = run(number, arguments)
+                taken_s = yield from run(number, arguments)
                 zeros += taken_s == 0
                 if taken_s >= least_s or zeros >= numbers.limit_zero_time_iterations:
                     break
             times.append(taken_s / number)
+            if index + 1 < numbers.repeat:
+                yield index + 1, numbers.repeat
             if numbers.cooldown_interval_ms > 0 and index % max(numbers.repeats_to_cooldown, 1) == 0:
                 clock.sleep(numbers.cooldown_interval_ms / 1000)
         return struct.pack(f"<{numbers.repeat}d", *times)

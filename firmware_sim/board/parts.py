@@ -27,8 +27,19 @@ class Port(Protocol):
     def is_dead(self) -> bool:
         """Whether nothing but a reset will make it answer again."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a long function is under way, which stands still until `go_on` is called."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether `receive` may be called now: what a board with a long function under way cannot read must wait."""
+
     def boot(self, seed: int) -> None:
         """Start from nothing: no session, nonces drawn from `seed`; say TERMINATE."""
+
+    def go_on(self) -> None:
+        """Let the long function that is under way run to its next yield, or its end."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""

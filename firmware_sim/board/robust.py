@@ -6,17 +6,25 @@ the next session.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from firmware_sim.board.link import LinkDevice
+from firmware_sim.board.events import EventSource
+from firmware_sim.board.host_watch import HostWatch
+from firmware_sim.board.link import LinkDevice, Outcome, packet_outcome
+from firmware_sim.board.long_call import LongCall
 from firmware_sim.board.parts import Stats
+from firmware_sim.board.runtime import RuntimeSession
 from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import encode_reply
-from microrpc.serve.local import LocalSession
 from microrpc.wire.datatypes import CPU, DataType, Tensor
-from microrpc.wire.frames import Damage, DamageKind, FrameDecoder
+from microrpc.wire.events import decode_event_ack
+from microrpc.wire.features import NONE, Feature
+from microrpc.wire.frames import Damage, DamageKind, FrameDecoder, Garbage, Item
 from microrpc.wire.link import LinkParameters, ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
+from microrpc.wire.names import PACKET_NBYTES
 from microrpc.wire.packets import (
     PROTOCOL_VERSION,
     RETURN_NONE,
@@ -44,6 +52,7 @@ from microrpc.wire.session import (
 )
 
 _NBYTES = struct.Struct("<Q")
+_SIDE_BUFFER_BYTES = 16  # what of a frame is kept while a function runs (docs/link.md 9)
 _BYTE = DataType.parse("uint8")
 _MALFORMED = RemoteException("malformed packet")
 
@@ -52,7 +61,12 @@ class RobustPort:
     """Frames, session and packets of a board.
 
     A frame may have a payload of `packet_size_bytes`; a larger one is refused with a line in the log. With `link` it
-    serves the link extension too, and keeps the last reply to be repeated if it has at most `reply_bytes`.
+    serves the link extension too, and keeps the last reply to be repeated if it has at most `reply_bytes`. extras: what
+    it knows of docs/link.md 7, None where it does not even tell that; `events` are its events, and `watch` learns of
+    its host.
+
+    A call of a long function comes back to who gives it bytes at each yield, where `go_on` is called next; what is
+    received meanwhile is what the function's port had to be read for.
     """
 
     is_dead = False
@@ -60,44 +74,63 @@ class RobustPort:
 
     def __init__(
         self,
-        serving: LocalSession,
+        serving: RuntimeSession,
         send: Callable[[bytes], None],
         stats: Stats,
         *,
         packet_size_bytes: int,
+        events: EventSource,
+        watch: HostWatch,
         link: LinkParameters | None = None,
         reply_bytes: int | None = None,
+        extras: Feature | None = None,
     ) -> None:
         self._serving = serving
         self._send = send
         self._stats = stats
+        self._events = events
+        self._watch = watch
         self._decoder = FrameDecoder(max_payload_bytes=packet_size_bytes)
         self._session = Session(0)
         self._is_shut_down = False
         self._link_parameters = link
+        self._known = extras or NONE
+        self._link_types = _types_of(extras) if link is not None else frozenset()
         self._reply_bytes = packet_size_bytes if reply_bytes is None else reply_bytes
         self._link: LinkDevice | None = None
-        self._skipped_bytes = 0
+        self._under_way: _UnderWay | None = None
+        self._waiting: list[Item] = []
 
     def boot(self, seed: int) -> None:
         """Start from nothing: no session, nonces drawn from `seed`; say TERMINATE."""
         self._decoder.reset()
         self._session = Session(seed)
         self._link = None
+        self._under_way = None
+        self._waiting = []
+        self._watch.boot()
         self._session.boot()
         self._send_outgoing()
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""
-        for frame in self._decoder.feed(data):
-            if isinstance(frame, Damage):
-                self._refuse(frame)
-            elif isinstance(frame, bytes):
+        if self._under_way is not None:
+            self._overhear(self._under_way, data)
+        else:
+            self._take_all(self._decoder.feed(data))
+
+    def _take_all(self, items: list[Item]) -> None:
+        for index, item in enumerate(items):
+            if self._under_way is not None:
+                self._waiting = items[index:]
+                return
+            if isinstance(item, Damage):
+                self._refuse(item)
+            elif isinstance(item, Garbage):
+                self._complain()
+            else:
                 self._stats.frames_received += 1
-                self._take(frame)
-        if self._decoder.bytes_skipped != self._skipped_bytes:
-            self._skipped_bytes = self._decoder.bytes_skipped
-            self._complain()
+                self._take(item)
 
     def _refuse(self, damage: Damage) -> None:
         self._stats.frames_damaged += 1
@@ -119,41 +152,57 @@ class RobustPort:
         elif isinstance(event, Established):
             self._is_shut_down = False
             if self._link_parameters is not None:
-                self._link = LinkDevice(event.session_id, self._link_parameters, self._execute, self._reply_bytes)
+                self._link = LinkDevice(
+                    event.session_id, self._link_parameters, self._execute, self._reply_bytes, self._known
+                )
+            self._events.begin_session(event.session_id)
             self._send_outgoing()
+            self._watch.begin()
         elif isinstance(event, Terminated):
             self._link = None
+            self._events.begin_session(0)
+            self._watch.end()
         else:
             self._stats.messages_dropped += 1
-            has_none = self._link_parameters is not None and self._session.state is SessionState.NO_SESSION
-            if has_none and _is_link_request(payload):
+            if self._session.state is SessionState.NO_SESSION and _type_of(payload) in self._link_types:
                 self._send(encode_message(0, MessageType.TERMINATE_SESSION))
 
     # --- packets --------------------------------------------------------------------------------
 
-    def _serve(self, body: bytes) -> None:
-        """Answer the packets of a NORMAL message."""
+    def _serve(self, body: bytes, at: int = 0) -> None:
+        """Answer the packets of a NORMAL message, from `at` on."""
         session = self._session
         if self._is_shut_down:
             self._stats.messages_dropped += 1
-        at = 0
         # What was called may reset the board, and then there is a new session, which is not this one.
         while at < len(body) and not self._is_shut_down and self._session is session:
-            start = at + _NBYTES.size
+            start = at + PACKET_NBYTES
             at = start + _NBYTES.unpack_from(body, at)[0] if start <= len(body) else len(body) + 1
             if at > len(body):
                 self._reply(_MALFORMED)
             elif at > start:
                 reply = self._answer(body[start:at])
+                if isinstance(reply, LongCall):
+                    self._begin(_UnderWay(reply, functools.partial(self._serve_on, body, at)))
+                    return
                 self._is_shut_down = reply is None
+                if self._link is not None:
+                    self._link.is_shut_down = self._is_shut_down
                 if reply is not None and self._session is session:
                     self._reply(reply)
+        if self._session is session:
+            self._watch.hear()
+
+    def _serve_on(self, body: bytes, at: int, reply: Reply) -> None:
+        """Go on in a NORMAL message behind a long function, of which this is the reply."""
+        self._reply(reply)
+        self._serve(body, at)
 
     def _reply(self, reply: Reply) -> None:
         self._send(self._session.wrap(encode_reply(reply)))
 
-    def _answer(self, body: bytes) -> Reply | None:
-        """Execute a packet and give its reply, None for Shutdown."""
+    def _answer(self, body: bytes) -> Reply | LongCall | None:
+        """Execute a packet and give its reply, or the long function that it has begun; None for Shutdown."""
         try:
             packet = decode_packet(body)
         except ProtocolError:
@@ -164,31 +213,48 @@ class RobustPort:
             return _init_server(packet)
         if isinstance(packet, Return | RemoteException | CopyAck):
             return _MALFORMED
-        return self._serving.serve(packet)
+        return self._serving.begin(packet)
 
     # --- the link (docs/link.md 3) --------------------------------------------------------------
 
     def _serve_link(self, payload: bytes) -> None:
         link = self._link
-        if link is None or not _is_link_request(payload) or (self._is_shut_down and self._note_packet(link, payload)):
+        if link is None or _type_of(payload) not in self._link_types:
             self._stats.messages_dropped += 1
             return
+        if _type_of(payload) == MessageType.LINK_EVENT_ACK:
+            self._take_ack(link, payload)
+            return
         answer = link.receive(payload)
-        if answer is not None and self._link is link:  # what was called has not reset the board
+        if self._link is not link:  # what was called has reset the board
+            return
+        if answer is not None:
             self._send(answer)
+        if decode_link_message(payload) is None:
+            return
+        self._stats.messages_dropped += answer is None and link.is_shut_down
+        if self._under_way is None:
+            self._watch.hear()
 
-    def _note_packet(self, link: LinkDevice, payload: bytes) -> bool:
-        """Tell whether this is a good PACKET, after which damage is answered again."""
-        message = decode_link_message(payload)
-        is_packet = message is not None and message[2][:1] == bytes((RequestKind.PACKET,))
-        if is_packet:
-            link.is_active, link.has_complained = True, False
-        return is_packet
+    def _take_ack(self, link: LinkDevice, payload: bytes) -> None:
+        ack = decode_event_ack(payload)
+        if ack is None:
+            self._complain()
+            return
+        link.has_complained = False
+        self._events.on_ack(ack)
+        self._watch.hear()
 
-    def _execute(self, kind: RequestKind, body: bytes, check_only: bool) -> tuple[ReplyKind, bytes]:
+    def _execute(self, kind: RequestKind, body: bytes, check_only: bool) -> Outcome | None:
         """Execute a request of the link; for a WRITE with `check_only` tell what it would answer."""
-        if kind is RequestKind.PACKET:
-            return _link_reply(self._answer(body) or _MALFORMED)
+        if kind is RequestKind.PACKET or kind is RequestKind.CALL:
+            reply = self._answer(body) or _MALFORMED
+            if not isinstance(reply, LongCall):
+                return packet_outcome(reply)
+            link = self._link
+            assert link is not None
+            self._begin(_UnderWay(reply, self._finish_packet, link, tells_progress=kind is RequestKind.CALL))
+            return None
         try:
             if kind is RequestKind.WRITE:
                 address, data = unpack_write(body)
@@ -196,28 +262,122 @@ class RobustPort:
             else:
                 address, size_bytes = unpack_read(body)
         except struct.error:
-            return _link_reply(_MALFORMED)
+            return packet_outcome(_MALFORMED)
         tensor = Tensor(address, CPU, _BYTE, (size_bytes,))
         is_write = kind is RequestKind.WRITE and not check_only
-        reply = self._serving.serve(CopyToRemote(tensor, data) if is_write else CopyFromRemote(tensor, size_bytes))
-        if isinstance(reply, RemoteException):
-            return _link_reply(reply)
+        copy = self._serving.serve(CopyToRemote(tensor, data) if is_write else CopyFromRemote(tensor, size_bytes))
+        if isinstance(copy, RemoteException):
+            return packet_outcome(copy)
         if kind is RequestKind.WRITE:
             return ReplyKind.DONE, b""
-        return ReplyKind.DATA, reply.data if isinstance(reply, CopyAck) else b""
+        return ReplyKind.DATA, copy.data if isinstance(copy, CopyAck) else b""
+
+    def _finish_packet(self, reply: Reply) -> None:
+        """Answer the PACKET or CALL that a long function has ended."""
+        if self._link is not None:
+            self._send(self._link.finish(packet_outcome(reply)))
+            self._watch.hear()
 
     def _send_outgoing(self) -> None:
         for payload in self._session.outgoing:
             self._send(payload)
         self._session.outgoing.clear()
 
+    # --- long functions (docs/link.md 9) ---------------------------------------------------------
 
-def _is_link_request(payload: bytes) -> bool:
-    return payload[HEADER_SIZE_BYTES - 1 : HEADER_SIZE_BYTES] == bytes((MessageType.LINK_REQUEST,))
+    @property
+    def is_busy(self) -> bool:
+        """See `Port`."""
+        return self._under_way is not None
+
+    @property
+    def listens(self) -> bool:
+        """See `Port`."""
+        return self._under_way is None or Feature.CANCEL in self._known
+
+    def go_on(self) -> None:
+        """See `Port`."""
+        under_way = self._under_way
+        assert under_way is not None, "there is none"
+        reply = under_way.call.go_on(is_cancelled=under_way.is_cancelled)
+        if self._under_way is not under_way:  # it has reset the board
+            return
+        if reply is None:
+            self._tell_progress(under_way)
+            return
+        self._under_way = None
+        under_way.finish(reply)
+        if self._under_way is not None:  # the next packet of the same message has begun another one
+            self._under_way.news, self._under_way.is_cancelled = under_way.news, under_way.news is not None
+            return
+        waiting, self._waiting = self._waiting, []
+        if under_way.news is not None:
+            self._take(under_way.news)
+        self._take_all(waiting)
+
+    def _begin(self, under_way: _UnderWay) -> None:
+        self._under_way = under_way
+        self._tell_progress(under_way)
+
+    def _tell_progress(self, under_way: _UnderWay) -> None:
+        progress, link = under_way.call.progress, under_way.link
+        if progress is not None and link is not None and under_way.tells_progress and Feature.PROGRESS in self._known:
+            self._send(link.progress(*progress))
+
+    def _overhear(self, under_way: _UnderWay, data: bytes) -> None:
+        """Look for what concerns the function that is under way; all else is dropped."""
+        for payload in under_way.decoder.feed(data):
+            if not isinstance(payload, bytes):
+                continue
+            self._stats.frames_received += 1
+            if _ends_session(payload, self._session.session_id):
+                under_way.news = payload
+                under_way.is_cancelled = True
+            elif under_way.link is not None and under_way.link.is_cancel_of_last(payload):
+                under_way.is_cancelled = True
+            else:
+                self._stats.messages_dropped += 1
 
 
-def _link_reply(reply: Reply) -> tuple[ReplyKind, bytes]:
-    return ReplyKind.PACKET, encode_reply(reply)[_NBYTES.size :]
+@dataclass
+class _UnderWay:
+    """A long function, which stands at one of its yields.
+
+    finish: takes its reply. link: over which it was called, None for a NORMAL message. decoder: of what comes
+    meanwhile. news: the last INIT or TERMINATE that came.
+    """
+
+    call: LongCall
+    finish: Callable[[Reply], None]
+    link: LinkDevice | None = None
+    tells_progress: bool = False
+    decoder: FrameDecoder = field(default_factory=lambda: FrameDecoder(max_payload_bytes=_SIDE_BUFFER_BYTES))
+    is_cancelled: bool = False
+    news: bytes | None = None
+
+
+def _types_of(extras: Feature | None) -> frozenset[int]:
+    """Give the messages of the link that a device takes."""
+    types = {MessageType.LINK_REQUEST}
+    if extras is not None:
+        types.add(MessageType.LINK_KEEP_ALIVE)
+        if Feature.EVENTS in extras:
+            types.add(MessageType.LINK_EVENT_ACK)
+        if Feature.CANCEL in extras:
+            types.add(MessageType.LINK_CANCEL)
+    return frozenset(map(int, types))
+
+
+def _type_of(payload: bytes) -> int:
+    return payload[HEADER_SIZE_BYTES - 1] if len(payload) >= HEADER_SIZE_BYTES else -1
+
+
+def _ends_session(payload: bytes, session_id: int) -> bool:
+    """Whether this is an INIT or a TERMINATE that the session must heed."""
+    if _type_of(payload) == MessageType.START_SESSION_INIT:
+        return payload[1:] == b"\0\0\1" and payload[0] > 0
+    ends = (encode_message(ended, MessageType.TERMINATE_SESSION) for ended in (0, session_id))
+    return payload in ends
 
 
 def _init_server(packet: InitServer) -> Reply:

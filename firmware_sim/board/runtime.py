@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from firmware_sim.board.long_call import LongCall, Steps, is_long
 from firmware_sim.board.parts import Monitor
 from microrpc.serve.local import BoardArray, FunctionError, LocalSession, Module, RemoteCallable
 from microrpc.serve.memory import Memory
@@ -17,7 +18,6 @@ from microrpc.wire.datatypes import DataType, OpaqueHandle, Value
 from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.names import (
     CRC32_FUNCTION,
-    LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
     MESSAGE_OVERHEAD_BYTES,
     MODULE_GET_FUNCTION,
@@ -25,7 +25,7 @@ from microrpc.wire.names import (
     RELEASE_FUNCTION,
     SYSTEM_LIBRARY_FUNCTION,
 )
-from microrpc.wire.packets import PacketCode, Reply, Request, Return, Syscall
+from microrpc.wire.packets import Reply, Request
 
 Array = np.ndarray[Any, Any]
 """A tensor argument: an array that aliases the board's memory."""
@@ -104,7 +104,8 @@ class RandomWords:
 class RuntimeSession(LocalSession):
     """Executes requests as the C runtime does: there are no device attributes, and no device can be set.
 
-    `functions` is the global registry, `random_words` what random_fill draws from (docs/device.md 4).
+    `functions` is the global registry, `random_words` what random_fill draws from (docs/device.md 4). told: the names
+    whose look-up tells of the board (docs/link.md 1, 7), and what gives that in the place of a handle.
     """
 
     def __init__(
@@ -113,34 +114,64 @@ class RuntimeSession(LocalSession):
         system_library: Module,
         memory: Memory,
         monitor: Callable[[], Monitor | None],
-        link_handle: int = 0,
+        told: Mapping[str, Callable[[], int]],
     ) -> None:
         super().__init__(functions, memory, system_library)
         self.functions: Module = functions
         self.random_words = RandomWords()
-        self._link_look_up = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
-        self._link_handle = link_handle
+        self._told = told
         self._monitor = monitor
+        self._steps: Steps | None = None
+        self._long: LongCall | None = None
 
-    def serve(self, request: Request) -> Reply:
-        """Execute `request` and give the reply."""
+    def begin(self, request: Request) -> Reply | LongCall:
+        """Execute `request` and give the reply; or the call of a long function, which stands at its first yield."""
         if (monitor := self._monitor()) is not None:
             monitor.before_packet()
-        if self._link_handle and request == self._link_look_up:
-            return Return((OpaqueHandle(self._link_handle),))
-        return super().serve(request)
+        reply = super().serve(request)
+        steps, self._steps = self._steps, None
+        if steps is None:
+            return reply
+        self._long = LongCall(self, steps)
+        return self._long.go_on() or self._long
+
+    def serve(self, request: Request) -> Reply:
+        """Execute `request` to its end, and give the reply."""
+        reply = self.begin(request)
+        while isinstance(reply, LongCall):
+            reply = reply.go_on() or reply
+        return reply
+
+    def abandon(self) -> None:
+        """End the long function that is under way, if there is one."""
+        if self._long is not None:
+            self._long.abandon()
+            self._long = None
 
     def reset(self) -> None:
-        """Lose memory, the handles of what is in it, and the random words drawn."""
+        """Lose memory, the handles of what is in it, the random words drawn, and what is under way."""
         super().reset()
         self.random_words.reset()
+        self.abandon()
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
-        """Run a function. A board's arithmetic warns of nothing."""
+        """Run a function that was called by its handle; a long one only begins, and `begin` sees to the rest."""
+        result = self.start(function, arguments)
+        if not is_long(result):
+            return result
+        self._steps = result
+        return None
+
+    def start(self, function: RemoteCallable, arguments: list[object]) -> Any:
+        """Run a function, and give what it gives: a generator, if it is a long one. Its arithmetic warns of nothing."""
         if (monitor := self._monitor()) is not None:
             monitor.before_call(self._name_of(function))
         with np.errstate(all="ignore"):
             return function(*arguments)
+
+    def _look_up(self, name: str) -> OpaqueHandle:
+        told = self._told.get(name)
+        return super()._look_up(name) if told is None else OpaqueHandle(told())
 
     def _name_of(self, function: RemoteCallable) -> str:
         modules = (self.functions, self.system_library)

@@ -148,6 +148,10 @@ class StockPort:
         packet_size_bytes: int,
         clock: Clock,
     ) -> None:
+        self.is_busy = False
+        """It never is: a long function runs to its end at once."""
+        self.listens = True
+        """It always does."""
         self._clock = clock
         self._send = send
         self._stats = stats
@@ -168,6 +172,9 @@ class StockPort:
         self._unframer.reset()
         self._server = ServerEndpoint(session=LastError(self._serving))
         self._send(encode_message(0, MessageType.TERMINATE_SESSION))
+
+    def go_on(self) -> None:
+        """See `Port`: there is nothing under way."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""

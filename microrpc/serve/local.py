@@ -46,6 +46,7 @@ from microrpc.wire.signatures import fits_signature
 RemoteCallable = Callable[..., Any]
 """A function that is served."""
 FunctionT = TypeVar("FunctionT", bound=RemoteCallable)
+AnswerT = TypeVar("AnswerT")
 _U64_MASK = (1 << 64) - 1
 _MOST_BYTES = (1 << 32) - 1  # that a tensor has: one that would have more has these, which is too many as well
 _REGISTERED = 1 << 63  # handles of what is registered: this, the registry from bit 32 on, and the index in it
@@ -136,21 +137,32 @@ class LocalSession:
 
     def serve(self, request: Request) -> Reply:
         """Execute `request` and give the reply; whatever goes wrong becomes an exception packet."""
+        return self.answer(lambda: self._serve(request))
+
+    def answer(self, run: Callable[[], AnswerT]) -> AnswerT | RemoteException:
+        """Give what `run` gives, an exception packet for whatever goes wrong there."""
         try:
-            if isinstance(request, CallFunc):
-                return encode_result(self._call(request))
-            if isinstance(request, CopyToRemote):
-                self._tensor_bytes(request.tensor, len(request.data))[:] = request.data
-                return RETURN_NONE
-            if isinstance(request, CopyFromRemote):
-                return CopyAck(bytes(self._tensor_bytes(request.tensor, request.size_bytes)))
-            if isinstance(request, Syscall):
-                return Return((self._syscall(request),))
-            return RemoteException(f"{type(request).__name__} is not a request")
+            return run()
         except (FunctionError, MemoryAccessError, OutOfMemoryError) as error:
             return RemoteException(str(error))
         except Exception as error:  # a served function may raise anything; the caller must learn of it
             return RemoteException(f"{type(error).__name__}: {error}")
+
+    def _serve(self, request: Request) -> Reply:
+        if isinstance(request, CallFunc):
+            return self.conclude(self._call(request))
+        if isinstance(request, CopyToRemote):
+            self._tensor_bytes(request.tensor, len(request.data))[:] = request.data
+            return RETURN_NONE
+        if isinstance(request, CopyFromRemote):
+            return CopyAck(bytes(self._tensor_bytes(request.tensor, request.size_bytes)))
+        if isinstance(request, Syscall):
+            return Return((self._syscall(request),))
+        return RemoteException(f"{type(request).__name__} is not a request")
+
+    def conclude(self, result: Any) -> Reply:
+        """Give the reply of a call whose function returned `result`. Raises what `answer` makes an exception of."""
+        return encode_result(self._to_value(result))
 
     def reset(self) -> None:
         """Lose memory, and the handles of what is in it."""
@@ -170,12 +182,12 @@ class LocalSession:
 
     # --- calls ---------------------------------------------------------------------------------
 
-    def _call(self, request: CallFunc) -> Value | ArrayResult:
+    def _call(self, request: CallFunc) -> Any:
         function = self._find(request.handle)
         if not callable(function):
             raise _unknown_handle(request.handle)
         arguments = [self._from_value(index, value) for index, value in enumerate(request.args)]
-        return self._to_value(self.invoke(function, arguments))
+        return self.invoke(function, arguments)
 
     def invoke(self, function: RemoteCallable, arguments: list[object]) -> Any:
         """Run a function that was called by its handle; subclasses may do more. What it raises reaches the client."""

@@ -75,7 +75,7 @@ def _encode_value(value: EventValue) -> bytes:
 
 def encode_event_body(event: EventMessage) -> bytes:
     """Give what an EVENT has between its message type and its crc32. Raises struct.error for what does not fit."""
-    name = event.name.encode()
+    name = event.name.encode("utf-8", "surrogateescape")
     head = _EVENT.pack(event.number, _RELIABLE if event.is_reliable else 0, event.time_us, len(name))
     return b"".join((head, name, *(_encode_value(value) for value in event.values)))
 
