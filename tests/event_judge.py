@@ -38,12 +38,16 @@ class Judge:
         """Take note of a reset."""
         self.boots.append(Boot())
 
+    def expect(self, values: Any) -> None:
+        """Take note that an event with such values may come, before it is known what became of it."""
+        self.said_in[values] = len(self.boots) - 1
+
     def say(self, values: Any, *, reliable: bool, accepted: bool = True) -> None:
         """Take note of an event; a plain one counts whether it was sent or not, a reliable one if it was accepted."""
         if reliable and not accepted:
             return
         (self.now.reliable if reliable else self.now.plain).append(values)
-        self.said_in[values] = len(self.boots) - 1
+        self.expect(values)
 
     def hear(self, event: Any) -> None:
         """Take an event, or a gap."""

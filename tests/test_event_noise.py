@@ -65,6 +65,7 @@ class Speaker:
         self._said += 1
         values = (self._said, self._rng.randbytes(self._rng.randrange(80)))
         name = RELIABLE if is_reliable else PLAIN
+        self._judge.expect(values)
         accepted = self._sim.device.event(name, *values, reliable=is_reliable)
         self._judge.say(values, reliable=is_reliable, accepted=accepted)
 
@@ -95,8 +96,7 @@ class VirtualProgram:
         self.sim.reset()
 
     def run(self) -> None:
-        for name in (PLAIN, RELIABLE):
-            self.board.on_event(name, self.judge.hear)
+        self.board.on_event(None, self.judge.hear)
         self.board.poll(2.0)  # until the numbers are known
         self.speaker.start()
         for _ in range(STEPS):
@@ -150,6 +150,74 @@ def test_on_a_noisy_line_reliable_events_come_once_and_the_gaps_of_plain_ones_ar
         assert sum(sum(program.sim.state.damaged.values()) for program in programs) > len(programs)
 
 
+# --- the judge is judged --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """An event as the host gives it, or a gap."""
+
+    number: int
+    values: tuple[int, ...] = ()
+    missed: int = 0
+    reliable: bool = False
+    boot: int = 7
+
+    @property
+    def is_gap(self) -> bool:
+        return not self.values
+
+
+@pytest.mark.parametrize(
+    ("heard", "verdict"),
+    [
+        ([Heard(0, (1,)), Heard(1, (2,)), Heard(2, (3,))], {}),
+        ([Heard(0, (1,)), Heard(2, (3,), missed=1)], {}),
+        ([Heard(0, (1,)), Heard(1, missed=2)], {}),
+        ([Heard(0, (1,)), Heard(1, (2,))], {"gaps not told": 1}),
+        ([Heard(0, (1,)), Heard(2, (3,))], {"gaps not told": 1}),
+        ([Heard(0, (1,)), Heard(1, missed=3)], {"gaps not told": 1}),
+        ([Heard(0, (1,)), Heard(2, (3,)), Heard(1, (2,))], {"out of order": 1}),
+        ([Heard(0, (1,)), Heard(1, (2,)), Heard(1, (2,)), Heard(2, (3,))], {"doubled": 1}),
+        ([Heard(0, (1,)), Heard(1, (3,)), Heard(2, (2,))], {"wrong": 2}),
+        ([Heard(0, (1,)), Heard(1, (2,)), Heard(2, (9,))], {"wrong": 1, "gaps not told": 1}),
+    ],
+)
+def test_the_judge_finds_what_is_wrong_with_plain_events(heard: list[Heard], verdict: dict[str, int]) -> None:
+    judge = Judge()
+    for number in (1, 2, 3):
+        judge.say((number,), reliable=False)
+    for event in heard:
+        judge.hear(event)
+    assert judge.verdict() == verdict
+
+
+@pytest.mark.parametrize(
+    ("heard", "verdict"),
+    [
+        ((1, 2, 3), {}),
+        ((1, 2), {"lost": 1}),
+        ((1, 3), {"lost": 1}),
+        ((1, 2, 2, 3), {"doubled": 1}),
+        ((1, 3, 2), {"out of order": 1}),
+    ],
+)
+@pytest.mark.parametrize("is_over", [False, True])
+def test_the_judge_finds_what_is_wrong_with_reliable_events(
+    heard: tuple[int, ...], verdict: dict[str, int], is_over: bool
+) -> None:
+    judge = Judge()
+    for number in (1, 2, 3):
+        judge.say((number,), reliable=True)
+        judge.say((10 * number,), reliable=True, accepted=False)
+    if is_over:
+        judge.on_reset()  # what came last in the boot may be lost
+        verdict = {} if heard == (1, 2) else verdict
+    for number in heard:
+        judge.hear(Heard(number - 1, (number,), reliable=True))
+    assert judge.verdict() == verdict
+
+
 # --- the library in C, on an emulated board -------------------------------------------------------------------
 
 
@@ -176,8 +244,7 @@ class EmulatedProgram:
         self._bit_error_rate = 0.0
 
     def listen(self) -> None:
-        for name in (PLAIN, RELIABLE):
-            self.board.on_event(name, self.judge.hear)
+        self.board.on_event(None, self.judge.hear)
         self.board.poll(1.0)
 
     def run(self, bit_error_rate: float) -> None:
@@ -208,10 +275,12 @@ class EmulatedProgram:
         emit = self.board.function("emit")
         self.sizes += 1
         size = self.sizes
+        events = [(i, bytes((i + k) & 255 for k in range(size))) for i in range(count)]
+        for values in events:
+            self.judge.expect(values)
         accepted = emit(RELIABLE if is_reliable else PLAIN, count, size, int(is_reliable))
         assert 0 <= accepted <= count
-        for i in range(count):
-            values = (i, bytes((i + k) & 255 for k in range(size)))
+        for i, values in enumerate(events):
             self.judge.say(values, reliable=is_reliable, accepted=i < accepted)
 
 

@@ -48,12 +48,12 @@ def _talk(path: str) -> Iterator[Talk]:
                 board.poll(0.4)  # until the tail is known
 
         def count(event: Any) -> None:
-            talk.came += 1
+            talk.came += not event.is_gap
             talk.missed += event.missed
 
         array = board.empty((1 << 18,), "uint8")
         talk = Talk(noop, copy, set_rate)
-        board.on_event("sample", count)
+        board.on_event(None, count)
         board.poll(0.1)
         yield talk
 
