@@ -1,5 +1,6 @@
 """What goes wrong on a line and on a board, on demand and the same way each time."""
 
+from firmware_sim.line.fault_files import load_faults, parse_fault
 from firmware_sim.line.faults import (
     Action,
     BoardFault,
@@ -7,6 +8,7 @@ from firmware_sim.line.faults import (
     Burst,
     ByteFault,
     Delay,
+    DelayEvents,
     Direction,
     Double,
     Drop,
@@ -14,13 +16,13 @@ from firmware_sim.line.faults import (
     Faults,
     Flip,
     Garbage,
+    HoldEvents,
     Insert,
+    LoseEvents,
     Reset,
     Stuck,
     Unplug,
     Wedge,
-    load_faults,
-    parse_fault,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Burst",
     "ByteFault",
     "Delay",
+    "DelayEvents",
     "Direction",
     "Double",
     "Drop",
@@ -37,7 +40,9 @@ __all__ = [
     "Faults",
     "Flip",
     "Garbage",
+    "HoldEvents",
     "Insert",
+    "LoseEvents",
     "Reset",
     "Stuck",
     "Unplug",

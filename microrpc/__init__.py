@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from microrpc.boards.catalogue import profiles as profiles
     from microrpc.boards.schema import BoardProfile as BoardProfile
     from microrpc.client.board import Board as Board
+    from microrpc.client.calls import Call as Call
+    from microrpc.client.events import Events as Events
     from microrpc.client.remote import RemoteArray as RemoteArray
     from microrpc.client.remote import RemoteFunction as RemoteFunction
     from microrpc.client.remote import RemoteModule as RemoteModule
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from microrpc.connecting.blocking import open_board as open_board
     from microrpc.errors import BoardError as BoardError
     from microrpc.errors import BoardResetError as BoardResetError
+    from microrpc.errors import CallCancelledError as CallCancelledError
     from microrpc.errors import CallTimeoutError as CallTimeoutError
     from microrpc.errors import ClosedError as ClosedError
     from microrpc.errors import CopyRangeError as CopyRangeError
     from microrpc.errors import DamagedReplyError as DamagedReplyError
+    from microrpc.errors import FeatureMissingError as FeatureMissingError
     from microrpc.errors import FirmwareError as FirmwareError
     from microrpc.errors import FunctionNotFoundError as FunctionNotFoundError
     from microrpc.errors import HandshakeTimeoutError as HandshakeTimeoutError
@@ -52,9 +56,11 @@ if TYPE_CHECKING:
     from microrpc.errors import StaleHandleError as StaleHandleError
     from microrpc.errors import UnsupportedValueError as UnsupportedValueError
     from microrpc.errors import VerifyError as VerifyError
+    from microrpc.host.events import Event as Event
     from microrpc.host.handles import Timing as Timing
     from microrpc.host.stats import CopyStats as CopyStats
     from microrpc.host.stats import Stats as Stats
+    from microrpc.host.subscriptions import Subscription as Subscription
     from microrpc.wire.datatypes import CPU as CPU
     from microrpc.wire.datatypes import DataType as DataType
     from microrpc.wire.datatypes import Device as Device
@@ -69,18 +75,22 @@ else:
             "microrpc.boards.catalogue": "load_profile profile profiles",
             "microrpc.boards.schema": "BoardProfile",
             "microrpc.client.board": "Board",
+            "microrpc.client.calls": "Call",
+            "microrpc.client.events": "Events",
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
-                "BoardError BoardResetError CallTimeoutError ClosedError CopyRangeError "
-                "DamagedReplyError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
+                "BoardError BoardResetError CallCancelledError CallTimeoutError ClosedError CopyRangeError "
+                "DamagedReplyError FeatureMissingError FirmwareError FunctionNotFoundError HandshakeTimeoutError "
                 "MicroRpcError OutcomeUnknownError PortBusyError PortError PortLostError "
                 "PortNotFoundError PortPermissionError ProfileError ProtocolError "
                 "RemoteError RequestError RequestTooLargeError StaleHandleError "
                 "UnsupportedValueError VerifyError"
             ),
+            "microrpc.host.events": "Event",
             "microrpc.host.handles": "Timing",
             "microrpc.host.stats": "CopyStats Stats",
+            "microrpc.host.subscriptions": "Subscription",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
             "microrpc.wire.session": "Timeouts",
         },

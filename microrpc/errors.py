@@ -113,6 +113,13 @@ class BoardResetError(OutcomeUnknownError):
     """The board was reset: its memory is gone, and handles from before are refused."""
 
 
+class CallCancelledError(OutcomeUnknownError):
+    """A call was cancelled: it did not begin, where `may_have_run` is False; else it ended early, or may go on.
+
+    Where the board has answered, the next request goes on in the same session.
+    """
+
+
 class RemoteError(BoardError):
     """The board executed a request and answered with an exception.
 
@@ -174,6 +181,10 @@ class CopyRangeError(RequestError):
 
 class FunctionNotFoundError(RequestError):
     """Neither the board's global registry nor its system library has a function of that name."""
+
+
+class FeatureMissingError(RequestError):
+    """The board's firmware does not know what was asked for, such as events; the message says what it must have."""
 
 
 class StaleHandleError(RequestError):

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from firmware_sim.board.device import Firmware
-from firmware_sim.line.faults import Fault, Faults, load_faults
+from firmware_sim.line.fault_files import load_faults
+from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.line.settings import Uart
 from microrpc.boards.catalogue import load_profile, profile
 from microrpc.boards.resets import check_can_be_reset

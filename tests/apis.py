@@ -15,6 +15,7 @@ from typing import Any, Self
 import pytest
 
 import microrpc
+from microrpc.client.aio.calls import AsyncCall
 from microrpc.host.handles import AnyHandle
 from microrpc.ports.channel import Channel
 from microrpc.wire.session import Timeouts
@@ -49,7 +50,7 @@ class AsyncioApi:
 
     def wait(self, value: Any) -> Any:
         """Await what can be awaited, and let the result look as if it blocked too."""
-        if inspect.isawaitable(value):
+        if inspect.isawaitable(value) and not isinstance(value, AsyncCall):
 
             async def result() -> Any:
                 return await value
@@ -78,6 +79,15 @@ class Waiting:
     def __call__(self, *args: Any, **options: Any) -> Any:
         plain = [arg.target if isinstance(arg, Waiting) else arg for arg in args]
         return self.api.wait(self.target(*plain, **options))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.api.wait(self.target.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
 
     def __enter__(self) -> Self:
         self.api.wait(self.target.__aenter__())

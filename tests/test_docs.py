@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from firmware_sim.line.fault_files import load_faults
 from firmware_sim.line.faults import (
     BrownOut,
     Burst,
@@ -25,7 +26,6 @@ from firmware_sim.line.faults import (
     Stuck,
     Unplug,
     Wedge,
-    load_faults,
 )
 from microrpc.firmware.project import port_names
 

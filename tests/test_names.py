@@ -20,25 +20,26 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 
 PERMANENT = {
     "microrpc": (
-        "CPU Board BoardError BoardProfile BoardResetError CallTimeoutError ClosedError CopyRangeError CopyStats "
-        "DamagedReplyError DataType Device FirmwareError FunctionNotFoundError HandshakeTimeoutError MicroRpcError "
-        "OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError PortNotFoundError PortPermissionError "
-        "ProfileError ProtocolError RemoteArray RemoteError RemoteFunction RemoteModule RemoteStream RequestError "
-        "RequestTooLargeError StaleHandleError Stats Timeouts Timing UInt UnsupportedValueError VerifyError "
+        "CPU Board BoardError BoardProfile BoardResetError Call CallCancelledError CallTimeoutError ClosedError "
+        "CopyRangeError CopyStats DamagedReplyError DataType Device Event Events FeatureMissingError FirmwareError "
+        "FunctionNotFoundError HandshakeTimeoutError MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError "
+        "PortError PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray "
+        "RemoteError RemoteFunction RemoteModule RemoteStream RequestError RequestTooLargeError StaleHandleError Stats "
+        "Subscription Timeouts Timing UInt UnsupportedValueError VerifyError "
         "aio boards connect errors load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
-        "AsyncBoard AsyncChannel AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream "
-        "InMemoryChannel Opening connect open_board"
+        "AsyncBoard AsyncCall AsyncChannel AsyncEvents AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule "
+        "AsyncRemoteStream InMemoryChannel Opening connect open_board"
     ),
     "microrpc.boards": (
         "BoardKind BoardProfile FlowControl Reset ResetStep ResetStrategy UsbId load_profile profile profiles "
         "user_directory"
     ),
-    "firmware_sim.device": "Clock Device Firmware RealClock Stats VirtualClock",
+    "firmware_sim.device": "Cancelled Clock Device Feature Firmware RealClock Stats VirtualClock",
     "firmware_sim.faults": (
-        "Action BoardFault BrownOut Burst ByteFault Delay Direction Double Drop Fault Faults Flip Garbage Insert Reset "
-        "Stuck Unplug Wedge load_faults parse_fault"
+        "Action BoardFault BrownOut Burst ByteFault Delay DelayEvents Direction Double Drop Fault Faults Flip Garbage "
+        "HoldEvents Insert LoseEvents Reset Stuck Unplug Wedge load_faults parse_fault"
     ),
     "firmware_sim.loopback": "Damager LineChannel LoopbackChannel",
     "firmware_sim.serve": "PtyPort PtyServer Server TcpPort TcpServer",

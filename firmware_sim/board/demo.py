@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from firmware_sim.board.device import Device
+from firmware_sim.board.long_call import Steps
 from firmware_sim.board.runtime import takes
 from microrpc.serve.local import BoardArray, FunctionError, Module
 from microrpc.wire.datatypes import DataType, DataTypeCode, FunctionHandle, ModuleHandle, OpaqueHandle, TypeCode, UInt
@@ -57,6 +58,24 @@ def install(device: Device) -> None:
     def log(text: str) -> None:
         """Send a line to the host's log."""
         device.log(text)
+
+    @device.function
+    @takes("Str", "Int", "Int", "Int")
+    def emit(name: str, count: int, size: int, reliable: int) -> int:
+        """Send events of a number and so many bytes, plain or reliable ones; give how many were not refused."""
+        if not 0 <= size <= _LARGEST_EVENT:
+            raise FunctionError(f"emit: want 0 to {_LARGEST_EVENT} bytes")
+        datas = (bytes((i + k) & 0xFF for k in range(size)) for i in range(count))
+        return sum(device.event(name, i, data, reliable=bool(reliable)) for i, data in enumerate(datas))
+
+    @device.function
+    @takes("Int", "Int")
+    def work(steps: int, step_us: int) -> Steps:
+        """Work for so many steps of so many microseconds, and tell after each how many are done."""
+        for step in range(steps):
+            device.clock.sleep(max(step_us, 0) / 1e6)
+            yield step + 1, steps
+        return max(steps, 0)
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -209,6 +228,7 @@ def sum_f32(x: Array) -> float:
     return 0.0 + float(np.add.accumulate(x.ravel())[-1]) if x.size else 0.0
 
 
+_LARGEST_EVENT = 256
 _LARGEST_IOTA = 1 << 20  # the heap of a board is smaller; what is asked for must not fill this machine's
 
 

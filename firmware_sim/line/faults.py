@@ -3,9 +3,9 @@
     faults = Faults([Flip(rate=1e-5), Reset(at_byte=2000)], seed=7)
     line = UartLine(Device(), faults=faults)
 
-`load_faults` reads them from a TOML file, `parse_fault` one from a line of TOML, which `Fault.__str__` writes. Each
-fault draws its own random numbers, by its place in the list and by the position of a byte in its direction: how the
-bytes are cut into pieces on their way does not matter. `firmware_sim.line.injector` is where they strike.
+Each fault draws its own random numbers, by its place in the list and by the position of a byte in its direction: how
+the bytes are cut into pieces on their way does not matter. `firmware_sim.line.fault_files` reads them from TOML, and
+`firmware_sim.line.injector` is where they strike.
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ import dataclasses
 import enum
 import json
 import math
-import pathlib
 import random
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from microrpc.boards.tables import Checker, Key, did_you_mean, parse_toml
 from microrpc.errors import FaultsError
 from microrpc.wire.checks import check_whole, show
 
 _LATEST_S = 1e300  # a whole number may be more than any float
-_MOST = 2**63 - 1  # what TOML's whole numbers go to, and as good as for ever
+MOST = 2**63 - 1
+"""What TOML's whole numbers go to, and as good as for ever."""
 _MOST_GARBAGE_BYTES = 1 << 20
 _SHORTEST_EVERY_S = 1e-5  # a board that resets for ever must leave time to go on
 
@@ -57,7 +54,7 @@ class Action(enum.Enum):
     """The port is there again."""
 
 
-def _check_count(name: str, value: int, most: int = _MOST) -> None:
+def _check_count(name: str, value: int, most: int = MOST) -> None:
     if value > most:
         raise ValueError(f"{name} must be at most {most}, not {show(value)}")
 
@@ -265,6 +262,52 @@ class Unplug(Fault):
     keeps_power: bool = False
 
 
+# --- what the board says of itself (docs/link.md 8) ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoseEvents(Fault):
+    """Events of the board are lost: each one with probability `rate`, or each `every`th."""
+
+    rate: float = 0.0
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if not self.rate <= 1:
+            raise ValueError(f"rate must be from 0 to 1, not {self.rate:g}")
+        if bool(self.rate) == bool(self.every):
+            raise ValueError("give it either a rate or every, as in: every third one")
+
+
+@dataclass(frozen=True, slots=True)
+class DelayEvents(Fault):
+    """Event number `event`, counted from 1, comes `by_s` later, and all else overtakes it; each where it is None."""
+
+    by_s: float
+    event: int | None = None
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if self.by_s == math.inf:
+            raise ValueError("by_s must be finite; an event that never comes is lost")
+        if self.event == 0:
+            raise ValueError("event counts from 1, not 0")
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEvents(Fault):
+    """Events that are sent from `at_s` on are held back for `for_s` seconds, and then come all at once."""
+
+    at_s: float
+    for_s: float
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        if self.for_s == math.inf:
+            raise ValueError("for_s must be finite; events that never come are lost")
+
+
 # --- all of them --------------------------------------------------------------------------------------
 
 
@@ -279,84 +322,4 @@ class Faults:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole(self.seed, "seed", -_MOST - 1, _MOST, error=FaultsError)
-
-
-_KINDS: dict[str, type[Fault]] = {
-    kind.kind(): kind
-    for kind in (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
-}
-
-
-def load_faults(path: str | pathlib.Path, *, seed: int | None = None) -> Faults:
-    """Read faults from a TOML file: `seed = N`, and a table `[[fault]]` for each, with its `kind` and fields.
-
-    `seed` overrules the file's. Raises FaultsError, which names file, fault, key and reason.
-    """
-    path = pathlib.Path(path)
-    table = _FILE_CHECKER.check(f"{path}: ", _FILE_CHECKER.load(path), _FILE_KEYS)
-    faults = [_read(entry, f"{path}: fault {number}") for number, entry in enumerate(table.get("fault", []), 1)]
-    return Faults(faults, table.get("seed", 0) if seed is None else seed)
-
-
-def parse_fault(line: str) -> Fault:
-    """Read one fault from a line such as `kind = "flip", rate = 1e-5`. Raises FaultsError."""
-    try:
-        if "\n" in line:
-            raise ValueError("it has more than one line")
-        table = parse_toml(f"fault = {{ {line} }}")["fault"]
-    except ValueError as error:
-        text = f'{line!r} does not describe a fault ({error}): write it as in: kind = "flip", rate = 1e-5'
-        raise FaultsError(text) from error
-    return _read(table, repr(line))
-
-
-def _tables(value: object) -> object:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ValueError("write each fault as a table of its own: [[fault]]")
-    return value
-
-
-def _positions(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _unknown_in_file(name: str, known: Iterable[str]) -> str:
-    return f"{name}: unknown key; a file of faults has seed and [[fault]] tables{did_you_mean(name, known)}"
-
-
-def _unknown_of_fault(name: str, known: Iterable[str]) -> str:
-    fields = [one for one in known if one != "kind"]
-    return f"{name}: unknown key; it has {', '.join(fields)}{did_you_mean(name, fields)}"
-
-
-_FILE_KEYS = {"seed": Key(int, bounds=(-_MOST - 1, _MOST)), "fault": Key(object, read=_tables)}
-_KIND_KEY = Key(str, choices=_KINDS, wanted=f"one of {', '.join(_KINDS)}")
-_FIELD_KEYS: dict[object, Key] = {
-    float: Key(float),
-    int: Key(int),
-    int | None: Key(int),
-    bool: Key(bool),
-    str | None: Key(str),
-    Direction: Key(str, choices=Direction, wanted="to-board, to-host or both", read=Direction),
-    tuple[int, ...]: Key(int | list, of=int, wanted="positions of bytes", read=_positions),
-}
-
-_FILE_CHECKER = Checker(FaultsError, unknown=_unknown_in_file)
-_FAULT_CHECKER = Checker(FaultsError, unknown=_unknown_of_fault)
-
-
-def _read(table: Mapping[str, object], where: str) -> Fault:
-    kind = _KINDS[_FAULT_CHECKER.value(f"{where}: kind", table.get("kind"), _KIND_KEY)]
-    where = f"{where} ({kind.kind()})"
-    hints = typing.get_type_hints(kind)
-    keys = {"kind": _KIND_KEY}
-    for field in dataclasses.fields(kind):
-        is_required = field.default is dataclasses.MISSING
-        keys[field.name] = dataclasses.replace(_FIELD_KEYS[hints[field.name]], required=is_required)
-    values = _FAULT_CHECKER.check(f"{where}: ", table, keys)
-    del values["kind"]
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise FaultsError(f"{where}: {error}") from error
+        check_whole(self.seed, "seed", -MOST - 1, MOST, error=FaultsError)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
+import operator
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,11 +18,14 @@ from firmware_sim.line.faults import (
     Burst,
     ByteFault,
     Delay,
+    DelayEvents,
     Direction,
     Fault,
     Faults,
     Flip,
     Garbage,
+    HoldEvents,
+    LoseEvents,
     Reset,
     Stuck,
     Unplug,
@@ -48,6 +53,8 @@ class Injector:
         self._garbage: list[tuple[Garbage, random.Random]] = []
         self._supplies: list[_Supply] = []
         self._timed: list[_Timed] = []
+        self._of_events: list[_EventCounter] = []
+        self._held: list[tuple[float, bytes]] = []  # when an event leaves, and its frame
         for fault in faults.faults:
             self.add(fault, 0.0)
 
@@ -70,6 +77,8 @@ class Injector:
             self._in_calls.append(_CallCounter(fault))
         elif isinstance(fault, Delay):
             self._delays.append(_ReplyCounter(fault))
+        elif isinstance(fault, LoseEvents | DelayEvents | HoldEvents):
+            self._of_events.append(_EventCounter(fault, random.Random(f"{self._seed}/{index}"), now))
         elif isinstance(fault, Garbage):
             self._garbage.append((fault, random.Random(f"{self._seed}/{index}")))
         elif isinstance(fault, BrownOut):
@@ -167,6 +176,30 @@ class Injector:
             self._count(fault)
         return sum(fault.by_s for fault in struck)
 
+    def lets_pass(self, frame: bytes, now: float) -> bool:
+        """Tell whether an event that is sent `now` leaves at once; else it is lost, or `take_released` gives it."""
+        leaves_at = now
+        for watched in self._of_events:
+            if (later := watched.leaves_at(leaves_at, now)) != leaves_at:
+                self._count(watched.fault)
+                leaves_at = later
+        if now < leaves_at < math.inf:
+            bisect.insort(self._held, (leaves_at, frame), key=operator.itemgetter(0))
+        return leaves_at == now
+
+    def next_release_at(self) -> float:
+        """When the next event leaves that was held back, infinity where none is."""
+        return self._held[0][0] if self._held else math.inf
+
+    def take_released(self, now: float) -> Iterator[tuple[float, bytes]]:
+        """Give the events that leave by `now`, and when each of them does."""
+        while self.next_release_at() <= now:
+            yield self._held.pop(0)
+
+    def forget_held(self) -> None:
+        """Lose the events that are held back."""
+        self._held.clear()
+
 
 class _Way:
     """The faults of one direction, and how many bytes were sent there."""
@@ -221,6 +254,28 @@ class _ReplyCounter:
         """Take note of a reply."""
         self._replies += 1
         return self.fault.reply in (None, self._replies)
+
+
+class _EventCounter:
+    """Counts the events that a fault concerns; its times count from `begin`."""
+
+    def __init__(self, fault: LoseEvents | DelayEvents | HoldEvents, rng: random.Random, begin: float) -> None:
+        self.fault = fault
+        self._rng = rng
+        self._begin = begin
+        self._events = 0
+
+    def leaves_at(self, at: float, now: float) -> float:
+        """Give when an event leaves that is sent `now`, and would leave `at`."""
+        self._events += 1
+        fault = self.fault
+        if isinstance(fault, LoseEvents):
+            is_lost = self._rng.random() < fault.rate if fault.every is None else self._events % fault.every == 0
+            return math.inf if is_lost else at
+        if isinstance(fault, DelayEvents):
+            return at + fault.by_s if fault.event in (None, self._events) else at
+        begin = self._begin + fault.at_s
+        return max(at, begin + fault.for_s) if begin <= now < begin + fault.for_s else at
 
 
 def _action_of(fault: BoardFault) -> Action:

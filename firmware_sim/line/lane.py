@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 # A byte whose last bit is in by less than a millionth of its time has crossed: times are sums of floats.
 _ROUNDING = 1e-6
+_XON, _XOFF = 0x11, 0x13
 
 
 class Crossing(NamedTuple):
@@ -42,14 +43,25 @@ class Lane:
         return self.bytes_carried * self.byte_s
 
     def put(self, data: bytes, at: float) -> None:
-        """Queue a run at the time `at`."""
+        """Queue a run at the time `at`, before those of a later time."""
         if data:
-            self._runs.append((at, data))
+            index = len(self._runs)
+            while index and self._runs[index - 1][0] > at:
+                index -= 1
+            self._runs.insert(index, (at, data))
             self.queued_bytes += len(data)
 
     def set_gate(self, at: float, *, is_open: bool) -> None:
         """Open or close the gate at the time `at`, after all earlier changes."""
         self._gates.append((max(at, self._gates[-1][0]) if self._gates else at, is_open))
+
+    def obey_xon_xoff(self, data: bytes, at: float) -> bytes:
+        """Open or close the gate as the last XON or XOFF of `data` has it, and give the rest of `data`."""
+        last = max(data.rfind(_XON), data.rfind(_XOFF))
+        if last < 0:
+            return data
+        self.set_gate(at, is_open=data[last] == _XON)
+        return data.translate(None, bytes((_XON, _XOFF)))
 
     # --- when ------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@
 
 No I/O, and no clock but the times it is given: a test lives in virtual time (`firmware_sim.running.loopback`), a
 server in real time (`firmware_sim.running.server`). What happens is computed frame by frame where nobody can tell, and
-does not depend on how often anybody looks. A function does what it does as soon as it begins; its reply
-waits until it has taken its time, and is lost where something happens to the board before that.
+does not depend on how often anybody looks. A function does what it does as soon as it begins, a long one at each yield
+what it does until the next; its reply waits until it has taken its time, and is lost where something happens to the
+board before that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 from firmware_sim.board.clock import VirtualClock
 from firmware_sim.board.device import Device
@@ -22,15 +22,14 @@ from firmware_sim.line.adapter import AdapterBuffer
 from firmware_sim.line.faults import Action, Direction, Fault, Faults
 from firmware_sim.line.injector import Injector
 from firmware_sim.line.lane import Crossing, Lane
+from firmware_sim.line.ring import Ring, split_frames
 from firmware_sim.line.settings import LineState, Uart
 from microrpc.serve.local import FunctionError
-from microrpc.wire.frames import FRAME_START
+from microrpc.wire.events import EventValue
 from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
 from microrpc.wire.uart import FlowControl
 
-_XON, _XOFF = 0x11, 0x13
-_RING_STOP_FRACTION = 0.75  # how full the ring is when flow control stops the host,
-_RING_GO_ON_FRACTION = 0.25  # and when it lets the host go on
+_SHORTEST_STEP_S = 1e-6  # of a long function, from one yield to the next: one that only waits must let time go on
 
 
 class UartLine:
@@ -58,9 +57,7 @@ class UartLine:
         self._to_board = Lane(self.uart.to_board.byte_s)
         self._to_host = Lane(self.uart.to_host.byte_s)
         self._adapter = AdapterBuffer(self.uart.adapter, self.uart.to_host.byte_s)
-        self._ring = bytearray()
-        self._ring_high_water_bytes = 0
-        self._bytes_overrun = 0
+        self._ring = Ring(self.uart.receive_ring_bytes)
         self._bytes_unheard = 0
         self._is_host_stopped = False
         self._has_power = True
@@ -68,6 +65,7 @@ class UartLine:
         self._listens_from = boots_at
         boot = device.take_output()
         device.monitor = self
+        device.interleaves = True
         self._clock.set_to(boots_at)
         self._power_up(boots_at)
         self._transmit(boot)
@@ -81,7 +79,7 @@ class UartLine:
             return 0
         size_bytes = min(len(data), self.uart.adapter.buffer_bytes - self._to_board.waiting_bytes(now))
         at = self.uart.adapter.tick(now)
-        for run in _split_frames(data[:size_bytes]):
+        for run in split_frames(data[:size_bytes]):
             self._to_board.put(run, at)
         return size_bytes
 
@@ -112,6 +110,13 @@ class UartLine:
         """Put the cable back; a board without power of its own boots."""
         self._do(Action.PLUG, now)
 
+    def event(self, now: float, name: str, *values: EventValue, reliable: bool = False) -> bool:
+        """Let the firmware send an event, as `Device.event` has it, as soon as its processor is free."""
+        self.advance(now)
+        self._let_board_work(now, in_parts=True)
+        self._clock.move_to(now)
+        return self.device.event(name, *values, reliable=reliable)
+
     def inject(self, fault: Fault, now: float) -> None:
         """Let a fault strike from now on; its bytes, calls, replies and times count from now."""
         self.advance(now)
@@ -126,10 +131,10 @@ class UartLine:
             bytes_to_host=self._to_host.bytes_carried,
             to_board_busy_s=self._to_board.busy_s,
             to_host_busy_s=self._to_host.busy_s,
-            bytes_overrun=self._bytes_overrun,
+            bytes_overrun=self._ring.bytes_overrun,
             bytes_unheard=self._bytes_unheard,
             ring_bytes=len(self._ring),
-            ring_high_water_bytes=self._ring_high_water_bytes,
+            ring_high_water_bytes=self._ring.high_water_bytes,
             is_plugged=self.is_plugged,
             damaged=dict(self._injector.counts),
         )
@@ -146,10 +151,12 @@ class UartLine:
         """When to step next. Whatever could make a difference happens at such a time, whenever `advance` is called."""
         to_board, to_host = self._to_board, self._to_host
         at = to_board.next_end(self._most_bytes(Direction.TO_BOARD))
-        if self._ring or (to_board.queued_bytes and self._cpu_free_at > self._now):
+        if self._ring or self.device.is_busy or (to_board.queued_bytes and self._cpu_free_at > self._now):
             at = min(at, self._cpu_free_at)
         end = to_host.next_end(self._most_bytes(Direction.TO_HOST))
-        return min(at, end, self._adapter.fires_at(), self._injector.next_action_at())
+        injector = self._injector
+        faults_at = min(injector.next_action_at(), injector.next_release_at())
+        return min(at, end, self.device.due, self._adapter.fires_at(), faults_at)
 
     def _most_bytes(self, direction: Direction) -> float:
         """How many bytes may be handled at once, when the last of them has crossed, without making a difference."""
@@ -162,6 +169,12 @@ class UartLine:
     def _step(self, now: float) -> None:
         self._now = max(self._now, now)
         self._let_board_work(now)
+        if self.device.due <= now:
+            self._clock.move_to(now)
+            self.device.on_time()
+            self._note_free()
+        for at, frame in self._injector.take_released(now):
+            self._to_host.put(frame, at)
         while crossing := self._to_host.take(now, self._most_bytes(Direction.TO_HOST)):
             self._reach_host(crossing)
         self._adapter.release(now)
@@ -182,10 +195,13 @@ class UartLine:
                 self._bytes_unheard += len(data)
             elif crossing := to_board.take(min(self._cpu_free_at, until), min(most_bytes, self._bytes_to_stop())):
                 data, actions = self._damage(crossing)
-                self._keep(data)
+                self._ring.put(data)
                 self._let_host_stop(crossing.end)
             elif self._cpu_free_at > until:
                 return
+            elif self.device.is_busy:
+                self._go_on()
+                continue
             elif self._ring:
                 self._work_from_ring()
                 continue
@@ -205,36 +221,41 @@ class UartLine:
         data, actions = self._injector.carry(data, Direction.TO_BOARD, end, self._to_board.byte_s)
         return self._obey_flow_control(data, self._to_host, end), actions
 
-    def _keep(self, data: bytes) -> None:
-        """Put into the ring what there is room for."""
-        kept = data[: self.uart.receive_ring_bytes - len(self._ring)]
-        self._bytes_overrun += len(data) - len(kept)
-        self._ring += kept
-        self._note_ring(len(self._ring))
-
     def _work_from_ring(self) -> None:
         """Let the processor read on in the ring: a byte where it takes time for that, else a frame."""
-        data = bytes(self._ring[:1]) if self.uart.firmware.byte_s else next(_split_frames(bytes(self._ring)))
-        del self._ring[: len(data)]
+        data = self._ring.take(1) if self.uart.firmware.byte_s else self._ring.take_frame()
         begin = self._cpu_free_at
-        if len(self._ring) <= int(self.uart.receive_ring_bytes * _RING_GO_ON_FRACTION):
+        if self._ring.is_nearly_empty:
             self._let_host_go_on(begin)
         self._work(data, begin)
+
+    def _go_on(self) -> None:
+        """Let the long function that is under way read what there is, and run to its next yield."""
+        begin, device = self._cpu_free_at, self.device
+        if device.listens and self._ring:
+            data = self._ring.take()
+            self._let_host_go_on(begin)
+            self._work(data, begin)
+        self._clock.move_to(begin)
+        device.go_on()
+        if device.is_busy and self._clock.now() <= begin:
+            self._clock.sleep(_SHORTEST_STEP_S)
+        self._note_free()
 
     def _work_at_once(self, data: bytes, end: float) -> None:
         """Let the idle processor handle bytes as they come, the last one at the time `end`."""
         resets, byte_s = self.device.stats.resets, self.uart.firmware.byte_s
         left = len(data)
         begin = end + byte_s - left * byte_s
-        for part in _split_frames(data):
-            self._note_ring(1)
+        for part in split_frames(data):
+            self._ring.note(1)
             self._work(part, begin)
             left -= len(part)
             if self.device.stats.resets != resets:
                 self._bytes_unheard += left
                 return
-            if self.device.is_dead:
-                self._keep(data[len(data) - left :])
+            if self.device.is_dead or not self.device.listens:
+                self._ring.put(data[len(data) - left :])
                 return
 
     def _work(self, data: bytes, begin: float) -> None:
@@ -242,26 +263,22 @@ class UartLine:
         self._clock.move_to(begin)
         self._clock.sleep(len(data) * self.uart.firmware.byte_s)
         self.device.receive(data)
+        self._note_free()
+
+    def _note_free(self) -> None:
         self._cpu_free_at = math.inf if self.device.is_dead else self._clock.now()
 
-    def _note_ring(self, size_bytes: int) -> None:
-        self._ring_high_water_bytes = max(self._ring_high_water_bytes, size_bytes)
-
     # --- flow control ----------------------------------------------------------------------------
-
-    @property
-    def _ring_stop_bytes(self) -> int:
-        return max(1, int(self.uart.receive_ring_bytes * _RING_STOP_FRACTION))
 
     def _bytes_to_stop(self) -> float:
         """How many bytes may go into the ring until the board stops the host."""
         if self.uart.flow_control is FlowControl.NONE or self._is_host_stopped:
             return math.inf
-        return max(1, self._ring_stop_bytes - len(self._ring))
+        return self._ring.bytes_to_stop
 
     def _let_host_stop(self, at: float) -> None:
-        is_full = len(self._ring) >= self._ring_stop_bytes
-        if self.uart.flow_control is not FlowControl.NONE and is_full and not self._is_host_stopped:
+        may_stop = self.uart.flow_control is not FlowControl.NONE and not self._is_host_stopped
+        if may_stop and self._ring.is_nearly_full:
             self._is_host_stopped = True
             self._to_board.set_gate(at + self._stop_delay_s(at), is_open=False)
 
@@ -278,13 +295,7 @@ class UartLine:
 
     def _obey_flow_control(self, data: bytes, other: Lane, at: float) -> bytes:
         """With XON/XOFF, eat what looks like it, and stop or start the `other` lane."""
-        if self.uart.flow_control is not FlowControl.XON_XOFF:
-            return data
-        last = max(data.rfind(_XON), data.rfind(_XOFF))
-        if last < 0:
-            return data
-        other.set_gate(at, is_open=data[last] == _XON)
-        return data.translate(None, bytes((_XON, _XOFF)))
+        return other.obey_xon_xoff(data, at) if self.uart.flow_control is FlowControl.XON_XOFF else data
 
     # --- towards the host ------------------------------------------------------------------------
 
@@ -314,6 +325,7 @@ class UartLine:
             case Action.WEDGE:
                 self.device.wedge()
                 self._to_host.withdraw(at)
+                self._injector.forget_held()
                 self._cpu_free_at = math.inf
             case Action.UNPLUG | Action.UNPLUG_POWERED if self.is_plugged:
                 self.is_plugged = False
@@ -337,8 +349,8 @@ class UartLine:
         self._cpu_free_at = math.inf
 
     def _forget(self, at: float) -> None:
-        self._bytes_unheard += len(self._ring)
-        self._ring.clear()
+        self._bytes_unheard += len(self._ring.take())
+        self._injector.forget_held()
         self._to_host.cut(at)
         self._let_host_go_on(at)
 
@@ -370,22 +382,15 @@ class UartLine:
 
     def send(self, payload: bytes, frame: bytes) -> None:
         """See `Monitor`."""
-        if payload[HEADER_SIZE_BYTES - 1] in (MessageType.NORMAL, MessageType.LINK_REPLY):
+        message_type = payload[HEADER_SIZE_BYTES - 1]
+        if message_type in (MessageType.NORMAL, MessageType.LINK_REPLY):
             self._clock.sleep(self._injector.on_reply())
-        self._transmit(frame)
+        self._clock.move_to(self._now)
+        if message_type != MessageType.LINK_EVENT or self._injector.lets_pass(frame, self._clock.now()):
+            self._transmit(frame)
 
     def on_reset(self) -> None:
         """See `Monitor`."""
         self._clock.move_to(self._now)
         self._forget(self._clock.now())
         self._power_up(self._clock.now())
-
-
-def _split_frames(data: bytes) -> Iterator[bytes]:
-    """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
-    start = 0
-    while (at := data.find(FRAME_START, start + 1)) > 0:
-        yield data[start:at]
-        start = at
-    if start < len(data):
-        yield data[start:]

@@ -28,6 +28,7 @@ class LoopbackChannel:
         to_host: Damager | None = None,
     ) -> None:
         self.device = device
+        device.interleaves = True
         self.name = name
         """What messages call it."""
         self.to_device = to_device
@@ -36,18 +37,29 @@ class LoopbackChannel:
 
     def read(self, deadline: float) -> bytes:
         """Give what the device has sent; where that is nothing, let the time come to `deadline` and give b""."""
-        self._check_open()
-        output = self.device.take_output()
-        if output and self.to_host is not None:
-            output = self.to_host(output)
-        if not output:
-            self.device.clock.sleep(deadline - self.now())
-        return output
+        while True:
+            self._check_open()
+            output = self.device.take_output()
+            if output and self.to_host is not None:
+                output = self.to_host(output)
+            if output or not self._let_device_work(deadline):
+                return output
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Give `data` to the device, which serves it before this returns."""
+        """Give `data` to the device, which serves it before this returns; a long function goes on in `read`."""
         self._check_open()
+        while not self.device.listens:
+            self.device.go_on()
         self.device.receive(data if self.to_device is None else self.to_device(data))
+
+    def _let_device_work(self, deadline: float) -> bool:
+        """Let the device do what is next, or the time come to `deadline`; tell whether that is still to come."""
+        if self.device.is_busy:
+            self.device.go_on()
+        else:
+            self.device.clock.sleep(min(deadline, self.device.due) - self.now())
+            self.device.on_time()
+        return self.now() < deadline
 
     def now(self) -> float:
         """Give the time of the device's clock, in seconds."""

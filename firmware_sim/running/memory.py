@@ -7,11 +7,13 @@ import time
 
 from firmware_sim.running.ports import HostPort, SimulatedBoard
 from microrpc.errors import PortLostError
+from microrpc.ports.bell import Bell
 from microrpc.ports.channel import READ_BYTES, monotonic, write_timeout_error
 
 # What a pty of Linux holds, so that a host that does not read holds the board up here, too.
 _MOST_WAITING_BYTES = 65536
 _LONGEST_WAIT_S = 1e6
+_LOOK_S = 0.01
 _LONGEST_CLOSE_S = 1.0  # a function of the board may sleep for longer; its thread holds nothing up
 
 
@@ -101,6 +103,15 @@ class MemoryChannel:
             self._sent += taken
             self._changed.notify_all()
             return len(taken)
+
+    def wait_readable(self, timeout_s: float, bell: Bell) -> bool:
+        """See `microrpc.ports.channel.WaitingChannel.wait_readable`. It looks every 10 ms."""
+        until = monotonic() + timeout_s
+        while self._is_open and not self._port.arrived:
+            left_s = until - monotonic()
+            if left_s <= 0 or bell.wait(min(left_s, _LOOK_S)):
+                return False
+        return True
 
     def close(self) -> None:
         """See `Channel.close`."""

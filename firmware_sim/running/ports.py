@@ -50,19 +50,32 @@ class DirectLine:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        device.interleaves = True
+        self._now = 0.0
 
     def write(self, data: bytes, now: float) -> int:
         """See `Line`."""
+        if not self.device.listens:
+            return 0
         self.device.receive(data)
         return len(data)
 
     def read(self, now: float) -> bytes:
-        """See `Line`."""
+        """See `Line`. A long function goes on here, when all that it has said was taken."""
+        self._now = now
+        output = self.device.take_output()
+        if output:
+            return output
+        self.device.go_on()
+        self.device.on_time()
         return self.device.take_output()
 
     def next_event(self) -> float | None:
         """See `Line`."""
-        return None
+        if self.device.is_busy:
+            return self._now
+        due_s = self.device.due - self.device.clock.now()
+        return self._now + max(due_s, 0.0) if due_s < math.inf else None
 
     def reset(self, now: float) -> None:
         """See `Line`."""

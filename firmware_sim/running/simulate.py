@@ -15,6 +15,7 @@ from firmware_sim.running.loopback import LineChannel
 from microrpc.boards.schema import BoardProfile
 from microrpc.errors import PortNotFoundError, RequestError
 from microrpc.wire.checks import check_seconds, show
+from microrpc.wire.events import EventValue
 
 
 def simulate(
@@ -114,6 +115,14 @@ class SimBoard:
         """Let `seconds` of virtual time go by, in which the line and the board go on. Raises RequestError."""
         self._clock.sleep(check_seconds(seconds, "seconds", may_be_zero=True))
         self.line.advance(self.now())
+
+    def event(self, name: str, *values: EventValue, reliable: bool = False) -> bool:
+        """Let the board's firmware send an event (docs/link.md 8); from within a function, see `Device.event`.
+
+        A value is an int, a float, a str or bytes. Tells whether a plain one was sent, which is lost where the host
+        gave no credit for it, and whether there was room for a reliable one. Raises RequestError.
+        """
+        return self.line.event(self.now(), name, *values, reliable=reliable)
 
     def inject(self, *faults: Fault) -> None:
         """Let faults strike; their bytes, calls, replies and times count from now on."""

@@ -159,7 +159,7 @@ KEYS = {
 }
 """Those of a profile (docs/boards.md)."""
 # A day is as good as for ever, and fits every clock.
-TIMEOUT_KEYS = {key: Key(float, bounds=(0, 86400)) for key in ("start_retry_s", "start_s", "call_s")}
+TIMEOUT_KEYS = {key: Key(float, bounds=(0, 86400)) for key in ("start_retry_s", "start_s", "call_s", "cancel_s")}
 """Those of its table `timeouts`, in seconds."""
 RESET_KEYS = {"strategy": Key(str, required=True, choices=STRATEGIES, read=_strategy), "sequence": Key(list)}
 """Those of its table `reset`."""
@@ -189,6 +189,7 @@ def _timeouts(prefix: str, table: dict[str, object]) -> Timeouts:
         retry_s=values.get("start_retry_s", defaults.retry_s),
         start_s=values.get("start_s", defaults.start_s),
         call_s=values.get("call_s", defaults.call_s),
+        cancel_s=values.get("cancel_s", defaults.cancel_s),
     )
     if checked.retry_s > checked.start_s:
         reason = f"is {checked.retry_s:g}, more than timeouts.start_s ({checked.start_s:g}): it would never retry"

@@ -29,6 +29,7 @@ from microrpc.cli.common import (
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
+from microrpc.cli.signals import StoppedError
 from microrpc.cli.streams import note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
@@ -36,6 +37,7 @@ from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TI
 if TYPE_CHECKING:
     from microrpc.cli.literals import Literal
     from microrpc.client.board import Board
+    from microrpc.client.remote import RemoteFunction
     from microrpc.wire.link import LinkParameters
 
 _ROUND_TRIPS = 25
@@ -159,7 +161,8 @@ def call(
       addr:0x20000000:float32[4,4]
                            an array that `microrpc put` left there
 
-    Arrays are copied back after the call and shown: functions write their outputs into them.
+    Arrays are copied back after the call and shown: functions write their outputs into them. Ctrl-C cancels the call
+    on a board that can be told.
     """
     with reporting(as_json=as_json):
         from microrpc.cli.literals import format_value, parse_literal, to_json, type_name
@@ -172,7 +175,7 @@ def call(
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             function = opened.function(name)
             values = [_to_board(opened, literal, index) for index, literal in enumerate(literals, 1)]
-            result = function(*values)
+            result = _call(opened, function, values)
             is_array = isinstance(result, RemoteArray)
             arrays = {str(index): value for index, value in enumerate(values, 1) if isinstance(value, RemoteArray)}
             if is_array:
@@ -190,6 +193,17 @@ def call(
             tell(format_value(result))
         for key in sorted(arrays, key=lambda key: (key != "result", len(key), key)):
             tell(_describe_array(key, arrays[key], contents[key]))
+
+
+def _call(board: Board, function: RemoteFunction, values: list[Any]) -> Any:
+    """Call a function, and show how far it has come where it tells. Interrupted, it says what became of the call."""
+    try:
+        with progress_bar(function.name, counts_bytes=False) as on_progress:
+            return function(*values, on_progress=on_progress)
+    except StoppedError:
+        fate = "it may go on there: the board could not be told, or did not answer"
+        note(f"{function.name}: {fate if board.trust.doubt else 'cancelled, and the board is done with it'}")
+        raise
 
 
 def _describe_array(key: str, array: Any, contents: Any) -> str:

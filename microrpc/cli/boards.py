@@ -85,7 +85,8 @@ def _show(board: BoardProfile) -> None:
             ("simulated heap", f"{board.heap_bytes} bytes"),
             (
                 "timeouts",
-                f"start retry {times.retry_s:g} s, start {times.start_s:g} s, call {times.call_s:g} s",
+                f"start retry {times.retry_s:g} s, start {times.start_s:g} s, call {times.call_s:g} s, "
+                f"cancel {times.cancel_s:g} s",
             ),
             ("reset", _describe_reset(board.reset)),
             ("power-up", f"{board.power_up_s:g} s at most"),

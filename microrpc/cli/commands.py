@@ -13,6 +13,7 @@ from microrpc.cli.board import call, info
 from microrpc.cli.boards import boards
 from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples, explaining, is_json_wanted
 from microrpc.cli.demo import demo
+from microrpc.cli.events import events
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
 from microrpc.cli.ports import ports
@@ -98,6 +99,11 @@ app.command(
         "microrpc call sim:// matmul_f32 @a.npy @b.npy tensor:float32[4,4] --json",
     ),
 )(call)
+app.command(
+    epilog=examples(
+        "microrpc events /dev/ttyACM0", "microrpc events /tmp/board sample --json", "microrpc events sim:// --json"
+    )
+)(events)
 app.command(
     epilog=examples(
         "microrpc put /tmp/board weights.npy",

@@ -29,11 +29,11 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progress | None]:
-    """Show a bar with rate and time left while a copy goes on, or on a narrow terminal the part that is done.
+def progress_bar(what: str, *, console: Console | None = None, counts_bytes: bool = True) -> Iterator[Progress | None]:
+    """Show a bar with rate and time left while something goes on, or on a narrow terminal the part that is done.
 
-    It goes to `console`, or to stderr where a person looks at that, and vanishes at the end. Gives what `on_progress`
-    takes.
+    It goes to `console`, or to stderr where a person looks at that, from the first that is told on, and vanishes at the
+    end. `counts_bytes`: what is told are bytes, as those of a copy. Gives what `on_progress` takes.
     """
     if console is None and not is_terminal(sys.stderr):
         yield None
@@ -41,17 +41,24 @@ def progress_bar(what: str, *, console: Console | None = None) -> Iterator[Progr
     from rich import progress
 
     console = console or make_console(stderr=True)
+    counts = progress.MofNCompleteColumn()
     columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}", markup=False)]
     if console.width >= _WIDE_COLUMNS:
         columns += [
             progress.BarColumn(bar_width=20, complete_style="cyan", finished_style="cyan"),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            *([progress.DownloadColumn(), progress.TransferSpeedColumn()] if counts_bytes else [counts]),
             progress.TimeRemainingColumn(compact=True),
         ]
     else:
         columns += [progress.TaskProgressColumn()]
     bar = progress.Progress(*columns, console=console, transient=True)
-    with bar:
-        task = bar.add_task(printable(what), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    task = bar.add_task(printable(what), total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()  # which does nothing from the second time on
+        bar.update(task, completed=done, total=total or None)
+
+    try:
+        yield show
+    finally:
+        bar.stop()

@@ -90,7 +90,8 @@ def sim(
 
 
 def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Faults:
-    from firmware_sim.line.faults import Faults, load_faults, parse_fault
+    from firmware_sim.line.fault_files import load_faults, parse_fault
+    from firmware_sim.line.faults import Faults
 
     given = load_faults(path, seed=seed) if path is not None else Faults(seed=seed or 0)
     all_faults = Faults([*given.faults, *map(parse_fault, lines)], given.seed)

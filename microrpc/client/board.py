@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from microrpc.client.events import Events
+from microrpc.client.listening import check_event_name, check_handler
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -22,10 +24,11 @@ from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
+from microrpc.host.subscriptions import Handler, Subscription
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel
-from microrpc.wire.checks import check_seconds, show
+from microrpc.wire.checks import check_callable, check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
@@ -118,8 +121,15 @@ class Board:
         """Look a function up in a module; `RemoteModule.find` does it."""
         return self.pump.run(self.operations.find_in_module, module, name)
 
-    def call(self, function: RemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
-        """Call a function; `RemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+    def call(
+        self,
+        function: RemoteFunction,
+        args: Sequence[Any],
+        *,
+        timeout_s: float | None = None,
+        on_progress: Progress | None = None,
+    ) -> Any:
+        """Call a function; `RemoteFunction` does it, and tells of `timeout_s` and `on_progress`."""
         if not isinstance(function, RemoteFunction):
             raise RequestError(f"{show(function)} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
@@ -128,7 +138,9 @@ class Board:
             values = tuple(args)
         except TypeError:
             raise RequestError(f"the arguments of a call are a list of values, not {show(args)}") from None
-        return self.pump.run(self.operations.call, function, values, timeout_s=timeout_s)
+        check_callable(on_progress, "on_progress")
+        call = self.operations.call
+        return self.pump.run(call, function, values, timeout_s=timeout_s, on_progress=on_progress)
 
     def time_evaluator(
         self,
@@ -278,6 +290,38 @@ class Board:
     def reply_epoch(self) -> int:
         """The epoch in which the last request was sent."""
         return self.trust.reply_epoch
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def on_event(self, name: str | None, handler: Handler) -> Subscription:
+        """Have `handler` called with each event of that name, None for all, until what this gives is closed.
+
+        It is called in the middle of a request, or by what listens meanwhile (docs/events.md), must not wait, and
+        cannot use the board; what it raises is logged by "microrpc.events". Nothing is asked of the board here: where
+        its firmware has no events, that log says so. Raises RequestError, ClosedError.
+        """
+        self.pump.check_open()
+        return self.pump.subscriptions.call(check_event_name(name), check_handler(handler))
+
+    def events(self, name: str | None = None, *, timeout_s: float | None = None) -> Events:
+        """Give the events of that name, None for all, that come from now on, one after the other (docs/events.md).
+
+        `timeout_s`: where none comes for so long, the loop over them ends. Raises RequestError, ClosedError; the loop
+        raises FeatureMissingError where the board's firmware has no events, PortLostError where the port is lost.
+        """
+        self.pump.check_open()
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s", may_be_zero=True)
+        return Events(self.pump, check_event_name(name), timeout_s)
+
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Handle what comes within `timeout_s`: events, logs, a reset; give how many events that were, gaps included.
+
+        Needed only where nothing listens meanwhile (docs/events.md). Raises FeatureMissingError where events are wanted
+        and the board's firmware has none, else as a call does.
+        """
+        check_seconds(timeout_s, "timeout_s", may_be_zero=True)
+        return self.pump.run(self._connection.listen, timeout_s)
 
     # --- handles -------------------------------------------------------------------------------
 

@@ -8,11 +8,20 @@ import warnings
 from collections.abc import Callable
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+from microrpc.client.listening import LONGEST_PAUSE_S, LOOK_S, Patience, Wait, failure_log, wait_until, warn_of, weakly
 from microrpc.client.losses import loss_of
 from microrpc.client.refusals import closed_error, ended_error, inherited_error
-from microrpc.errors import ClosedError, MicroRpcError
+from microrpc.errors import (
+    BoardError,
+    ClosedError,
+    FeatureMissingError,
+    HandshakeTimeoutError,
+    MicroRpcError,
+    PortLostError,
+)
 from microrpc.host.operation import Operation
 from microrpc.host.requests import AnyConnection
+from microrpc.host.subscriptions import Subscriptions
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.registry import register
 
@@ -25,6 +34,9 @@ class AnyChannel(Protocol):
 
     name: str
     """The port as the user gave it, for messages."""
+
+    def now(self) -> float:
+        """Give the time in seconds, by the clock of every deadline."""
 
     def close(self) -> None:
         """Release the port. Closing twice is fine."""
@@ -42,7 +54,8 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
     about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
     the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says
-    nothing to the board.
+    nothing to the board. connection: its operations are
+    driven. subscriptions: who wants the board's events.
     """
 
     _BOARD: ClassVar[str]
@@ -64,13 +77,18 @@ class PortOwner(Generic[ChannelT, ReopenT]):
         self.closed = ""
         self.goodbye: Callable[[bool], Operation[None]] = connection.close
         self._channel: ChannelT = channel
-        self._connection = connection
+        self.connection = connection
         self._on_close = on_close
         self._reopen = reopen
         self._reconnect_s = reconnect_s
         self._on_reconnect = on_reconnect
         self._process = os.getpid()
         self._is_inherited = self._is_closing = self._is_ended = False
+        self._patience = Patience()
+        self._is_refusal_told = False
+        self._untold_loss = ""  # of the port, which a listener has met
+        self.subscriptions = Subscriptions(failure_log(channel.name), weakly(self.listen))
+        connection.events.sink = self.subscriptions
         register(self)
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
@@ -90,10 +108,12 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     def _note_failure(self, error: MicroRpcError, comes_back: bool) -> str | None:
         """Let go of the port where `error` means that it is lost; give what else is to be told, see `Loss`."""
         loss = loss_of(
-            error, self._channel, self._connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
+            error, self._channel, self.connection.trust, can_reopen=self._reopen is not None, comes_back=comes_back
         )
         self.closed = self.closed or loss.closed
-        if loss.closed and self._reopen is not None:
+        if loss.closed and self._reopen is None:
+            self.subscriptions.end(PortLostError(self.name, str(error)))
+        elif loss.closed:
             self._channel.close()  # held open, its name would not be free for the port that comes back
         return loss.more
 
@@ -104,12 +124,67 @@ class PortOwner(Generic[ChannelT, ReopenT]):
             raise self._closed_error()
         self._channel, self.name = channel, channel.name
         self.closed = ""
-        self._connection.on_port_reopened(self._on_reconnect, self.name)
+        self.connection.on_port_reopened(self._on_reconnect, self.name)
+
+    # --- what a board says unasked ----------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise ClosedError where nothing will ever be heard again."""
+        if self._is_lost:
+            raise self._unreachable_error()
+
+    def listen(self) -> None:
+        """Have the listener look at what is wanted now, where the channel can be waited for; begin it, if need be."""
+        raise NotImplementedError
+
+    def now(self) -> float:
+        """Give the time in seconds, by the channel's clock."""
+        return self._channel.now()
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether nothing will ever be heard again."""
+        return self._is_closing or self._is_ended or (bool(self.closed) and self._reopen is None)
+
+    def _after_listening(self, trouble: BoardError | None) -> Wait[ChannelT]:
+        """Give what the listener waits for next."""
+        if isinstance(trouble, HandshakeTimeoutError) and self._reopen is not None:
+            self.closed = self.closed or "no session came about"
+            self._channel.close()
+        pause_s = self._patience.after(trouble is not None)
+        if pause_s:
+            return Wait(None, pause_s)
+        connection, channel = self.connection, self._channel
+        return wait_until(min(connection.listens_at, connection.trust.text.ends_at), channel, channel.now())
+
+    def _after_refusal(self, error: FeatureMissingError) -> Wait[ChannelT]:
+        """Take note that the board has no events; another firmware may have."""
+        if not self._is_refusal_told:
+            warn_of(self.name, error)
+        self._is_refusal_told = True
+        self.subscriptions.end(error.with_traceback(None))
+        return Wait(None, LONGEST_PAUSE_S)
+
+    def _after_loss(self, error: MicroRpcError) -> Wait[ChannelT] | None:
+        """Take note that the listener lost the port, which the next request tells; None where that is the end."""
+        if self._reopen is not None and not self._is_closing:
+            return Wait(None, LOOK_S)
+        if isinstance(error, PortLostError):
+            self._untold_loss = str(error)
+        return None
+
+    def _unreachable_error(self) -> MicroRpcError:
+        """Give the error for a port that is gone for good; the first request after a listener met that tells."""
+        if self._untold_loss and not self._is_closing:
+            text, self._untold_loss = self._untold_loss, ""
+            return PortLostError(self.name, text)
+        return self._closed_error()
 
     # --- the end, and forks of the program ------------------------------------------------------
 
     def _release(self) -> None:
         self._channel.close()
+        self.subscriptions.end(None)
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
 

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 
+from microrpc.client.listener import Listener
+from microrpc.client.listening import BUSY_S, Wait, politely
 from microrpc.client.losses import retold
 from microrpc.client.owner import GRACE_S, PortOwner
 from microrpc.client.refusals import in_use_error, within_error
 from microrpc.client.turns import Turns
-from microrpc.errors import MicroRpcError, PortError, PortLostError
+from microrpc.errors import BoardError, ClosedError, FeatureMissingError, MicroRpcError, PortError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
-from microrpc.ports.channel import Channel, interrupt, monotonic, renew
+from microrpc.ports.channel import Channel, WaitingChannel, interrupt, monotonic, renew, waiting
 from microrpc.ports.lost import POLL_S
 from microrpc.ports.registry import at_end, registered
 
@@ -46,6 +48,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
         self._turns = Turns()
+        self._listener: Listener | None = None
         self._until = math.inf  # when, by the channel's clock, all requests end; AT_ONCE once it is closed
         super().__init__(
             channel,
@@ -64,8 +67,9 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
         and ClosedError.
         """
         turns, thread = self._turns, get_ident()
-        if turns.owner == thread:
+        if turns.owner == thread and make != self._listening:  # which has taken it
             raise within_error(self.name)
+        interruption: BaseException | None = None
         try:
             with turns.guard:
                 if not turns.owner:
@@ -78,15 +82,22 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
                     self._open_again(give_up_at)
-                    operation = self._connection.begin(None)
+                    operation = self.connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
-                channel, output, trust = self._channel, self._connection.output, self._connection.trust
+                channel, output, trust = self._channel, self.connection.output, self.connection.trust
                 try:
                     try:
                         deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                         while True:
-                            data = channel.read(min(deadline, self._until, trust.text.ends_at))
+                            try:
+                                data = channel.read(min(deadline, self._until, trust.text.ends_at))
+                            except Exception:
+                                raise
+                            except BaseException as error:  # Ctrl-C, above all; the second ends it at once
+                                if interruption is not None or not self.connection.cancel(channel.now()):
+                                    raise
+                                interruption, data = error, b""
                             now = channel.now()
                             if now >= self._until:
                                 raise self._ended_error()
@@ -103,11 +114,15 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                     except StopIteration as stop:
                         if output.pieces:
                             channel.write(*output.take(AT_ONCE, channel.now()))
+                        if interruption is not None:
+                            raise interruption from None
                         if not comes_back:
                             result: T = stop.value
                             return result
                         comes_back = False
                 except MicroRpcError as error:
+                    if interruption is not None:
+                        raise interruption from None
                     if self._is_ended and isinstance(error, PortLostError):
                         raise self._ended_error() from None
                     more = self._note_failure(error, comes_back)
@@ -118,8 +133,9 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                     time.sleep(POLL_S)
                 finally:
                     operation.close()
-                    trust.is_asking = trust.is_out = False
+                    trust.is_asking = trust.is_out = trust.is_cancelled = False
         finally:
+            interruption = None  # which has this frame, and all that its callers have
             if turns.owner == thread:
                 with turns.guard:
                     turns.owner = 0  # before anything that Ctrl-C may interrupt
@@ -144,7 +160,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
     def _open_again(self, give_up_at: float) -> None:
         """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
-            raise self._closed_error()
+            raise self._unreachable_error()
         try:
             channel = self._reopen(max(give_up_at - self._channel.now(), 0.0))
         except PortError:
@@ -152,6 +168,70 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                 raise self._closed_error() from None
             raise
         self._go_on_over(channel)
+
+    # --- what a board says unasked ----------------------------------------------------------------
+
+    def listen(self) -> None:
+        """See `PortOwner.listen`."""
+        listener = self._listener
+        if listener is not None and listener.is_listening:
+            listener.wake()
+        elif not self._is_lost and waiting(self._channel) is not None:
+            with self._turns.guard, contextlib.suppress(RuntimeError):  # where no thread begins, as at a program's end
+                if self._listener is listener:
+                    self._listener = Listener(self)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether events arrive while nobody asks for them."""
+        return self._listener is not None and self._listener.is_listening
+
+    def check_turn(self) -> None:
+        """Raise RequestError from within a request of this thread."""
+        if self._turns.has(get_ident()):
+            raise within_error(self.name)
+
+    def listen_once(self) -> Wait[WaitingChannel] | None:
+        """Listen, in the listener's thread, if the board is free; give what to wait for next, None at the end."""
+        turns, thread = self._turns, get_ident()
+        if self._is_lost:
+            return None
+        with turns.guard:
+            if turns.owner or turns.waiting:
+                return Wait(None, BUSY_S)
+            turns.owner = thread
+        wait: Wait[Channel] | None
+        try:
+            if self.closed:
+                self._look_for_port()
+            wait = self._after_listening(self.run(self._listening))
+        except ClosedError:
+            return None
+        except FeatureMissingError as error:
+            wait = self._after_refusal(error)
+        except (PortError, BoardError) as error:
+            wait = self._after_loss(error)
+        channel = waiting(wait.channel) if wait is not None else None
+        return Wait(channel, wait.wait_s) if wait is not None else None
+
+    def _look_for_port(self) -> None:
+        try:
+            self._open_again(AT_ONCE)
+        except BaseException:
+            with self._turns.guard:
+                self._turns.owner = 0
+                self._turns.pass_on()
+            raise
+
+    def _listening(self) -> Operation[BoardError | None]:
+        return politely(self.connection.listen(0.0), lambda: bool(self._turns.waiting) or self._is_closing)
+
+    def _release(self) -> None:
+        if self._listener is not None:
+            self._listener.end()  # before the port is closed, which it waits for
+        super()._release()
+
+    # --- the end ----------------------------------------------------------------------------------
 
     def close(self, shutdown: bool = False, *, within_s: float = math.inf) -> None:
         """Drive the last operation, whatever comes of it, and release the port. Closing twice is fine.
@@ -203,7 +283,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
 
     def close_at_exit(self, within_s: float) -> None:
         """Close it, and say nothing to the board where it is in doubt: a request was interrupted, or not answered."""
-        trust = self._connection.trust
+        trust = self.connection.trust
         try:
             self._warn_unclosed()
         finally:
@@ -215,6 +295,8 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
     def on_fork(self) -> None:
         """See `PortOwner.on_fork`."""
         self._turns.owner = 0  # that of a request which goes on in the fork, to learn of it
+        if self._listener is not None:
+            self._listener.on_fork()
         super().on_fork()
         self._turns, self._until = Turns(), AT_ONCE
 

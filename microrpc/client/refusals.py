@@ -34,10 +34,18 @@ def in_use_error(name: str, whose: str, timeout_s: float) -> CallTimeoutError:
     )
 
 
+def not_done_error(label: str, timeout_s: float) -> CallTimeoutError:
+    """Give the error for a call whose result was waited for in vain; it goes on."""
+    return CallTimeoutError(
+        f"{label} was not done within the {timeout_s:g} s that its result was waited for. It goes on: wait again, or "
+        "cancel() it"
+    )
+
+
 def within_error(name: str) -> RequestError:
     """Give the error for a request from within another of the same thread."""
     return RequestError(
-        f"<Board {name}> is used from within a request of its own: in on_log, on_progress, on_reconnect, on_reset, or "
-        "a signal handler that interrupts a request. Nothing was sent, and the request goes on. Take a note there, and "
-        "ask the board when the request is done"
+        f"<Board {name}> is used from within a request of its own: in on_log, on_progress, on_reconnect, on_reset, the "
+        "handler of an event, or a signal handler that interrupts a request. Nothing was sent, and the request goes "
+        "on. Take a note there, and ask the board when the request is done"
     )

@@ -14,15 +14,16 @@ close that when it is closed. `tapped` makes a `wrap` that serves both clients.
 A channel of one's own should also hand these on to the one that it was given. Nothing fails without them, but what they
 are for is not done: `renew()` (settings of the port that another program changed are set again), `others()` (who else
 has the port is named where no session comes about), `is_open` (a warning where nobody closed the board), and, where
-calls block, `interrupt()` (`Board.close` ends what another thread waits for; else it closes the channel under it).
-`TappedChannel` does all that.
+calls block, `interrupt()` (`Board.close` ends what another thread waits for; else it closes the channel under it);
+`wait_readable` (events arrive while the program asks nothing). `TappedChannel` does all that.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel, interrupt, others_on, renew
@@ -60,6 +61,12 @@ class _Tapped(Generic[ChannelT]):
     def is_open(self) -> bool:
         """Whether a port is held."""
         return getattr(self._channel, "is_open", False)
+
+    @property
+    def wait_readable(self) -> Callable[..., Any] | None:
+        """What waits beside the requests, where `channel` can; else None."""
+        found: Callable[..., Any] | None = getattr(self._channel, "wait_readable", None)
+        return found
 
     def renew(self) -> None:
         """Set the port as it was opened, where `channel` can."""

@@ -22,7 +22,7 @@ from microrpc.errors import (
     RequestError,
     UnsupportedValueError,
 )
-from microrpc.host.copies import copy_from, copy_to
+from microrpc.host.copies import copy_from, copy_to, flat
 from microrpc.host.disposal import Disposal, Waiting
 from microrpc.host.handles import (
     AnyArray,
@@ -31,7 +31,6 @@ from microrpc.host.handles import (
     AnyModule,
     Owned,
     Timing,
-    check_address,
     describe,
 )
 from microrpc.host.job import Progress
@@ -177,11 +176,14 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         args: tuple[Any, ...],
         timeout_s: float | None = None,
         *,
+        on_progress: Progress | None = None,
         collects: bool = True,
+        renews: bool = False,
     ) -> Operation[Any]:
         """Call a function with values and handles of this board, and give its result as one of those.
 
-        `timeout_s` holds for the garbage that is given back before it too, where it `collects`.
+        `timeout_s` holds for the garbage that is given back before it too, where it `collects`. on_progress, renews:
+        as `Requests.request` has them.
         Raises StaleHandleError, RequestError for a handle of another board, and what `Requests.request` raises.
         """
         for arg in args:
@@ -190,17 +192,23 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 break
         request = CallFunc(function.handle, args)
         if self.garbage and collects:
-            return self._call_after_garbage(function, args, timeout_s)
+            return self._call_after_garbage(function, args, timeout_s, on_progress)
         return self._requests.request(
             request,
             timeout_s=timeout_s,
             epoch=function.epoch,
             function=function.name,
+            on_progress=on_progress,
+            renews=renews,
             finish=self._maker.finish_call,
         )
 
     def _call_after_garbage(
-        self, function: AnyFunction[Any], args: tuple[Any, ...], timeout_s: float | None
+        self,
+        function: AnyFunction[Any],
+        args: tuple[Any, ...],
+        timeout_s: float | None,
+        on_progress: Progress | None,
     ) -> Operation[Any]:
         limit_s = self._requests.call_s if timeout_s is None else timeout_s
         waiting = Waiting(self.connection, (yield from self.connection.begin(None)))
@@ -211,7 +219,8 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
                 f"{limit_s:g} s. Give it a longer timeout_s, or check the board; the next request starts a new session",
                 may_have_run=False,
             ) from trouble
-        return (yield from self.call(function, args, round(limit_s - waiting.spent_s, 6), collects=False))
+        left_s, renews = round(limit_s - waiting.spent_s, 6), timeout_s is None
+        return (yield from self.call(function, args, left_s, on_progress=on_progress, collects=False, renews=renews))
 
     def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
@@ -240,10 +249,16 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         return timed
 
     def timing(
-        self, timed: FunctionT, args: Sequence[Any], *, repeat: int, timeout_s: float | None
+        self,
+        timed: FunctionT,
+        args: Sequence[Any],
+        *,
+        repeat: int,
+        timeout_s: float | None,
+        on_progress: Progress | None = None,
     ) -> Operation[Timing]:
         """Call what `time_evaluator` gave. Raises ProtocolError where it returns no such figures."""
-        seconds = yield from self.call(timed, tuple(args), timeout_s)
+        seconds = yield from self.call(timed, tuple(args), timeout_s, on_progress=on_progress)
         if not isinstance(seconds, bytes) or len(seconds) != 8 * repeat:
             raise ProtocolError("6", f"{TIME_EVALUATOR_FUNCTION} returned {show(seconds)}, not {repeat} doubles")
         return Timing(struct.unpack(f"<{repeat}d", seconds))
@@ -299,7 +314,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, data: memoryview, array: AnyArray[Any], *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) into an array, and where `verify` is set compare what is in it then. Raises VerifyError."""
-        tensor = _flat(array.tensor)
+        tensor = flat(array.tensor)
         check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
@@ -313,7 +328,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self, array: AnyArray[Any], into: memoryview, *, on_progress: Progress | None, verify: bool
     ) -> Operation[None]:
         """Copy bytes (u8) out of an array, and where `verify` is set compare what is in it. Raises VerifyError."""
-        tensor = _flat(array.tensor)
+        tensor = flat(array.tensor)
         check_callable(on_progress, "on_progress")
         yield from self.collect()
         begun_at = yield from self.connection.begin(array.epoch)
@@ -381,9 +396,3 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         if left:
             self._maker.client.tell_left(left)
         yield from self.connection.close(shutdown)
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    """Give the same memory at an address of its own, as copies count from there. Raises RequestError."""
-    address = check_address(tensor)
-    return Tensor(address, CPU, tensor.dtype, tensor.shape) if tensor.device == CPU else tensor

@@ -7,38 +7,40 @@ requests to the board: frames, or the link where the board knows it (docs/link.m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from microrpc.errors import BoardResetError, OutcomeUnknownError
+from microrpc.errors import BoardResetError, CallCancelledError, FeatureMissingError, OutcomeUnknownError
 from microrpc.host.blocks import Noise
 from microrpc.host.carriers import Carrier
 from microrpc.host.carriers.frames import FrameCarrier
 from microrpc.host.carriers.link import LinkCarrier
 from microrpc.host.diagnosis import Diagnosis
-from microrpc.host.job import CopyJob
+from microrpc.host.events import NO_EVENTS, EventHost
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import Line
 from microrpc.host.link import LinkHost
+from microrpc.host.negotiation import ATTEMPTS, Negotiation
+from microrpc.host.notices import Notices
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.output import Output
 from microrpc.host.recovery import MAX_ATTEMPTS, Recovery
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
+from microrpc.wire.features import Feature, Features
 from microrpc.wire.link import LinkParameters
-from microrpc.wire.names import LINK_FUNCTION
-from microrpc.wire.packets import CallFunc, PacketCode, Reply, Request, Return, Syscall, encode_packet
+from microrpc.wire.packets import CallFunc, Reply, Request
 from microrpc.wire.session import SessionState, Timeouts
 from microrpc.wire.text import TextReader
 from microrpc.wire.uart import BITS_PER_BYTE
-
-_LOOK_UP_ATTEMPTS = 6  # more than of other look-ups: all that comes after it is safe from damage
-_LEAST_LOOK_UP_S = 0.5  # for the question whether there is a link, which nothing repeats yet
 
 
 class Connection:
     """A connection to a board over frames and sessions (docs/protocol.md 1, 2, 5, 6; docs/link.md).
 
     trust: what is believed of the board, the count of its resets among that. repeats: requests that were sent again
-    after doubt; counters: all else that is counted; output: what is to be sent now. line, session: what it speaks over;
+    after doubt; counters: all else that is counted; output: what is to be sent now; events: what the board says without
+    being asked, which comes in operations of any kind. line, session: what it speaks over;
     recovery: what opens sessions; diagnosis: what says why one did not come about. carrier: what takes requests now,
     `frames` or the link; what arrives goes to `on_message` of the frames, and to `on_link`, `on_damage`, `on_garbage`
     and `after_garbage` of the carrier.
@@ -66,6 +68,7 @@ class Connection:
         self.trust = Trust(text=TextReader(on_text))
         self.counters = Counters(baud)
         self.repeats = 0
+        self.events = EventHost()
         self.on_log = on_log
         self._timeouts = timeouts
         self.output = Output(self.counters, byte_s=BITS_PER_BYTE / baud if baud else 0.0)
@@ -86,10 +89,8 @@ class Connection:
         self.after_garbage: Callable[[bool, float], None]
         self._use(self.frames)
         self._is_ready = False
-        self._asks_link = link
+        self._negotiation = Negotiation(self.frames, line, self.trust, timeouts, asks=link)
         self._noise = Noise()
-        self._parameters: LinkParameters | None = None
-        self._asked_epoch = -1
 
     @property
     def session_id(self) -> int:
@@ -105,6 +106,11 @@ class Connection:
     def link(self) -> LinkParameters | None:
         """What the board told of its link; None without one, and before the first request."""
         return self.carrier.parameters
+
+    @property
+    def features(self) -> Features:
+        """What the board knows besides; nothing without a link, and before the first request."""
+        return self._negotiation.features
 
     @property
     def limit_bytes(self) -> int | None:
@@ -139,13 +145,23 @@ class Connection:
         return now
 
     def exchange(
-        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+        self,
+        request: Request,
+        packet: bytes,
+        *,
+        timeout_s: float,
+        repeatable: bool,
+        epoch: int | None,
+        on_progress: Progress | None = None,
+        renews: bool = False,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply.
 
         A `repeatable` request is sent again after doubt, up to 3 times in all. `epoch` is the one that the request's
-        handles come from, None where it has none. Raises CallTimeoutError, DamagedReplyError and BoardResetError,
-        which say whether the request may have run; HandshakeTimeoutError; ProtocolError.
+        handles come from, None where it has none. on_progress: told how far a call has come, where the board tells;
+        renews: then `timeout_s`, in which it may be silent, begins anew. Raises CallTimeoutError, CallCancelledError,
+        DamagedReplyError and BoardResetError, which say whether the request may have run; HandshakeTimeoutError;
+        ProtocolError.
         """
         trust = self.trust
         attempt = 1
@@ -162,7 +178,9 @@ class Connection:
             if not trust.is_preparing:
                 trust.is_used = trust.is_asking = True
             try:
-                return (yield from self.carrier.exchange(request, packet, now, timeout_s))
+                return (yield from self.carrier.exchange(request, packet, now, timeout_s, on_progress, renews))
+            except CallCancelledError:
+                raise
             except OutcomeUnknownError as error:
                 has_handles = epoch is not None or isinstance(request, CallFunc)
                 handles_are_gone = isinstance(error, BoardResetError) and has_handles
@@ -189,6 +207,52 @@ class Connection:
                     raise
                 attempt += 1
                 self.repeats += 1
+
+    def cancel(self, now: float) -> bool:
+        """Cancel the operation under way, from between two of its steps: the board is told, and it ends by itself.
+
+        It is to be sent an arrival at once, of b"" where nothing came, and raises CallCancelledError within the
+        `cancel_s` of its timeouts, or gives its result where the function did not heed it. False where the board
+        cannot be told, or was told already: then the operation is closed, and the next request begins in doubt.
+        """
+        if not self.carrier.cancel(now):
+            return False
+        self.trust.is_cancelled = True
+        self._is_ready = False  # what the operation would ask next comes by there
+        return True
+
+    def listen(self, timeout_s: float, *, until_event: bool = False) -> Operation[int]:
+        """Take what comes for `timeout_s` seconds, or `until_event`; give how many events were delivered.
+
+        A session is opened where there is none, or doubt; a reset that the program does not know of yet is left for
+        the next request to tell. Raises FeatureMissingError where events are wanted and the board sends none, and
+        HandshakeTimeoutError.
+        """
+        delivered, wanted = self.events.delivered, self.events.sink.is_wanted
+        data, now = yield AT_ONCE
+        until = now + timeout_s
+        if data:
+            self.line.receive(data, now)
+        while True:
+            if wanted and (self.trust.doubt or self.trust.damage or not self._is_ready):
+                now = yield from self._begin_slowly(now, tells=False)
+            if wanted and not self.features.known & Feature.EVENTS:
+                raise FeatureMissingError(
+                    f"{NO_EVENTS}: they need firmware with the reliable link and MICRORPC_EVENTS, and `link=True` here"
+                )
+            now = yield from self.carrier.listen(now, until)
+            came = self.events.delivered - delivered
+            if now >= until or (came and until_event):
+                return came
+
+    @property
+    def listens_at(self) -> float:
+        """When `listen` has something to send, although nothing came; infinity where it has not."""
+        if self.carrier is not self.frames and not self.trust.doubt:
+            return self.carrier.listens_at
+        is_possible = self._negotiation.is_due or self.features.known & Feature.EVENTS
+        is_wanted = self.events.sink.is_wanted and self.events.sink.has_room
+        return AT_ONCE if is_wanted and is_possible else math.inf
 
     def close(self, shutdown: bool) -> Operation[None]:
         """Say goodbye: Shutdown where `shutdown` is set (a stock board is deaf from then on), and leave the session."""
@@ -217,51 +281,71 @@ class Connection:
 
     # --- coming to where a request may be sent -----------------------------------------------------
 
-    def _begin_slowly(self, now: float) -> Operation[float]:
-        """Settle what is doubtful, and once an epoch ask for the link; tell of a reset that the program missed."""
+    def _begin_slowly(self, now: float, *, tells: bool = True) -> Operation[float]:
+        """Settle what is doubtful, and once an epoch ask for the link and its features.
+
+        Tell of a reset that the program missed, where this `tells`, and that the operation is cancelled.
+        """
         trust = self.trust
-        for _ in range(_LOOK_UP_ATTEMPTS):
+        if trust.is_cancelled:
+            raise CallCancelledError("it was cancelled before all of it was done", may_have_run=trust.is_out)
+        negotiation = self._negotiation
+        failures = 0
+        for _ in range(2 * ATTEMPTS):
             if not self.recovery.is_calm():
                 self._on_session_over()
                 now = yield from self.recovery.settle(now)
-            if self._asks_link and self._asked_epoch != trust.epoch:
-                now = yield from self._look_link_up(now)
-                if self._asked_epoch != trust.epoch or not self.recovery.is_calm():
+            if negotiation.is_due:
+                question = negotiation.question
+                now = yield from negotiation.ask(now)
+                failures += negotiation.question == question
+                if failures == ATTEMPTS:
+                    break
+                if negotiation.is_due or not self.recovery.is_calm():
                     continue
             self.recovery.tell_reopened()
             self._be_ready()
-            trust.tell_reset()
+            if tells:
+                trust.tell_reset()
             return now
-        raise self.diagnosis.none_stayed(_LOOK_UP_ATTEMPTS, "in none of them a look-up was answered")
-
-    def _look_link_up(self, now: float) -> Operation[float]:
-        timeout_s = max(self._timeouts.retry_s, _LEAST_LOOK_UP_S)
-        request = Syscall(PacketCode.GET_GLOBAL_FUNC, (LINK_FUNCTION,))
-        epoch = self.trust.epoch
-        try:
-            reply = yield from self.frames.exchange(request, encode_packet(request), now, timeout_s)
-        except OutcomeUnknownError:
-            pass  # which is doubt enough for another session
-        else:
-            handle = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
-            self._parameters = LinkParameters.from_handle(handle) if isinstance(handle, int) else None
-            self._asked_epoch = epoch
-        data, now = yield AT_ONCE
-        if data:
-            self.line.receive(data, now)
-        return now
+        raise self.diagnosis.none_stayed(ATTEMPTS, "in none of them a look-up was answered")
 
     def _be_ready(self) -> None:
         self._is_ready = not self.trust.is_untold  # else the next request comes here too, and tells
-        if self._parameters is not None and self.carrier is self.frames:
-            host = LinkHost(
-                self.session_id,
-                self._parameters,
-                byte_s=self.output.byte_s,
-                noise=self._noise,
-                takes_turns=self.output.echo is not None,
-            )
-            self._use(LinkCarrier(host, self.line, self.trust, self.counters))
+        if self._negotiation.parameters is not None and self.carrier is self.frames:
+            self._use(self._make_link(self._negotiation.parameters))
+
+    def _make_link(self, parameters: LinkParameters) -> LinkCarrier:
+        features, byte_s, session_id = self.features, self.output.byte_s, self.session_id
+        sends_events = bool(features.known & Feature.EVENTS)
+        if sends_events:
+            self.events.begin(session_id, parameters.packet_bytes, byte_s)
+        notices = Notices(
+            session_id,
+            self.events if sends_events else None,
+            keep_alive_s=features.host_timeout_ms / 3000 or math.inf,
+            byte_s=byte_s,
+            now=self.counters.now,
+        )
+        if features.host_timeout_ms:
+            self.events.sink.wake()
+        host = LinkHost(
+            session_id,
+            parameters,
+            byte_s=byte_s,
+            noise=self._noise,
+            takes_turns=self.output.echo is not None,
+            notices=notices,
+        )
+        return LinkCarrier(
+            host,
+            self.line,
+            self.trust,
+            self.counters,
+            known=features.known,
+            silence_s=self._timeouts.call_s,
+            cancel_s=self._timeouts.cancel_s,
+        )
 
     def _use(self, carrier: Carrier) -> None:
         self.carrier = carrier
@@ -276,13 +360,16 @@ class Connection:
         """Take note that the board has booted: its memory is gone."""
         self.counters.resets += self.counters.sessions > 0  # before the first session it has only booted
         self.recovery.on_reset()
+        self.events.on_reset()
         self._on_session_over()
 
     def on_established(self) -> None:
         """Take note that a session has begun."""
         self.frames.reset()
         self.counters.sessions += 1
-        self.counters.resets += self.recovery.on_established()
+        if self.recovery.on_established():
+            self.counters.resets += 1
+            self.events.on_reset()
         self._on_session_over()
 
     def on_echo(self) -> None:
@@ -291,6 +378,7 @@ class Connection:
 
     def _on_session_over(self) -> None:
         self._is_ready = False
+        self.events.end()
         self.counters.retransmissions += self.carrier.retransmissions
         self.output.give_up_at = AT_ONCE
         self._use(self.frames)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from microrpc.errors import DamagedReplyError
 from microrpc.host.blocks import UNLIMITED, check_range
+from microrpc.host.handles import check_address
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.operation import Operation
 from microrpc.host.recovery import MAX_ATTEMPTS
 from microrpc.host.requests import Requests
-from microrpc.wire.datatypes import Tensor
+from microrpc.wire.datatypes import CPU, Tensor
 
 
 def copy_to(
@@ -64,3 +65,9 @@ def _copy(
     job = CopyJob(tensor, data, to_board, limit_bytes, requests.call_s, epoch, on_progress)
     yield from requests.connection.copy(job)
     return job
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """Give the same memory at an address of its own, as copies count from there. Raises RequestError."""
+    address = check_address(tensor)
+    return Tensor(address, CPU, tensor.dtype, tensor.shape) if tensor.device == CPU else tensor

@@ -6,18 +6,20 @@ Sans I/O: frame payloads and times in, frames out.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from microrpc.host.blocks import Budget, Noise
+from microrpc.host.linkrequest import REPLY_BYTES, LinkReply, LinkRequest
+from microrpc.host.notices import MOST_NOTICE_BYTES, Notices
 from microrpc.host.roundtrip import RoundTrip
-from microrpc.wire.frames import FRAME_OVERHEAD_BYTES, encode_frame
+from microrpc.wire.frames import encode_frame
 from microrpc.wire.link import (
     ADDRESS,
-    DATA_OVERHEAD_BYTES,
+    CALL,
     LINK_NAK,
     LINK_REPLY,
     LINK_REQUEST,
     PACKET,
+    PROGRESS,
     RANGE,
     READ,
     REPLY_KINDS,
@@ -28,72 +30,14 @@ from microrpc.wire.link import (
     ReplyKind,
     RequestKind,
     decode_link_message,
+    encode_link_message,
     encode_with_kind,
     seq_distance,
 )
+from microrpc.wire.session import MessageType
 
 _BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
-_REPLY_BYTES = FRAME_OVERHEAD_BYTES + DATA_OVERHEAD_BYTES  # of a reply without data, on the wire
 _MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there is must not hold anybody up for ever
-
-
-class LinkReply(NamedTuple):
-    """The answer to the request `seq`; of a copy, how many bytes of it are done, from its first one on."""
-
-    seq: int
-    kind: ReplyKind
-    body: bytes
-    size_bytes: int
-
-
-class LinkRequest:
-    """A request with its seq, encoded: `frame` is sent, again and again, until it is answered.
-
-    Of a copy, which `kind` tells, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
-    `reply_bytes` is what its reply takes on the line. `was_late`: it was sent again for time alone, once at least.
-    `order` counts what was sent, up to its last time, and `expected_at` is when the line will have carried the answer
-    to that, and `sent_by` when it will have carried the request itself; `first_order` and `first_expected_at` are those
-    of its first time, the order 0 before that. Times are seconds of the caller's clock.
-    """
-
-    __slots__ = (
-        "address",
-        "data",
-        "expected_at",
-        "first_expected_at",
-        "first_order",
-        "frame",
-        "kind",
-        "order",
-        "reply_bytes",
-        "sent_by",
-        "seq",
-        "size_bytes",
-        "was_late",
-    )
-    expected_at: float
-    first_expected_at: float
-    order: int
-    sent_by: float
-
-    def __init__(
-        self,
-        kind: RequestKind,
-        seq: int,
-        frame: bytes,
-        address: int = 0,
-        data: memoryview | None = None,
-        size_bytes: int = 0,
-    ) -> None:
-        self.kind = kind
-        self.seq = seq
-        self.frame = frame
-        self.address = address
-        self.data = data
-        self.size_bytes = size_bytes
-        self.reply_bytes = _REPLY_BYTES + size_bytes if kind is READ else _REPLY_BYTES
-        self.was_late = False
-        self.first_order = 0
 
 
 class LinkHost:
@@ -102,10 +46,11 @@ class LinkHost:
     parameters: what the board told of the link. byte_s: how long a byte takes on the line, in seconds, 0 where nobody
     knows; sent_by, answered_by: when the line will have carried all that was sent, and the answers to it. takes_turns:
     one request at a time, whatever the window, because the line carries one direction at a time. `frames` are to be
-    sent now, in order; whoever sends them takes them out, as whoever waits for them does the `replies`. noise: what was
-    learned of the line in earlier sessions. retransmissions: how often a request was sent again. repeats, repeats_s:
-    how often because it was lost, since they were set to 0, and what the line takes for that, in seconds; no more than
-    a deadline allows for. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
+    sent now, in order; whoever sends them takes them out, as whoever waits for them does the `replies`, and the
+    `progress` of the CALL under way, as (done, total), in order. notices: what is said besides requests. noise: what
+    was learned of the line in earlier sessions. retransmissions: how often a request was sent again. repeats,
+    repeats_s: how often because it was lost, since they were set to 0, and what the line takes for that, in seconds; no
+    more than a deadline allows for. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
     """
 
     def __init__(
@@ -116,8 +61,12 @@ class LinkHost:
         byte_s: float = 0.0,
         noise: Noise | None = None,
         takes_turns: bool = False,
+        notices: Notices | None = None,
     ) -> None:
+        self.session_id = session_id
         self.parameters = parameters
+        self.notices = notices or Notices(session_id)
+        self.progress: list[tuple[int, int]] = []
         self.frames: list[bytes] = []
         self.replies: list[LinkReply] = []
         self.retransmissions = self.repeats = 0
@@ -125,7 +74,6 @@ class LinkHost:
         self.deadline = math.inf
         self.sent_by = self.answered_by = -math.inf
         self.noise = noise or Noise()
-        self._session_id = session_id
         self._byte_s = byte_s
         self._budget = Budget(0, 1) if takes_turns else Budget(parameters.window_bytes, parameters.window_requests)
         self._next_seq = 0
@@ -134,6 +82,8 @@ class LinkHost:
         self._packets = RoundTrip()  # which take as long as the functions that they call
         self._copies = RoundTrip()
         self._is_damaged = False
+        self._silence_s = math.inf
+        self._is_cancelling = False
 
     @property
     def unanswered(self) -> int:
@@ -147,13 +97,51 @@ class LinkHost:
 
     # --- sending -------------------------------------------------------------------------------
 
-    def send_packet(self, packet: Buffer, now: float) -> int:
-        """Send an RPC packet, from its code on, when nothing is unanswered; give its seq."""
+    def send_packet(self, packet: Buffer, now: float, kind: RequestKind = PACKET, silence_s: float = math.inf) -> int:
+        """Send an RPC packet, from its code on, when nothing is unanswered; give its seq.
+
+        kind: PACKET or CALL; silence_s: how long a device may be silent that tells of the progress of a CALL.
+        """
         seq = self._next_seq
-        self.repeats, self.repeats_s = 0, 0.0
-        frame = encode_frame(encode_with_kind(self._session_id, LINK_REQUEST, seq, PACKET, packet))
-        self._send(LinkRequest(PACKET, seq, frame), now)
+        self.repeats, self.repeats_s, self._silence_s, self._is_cancelling = 0, 0.0, silence_s, False
+        frame = encode_frame(encode_with_kind(self.session_id, LINK_REQUEST, seq, kind, packet))
+        self._send(LinkRequest(kind, seq, frame), now)
         return seq
+
+    def cancel(self, now: float) -> bool:
+        """Have CANCEL take the place of the CALL that is unanswered; give whether there is one that was not yet."""
+        request = next(iter(self._unanswered.values()), None)
+        if request is None or request.kind is not CALL or self._is_cancelling:
+            return False
+        self._is_cancelling = True
+        request.frame = encode_frame(encode_link_message(self.session_id, MessageType.LINK_CANCEL, request.seq))
+        request.waited_from = now
+        self._transmit(request, now)
+        self._await(request, now)
+        return True
+
+    def notify(self, now: float) -> None:
+        """Send the notice that is due, if there is one and the window has room for it; none beside a PACKET or CALL."""
+        notices = self.notices
+        if notices.due_at > now or not self._has_room_for_notice():
+            return
+        frame = notices.take(now, self.answered_by)
+        if frame is not None:
+            self.sent_by = max(now, self.sent_by) + len(frame) * self._byte_s
+            self.answered_by = max(self.sent_by, self.answered_by) + len(frame) * self._byte_s
+            self.frames.append(frame)
+
+    def _has_room_for_notice(self) -> bool:
+        unanswered = self._unanswered
+        if not unanswered:
+            return True
+        sizes_bytes = [len(request.frame) for request in unanswered.values()]
+        return next(iter(unanswered.values())).is_copy and self._budget.has_room(sizes_bytes, MOST_NOTICE_BYTES, 0)
+
+    def has_room_beside_notice(self, frame_bytes: int) -> bool:
+        """Whether a request may be sent while a notice is out: the ring takes both, or none is."""
+        out_bytes = self.notices.out_bytes
+        return not out_bytes or self._budget.has_room((out_bytes,), frame_bytes, 0)
 
     def prepare_write(self, address: int, data: memoryview) -> LinkRequest:
         """Encode a WRITE, to be the next request that is sent."""
@@ -173,13 +161,17 @@ class LinkHost:
         if unanswered:
             lowest = next(iter(unanswered))  # seqs go up in the order of insertion
             sizes_bytes = [len(other.frame) for other in unanswered.values()]
+            if self.notices.out_bytes:
+                sizes_bytes.append(self.notices.out_bytes)
             if not self._budget.has_room(sizes_bytes, len(request.frame), seq_distance(self._next_seq, lowest)):
                 return False
+        elif not self.has_room_beside_notice(len(request.frame)):
+            return False
         self._send(request, now)
         return True
 
     def _encode(self, seq: int, kind: RequestKind, *body: Buffer) -> bytes:
-        return encode_frame(encode_with_kind(self._session_id, LINK_REQUEST, seq, kind, *body))
+        return encode_frame(encode_with_kind(self.session_id, LINK_REQUEST, seq, kind, *body))
 
     def _encode_copy(self, request: LinkRequest) -> bytes:
         if request.data is not None:
@@ -191,7 +183,7 @@ class LinkHost:
         self._next_seq = (request.seq + 1) % SEQ_MODULUS
         self._transmit(request, now)
         if not self._unanswered:  # sent now, so that its answer is expected no earlier than any timer says
-            round_trip = self._packets if request.kind is PACKET else self._round_trip(request)
+            round_trip = self._round_trip(request) if request.is_copy else self._packets
             self.deadline = request.expected_at + round_trip.patience_s
         self._unanswered[request.seq] = request
 
@@ -204,7 +196,8 @@ class LinkHost:
         self.answered_by = answered_by = answered_by + reply_bytes * self._byte_s
         request.order, request.sent_by, request.expected_at = order, sent_by, answered_by
         if not request.first_order:
-            request.first_order, request.first_expected_at = order, answered_by
+            request.first_order, request.first_expected_at, request.waited_from = order, answered_by, answered_by
+        self.notices.sent_at = now
         self.frames.append(request.frame)
 
     def _await(self, oldest: LinkRequest, now: float) -> None:
@@ -212,7 +205,7 @@ class LinkHost:
         # Where the line carried more than was expected, it may be on its way only from now on.
         latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
         # Of a function that takes minutes not every second: the repetitions lie in the device's ring.
-        waited_s = now - oldest.first_expected_at
+        waited_s = now - oldest.waited_from
         self.deadline = latest + max(self._round_trip(oldest).patience_s, waited_s / 4)
 
     def _oldest(self) -> LinkRequest:
@@ -220,36 +213,38 @@ class LinkHost:
 
     def _retransmit(self, request: LinkRequest, now: float) -> None:
         self.retransmissions += 1
-        if request.kind is not PACKET and request.size_bytes > 2 * self.block_bytes:
+        if request.is_copy and request.size_bytes > 2 * self.block_bytes:
             request.size_bytes = self.block_bytes
-            request.reply_bytes = _REPLY_BYTES + request.size_bytes if request.kind is READ else _REPLY_BYTES
+            request.reply_bytes = REPLY_BYTES + request.size_bytes if request.kind is READ else REPLY_BYTES
             request.frame = self._encode_copy(request)
         self._transmit(request, now)
 
     # --- what comes back, and what does not ------------------------------------------------------
 
     def receive(self, payload: bytes, now: float) -> LinkReply | None:
-        """Take a LINK_REPLY or LINK_NAK of this session; give the reply to a request that was unanswered."""
+        """Take a message of this session; give the reply to a request that was unanswered."""
         message = decode_link_message(payload)
         if message is None:
             self.on_damage(now)
             return None
         self._is_damaged = False
         message_type, seq, content = message
-        if message_type is LINK_NAK:
-            self._repeat_oldest(now)
+        if self.notices.back_offs:
+            self.notices.on_heard(now)
+        if message_type is not LINK_REPLY:
+            self._receive_other(message_type, seq, content, payload, now)
             return None
         unanswered = self._unanswered
         request = unanswered.get(seq)
         kind = REPLY_KINDS.get(content[:1])
-        if request is None or kind is None or message_type is not LINK_REPLY:
+        if request is None or kind is None:
             return None
         del unanswered[seq]
         self.noise.note_success(len(request.frame) + request.reply_bytes)
         # Else it was lost once, and this is the time of another.
         was_sent_once = request.order == request.first_order
         if was_sent_once or request.was_late:
-            round_trip = self._packets if request.kind is PACKET else self._copies
+            round_trip = self._copies if request.is_copy else self._packets
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:
             if was_sent_once:  # else its last transmission may still be on its way
@@ -270,6 +265,18 @@ class LinkHost:
         reply = tuple.__new__(LinkReply, (seq, kind, body, size_bytes))  # as LinkReply(...) does, in a step less
         self.replies.append(reply)
         return reply
+
+    def _receive_other(self, message_type: MessageType, seq: int, content: bytes, payload: bytes, now: float) -> None:
+        if message_type is LINK_NAK:
+            self._repeat_oldest(now)
+        elif message_type is MessageType.LINK_PROGRESS:
+            request = self._unanswered.get(seq)
+            if request is not None and request.kind is CALL and len(content) == PROGRESS.size:
+                self.progress.append(PROGRESS.unpack(content))
+                request.waited_from = now
+                self.deadline = max(self.deadline, now + self._silence_s / 2)  # it has arrived: the rest is patience
+        else:
+            self.notices.receive(message_type, payload, now)
 
     def on_damage(self, now: float) -> None:
         """Take note of a damaged frame, or of bytes outside of one, from the device: it was a reply, most likely.
@@ -315,5 +322,4 @@ class LinkHost:
             self.repeats_s += len(request.frame) * self._byte_s
 
     def _round_trip(self, request: LinkRequest) -> RoundTrip:
-        is_copy = request.kind is not PACKET and self._copies.is_measured
-        return self._copies if is_copy else self._packets
+        return self._copies if request.is_copy and self._copies.is_measured else self._packets

@@ -12,13 +12,15 @@ from typing import Protocol, SupportsIndex, TypeVar, overload
 
 from microrpc.errors import ProtocolError, RemoteError, RequestTooLargeError
 from microrpc.host.blocks import UNLIMITED
-from microrpc.host.job import CopyJob
+from microrpc.host.events import EventHost
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.operation import Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
 from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.datatypes import CPU, ArrayResult, ModuleHandle, OpaqueHandle, Tensor, TypeCode, Value
+from microrpc.wire.features import Features
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import (
     LEAST_BUFFER_BYTES,
@@ -59,12 +61,14 @@ T = TypeVar("T")
 class AnyConnection(Protocol):
     """What asks a board: `microrpc.host.connection.Connection` or `microrpc.host.stream.StreamConnection`.
 
-    trust: what is believed of the board. counters: what crossed the line. output: what is to be sent now.
+    trust: what is believed of the board. counters: what crossed the line. output: what is to be sent now. events: what
+    the board says without being asked, and who takes it.
     """
 
     trust: Trust
     counters: Counters
     output: Output
+    events: EventHost
 
     @property
     def session_id(self) -> int:
@@ -77,6 +81,10 @@ class AnyConnection(Protocol):
     @property
     def link(self) -> LinkParameters | None:
         """What the board told of its link; None without one."""
+
+    @property
+    def features(self) -> Features:
+        """What the board knows besides the link; nothing without one."""
 
     @property
     def limit_bytes(self) -> int | None:
@@ -93,9 +101,27 @@ class AnyConnection(Protocol):
         """Come to where a request may be sent; give the time."""
 
     def exchange(
-        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+        self,
+        request: Request,
+        packet: bytes,
+        *,
+        timeout_s: float,
+        repeatable: bool,
+        epoch: int | None,
+        on_progress: Progress | None = None,
+        renews: bool = False,
     ) -> Operation[Reply]:
         """Send a request and give its reply."""
+
+    def cancel(self, now: float) -> bool:
+        """Have the board end the call under way; give whether it can be told."""
+
+    def listen(self, timeout_s: float, *, until_event: bool = False) -> Operation[int]:
+        """Take events for so long; give how many came."""
+
+    @property
+    def listens_at(self) -> float:
+        """When `listen` has something to send, although nothing came; infinity where it has not."""
 
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do."""
@@ -155,6 +181,8 @@ class Requests:
         repeatable: bool = False,
         epoch: int | None = None,
         function: str = "",
+        on_progress: Progress | None = None,
+        renews: bool = False,
     ) -> Operation[Return | CopyAck]: ...
 
     @overload
@@ -166,6 +194,8 @@ class Requests:
         repeatable: bool = False,
         epoch: int | None = None,
         function: str = "",
+        on_progress: Progress | None = None,
+        renews: bool = False,
         finish: Callable[[Return | CopyAck, str], T],
     ) -> Operation[T]: ...
 
@@ -177,13 +207,16 @@ class Requests:
         repeatable: bool = False,
         epoch: int | None = None,
         function: str = "",
+        on_progress: Progress | None = None,
+        renews: bool = False,
         finish: Callable[[Return | CopyAck, str], T] | None = None,
     ) -> Operation[T | Return | CopyAck]:
         """Send any request and give its reply, or what `finish` makes of it and `function`.
 
-        `function` names what is called, for messages. Raises RequestTooLargeError, and UnsupportedValueError for what a
-        syscall does not take, before anything is sent; RemoteError where the board answers with an exception; and what
-        the connection raises.
+        `function` names what is called, for messages. on_progress: told how far a call has come, as (done, total),
+        where the board tells; without a `timeout_s`, or where it `renews`, the time begins anew then. Raises
+        RequestTooLargeError, and UnsupportedValueError for what a syscall does not take, before anything is sent;
+        RemoteError where the board answers with an exception; and what the connection raises.
         """
         if type(request) is Syscall:
             check_signature(request)
@@ -196,6 +229,8 @@ class Requests:
             timeout_s=self.call_s if timeout_s is None else timeout_s,
             repeatable=repeatable,
             epoch=epoch,
+            on_progress=on_progress,
+            renews=renews or timeout_s is None,
         )
         if isinstance(reply, RemoteException):
             advice = (

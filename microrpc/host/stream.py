@@ -6,16 +6,26 @@ Operations are generators, as in `microrpc.host.connection`.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 
-from microrpc.errors import BoardResetError, CallTimeoutError, ClosedError, ProtocolError, RemoteError
-from microrpc.host.job import CopyJob
+from microrpc.errors import (
+    BoardResetError,
+    CallTimeoutError,
+    ClosedError,
+    FeatureMissingError,
+    ProtocolError,
+    RemoteError,
+)
+from microrpc.host.events import NO_EVENTS, EventHost
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.output import Output
 from microrpc.host.stats import Counters, Stats
 from microrpc.host.trust import Trust
 from microrpc.wire.datatypes import Value
+from microrpc.wire.features import Features
 from microrpc.wire.packets import (
     PROTOCOL_VERSION,
     InitServer,
@@ -35,16 +45,20 @@ class StreamConnection:
     key: the remote key that is sent first, where the server reads one. session_args: those of the server's session
     constructor, its name first. After a timeout the stream cannot be trusted, and everything raises ClosedError.
     `trust.epoch` counts the connections before this one. counters: what crossed the stream. output: what is to be sent
-    now. A stream has no `link` and no `session_id`, asks for its `limit_bytes`, and never `is_fresh`.
+    now. A stream has no `link`, no `features`, no `events` and no `session_id`, asks for its `limit_bytes`, never
+    `is_fresh`, and has nothing to listen for.
     """
 
     link = None
     limit_bytes = None
     is_fresh = False
     session_id = 0
+    features = Features()
+    listens_at = math.inf
 
     def __init__(self, *, timeouts: Timeouts, key: str | None = None, session_args: tuple[Value, ...] = ()) -> None:
         self.trust = Trust()
+        self.events = EventHost()
         self.counters = Counters()
         self.output = Output(self.counters, has_frames=False)
         self._timeouts = timeouts
@@ -79,9 +93,17 @@ class StreamConnection:
         self._on_session = on_session
 
     def exchange(
-        self, request: Request, packet: bytes, *, timeout_s: float, repeatable: bool, epoch: int | None
+        self,
+        request: Request,
+        packet: bytes,
+        *,
+        timeout_s: float,
+        repeatable: bool,
+        epoch: int | None,
+        on_progress: Progress | None = None,
+        renews: bool = False,
     ) -> Operation[Reply]:
-        """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated.
+        """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated, and nobody tells of progress.
 
         Raises BoardResetError for handles of an earlier connection, CallTimeoutError, ClosedError, ProtocolError.
         """
@@ -112,6 +134,22 @@ class StreamConnection:
             if now >= deadline:
                 self._closed = f"{label} was not answered"
                 raise CallTimeoutError(f"no reply of {label} within {timeout_s:g} s; it may have run")
+
+    def cancel(self, now: float) -> bool:
+        """Give False: a server cannot be told."""
+        return False
+
+    def listen(self, timeout_s: float, *, until_event: bool = False) -> Operation[int]:
+        """Take what comes for `timeout_s` seconds. Raises FeatureMissingError where events are wanted."""
+        data, now = yield AT_ONCE
+        self._take(data, now, "what comes next")
+        if self.events.sink.is_wanted:
+            raise FeatureMissingError(f"{NO_EVENTS} here: they need a board with the reliable link, on a serial line")
+        until = now + timeout_s
+        while now < until:
+            data, now = yield until
+            self._take(data, now, "what comes next")
+        return 0
 
     def copy(self, job: CopyJob) -> Operation[None]:
         """Copy what is to do, one block after the other. Raises as `exchange`, and RemoteError."""

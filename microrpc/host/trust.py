@@ -43,8 +43,8 @@ class Trust:
     is_used: the program asked something in this epoch, so that a reset takes something from it. is_untold: there was
     such a reset, and the program does not know yet; on_reset: called instead, where it is given.
     is_asking: the operation under way has come to send what it is for, and is_out: the port took that, or a part of
-    it. is_preparing: what it sends now is not what it is for, but what it must know before. A pump sets `is_out`, and
-    clears both in the end.
+    it. is_preparing: what it sends now is not what it is for, but what it must know before. is_cancelled: nothing
+    more of it is begun. A pump sets `is_out`, and clears all three in the end.
     """
 
     epoch: int = 0
@@ -59,6 +59,7 @@ class Trust:
     is_asking: bool = False
     is_out: bool = False
     is_preparing: bool = False
+    is_cancelled: bool = False
 
     def note_reset(self) -> None:
         """Take note of a reset: tell the program, where it has lost something, or have it told."""

@@ -35,6 +35,16 @@ class AsyncChannel(Protocol):
         """See `microrpc.ports.channel.Channel.close`. A read or write that waits raises PortLostError."""
 
 
+class WaitingAsyncChannel(AsyncChannel, Protocol):
+    """A channel that a task may wait for beside the one that reads and writes: `channel.WaitingChannel` for asyncio."""
+
+    async def wait_readable(self, deadline: float, bell: asyncio.Future[None]) -> None:
+        """Wait until something can be read, or the port is gone, or `bell` is done; but not beyond the deadline.
+
+        It takes nothing and raises nothing. The bell is used up by it.
+        """
+
+
 class AsyncFdChannel:
     """A channel over a file descriptor that the running loop can watch; it takes `port` over.
 
@@ -53,6 +63,7 @@ class AsyncFdChannel:
         self._lost: PortLostError | None = None
         self._is_watching = False
         self._reader: asyncio.Future[None] | None = None
+        self._bell: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         try:
             self._watch()
@@ -104,6 +115,19 @@ class AsyncFdChannel:
         if self._lost is not None or len(self._kept) >= MOST_KEPT_BYTES:
             self._unwatch()
         _wake(self._reader)
+        if self._bell is not None:
+            _wake(self._bell)
+
+    async def wait_readable(self, deadline: float, bell: asyncio.Future[None]) -> None:
+        """See `WaitingAsyncChannel.wait_readable`."""
+        if self._kept or self._lost is not None or self._fd < 0:
+            return
+        self._watch()
+        self._bell = bell
+        try:
+            await self._wait(bell, deadline)
+        finally:
+            self._bell = None
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -150,8 +174,8 @@ class AsyncFdChannel:
         if not self._loop.is_closed():
             self._unwatch()
             self._loop.remove_writer(self._fd)
-            _wake(self._reader)
-            _wake(self._writer)
+            for waiter in (self._reader, self._writer, self._bell):
+                _wake(waiter)
         self._kept.clear()
         self._fd = -1
         self._port.close()
@@ -224,16 +248,27 @@ class PolledChannel:
         self.now = channel.now
         """See `AsyncChannel.now`."""
         self._channel = channel
+        self._kept = b""
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
 
     def __repr__(self) -> str:
         return f"<PolledChannel {self._channel!r}>"
 
+    async def wait_readable(self, deadline: float, bell: asyncio.Future[None]) -> None:
+        """See `WaitingAsyncChannel.wait_readable`."""
+        while not (self._kept or bell.done()) and self.now() < deadline:
+            try:
+                self._kept = self._channel.read(AT_ONCE)
+            except PortLostError:  # the next read tells
+                return
+            await asyncio.sleep(_POLL_S)
+
     async def read(self, deadline: float) -> bytes:
         """See `AsyncChannel.read`."""
-        while not (data := self._channel.read(AT_ONCE)) and self.now() < deadline:
+        while not (data := self._kept or self._channel.read(AT_ONCE)) and self.now() < deadline:
             await asyncio.sleep(_POLL_S)
+        self._kept = b""
         return data
 
     async def write(self, data: bytes, deadline: float) -> None:
@@ -260,6 +295,11 @@ def adopt(channel: Channel) -> AsyncFdChannel | PolledChannel:
         return PolledChannel(cast("PollableChannel", channel))
     channel.close()
     raise cannot_be_awaited(channel.name, "pyserial alone waits for it, in threads")
+
+
+def waiting(channel: object) -> WaitingAsyncChannel | None:
+    """Give a channel that can be waited for beside requests, None where it cannot."""
+    return cast("WaitingAsyncChannel", channel) if getattr(channel, "wait_readable", None) is not None else None
 
 
 def cannot_be_awaited(port: str, reason: str) -> PortError:

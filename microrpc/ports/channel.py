@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 from microrpc.errors import (
     CallTimeoutError,
     PortLostError,
     RequestError,
 )
+from microrpc.ports.bell import Bell
 from microrpc.wire.checks import show
 
 monotonic = time.monotonic
@@ -67,6 +68,24 @@ class SerialChannel(Channel, Protocol):
 
         Gives False where the port has no such lines: a pty, a TCP connection. Raises PortLostError.
         """
+
+
+class WaitingChannel(Channel, Protocol):
+    """A channel that can be waited for beside the thread that reads and writes: something listens while nobody asks.
+
+    One without this, as in virtual time, has its events delivered with requests and polls.
+    """
+
+    def wait_readable(self, timeout_s: float, bell: Bell) -> bool:
+        """Wait until something can be read, or the port is gone, or `bell` rings; but no longer than `timeout_s`.
+
+        It takes nothing, raises nothing, and tells whether a read is worth while. One thread waits at a time.
+        """
+
+
+def waiting(channel: object) -> WaitingChannel | None:
+    """Give a channel that can be waited for, None where it cannot."""
+    return cast("WaitingChannel", channel) if getattr(channel, "wait_readable", None) is not None else None
 
 
 def port_name(port: object) -> str:

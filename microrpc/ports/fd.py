@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.bell import Bell, wait_any
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
     NO_SUCH_LINES,
@@ -203,6 +204,11 @@ class FdChannel:
     def others(self) -> str:
         """Name the other programs that have the port open; "" where none is seen, or it is no serial port."""
         return others(self.name) if self._tty is not None else ""
+
+    def wait_readable(self, timeout_s: float, bell: Bell) -> bool:
+        """See `microrpc.ports.channel.WaitingChannel.wait_readable`."""
+        fd = self._fd
+        return bool(self._kept) or fd in wait_any([fd, bell.fileno()], timeout_s)
 
     # What an event loop needs that waits by itself (microrpc.aio).
 

@@ -20,6 +20,7 @@ from microrpc.errors import (
     PortLostError,
 )
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.bell import Bell
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
     NO_SUCH_LINES,
@@ -230,6 +231,16 @@ class PyserialChannel:
                 wait_s = self._KEEP_STEP_S
                 if waiting := self._port.in_waiting:
                     self._kept += self._port.read(min(waiting, READ_BYTES))
+
+    def wait_readable(self, timeout_s: float, bell: Bell) -> bool:
+        """See `microrpc.ports.channel.WaitingChannel.wait_readable`. It looks every 10 ms."""
+        until = monotonic() + timeout_s
+        with contextlib.suppress(OSError, TypeError):  # it went away, or was closed: the next read tells
+            while not self._kept and not self._port.in_waiting:
+                left_s = until - monotonic()
+                if left_s <= 0 or bell.wait(min(left_s, READ_STEP_S)):
+                    return False
+        return True
 
     def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
         """See `SerialChannel.set_modem_lines`."""

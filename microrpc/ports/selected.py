@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+from microrpc.ports.bell import Bell, wait_any
 from microrpc.ports.channel import (
     MOST_KEPT_BYTES,
     READ_BYTES,
@@ -91,6 +92,11 @@ class SocketChannel:
             return 0
         except OSError as error:
             self._raise_lost(error)
+
+    def wait_readable(self, timeout_s: float, bell: Bell) -> bool:
+        """See `microrpc.ports.channel.WaitingChannel.wait_readable`."""
+        fd = self._connection.fileno()
+        return bool(self._kept) or fd in wait_any([fd, bell.fileno()], timeout_s)
 
     def set_modem_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
         """See `SerialChannel.set_modem_lines`: a socket has none."""

@@ -61,17 +61,19 @@ class MessageType(enum.IntEnum):
 class Timeouts:
     """How long the host waits, in seconds (docs/protocol.md 2).
 
-    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply. Where the
-    baud rate of the line is known, the time that the bytes take on it comes on top (docs/boards.md). Each is finite and
-    more than 0. Raises RequestError.
+    retry_s: for the answer to an INIT, before the next; start_s: for a session in all; call_s: for a reply, or for
+    news of how far a long call has come; cancel_s: for a call that was cancelled to end. Where the baud rate of the
+    line is known, the time that the bytes take on it comes on top (docs/boards.md). Each is finite and more than 0.
+    Raises RequestError.
     """
 
     retry_s: float = 0.5
     start_s: float = 5.0
     call_s: float = 5.0
+    cancel_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("retry_s", "start_s", "call_s"):
+        for name in ("retry_s", "start_s", "call_s", "cancel_s"):
             object.__setattr__(self, name, check_seconds(getattr(self, name), name))
 
 

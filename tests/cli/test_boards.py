@@ -95,7 +95,7 @@ def test_a_board_is_shown_in_full() -> None:
         "USB ids          2341:003d, 2a03:003d",
         "flow control     none",
         "receive ring     128 bytes",
-        "timeouts         start retry 2 s, start 5 s, call 5 s",
+        "timeouts         start retry 2 s, start 5 s, call 5 s, cancel 1 s",
         "reset            dtr-rts: DTR off for 0.1 s, DTR on for 0.25 s",
         "power-up         2 s at most",
         "  power_up_s is a generous guess, not measured.",
@@ -112,7 +112,7 @@ def test_what_a_board_does_not_have_is_a_dash() -> None:
 def test_a_board_as_json() -> None:
     shown = run_json("boards", "arduino_due")
     assert (shown["kind"], shown["usb"], shown["flow_control"]) == ("hardware", ["2341:003d", "2a03:003d"], "none")
-    assert shown["timeouts"] == {"retry_s": 2.0, "start_s": 5.0, "call_s": 5.0}
+    assert shown["timeouts"] == {"retry_s": 2.0, "start_s": 5.0, "call_s": 5.0, "cancel_s": 1.0}
     assert shown["reset"] == {
         "strategy": "dtr-rts",
         "sequence": [{"dtr": False, "rts": None, "wait_s": 0.1}, {"dtr": True, "rts": None, "wait_s": 0.25}],

@@ -69,8 +69,8 @@ def wait_for_openings() -> None:
         assert not thread.is_alive()
 
 
-def make_device(firmware: str = "robust") -> Device:
-    device = Device(firmware=firmware, seed=7)  # type: ignore[arg-type]
+def make_device(firmware: str = "robust", **options: Any) -> Device:
+    device = Device(firmware=firmware, seed=7, **options)  # type: ignore[arg-type]
     install(device)
     return device
 
@@ -156,7 +156,7 @@ def test_a_conversation_cancelled_at_any_await_leaves_the_next_call_right(firmwa
 def test_a_recovery_cancelled_at_any_await_leaves_the_next_call_right(firmware: str) -> None:
     async def test() -> None:
         for step in itertools.count():
-            channel = Stepped(make_device(firmware))
+            channel = Stepped(make_device(firmware, features=None))  # which cannot be told that a call is cancelled
             board = await aio.open_board(channel, TIMEOUTS)
             add = await board.function("add")
             assert await is_cancelled(channel, 2, add(1, 1))  # the request is out, its answer is waited for

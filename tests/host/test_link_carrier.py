@@ -41,6 +41,7 @@ from microrpc.wire.session import MessageType, Timeouts
 
 TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
 LINK_LOOK_UP = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.link",)))
+FEATURES_LOOK_UP = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.features",)))
 NORMAL, REQUEST, REPLY, NAK = (
     MessageType.NORMAL,
     MessageType.LINK_REQUEST,
@@ -162,7 +163,7 @@ def carrier(board: Board) -> LinkCarrier:
 # --- coming to a link ---------------------------------------------------------------------------------
 
 
-def test_the_negotiation_is_one_look_up_before_the_first_request() -> None:
+def test_the_negotiation_is_two_look_ups_before_the_first_request() -> None:
     wire = Wire()
     board = wire.open()
     assert board.link is None
@@ -170,10 +171,10 @@ def test_the_negotiation_is_one_look_up_before_the_first_request() -> None:
     wire.sent_bytes.clear()
     count = board.function("count")
     assert board.link == LinkParameters(window_requests=8, packet_bytes=2048, window_bytes=2148)
-    assert wire.sent()[0] == (NORMAL, LINK_LOOK_UP)
-    assert set(wire.kinds()[1:]) == {REQUEST}
+    assert wire.sent()[:2] == [(NORMAL, LINK_LOOK_UP), (NORMAL, FEATURES_LOOK_UP)]
+    assert set(wire.kinds()[2:]) == {REQUEST}
     assert [count() for _ in range(5)] == [1, 2, 3, 4, 5]
-    assert wire.kinds().count(NORMAL) == 1
+    assert wire.kinds().count(NORMAL) == 2
 
 
 def test_a_stock_board_sees_one_more_look_up_and_nothing_else() -> None:
@@ -253,13 +254,15 @@ def test_a_damaged_negotiation_is_begun_again(change: Change, way: str) -> None:
     assert wire.executions == 1
 
 
-def test_a_negotiation_that_is_never_answered_ends_with_an_error() -> None:
+@pytest.mark.parametrize("question", [LINK_LOOK_UP, FEATURES_LOOK_UP])
+def test_a_negotiation_that_is_never_answered_ends_with_an_error(question: bytes) -> None:
     wire = Wire()
     board = wire.open()
-    wire.to_device = lambda data: b"" if LINK_LOOK_UP in data else data
+    wire.to_device = lambda data: b"" if question in data else data
     with pytest.raises(HandshakeTimeoutError, match="6 sessions were opened"):
         board.function("count")
-    assert wire.look_ups() == 6
+    assert wire.sent().count((NORMAL, question)) == 6
+    assert wire.look_ups() == (6 if question == LINK_LOOK_UP else 1)
     wire.to_device = lambda data: data
     assert board.function("count")() == 1
 
@@ -690,7 +693,7 @@ def test_kinds_of_requests_are_told_apart_on_the_wire() -> None:
     board = wire.open()
     board.array(np.arange(10)).numpy()
     kinds = {RequestKind(body[2]) for kind, body in wire.sent() if kind == REQUEST}
-    assert kinds == set(RequestKind)
+    assert kinds == {RequestKind.PACKET, RequestKind.WRITE, RequestKind.READ}
 
 
 def test_the_last_look_up_of_the_link_that_is_made_may_be_the_one_that_is_answered() -> None:

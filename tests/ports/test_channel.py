@@ -31,7 +31,8 @@ from microrpc.errors import (
     RequestError,
 )
 from microrpc.ports import opening as channel_module
-from microrpc.ports.channel import MOST_KEPT_BYTES, Channel, monotonic
+from microrpc.ports.bell import Bell
+from microrpc.ports.channel import MOST_KEPT_BYTES, Channel, monotonic, waiting
 from microrpc.ports.fd import FdChannel
 from microrpc.ports.opening import open_serial, open_tcp
 from microrpc.ports.pyserial import PyserialChannel
@@ -107,6 +108,65 @@ def read_channel(channel: Channel, size: int) -> bytes:
         assert got, f"only {len(data)} of {size} bytes came"
         data += got
     return data
+
+
+# --- waiting beside the thread that reads -----------------------------------------------------------
+
+
+def test_waiting_ends_at_its_time_and_takes_nothing_of_what_comes(pair: Pair) -> None:
+    channel, bell = waiting(pair.channel), Bell()
+    assert channel is not None
+    assert not channel.wait_readable(0.0, bell)
+    assert not channel.wait_readable(-1.0, bell)
+    assert not channel.wait_readable(SHORT_S, bell)
+    os.write(pair.peer, b"here")
+    assert channel.wait_readable(LONG_S, bell)
+    assert channel.wait_readable(LONG_S, bell)
+    assert read_channel(channel, 4) == b"here"
+    assert not channel.wait_readable(0.0, bell)
+    bell.close()
+
+
+def test_a_bell_ends_the_waiting_until_it_is_cleared(pair: Pair) -> None:
+    channel, bell = waiting(pair.channel), Bell()
+    assert channel is not None
+    started, ended = threading.Event(), list[bool]()
+
+    def wait() -> None:
+        started.set()
+        ended.append(channel.wait_readable(LONG_S, bell))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert started.wait(LONG_S)
+    bell.ring()
+    thread.join(LONG_S)
+    assert ended == [False]
+    assert bell.wait(LONG_S), "it goes on ringing"
+    bell.clear()
+    assert not bell.wait(0.0)
+    bell.close()
+    bell.ring()
+    assert bell.wait(LONG_S), "nobody waits for one that is closed"
+
+
+def test_waiting_ends_when_the_port_goes_away_or_is_closed(pair: Pair) -> None:
+    channel, bell = waiting(pair.channel), Bell()
+    assert channel is not None
+    pair.hang_up()
+    assert channel.wait_readable(LONG_S, bell)
+    channel.close()
+    assert channel.wait_readable(LONG_S, bell)
+    bell.close()
+
+
+def test_a_bell_that_rings_without_end_holds_nobody_up() -> None:
+    bell = Bell()
+    for _ in range(100_000):
+        bell.ring()
+    bell.clear()
+    assert not bell.wait(0.0)
+    bell.close()
 
 
 # --- reading and writing --------------------------------------------------------------------------

@@ -113,6 +113,7 @@ TAKERS: dict[str, Callable[[Any], object]] = {
     "Timeouts.retry_s": lambda value: microrpc.Timeouts(retry_s=value),
     "Timeouts.start_s": lambda value: microrpc.Timeouts(start_s=value),
     "Timeouts.call_s": lambda value: microrpc.Timeouts(call_s=value),
+    "Timeouts.cancel_s": lambda value: microrpc.Timeouts(cancel_s=value),
     "connect(reconnect_s)": lambda value: microrpc.connect("/dev/tty-none", reconnect_s=value),
     "LostPort": lambda value: LostPort("/dev/tty-none", wait_s=value),
     "open_tcp": lambda value: open_tcp("127.0.0.1", 1, value),

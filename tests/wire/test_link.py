@@ -46,7 +46,7 @@ def test_a_data_reply_has_its_overhead_besides_the_data() -> None:
 
 
 def test_the_kinds_have_the_numbers_of_the_specification() -> None:
-    assert [(kind.name, kind.value) for kind in RequestKind] == [("PACKET", 0), ("WRITE", 1), ("READ", 2)]
+    assert [(kind.name, kind.value) for kind in RequestKind] == [("PACKET", 0), ("WRITE", 1), ("READ", 2), ("CALL", 3)]
     replies = [("PACKET", 0), ("DONE", 1), ("DATA", 2), ("FORGOTTEN", 3)]
     assert [(kind.name, kind.value) for kind in ReplyKind] == replies
 

@@ -102,8 +102,8 @@ def test_each_message_type_has_its_bytes(message_type: MessageType, body: bytes,
     assert encode_message(0x1234, message_type, body).hex() == expected
 
 
-def test_there_are_five_message_types_and_three_of_the_link() -> None:
-    assert sorted(MessageType) == [0, 1, 2, 3, 0x10, 0x20, 0x21, 0x22]
+def test_there_are_five_message_types_and_nine_of_the_link() -> None:
+    assert sorted(MessageType) == [0, 1, 2, 3, 0x10, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28]
 
 
 def test_the_session_id_has_the_initiator_in_its_low_byte() -> None:

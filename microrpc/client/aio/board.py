@@ -13,18 +13,21 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from microrpc.client.aio.events import AsyncEvents
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
+from microrpc.client.listening import check_event_name, check_handler
 from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
+from microrpc.host.subscriptions import Handler, Subscription
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
-from microrpc.wire.checks import check_seconds, show
+from microrpc.wire.checks import check_callable, check_seconds, show
 from microrpc.wire.datatypes import CPU, DataType, Device, Value
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import PacketCode, Reply, Request
@@ -119,8 +122,15 @@ class AsyncBoard:
         """Look a function up in a module; `AsyncRemoteModule.find` does it."""
         return await self.pump.run(self.operations.find_in_module, module, name)
 
-    async def call(self, function: AsyncRemoteFunction, args: Sequence[Any], *, timeout_s: float | None = None) -> Any:
-        """Call a function; `AsyncRemoteFunction` does it. `timeout_s` bounds the wait for the reply, in seconds."""
+    async def call(
+        self,
+        function: AsyncRemoteFunction,
+        args: Sequence[Any],
+        *,
+        timeout_s: float | None = None,
+        on_progress: Progress | None = None,
+    ) -> Any:
+        """Call a function; `AsyncRemoteFunction` does it, and tells of `timeout_s` and `on_progress`."""
         if not isinstance(function, AsyncRemoteFunction):
             raise RequestError(f"{show(function)} is no function of the board: look one up with `function(name)`")
         if timeout_s is not None:
@@ -129,7 +139,9 @@ class AsyncBoard:
             values = tuple(args)
         except TypeError:
             raise RequestError(f"the arguments of a call are a list of values, not {show(args)}") from None
-        return await self.pump.run(self.operations.call, function, values, timeout_s=timeout_s)
+        check_callable(on_progress, "on_progress")
+        call = self.operations.call
+        return await self.pump.run(call, function, values, timeout_s=timeout_s, on_progress=on_progress)
 
     async def time_evaluator(
         self,
@@ -284,6 +296,38 @@ class AsyncBoard:
     def reply_epoch(self) -> int:
         """The epoch in which the last request was sent."""
         return self.trust.reply_epoch
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def on_event(self, name: str | None, handler: Handler) -> Subscription:
+        """Have `handler` called with each event of that name, None for all, until what this gives is closed.
+
+        It is called in the middle of a request, or by what listens meanwhile (docs/events.md), must not wait, and
+        cannot use the board; what it raises is logged by "microrpc.events". Nothing is asked of the board here: where
+        its firmware has no events, that log says so. Raises RequestError, ClosedError.
+        """
+        self.pump.check_open()
+        return self.pump.subscriptions.call(check_event_name(name), check_handler(handler))
+
+    def events(self, name: str | None = None, *, timeout_s: float | None = None) -> AsyncEvents:
+        """Give the events of that name, None for all, that come from now on, one after the other (docs/events.md).
+
+        `timeout_s`: where none comes for so long, the loop over them ends. Raises RequestError, ClosedError; the loop
+        raises FeatureMissingError where the board's firmware has no events, PortLostError where the port is lost.
+        """
+        self.pump.check_open()
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s", may_be_zero=True)
+        return AsyncEvents(self.pump, check_event_name(name), timeout_s)
+
+    async def poll(self, timeout_s: float = 0.0) -> int:
+        """Handle what comes within `timeout_s`: events, logs, a reset; give how many events that were, gaps included.
+
+        Needed only where nothing listens meanwhile (docs/events.md). Raises FeatureMissingError where events are wanted
+        and the board's firmware has none, else as a call does.
+        """
+        check_seconds(timeout_s, "timeout_s", may_be_zero=True)
+        return await self.pump.run(self._connection.listen, timeout_s)
 
     # --- handles -------------------------------------------------------------------------------
 

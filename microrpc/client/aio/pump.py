@@ -9,13 +9,23 @@ from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 
+from microrpc.client.aio.listener import AsyncListener
+from microrpc.client.listening import BUSY_S, Wait, politely
 from microrpc.client.losses import retold
 from microrpc.client.owner import GRACE_S, PortOwner
 from microrpc.client.refusals import in_use_error
-from microrpc.errors import MicroRpcError, PortLostError, RequestError
+from microrpc.errors import (
+    BoardError,
+    ClosedError,
+    FeatureMissingError,
+    MicroRpcError,
+    PortError,
+    PortLostError,
+    RequestError,
+)
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.requests import AnyConnection
-from microrpc.ports.aio import AsyncChannel
+from microrpc.ports.aio import AsyncChannel, WaitingAsyncChannel, waiting
 from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
 from microrpc.ports.registry import at_end, registered
@@ -27,7 +37,7 @@ T = TypeVar("T")
 class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel]]]):
     """Drives the operations of one connection, in the event loop that it was made in. Tasks take turns.
 
-    Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`; `reopen` is awaited.
+    Its arguments, and `name`, `closed` and `goodbye`, are those of `PortOwner`; `reopen` is awaited. loop: that one.
     """
 
     _BOARD, _REMEDY = "AsyncBoard", "await its close()"
@@ -42,11 +52,12 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         reconnect_s: float = 0.0,
         on_reconnect: Callable[[bool], None] = lambda memory_is_lost: None,
     ) -> None:
-        self._loop = get_running_loop()
+        self.loop = get_running_loop()
         self._lock = asyncio.Lock()
         self._asked = 0  # how many are at work or wait for it
         self._reopening: asyncio.Future[AsyncChannel] | None = None
         self._thread = get_ident()
+        self._listener: AsyncListener | None = None
         super().__init__(
             channel,
             connection,
@@ -64,11 +75,12 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         """
         if self._is_inherited:  # in which there may be no loop at all
             raise self._closed_error()
-        if get_running_loop() is not self._loop:
+        if get_running_loop() is not self.loop:
             raise self._other_loop_error()
         lock, is_busy = self._lock, self._asked > 0
         self._asked += 1
         has_turn = False
+        interruption: asyncio.CancelledError | None = None
         try:
             if is_busy:
                 await self._wait_for_turn(kwargs)
@@ -81,15 +93,20 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                 operation: Operation[Any]
                 if comes_back:  # a session comes before any operation then, so that it knows of a reset
                     await self._open_again(give_up_at)
-                    operation = self._connection.begin(None)
+                    operation = self.connection.begin(None)
                 else:
                     operation = make(*args, **kwargs)
-                channel, output, trust = self._channel, self._connection.output, self._connection.trust
+                channel, output, trust = self._channel, self.connection.output, self.connection.trust
                 try:
                     try:
                         deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                         while True:
-                            data = await channel.read(min(deadline, trust.text.ends_at))
+                            try:
+                                data = await channel.read(min(deadline, trust.text.ends_at))
+                            except asyncio.CancelledError as error:  # the second ends it at once
+                                if interruption is not None or not self.connection.cancel(channel.now()):
+                                    raise
+                                interruption, data = error, b""
                             now = channel.now()
                             if self._is_ended:
                                 raise self._ended_error()
@@ -105,11 +122,15 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                     except StopIteration as stop:
                         if output.pieces:
                             await channel.write(*output.take(AT_ONCE, channel.now()))
+                        if interruption is not None:
+                            raise interruption from None
                         if not comes_back:
                             result: T = stop.value
                             return result
                         comes_back = False
                 except MicroRpcError as error:
+                    if interruption is not None:
+                        raise interruption from None
                     if self._is_ended and isinstance(error, PortLostError):
                         raise self._ended_error() from None
                     more = self._note_failure(error, comes_back)
@@ -120,15 +141,16 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                     await asyncio.sleep(POLL_S)
                 finally:
                     operation.close()
-                    trust.is_asking = trust.is_out = False
+                    trust.is_asking = trust.is_out = trust.is_cancelled = False
         finally:
+            interruption = None  # which has this frame, and all that its callers have
             self._asked -= 1
             if has_turn:
                 lock.release()
 
     async def _wait_for_turn(self, kwargs: dict[str, object]) -> None:
         """Wait while other tasks use the board; what that took is taken from the caller's `timeout_s`."""
-        timeout_s, began_at = kwargs.get("timeout_s"), self._loop.time()
+        timeout_s, began_at = kwargs.get("timeout_s"), self.loop.time()
         if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
             await self._lock.acquire()
             return
@@ -137,7 +159,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                 await self._lock.acquire()
         except TimeoutError:
             raise in_use_error(self.name, "another task", timeout_s) from None
-        left_s = timeout_s - (self._loop.time() - began_at)
+        left_s = timeout_s - (self.loop.time() - began_at)
         if left_s <= 0:
             self._lock.release()
             raise in_use_error(self.name, "another task", timeout_s)
@@ -146,7 +168,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
     async def _open_again(self, give_up_at: float) -> None:
         """Open the port that went away, with nothing under way over it; it is waited for until `give_up_at`."""
         if self._reopen is None:
-            raise self._closed_error()
+            raise self._unreachable_error()
         left_s = max(give_up_at - self._channel.now(), 0.0)
         self._reopening = reopening = asyncio.ensure_future(self._reopen(left_s))
         try:
@@ -161,6 +183,54 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
             self._reopening = None
         self._go_on_over(channel)
 
+    # --- what a board says unasked ----------------------------------------------------------------
+
+    def listen(self) -> None:
+        """See `PortOwner.listen`."""
+        listener = self._listener
+        if listener is not None and listener.is_listening:
+            listener.wake()
+        elif not self._is_lost and waiting(self._channel) is not None and not self.loop.is_closed():
+            self._listener = AsyncListener(self, self.loop)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether events arrive while nobody asks for them."""
+        return self._listener is not None and self._listener.is_listening
+
+    async def listen_once(self) -> Wait[WaitingAsyncChannel] | None:
+        """Listen, in the listener's task, if the board is free; give what to wait for next, None at the end."""
+        if self._is_lost:
+            return None
+        if self._asked:
+            return Wait(None, BUSY_S)
+        wait: Wait[AsyncChannel] | None
+        try:
+            if self.closed:
+                await self._look_for_port()
+            wait = self._after_listening(await self.run(self._listening))
+        except ClosedError:
+            return None
+        except FeatureMissingError as error:
+            wait = self._after_refusal(error)
+        except (PortError, BoardError) as error:
+            wait = self._after_loss(error)
+        channel = waiting(wait.channel) if wait is not None else None
+        return Wait(channel, wait.wait_s) if wait is not None else None
+
+    async def _look_for_port(self) -> None:
+        self._asked += 1
+        try:
+            async with self._lock:
+                await self._open_again(AT_ONCE)
+        finally:
+            self._asked -= 1
+
+    def _listening(self) -> Operation[BoardError | None]:
+        return politely(self.connection.listen(0.0), lambda: self._asked > 1 or self._is_closing)
+
+    # --- the end ----------------------------------------------------------------------------------
+
     async def close(self, shutdown: bool = False) -> None:
         """Drive the last operation, whatever comes of it, and release the port, even if this is cancelled.
 
@@ -169,8 +239,8 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         """
         if self._is_inherited:
             return
-        is_reachable = not self._loop.is_closed()
-        if is_reachable and get_running_loop() is not self._loop:
+        is_reachable = not self.loop.is_closed()
+        if is_reachable and get_running_loop() is not self.loop:
             raise self._other_loop_error()
         patience_s = None if self._is_closing else GRACE_S  # another task's closing is waited for
         says_goodbye = is_reachable and not self.closed
@@ -185,6 +255,8 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
             if self._reopening is not None:
                 self._reopening.cancel()
             self._release()
+            if self._listener is not None and is_reachable:
+                await self._listener.wait_ended()
 
     async def _is_idle(self, timeout_s: float | None) -> bool:
         """Wait until no task is at work here."""
@@ -203,9 +275,16 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         super().on_fork()
         self._lock = asyncio.Lock()
 
+    def _release(self) -> None:
+        if self._listener is not None:
+            self._listener.end()
+        super()._release()
+
     def _drop(self) -> None:
-        if self._loop.is_running() and get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self._channel.close)
+        if self.loop.is_running() and get_ident() != self._thread:
+            if self._listener is not None:
+                self.loop.call_soon_threadsafe(self._listener.end)
+            self.loop.call_soon_threadsafe(self._channel.close)
             self._on_close()
         else:
             self._release()

@@ -12,12 +12,13 @@ from typing import Any, Protocol, Self
 
 import numpy.typing as npt
 
+from microrpc.client.aio.calls import AsyncCall
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyArray, AnyFunction, AnyHandle, AnyModule, Keeper, Timing, as_bytes
 from microrpc.host.job import Progress
 from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_callable, check_seconds
 from microrpc.wire.datatypes import CPU, OpaqueHandle
 from microrpc.wire.packets import PacketCode
 
@@ -53,10 +54,11 @@ class AsyncRemoteHandle(AnyHandle[Owner]):
 class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
     """A function on the board: call it."""
 
-    async def __call__(self, *args: Any, timeout_s: float | None = None) -> Any:
+    async def __call__(self, *args: Any, timeout_s: float | None = None, on_progress: Progress | None = None) -> Any:
         """Call it with values as docs/protocol.md 3 has them, and arrays, functions and modules of this board.
 
-        `timeout_s` bounds the wait for this call's reply, in seconds. Gives None, int, float, str, bytes, DataType,
+        `timeout_s` bounds the wait for this call's reply, in seconds. `on_progress` is called with (done, total) where
+        the function tells how far it has come (docs/events.md). Gives None, int, float, str, bytes, DataType,
         Device, AsyncRemoteArray, AsyncRemoteFunction or AsyncRemoteModule. Raises RemoteError, CallTimeoutError,
         DamagedReplyError, BoardResetError, RequestTooLargeError, UnsupportedValueError, StaleHandleError, RequestError,
         PortLostError.
@@ -64,7 +66,21 @@ class AsyncRemoteFunction(AsyncRemoteHandle, AnyFunction[Owner]):
         board = self.board
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
-        return await board.pump.run(board.operations.call, self, args, timeout_s=timeout_s)
+        if on_progress is not None:
+            check_callable(on_progress, "on_progress")
+        return await board.pump.run(board.operations.call, self, args, timeout_s=timeout_s, on_progress=on_progress)
+
+    def start(self, *args: Any, timeout_s: float | None = None, on_progress: Progress | None = None) -> AsyncCall:
+        """Begin a call as this does when it is called, and give it at once: its end can be waited for, or hastened.
+
+        `on_progress` is called wherever the call runs. Raises RequestError, ClosedError in a fork.
+        """
+        board = self.board
+        board.pump.check_process()
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s")
+        check_callable(on_progress, "on_progress")
+        return AsyncCall(board.pump, board.operations, self, args, timeout_s=timeout_s, on_progress=on_progress)
 
 
 class AsyncRemoteModule(AsyncRemoteHandle, AnyModule[Owner]):

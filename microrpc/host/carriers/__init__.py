@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from microrpc.host.job import CopyJob
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.operation import Operation
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.packets import Reply, Request
@@ -26,14 +26,33 @@ class Carrier(Protocol):
     def retransmissions(self) -> int:
         """How often this carrier has sent a request again by itself."""
 
-    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+    def exchange(
+        self,
+        request: Request,
+        packet: bytes,
+        now: float,
+        timeout_s: float,
+        on_progress: Progress | None = None,
+        renews: bool = False,
+    ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
-        Raises CallTimeoutError, DamagedReplyError, BoardResetError, ProtocolError.
+        on_progress: told how far a call has come, where the board tells; renews: then `timeout_s` begins anew.
+        Raises CallTimeoutError, CallCancelledError, DamagedReplyError, BoardResetError, ProtocolError.
         """
 
     def copy(self, job: CopyJob, now: float) -> Operation[None]:
         """Go on with a copy; what is done is taken off `job.todo`. Raises as `exchange`, and RemoteError."""
+
+    def cancel(self, now: float) -> bool:
+        """Have the board told that the call under way is cancelled; give whether it can be, and was not yet."""
+
+    @property
+    def listens_at(self) -> float:
+        """When something is to be sent although nothing is asked; infinity where nothing is."""
+
+    def listen(self, now: float, until: float) -> Operation[float]:
+        """Take what comes, and send what is due, once at least; give the time: `until`, or when anything came."""
 
     @property
     def on_link(self) -> Callable[[bytes, float], object]:

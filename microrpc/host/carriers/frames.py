@@ -6,11 +6,12 @@ next request may be on the wire while the last is served: as many as fit the rin
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from microrpc.errors import OutcomeUnknownError, ProtocolError
 from microrpc.host.blocks import Budget, batch_blocks
-from microrpc.host.job import CopyJob
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
@@ -29,12 +30,13 @@ class FrameCarrier:
 
     ring_bytes: of the ring in front of the board's receive buffer, 0 where nobody knows: then one request is under
     way at a time. is_fresh: no request was answered in this session yet, so stale bytes may narrow the board's buffer.
-    parameters, limit_bytes, retransmissions: as `Carrier` has them.
+    parameters, limit_bytes, retransmissions, listens_at: as `Carrier` has them; nobody tells of progress here.
     """
 
     parameters: LinkParameters | None = None
     limit_bytes: int | None = None
     retransmissions = 0
+    listens_at = math.inf
 
     def __init__(self, line: Line, trust: Trust, counters: Counters, *, ring_bytes: int, max_reply_bytes: int) -> None:
         self.is_fresh = True
@@ -65,7 +67,15 @@ class FrameCarrier:
 
     # --- one request ---------------------------------------------------------------------------
 
-    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+    def exchange(
+        self,
+        request: Request,
+        packet: bytes,
+        now: float,
+        timeout_s: float,
+        on_progress: Progress | None = None,
+        renews: bool = False,
+    ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
         Raises CallTimeoutError, DamagedReplyError, BoardResetError.
@@ -168,6 +178,17 @@ class FrameCarrier:
 
     def _encode(self, request: Request) -> bytes:
         return encode_frame(self._line.session.normal_header + encode_packet(request))
+
+    def cancel(self, now: float) -> bool:
+        """Give False: a board without the link cannot be told."""
+        return False
+
+    def listen(self, now: float, until: float) -> Operation[float]:
+        """Take what comes."""
+        data, now = yield until
+        if data:
+            self._line.receive(data, now)
+        return now
 
     # --- what comes ----------------------------------------------------------------------------
 

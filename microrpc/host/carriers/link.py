@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
-from microrpc.errors import DamagedReplyError, OutcomeUnknownError, ProtocolError, RemoteError
-from microrpc.host.job import CopyJob
+from microrpc.errors import (
+    CallCancelledError,
+    CallTimeoutError,
+    DamagedReplyError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RemoteError,
+)
+from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
-from microrpc.host.link import LinkHost, LinkReply, LinkRequest
+from microrpc.host.link import LinkHost
+from microrpc.host.linkrequest import LinkReply, LinkRequest
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
-from microrpc.wire.link import LinkParameters, ReplyKind
+from microrpc.wire.features import NONE, Feature
+from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
+from microrpc.wire.link import CALL, CANCELLED_TEXT, PACKET, LinkParameters, ReplyKind
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, PACKET_NBYTES
-from microrpc.wire.packets import RemoteException, Reply, Request, Return, decode_packet
+from microrpc.wire.packets import CallFunc, RemoteException, Reply, Request, Return, decode_packet
 from microrpc.wire.reader import request_label
 
+_MOST_PAUSE_S = 0.2  # that a request waits for the answer to a notice, where both do not fit
+_FLUSH_S = 1.0  # how long the port may take for a notice
 _PROMPT_S = 0.05  # a wait that ends later than this was no wait for the board alone
 
 
 class LinkCarrier:
-    """The link of one session, with which it ends. `host` is its state, and takes the messages `on_link`."""
+    """The link of one session, with which it ends. `host` is its state, and takes the messages `on_link`.
 
-    def __init__(self, host: LinkHost, line: Line, trust: Trust, counters: Counters) -> None:
+    known: what the device knows besides. silence_s: how long one may be silent that tells of progress. cancel_s: how
+    long a call that was cancelled may take to end.
+    """
+
+    def __init__(
+        self,
+        host: LinkHost,
+        line: Line,
+        trust: Trust,
+        counters: Counters,
+        *,
+        known: Feature = NONE,
+        silence_s: float = 5.0,
+        cancel_s: float = 1.0,
+    ) -> None:
         self.host = host
         self.on_link = host.receive
         self._line = line
         self._trust = trust
         self._counters = counters
         self._is_just_sent = False
+        self._has_notices = host.notices.is_needed
+        self._can_cancel = bool(known & Feature.CANCEL)
+        self._call_kind = CALL if known & (Feature.PROGRESS | Feature.CANCEL) else PACKET
+        self._silence_s = silence_s
+        self._cancel_s = cancel_s
+        self._is_cancelled = False
 
     @property
     def parameters(self) -> LinkParameters:
@@ -45,33 +77,110 @@ class LinkCarrier:
 
     # --- one request ---------------------------------------------------------------------------
 
-    def exchange(self, request: Request, packet: bytes, now: float, timeout_s: float) -> Operation[Reply]:
+    def exchange(
+        self,
+        request: Request,
+        packet: bytes,
+        now: float,
+        timeout_s: float,
+        on_progress: Progress | None = None,
+        renews: bool = False,
+    ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
-        Raises CallTimeoutError, BoardResetError; DamagedReplyError where the request was executed and its reply is
-        lost for good; ProtocolError.
+        Each PROGRESS is told, and where it `renews` begins that time anew. Raises CallTimeoutError, BoardResetError;
+        CallCancelledError where `cancel` was called and it ended for that, or not in time; DamagedReplyError where the
+        request was executed and its reply is lost for good; ProtocolError.
         """
         trust, host, line, output = self._trust, self.host, self._line, self._line.output
         trust.doubt = INTERRUPTED
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        seq = host.send_packet(packet[PACKET_NBYTES:], now)
+        if self._has_notices:
+            now = yield from self._notify_before(request, len(packet), now)
+        self._is_cancelled = was_cancelled = False
+        kind = self._call_kind if type(request) is CallFunc else PACKET
+        seq = host.send_packet(packet[PACKET_NBYTES:], now, kind, min(timeout_s, self._silence_s))
         answered_by = host.answered_by
         deadline = answered_by + timeout_s
         while True:
             data, now = yield self._wait_until(deadline)
             if data:
                 line.receive(data, now)
+                if host.progress:
+                    if renews:
+                        answered_by, bytes_before = max(answered_by, now), self._counters.bytes_received
+                        timeout_s = self._silence_s
+                    self._tell_progress(on_progress)
                 for reply in host.replies:
                     if reply.seq == seq:
                         trust.doubt = trust.damage
                         output.give_up_at, output.sent_by = AT_ONCE, host.sent_by
                         self._counters.note_answer(asked_at)
-                        return self._decode(reply, request)
+                        answer = self._decode(reply, request)
+                        if was_cancelled and isinstance(answer, RemoteException):
+                            raise _cancelled_error(request, answer.message)
+                        return answer
                 deadline = answered_by + timeout_s + self._more_s(bytes_before)
-            trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
+            if self._is_cancelled and not was_cancelled:
+                was_cancelled, renews, bytes_before = True, False, self._counters.bytes_received
+                answered_by = max(now, host.answered_by)
+                timeout_s = max(min(self._cancel_s, deadline - answered_by), 0.0)
+                deadline = answered_by + timeout_s
+            try:
+                trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
+            except CallTimeoutError:
+                if was_cancelled:
+                    raise CallCancelledError(
+                        f"{request_label(request)} was cancelled, and the board did not end it within {timeout_s:g} s; "
+                        f"it may have run, or still be running. The next request starts a new session"
+                    ) from None
+                raise
             self._on_time(data, now)
+
+    def _tell_progress(self, on_progress: Progress | None) -> None:
+        progress, self.host.progress = self.host.progress, []
+        if on_progress is not None:
+            for done, total in progress:
+                on_progress(done, total)
+
+    def cancel(self, now: float) -> bool:
+        """Send CANCEL in the place of the CALL under way; `exchange` ends by itself then. False without one."""
+        self._is_cancelled = self._can_cancel and self.host.cancel(now)
+        return self._is_cancelled
+
+    # --- what the host says besides ------------------------------------------------------------
+
+    def _notify_before(self, request: Request, packet_bytes: int, now: float) -> Operation[float]:
+        """Send the notice that is due, and wait for its answer where the board's ring does not take the packet too."""
+        trust, host, epoch = self._trust, self.host, self._trust.epoch
+        host.notify(now)
+        frame_bytes = 2 * packet_bytes + FRAME_OVERHEAD_BYTES  # at most: each byte may be escaped
+        give_up_at = min(host.notices.due_at, now + _MOST_PAUSE_S)
+        while not host.has_room_beside_notice(frame_bytes) and now < give_up_at:
+            data, now = yield self._wait_until(give_up_at)
+            if data:
+                self._line.receive(data, now)
+            trust.give_up_if_due(request_label(request), epoch, False, 0.0)
+        return now
+
+    @property
+    def listens_at(self) -> float:
+        """When a notice is due, or the one that is out is taken for lost."""
+        return self.host.notices.due_at
+
+    def listen(self, now: float, until: float) -> Operation[float]:
+        """Send the notice that is due, and take what comes until the next is; give the time."""
+        host, output = self.host, self._line.output
+        host.notify(now)
+        self._wait_until(until)
+        output.give_up_at = max(until, now + _FLUSH_S)
+        data, now = yield min(until, host.notices.due_at)
+        output.give_up_at = AT_ONCE
+        if data:
+            self._line.receive(data, now)
+        return now
 
     def _more_s(self, bytes_before: int) -> float:
         """Give how much later a deadline is for what came since `bytes_before`, and for what was lost since it was set.
@@ -158,7 +267,9 @@ class LinkCarrier:
         prepared: LinkRequest | None = None
         while blocks or (todo and failure is None):
             trust.doubt = INTERRUPTED  # before the link's state changes
-            while todo and failure is None:
+            if self._has_notices:
+                host.notify(now)
+            while todo and failure is None and (not blocks or not self._has_notices or host.notices.due_at > now):
                 offset, end = todo[0]
                 if prepared is None:
                     prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))
@@ -172,7 +283,10 @@ class LinkCarrier:
                     todo.appendleft((block_end, end))
                 prepared = None
             deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
-            data, now = yield self._wait_until(deadline)
+            wait_until = self._wait_until(deadline)
+            if self._has_notices and host.notices.due_at > now:  # else a reply makes room for it
+                wait_until = min(wait_until, host.notices.due_at)
+            data, now = yield wait_until
             if data:
                 line.receive(data, now)
                 deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
@@ -218,6 +332,13 @@ class LinkCarrier:
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""
+
+
+def _cancelled_error(request: Request, message: str) -> CallCancelledError:
+    label = request_label(request)
+    if message == CANCELLED_TEXT:
+        return CallCancelledError(f"{label} was cancelled before it began", may_have_run=False)
+    return CallCancelledError(f"{label} was cancelled while it ran, and ended with: {message or 'no text'}")
 
 
 def _exception(reply: LinkReply) -> RemoteException:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_sim.line.fault_files import load_faults, parse_fault
 from firmware_sim.line.faults import (
     BrownOut,
     Burst,
@@ -25,8 +26,6 @@ from firmware_sim.line.faults import (
     Stuck,
     Unplug,
     Wedge,
-    load_faults,
-    parse_fault,
 )
 from microrpc.errors import FaultsError
 

@@ -1,0 +1,73 @@
+"""Events of a board, as a blocking program reads them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from microrpc.client.listening import SLICE_S
+from microrpc.client.pump import Pump
+from microrpc.host.events import Event
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
+
+_LONGEST_WAIT_S = 1.0  # the wait goes on then: nothing that could end it is ever missed
+
+
+class Events(Iterator[Event]):
+    """The events of a board, one after the other, from when this was made; `Board.events` makes it.
+
+    The loop over it ends where none comes for so long as it was told, and when the board is closed; another loop goes
+    on then. Up to 1024 events wait to be read: then the board is asked for no more. It raises PortLostError where the
+    port went away for good. `close`, the end of `with` and whoever drops it end it. Any thread may read it, but not
+    within a request.
+    """
+
+    def __init__(self, pump: Pump, name: str, timeout_s: float | None) -> None:
+        self._pump = pump
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
+        self._has_arrived = threading.Event()
+        self._listen = functools.partial(pump.connection.listen, until_event=True)
+        self._queue = pump.subscriptions.queue(name, self._has_arrived.set)
+
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        pump, queue = self._pump, self._queue
+        pump.check_process()
+        pump.check_turn()
+        until = pump.now() + self._timeout_s
+        while True:
+            self._has_arrived.clear()  # before it is looked at what is there
+            if (event := queue.read()) is not None:
+                return event
+            if queue.is_ended:
+                if queue.error is not None:
+                    raise copy.copy(queue.error)
+                raise StopIteration
+            left_s = until - pump.now()
+            if left_s <= 0:
+                raise StopIteration
+            if pump.is_listening:
+                self._has_arrived.wait(min(left_s, _LONGEST_WAIT_S))
+            else:
+                pump.run(self._listen, min(left_s, SLICE_S))
+
+    def close(self) -> None:
+        """Take no more events, and forget what was not read. Closing twice is fine."""
+        self._queue.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

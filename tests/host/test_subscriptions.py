@@ -1,0 +1,188 @@
+"""Who wants which events: each gets those of its name, in order, and knows what it missed; nobody breaks another."""
+
+from __future__ import annotations
+
+import gc
+
+from microrpc.host.events import Event
+from microrpc.host.subscriptions import QUEUE_EVENTS, EventQueue, Subscriptions
+
+
+class Told:
+    """Subscriptions, and what they told."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.wishes = self.arrivals = 0
+        self.all = Subscriptions(self.failures.append, self.note_wish)
+
+    def note_wish(self) -> None:
+        self.wishes += 1
+
+    def note_arrival(self) -> None:
+        self.arrivals += 1
+
+    def queue(self, name: str = "") -> EventQueue:
+        return self.all.queue(name, self.note_arrival)
+
+
+def event(number: int, name: str = "sample", missed: int = 0) -> Event:
+    return Event(number, name, (number,), missed=missed)
+
+
+def gap(missed: int) -> Event:
+    return Event(0, "", missed=missed)
+
+
+def read_all(queue: EventQueue) -> list[Event]:
+    found = []
+    while (one := queue.read()) is not None:
+        found.append(one)
+    return found
+
+
+def test_each_gets_the_events_of_its_name_in_order_and_none_stands_for_all() -> None:
+    told = Told()
+    samples, every, others = told.queue("sample"), told.queue(), told.queue("other")
+    for one in (event(0), event(1, "button"), event(2)):
+        told.all.deliver(one)
+    assert [one.number for one in read_all(samples)] == [0, 2]
+    assert [one.number for one in read_all(every)] == [0, 1, 2]
+    assert read_all(others) == []
+    assert told.arrivals == 5
+
+
+def test_what_was_missed_is_counted_since_the_last_event_that_a_subscriber_got() -> None:
+    told = Told()
+    samples, every = told.queue("sample"), told.queue()
+    for one in (event(0), event(3, "button", missed=2), event(5, missed=1)):
+        told.all.deliver(one)
+    assert [one.missed for one in read_all(samples)] == [0, 3]
+    assert [one.missed for one in read_all(every)] == [0, 2, 1]
+
+
+def test_a_gap_at_the_tail_is_told_to_everybody_with_all_that_each_missed() -> None:
+    told = Told()
+    samples, buttons = told.queue("sample"), told.queue("button")
+    told.all.deliver(event(2, "button", missed=2))
+    told.all.deliver(gap(4))
+    assert [(one.is_gap, one.missed) for one in read_all(samples)] == [(True, 6)]
+    assert [(one.is_gap, one.missed) for one in read_all(buttons)] == [(False, 2), (True, 4)]
+    told.all.deliver(event(7))
+    assert [one.missed for one in read_all(samples)] == [0], "it was told"
+
+
+def test_what_was_missed_before_somebody_came_is_none_of_his_business() -> None:
+    told = Told()
+    told.all.deliver(event(9, missed=9))
+    samples = told.queue("sample")
+    told.all.deliver(event(10))
+    assert [one.missed for one in read_all(samples)] == [0]
+
+
+def test_a_function_is_called_until_its_subscription_is_closed() -> None:
+    told, got = Told(), list[int]()
+    assert not told.all.is_wanted
+    with told.all.call("sample", lambda one: got.append(one.number)) as subscription:
+        assert told.all.is_wanted
+        assert repr(subscription) == "<Subscription of event 'sample'>"
+        told.all.deliver(event(0))
+        told.all.deliver(event(1, "button"))
+    told.all.deliver(event(2))
+    subscription.close()
+    assert got == [0]
+    assert not told.all.is_wanted
+    assert told.wishes == 2
+    assert repr(told.all.call("", print)) == "<Subscription of all events>"
+
+
+def test_what_a_function_raises_is_told_and_breaks_nothing() -> None:
+    told, got = Told(), list[int]()
+    told.all.call("", lambda one: 1 / 0)
+    told.all.call("", lambda one: got.append(one.number))
+    told.all.deliver(event(0))
+    told.all.deliver(event(1, "button"))
+    assert got == [0, 1]
+    assert told.failures == ["sample", "button"]
+
+
+def test_a_function_may_leave_and_others_may_come_while_an_event_is_delivered() -> None:
+    told, got = Told(), list[str]()
+
+    def once(one: Event) -> None:
+        got.append("once")
+        first.close()
+        told.all.call("", lambda one: got.append("new"))
+
+    first = told.all.call("", once)
+    told.all.call("", lambda one: got.append("second"))
+    told.all.deliver(event(0))
+    assert got == ["once", "second"]
+    told.all.deliver(event(1))
+    assert got[2:] == ["second", "new"]
+
+
+def test_a_queue_that_nobody_has_any_more_wants_nothing() -> None:
+    told = Told()
+    queue = told.queue()
+    assert told.all.is_wanted
+    del queue
+    gc.collect()
+    assert not told.all.is_wanted
+    assert told.all.has_room
+
+
+def test_a_queue_that_is_full_has_no_room_until_half_of_it_was_read() -> None:
+    told = Told()
+    queue = told.queue("sample")
+    for number in range(QUEUE_EVENTS - 1):
+        told.all.deliver(event(number))
+    assert told.all.has_room
+    told.all.deliver(event(QUEUE_EVENTS - 1))
+    assert not told.all.has_room
+    told.all.deliver(event(QUEUE_EVENTS))  # it was on its way
+    wishes = told.wishes
+    for number in range(QUEUE_EVENTS // 2):
+        assert queue.read() == event(number)
+        assert not told.all.has_room
+    assert told.wishes == wishes
+    assert queue.read() == event(QUEUE_EVENTS // 2)
+    assert told.all.has_room
+    assert told.wishes == wishes + 1
+
+
+def test_beyond_all_that_was_asked_for_events_are_dropped_and_counted() -> None:
+    told = Told()
+    queue = told.queue()
+    most = QUEUE_EVENTS + 4096
+    for number in range(most + 3):
+        told.all.deliver(event(number))
+    told.all.deliver(gap(5))
+    assert len(read_all(queue)) == most
+    told.all.deliver(event(most + 3))
+    assert [one.missed for one in read_all(queue)] == [8]
+
+
+def test_what_a_queue_has_is_read_before_its_end_is_told() -> None:
+    told = Told()
+    queue, error = told.queue(), ValueError("lost")
+    told.all.deliver(event(0))
+    told.all.end(error)
+    told.all.end(None)
+    assert queue.is_ended
+    assert queue.read() == event(0)
+    assert queue.read() is None
+    assert queue.error is error
+    assert told.arrivals == 2
+
+
+def test_a_queue_that_is_closed_forgets_what_it_has_and_leaves() -> None:
+    told = Told()
+    queue = told.queue()
+    told.all.deliver(event(0))
+    queue.close()
+    queue.close()
+    told.all.deliver(event(1))
+    assert queue.read() is None
+    assert queue.is_ended
+    assert not told.all.is_wanted
