@@ -13,10 +13,13 @@ from typing import Self
 import needs
 
 from firmware_sim.board.clock import Clock, VirtualClock
+from microrpc.firmware.project import load_port
 
 FIRMWARE = pathlib.Path(__file__).parent.parent / "firmware"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), FIRMWARE / "demo/demo.c")
+SWITCHED_ON = tuple(f"-D{define}" for define in load_port("posix").defines)
+"""All that the library can have, as the boards to try out have it, and the simulator."""
 INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}")
 
 
@@ -34,7 +37,7 @@ def _library() -> ctypes.CDLL:
     needs.zig()
     with tempfile.TemporaryDirectory(prefix="microrpc-c-") as directory:
         path = pathlib.Path(directory, "board.so")
-        compile_c(FIRMWARE / "tests/board.c", "-O2", "-g", "-shared", "-fPIC", "-o", path)
+        compile_c(FIRMWARE / "tests/board.c", *SWITCHED_ON, "-O2", "-g", "-shared", "-fPIC", "-o", path)
         library = ctypes.CDLL(str(path))
     library.board_new.restype = ctypes.c_void_p
     library.board_new.argtypes = [*[ctypes.c_uint32] * 4, ctypes.c_uint8, ctypes.c_uint32]

@@ -208,7 +208,7 @@ static void iota(microrpc_call_t *call) {
     for (size_t i = 0; elements && i < extents[0]; i++) elements[i] = (float)i;
 }
 
-/* --- time, the log, failures ----------------------------------------------------------------------------------- */
+/* --- time, the log ---------------------------------------------------------------------------------------------- */
 
 /* Do nothing for a while; give the time asked for. */
 static void sleep_ms(microrpc_call_t *call) {
@@ -232,6 +232,56 @@ static void log_text(microrpc_call_t *call) {
     microrpc_log(microrpc_device(call), line);
 }
 
+/* --- events, and functions that take long ----------------------------------------------------------------------- */
+
+#if MICRORPC_EVENTS
+static bool emit_one(microrpc_t *device, const char *name, const microrpc_value_t *values, bool is_reliable) {
+#if MICRORPC_RELIABLE_EVENTS
+    if (is_reliable) return microrpc_event_reliable(device, name, values, 2);
+#endif
+    return !is_reliable && microrpc_event(device, name, values, 2);
+}
+
+/* Tell `count` events, each with its number from 0 on and `size` bytes, (i + k) & 255; give how many were sent, or kept.
+ * What is longer than an event may be is neither. */
+static void emit(microrpc_call_t *call) {
+    microrpc_bytes_t text = microrpc_text(call, 0);
+    int64_t count = microrpc_int(call, 1), size = microrpc_int(call, 2), accepted = 0;
+    bool is_reliable = microrpc_int(call, 3) != 0;
+    uint8_t data[MICRORPC_EVENT_BYTES];
+    char name[MICRORPC_EVENT_BYTES + 1] = {0};
+    bool fits = text.size < sizeof name && size <= (int64_t)sizeof data;
+    if (microrpc_has_failed(call)) return;
+    for (size_t k = 0; fits && k < text.size; k++) name[k] = (char)text.data[k];
+    for (int64_t i = 0; fits && i < count; i++) {
+        size_t used = 0;
+        microrpc_value_t values[2];
+        for (; (int64_t)used < size; used++) data[used] = (uint8_t)((uint64_t)i + used);
+        values[0] = microrpc_value_int(i);
+        values[1] = microrpc_value_bytes(data, used);
+        accepted += emit_one(microrpc_device(call), name, values, is_reliable);
+    }
+    microrpc_return_int(call, accepted);
+}
+#endif
+
+#if MICRORPC_PROGRESS
+/* Work `steps` steps of `step_us` each, unless the host has enough of it; give how many. */
+static void work(microrpc_call_t *call) {
+    int64_t steps = microrpc_int(call, 0), step_us = microrpc_int(call, 1);
+    if (!microrpc_has_clock(call)) microrpc_fail(call, "work: this board has no clock");
+    for (int64_t i = 0; i < steps && !microrpc_has_failed(call); i++) {
+        uint32_t start_us = microrpc_now_us(call);
+        while (microrpc_now_us(call) - start_us < step_us) continue;
+        microrpc_progress(call, (uint32_t)i + 1, (uint32_t)steps);
+        if (microrpc_is_cancelled(call)) microrpc_fail(call, MICRORPC_CANCELLED);
+    }
+    microrpc_return_int(call, steps);
+}
+#endif
+
+/* --- failures ----------------------------------------------------------------------------------------------------- */
+
 static void fail(microrpc_call_t *call) { microrpc_fail(call, "fail: this function always fails"); }
 
 static void fail_silent(microrpc_call_t *call) { microrpc_fail(call, ""); }
@@ -244,6 +294,12 @@ const microrpc_function_t board_functions[] = {
     MICRORPC_FUNCTION(add_f32),    MICRORPC_FUNCTION(matmul_f32), MICRORPC_FUNCTION(sum_f32),
     MICRORPC_FUNCTION(iota),       MICRORPC_FUNCTION(fail),       MICRORPC_FUNCTION(fail_silent),
     MICRORPC_FUNCTION(sleep_ms),   {"log", log_text},
+#if MICRORPC_EVENTS
+    MICRORPC_FUNCTION(emit),
+#endif
+#if MICRORPC_PROGRESS
+    MICRORPC_FUNCTION(work),
+#endif
 };
 const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 

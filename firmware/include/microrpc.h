@@ -43,16 +43,22 @@ extern "C" {
 #endif
 
 /* What follows is left out unless it is 1 (docs/firmware.md has the size of each). All but the description, the memory
- * report and the hooks need the link. */
+ * report and the hooks need the link. `microrpc firmware new` switches on what MICRORPC_BY_DEFAULT has here, where the
+ * board has 64 KiB of flash; a sketch has no other place for flags than this one. */
+#ifdef ARDUINO
+#define MICRORPC_BY_DEFAULT 1
+#else
+#define MICRORPC_BY_DEFAULT 0
+#endif
 
 /* The function microrpc.describe: what functions there are, what they take, and what they do (docs/description.md). */
 #ifndef MICRORPC_DESCRIBE
-#define MICRORPC_DESCRIBE 0
+#define MICRORPC_DESCRIBE MICRORPC_BY_DEFAULT
 #endif
 
 /* microrpc_event(): what the board says without being asked (docs/link.md 8). */
 #ifndef MICRORPC_EVENTS
-#define MICRORPC_EVENTS 0
+#define MICRORPC_EVENTS MICRORPC_BY_DEFAULT
 #endif
 
 /* Events that are kept until the host has them; needs MICRORPC_EVENTS. */
@@ -62,7 +68,7 @@ extern "C" {
 
 /* microrpc_progress() and microrpc_is_cancelled(), for functions that take long (docs/link.md 9). */
 #ifndef MICRORPC_PROGRESS
-#define MICRORPC_PROGRESS 0
+#define MICRORPC_PROGRESS MICRORPC_BY_DEFAULT
 #endif
 
 /* The function microrpc.memory: what is used of the heap and of the stack. */
@@ -73,6 +79,24 @@ extern "C" {
 /* What the port is told: `idle`, `flush`, and with the link `on_session` and a host that is gone (docs/link.md 10). */
 #ifndef MICRORPC_HOOKS
 #define MICRORPC_HOOKS 0
+#endif
+
+/* What needs another part is left out with it. */
+#if !MICRORPC_LINK
+#undef MICRORPC_EVENTS
+#define MICRORPC_EVENTS 0
+#undef MICRORPC_PROGRESS
+#define MICRORPC_PROGRESS 0
+#endif
+#if !MICRORPC_EVENTS
+#undef MICRORPC_RELIABLE_EVENTS
+#define MICRORPC_RELIABLE_EVENTS 0
+#endif
+
+/* The longest event, in bytes, at most 65528: 10, its name, and for each value 9, or 3 and the bytes of a text or of
+ * bytes. It is put together on the stack. */
+#ifndef MICRORPC_EVENT_BYTES
+#define MICRORPC_EVENT_BYTES 128
 #endif
 
 /* A device, at the beginning of the memory that it was given. */
@@ -122,6 +146,32 @@ typedef struct {
     /* Where this boot's session nonces begin. Best another one at each boot (a clock, noise, a counter in flash): a
      * host knows a boot by it if the message that announces it is lost. */
     uint8_t nonce;
+#if MICRORPC_EVENTS
+    /* Another number at each boot, as far as there is one: a host that knows it keeps events of two boots apart. 0: the
+     * nonce. */
+    uint32_t boot_id;
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+    /* Where reliable events are kept until the host has them; each takes 2 bytes besides its own. NULL: there are none. */
+    void *event_ring;
+    size_t event_ring_bytes;
+#endif
+#if MICRORPC_PROGRESS
+    /* Give up to `size` bytes that came over the line, 0 where there is nothing: it does not wait. For
+     * microrpc_is_cancelled(), which takes them from where the main loop does. It may call microrpc_lost_bytes() where
+     * bytes were lost between those that it gave before and those that it gives. NULL: no function can be cancelled. */
+    size_t (*read)(void *port, uint8_t *bytes, size_t size);
+#endif
+#if MICRORPC_HOOKS && MICRORPC_LINK
+    /* Called with true when a session begins, or a host that was gone speaks again; with false when that session ends,
+     * by the host or by the next one, or the host is gone: time to stop a motor. It may log and send events. NULL: nobody
+     * wants to know. */
+    void (*on_session)(void *port, bool begins);
+    /* After how many milliseconds of silence the host is taken for gone; 0: never. It needs a clock, and a main loop that
+     * calls microrpc_receive() at least four times in that time, with 0 bytes where nothing came: the time that a
+     * function takes does not count, and of any other pause no more than a quarter. */
+    uint16_t host_timeout_ms;
+#endif
 } microrpc_config_t;
 
 /* Begin: lay the device out in `memory` (aligned to 8), and tell the host that the board has booted.
@@ -133,7 +183,8 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 /* What of the memory is not heap, in bytes; SIZE_MAX where that is more than a size_t can say. */
 size_t microrpc_overhead_bytes(const microrpc_config_t *config);
 
-/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. */
+/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. Not from within a
+ * function, or anything else that the library calls. */
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
 
 /* Tell the host that bytes were lost before they could be given to microrpc_receive, as from a ring that ran over:
@@ -254,7 +305,21 @@ const void *microrpc_state(const microrpc_call_t *call);
  * what was written into microrpc_result_buffer(). The first failure of a call counts. */
 void microrpc_fail(microrpc_call_t *call, const char *text);
 
-/* The device that is called, for microrpc_log(). */
+/* --- functions that take long (docs/link.md 9) ------------------------------------------------------------------ */
+
+#if MICRORPC_PROGRESS
+/* Tell the host how far the function has come, in whatever `done` and `total` count. The host then waits for as long as
+ * it hears this at least once in its `call_s`; where it does not want to know, nothing is sent, nor by a function that
+ * is being timed. */
+void microrpc_progress(microrpc_call_t *call, uint32_t done, uint32_t total);
+
+/* Whether the host wants the function to end: then leave all in order, microrpc_fail(call, MICRORPC_CANCELLED), and
+ * return. What came over the line meanwhile is read, so ask often enough; false where the port has no `read`. */
+bool microrpc_is_cancelled(microrpc_call_t *call);
+#define MICRORPC_CANCELLED "cancelled"
+#endif
+
+/* The device that is called, for microrpc_log() and microrpc_event(). */
 microrpc_t *microrpc_device(const microrpc_call_t *call);
 
 /* Whether the port has a clock. */
@@ -262,6 +327,69 @@ bool microrpc_has_clock(const microrpc_call_t *call);
 
 /* The port's clock: microseconds, after 2^32 - 1 comes 0. 0 where the board has none. */
 uint32_t microrpc_now_us(const microrpc_call_t *call);
+
+/* --- events (docs/link.md 8) ------------------------------------------------------------------------------------ */
+
+#if MICRORPC_EVENTS
+/* A value of an event; the functions below make one. */
+typedef struct {
+    uint8_t type; /* MICRORPC_INT, MICRORPC_FLOAT, MICRORPC_TEXT or MICRORPC_BYTES */
+    union {
+        int64_t whole;
+        double real;
+        uint64_t bits;
+        microrpc_bytes_t bytes;
+    } as;
+} microrpc_value_t;
+
+/* Tell the host that `name` has happened, with `count` values. From the main loop or a function, not from an interrupt.
+ * A plain event is sent or lost: the host learns how many it has missed. True if it was sent: a host wants events, and
+ * has given credit. */
+bool microrpc_event(microrpc_t *device, const char *name, const microrpc_value_t *values, size_t count);
+
+#if MICRORPC_RELIABLE_EVENTS
+/* The same, but the event is kept, and sent again, until the host has it. False if there is no room to keep it, and then
+ * it is as if nothing had happened: try again later. */
+bool microrpc_event_reliable(microrpc_t *device, const char *name, const microrpc_value_t *values, size_t count);
+#endif
+
+static inline microrpc_value_t microrpc_value_int(int64_t value) {
+    microrpc_value_t made;
+    made.type = MICRORPC_INT;
+    made.as.whole = value;
+    return made;
+}
+
+static inline microrpc_value_t microrpc_value_float(double value) {
+    microrpc_value_t made;
+    made.type = MICRORPC_FLOAT;
+    made.as.real = value;
+    return made;
+}
+
+/* They are not copied: they must stay until the event was told. */
+static inline microrpc_value_t microrpc_value_bytes(const void *data, size_t size) {
+    microrpc_value_t made;
+    made.type = MICRORPC_BYTES;
+    made.as.bytes.data = (const uint8_t *)data;
+    made.as.bytes.size = size;
+    return made;
+}
+
+/* As far as its NUL, of UTF-8. */
+static inline microrpc_value_t microrpc_value_text(const char *text) {
+    microrpc_value_t made = microrpc_value_bytes(text, 0);
+    made.type = MICRORPC_TEXT;
+    while (text[made.as.bytes.size]) made.as.bytes.size++;
+    return made;
+}
+
+/* An event of bytes alone. */
+static inline bool microrpc_event_bytes(microrpc_t *device, const char *name, const void *data, size_t size) {
+    microrpc_value_t value = microrpc_value_bytes(data, size);
+    return microrpc_event(device, name, &value, 1);
+}
+#endif
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,9 @@ static void end_packet(microrpc_t *device) {
     }
     reader->field = HUNTING;
     mrpc_session_receive(device, (size_t)reader->length);
+#if MICRORPC_PROGRESS
+    mrpc_pull_end(device);
+#endif
 }
 
 static void enter(mrpc_reader_t *reader, mrpc_field_t field) {
@@ -47,10 +50,17 @@ static void end_length(microrpc_t *device) {
     uint32_t most = device->config->packet_bytes;
     if (reader->length > most) {
         damaged(device);
+#if MICRORPC_PROGRESS
+        if (device->pull.is_on) return;
+#endif
         mrpc_fail_with(device, FAILURE_REFUSED, reader->length, most);
         microrpc_log(device, device->failure);
         return;
     }
+#if MICRORPC_PROGRESS
+    /* There is no room for it while a function runs: it is to end as damage. */
+    if (device->pull.is_on && reader->length > sizeof device->pull.payload) reader->crc ^= 1;
+#endif
     enter(reader, reader->length ? IN_PAYLOAD : IN_CRC);
 }
 
@@ -65,7 +75,10 @@ static void take(microrpc_t *device, uint8_t byte, bool is_data) {
         reader->crc_got = (uint16_t)(reader->crc_got | (unsigned)byte << 8 * got);
         if (got) end_packet(device);
     } else if (reader->field == IN_PAYLOAD) {
-        device->buffer[got] = byte;
+#if MICRORPC_PROGRESS
+        if (!device->pull.is_on || got < sizeof device->pull.payload)
+#endif
+            device->buffer[got] = byte;
         if (reader->got == reader->length) enter(reader, IN_CRC);
     } else {
         reader->length |= (uint32_t)byte << 8 * got;
@@ -93,19 +106,34 @@ static void take_escaped(microrpc_t *device, uint8_t byte) {
     }
 }
 
-void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+static void take_raw(microrpc_t *device, uint8_t byte) {
     mrpc_reader_t *reader = &device->reader;
-    for (; size; bytes++, size--) {
-        if (reader->is_escaped)
-            take_escaped(device, *bytes);
-        else if (*bytes == ESCAPE)
-            reader->is_escaped = true;
-        else if (reader->field != HUNTING)
-            take(device, *bytes, true);
-        else if (*bytes != NOP)
-            damaged(device);
+    if (reader->is_escaped)
+        take_escaped(device, byte);
+    else if (byte == ESCAPE)
+        reader->is_escaped = true;
+    else if (reader->field != HUNTING)
+        take(device, byte, true);
+    else if (byte != NOP)
+        damaged(device);
+}
+
+#if MICRORPC_PROGRESS
+/* A function that pulls takes the rest first, and then this ends. */
+void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+    mrpc_pull_t *pull = &device->pull;
+    pull->rest = bytes;
+    pull->rest_bytes = size;
+    while (pull->rest_bytes) {
+        pull->rest_bytes--;
+        take_raw(device, *pull->rest++);
     }
 }
+#else
+void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+    for (; size; bytes++, size--) take_raw(device, *bytes);
+}
+#endif
 
 void microrpc_lost_bytes(microrpc_t *device) {
     device->reader.is_escaped = false;

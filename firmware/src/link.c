@@ -7,7 +7,8 @@
 #define HEAD_BYTES 5u /* session header and seq */
 #define CRC_BYTES 4u
 
-enum { REQUEST_PACKET = 0, REQUEST_WRITE = 1, REQUEST_READ = 2 };
+enum { REQUEST_PACKET = 0, REQUEST_WRITE = 1, REQUEST_READ = 2, REQUEST_CALL = 3 };
+#define LAST_KIND (MICRORPC_PROGRESS ? REQUEST_CALL : REQUEST_READ)
 enum { REPLY_PACKET = 0, REPLY_DONE = 1, REPLY_DATA = 2, REPLY_FORGOTTEN = 3 };
 
 uint64_t mrpc_link_parameters(const microrpc_t *device) {
@@ -15,6 +16,31 @@ uint64_t mrpc_link_parameters(const microrpc_t *device) {
     return LINK_VERSION | LINK_WINDOW_REQUESTS << 8 | (uint64_t)config->packet_bytes << 16 |
            (uint64_t)config->ring_bytes << 40;
 }
+
+#if HAS_FEATURES
+#define FEATURES_VERSION 1u
+enum { EVENTS = 1, RELIABLE = 2, PROGRESS = 4, CANCEL = 8, DESCRIBE = 16, MEMORY = 32 };
+
+uint64_t mrpc_features(const microrpc_t *device) {
+    unsigned known = (MICRORPC_EVENTS ? EVENTS : 0) | (MICRORPC_PROGRESS ? PROGRESS : 0) |
+                     (MICRORPC_DESCRIBE ? DESCRIBE : 0) | (MICRORPC_MEMORY ? MEMORY : 0);
+    uint64_t others = 0;
+#if MICRORPC_RELIABLE_EVENTS
+    if (device->config->event_ring) known |= RELIABLE;
+#endif
+#if MICRORPC_PROGRESS
+    if (device->config->read) known |= CANCEL;
+#endif
+#if HAS_PRESENCE
+    others = mrpc_host_timeout_ms(device);
+#endif
+#if MICRORPC_DESCRIBE
+    others |= (uint64_t)mrpc_description_hash(device) << 16;
+#endif
+    (void)device;
+    return FEATURES_VERSION | known << 8 | others << 16;
+}
+#endif
 
 uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size) {
     static const uint32_t of_nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
@@ -53,6 +79,9 @@ static void send_reply(microrpc_t *device, uint16_t seq, uint8_t kind) {
 }
 
 void mrpc_link_damaged(microrpc_t *device) {
+#if MICRORPC_PROGRESS
+    if (device->pull.is_on) return; /* the host repeats it as ever */
+#endif
     if (!device->link.is_active || device->link.has_complained) return;
     device->link.has_complained = true;
     send_nak(device);
@@ -88,6 +117,7 @@ static void mark(mrpc_link_t *link, unsigned ahead) {
     for (; link->done & 1; link->done >>= 1) link->base++;
 }
 
+/* Without `packet` it is one that was cancelled. */
 static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const uint8_t *packet, size_t size) {
     mrpc_link_t *link = &device->link;
     if (ahead) {
@@ -99,6 +129,12 @@ static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const ui
     link->has_last = true;
     link->last_seq = seq;
     link->kept_bytes = 0;
+#if MICRORPC_PROGRESS
+    if (!packet) {
+        device->failure = "cancelled before it began";
+        mrpc_reply_failure(device);
+    } else
+#endif
     if (!mrpc_serve(device, packet, size)) {
         mrpc_fail(device, FAILURE_MALFORMED);
         mrpc_reply_failure(device);
@@ -119,22 +155,67 @@ static bool copy(microrpc_t *device, bool is_write, bool is_old, const uint8_t *
     return true;
 }
 
+#if HAS_FEATURES
+/* Whether a message of this type, other than a LINK_REQUEST, has its size. */
+static bool has_its_size(uint8_t message_type, size_t size) {
+    size_t body_bytes = 2;
+#if MICRORPC_EVENTS
+    if (message_type == MESSAGE_EVENT_ACK) body_bytes = EVENT_ACK_BYTES;
+#endif
+    (void)message_type;
+    return size == HEADER_BYTES + body_bytes + CRC_BYTES;
+}
+#else
+#define has_its_size(message_type, size) false
+#endif
+
 void mrpc_link_receive(microrpc_t *device, size_t size) {
     mrpc_link_t *link = &device->link;
     const uint8_t *payload = device->buffer;
+    uint8_t message_type = payload[2];
+    bool is_request = !HAS_FEATURES || message_type == MESSAGE_LINK_REQUEST;
     size_t body_bytes = size - HEAD_BYTES - 1 - CRC_BYTES;
     uint8_t kind = payload[HEAD_BYTES];
     const uint8_t *body = payload + HEAD_BYTES + 1;
     uint16_t seq = mrpc_get16(payload + HEADER_BYTES);
     int ahead = (int16_t)(uint16_t)(seq - link->base);
     bool is_old;
-    if (size < HEAD_BYTES + 1 + CRC_BYTES || kind > REQUEST_READ ||
+    if ((is_request ? size < HEAD_BYTES + 1 + CRC_BYTES || kind > LAST_KIND : !has_its_size(message_type, size)) ||
         mrpc_crc32(0, payload, size - CRC_BYTES) != mrpc_get32(payload + size - CRC_BYTES)) {
         mrpc_link_damaged(device);
         return;
     }
-    link->is_active = true;
+#if MICRORPC_PROGRESS
+    if (device->pull.is_on) {
+        device->pull.is_cancelled |= message_type == MESSAGE_CANCEL && link->is_call && seq == link->last_seq;
+        return;
+    }
+#endif
     link->has_complained = false;
+#if HAS_PRESENCE
+    mrpc_presence_heard(device);
+    if (message_type == MESSAGE_KEEP_ALIVE) {
+        mrpc_session_tell(device, MESSAGE_KEEP_ALIVE, payload + HEADER_BYTES, 2);
+        return;
+    }
+#endif
+#if MICRORPC_EVENTS
+    if (message_type == MESSAGE_EVENT_ACK) {
+        mrpc_events_acknowledge(device, payload + HEADER_BYTES);
+        return;
+    }
+#endif
+#if MICRORPC_PROGRESS
+    if (!is_request) { /* a CANCEL */
+        kind = REQUEST_PACKET;
+        body = NULL;
+    } else
+#endif
+    link->is_active = true;
+#if MICRORPC_PROGRESS
+    link->is_call = kind == REQUEST_CALL;
+    if (kind == REQUEST_CALL) kind = REQUEST_PACKET;
+#endif
     if (ahead >= (int)LINK_WINDOW_REQUESTS) return;
     is_old = ahead < 0 || (link->done >> ahead & 1);
     if (kind == REQUEST_PACKET) {
@@ -153,5 +234,12 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
     }
     if (!is_old) mark(link, (unsigned)ahead);
 }
+
+#if MICRORPC_DESCRIBE
+uint32_t mrpc_description_hash(const microrpc_t *device) { /* until there is a description */
+    (void)device;
+    return 0;
+}
+#endif
 
 #endif

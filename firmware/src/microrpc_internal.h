@@ -11,6 +11,11 @@ void *memset(void *to, int byte, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
 
 #define PROTOCOL_VERSION "0.8.0"
+/* The parts of the link that were asked for: whether there are features, and whether the host's silence is noticed. */
+#define HAS_PRESENCE (MICRORPC_LINK && MICRORPC_HOOKS)
+#define HAS_FEATURES                                                                                                   \
+    (MICRORPC_LINK && (MICRORPC_DESCRIBE || MICRORPC_EVENTS || MICRORPC_PROGRESS || MICRORPC_MEMORY || MICRORPC_HOOKS))
+
 #define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
 
 /* --- numbers on the wire, little-endian and not aligned (bytes.c) ---------------------------------------------- */
@@ -56,7 +61,13 @@ enum {
     MESSAGE_NORMAL = 0x10,
     MESSAGE_LINK_REQUEST = 0x20,
     MESSAGE_LINK_REPLY = 0x21,
-    MESSAGE_LINK_NAK = 0x22
+    MESSAGE_LINK_NAK = 0x22,
+    MESSAGE_EVENT = 0x23,
+    MESSAGE_EVENT_ACK = 0x24,
+    MESSAGE_EVENT_STATE = 0x25,
+    MESSAGE_CANCEL = 0x26,
+    MESSAGE_PROGRESS = 0x27,
+    MESSAGE_KEEP_ALIVE = 0x28
 };
 #define HEADER_BYTES 3u
 
@@ -68,6 +79,10 @@ typedef struct {
 
 /* A good frame came, whose payload is in the receive buffer. */
 void mrpc_session_receive(microrpc_t *device, size_t size);
+#if HAS_FEATURES
+/* Send a LOG, or a message of the link with its crc32, of what is before that in `body`, whatever reply is being made. */
+void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size);
+#endif
 /* A damaged frame came, or bytes outside of any. */
 void mrpc_session_damaged(microrpc_t *device);
 
@@ -75,6 +90,7 @@ void mrpc_session_damaged(microrpc_t *device);
 
 #define LINK_FUNCTION "microrpc.link"
 #define LINK_WINDOW_REQUESTS 8u
+#define FEATURES_FUNCTION "microrpc.features"
 
 typedef struct {
     uint32_t done; /* a bit for each seq from `base` on that was executed */
@@ -84,12 +100,85 @@ typedef struct {
     bool has_last;
     bool is_active;
     bool has_complained;
+#if MICRORPC_PROGRESS
+    bool is_call; /* what is running, and has the seq last_seq, is a CALL */
+#endif
+#if MICRORPC_EVENTS
+    uint16_t credit_bytes;
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+    uint32_t sent; /* of the reliable events that are kept, the first ones */
+    size_t sent_bytes;
+#endif
 } mrpc_link_t;
 
 uint64_t mrpc_link_parameters(const microrpc_t *device);
 void mrpc_link_receive(microrpc_t *device, size_t size);
 void mrpc_link_damaged(microrpc_t *device);
 uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size);
+#if HAS_FEATURES
+uint64_t mrpc_features(const microrpc_t *device);
+#endif
+#if MICRORPC_DESCRIBE
+/* The crc32 of the description. */
+uint32_t mrpc_description_hash(const microrpc_t *device);
+#endif
+
+/* --- events (events.c, docs/link.md 8) ------------------------------------------------------------------------- */
+
+#if MICRORPC_EVENTS
+/* What outlives a session. */
+typedef struct {
+    uint32_t next; /* the number of the next plain event */
+#if MICRORPC_RELIABLE_EVENTS
+    uint32_t oldest;   /* the number of the first event that is kept */
+    uint32_t kept;     /* how many are */
+    size_t kept_bytes; /* of the ring, from its beginning: for each its size as u16, and what EVENT has of it */
+#endif
+} mrpc_events_t;
+
+#define EVENT_ACK_BYTES 7u
+/* An EVENT_ACK of this session came. */
+void mrpc_events_acknowledge(microrpc_t *device, const uint8_t *ack);
+#endif
+
+/* --- functions that take long (progress.c, docs/link.md 9) ----------------------------------------------------- */
+
+#if MICRORPC_PROGRESS
+/* What comes while a function runs: the reader goes on, with another receive buffer. */
+typedef struct {
+    const uint8_t *rest; /* of what microrpc_receive() was given */
+    size_t rest_bytes;
+    bool is_on;        /* the receive buffer is `payload`, and has room for no more */
+    bool is_cancelled; /* the function that is running */
+    bool is_quiet;     /* it is being timed, and does not tell how far it is */
+    bool has_session;  /* an INIT or TERMINATE came: the last one's */
+    uint8_t initiator; /* 0 for TERMINATE */
+    uint8_t payload[16];
+} mrpc_pull_t;
+
+/* The message was served: act on what came meanwhile, and let the reader use the receive buffer again. */
+void mrpc_pull_end(microrpc_t *device);
+#endif
+
+/* --- whether the host is there (presence.c, docs/link.md 10) --------------------------------------------------- */
+
+#if HAS_PRESENCE
+typedef struct {
+    uint32_t read_us;   /* when it read its port last */
+    uint32_t silent_us; /* in which it did so and heard nothing */
+    bool is_there;
+} mrpc_presence_t;
+
+uint16_t mrpc_host_timeout_ms(const microrpc_t *device);
+/* A session begins, or ends. */
+void mrpc_presence_session(microrpc_t *device, bool begins);
+/* A good message of the session came. */
+void mrpc_presence_heard(microrpc_t *device);
+/* Before and after the port's bytes are taken. */
+void mrpc_presence_before(microrpc_t *device);
+void mrpc_presence_after(microrpc_t *device);
+#endif
 
 /* --- the heap (heap.c, docs/device.md 3) ----------------------------------------------------------------------- */
 
@@ -295,6 +384,15 @@ struct microrpc {
 #if MICRORPC_LINK
     mrpc_link_t link;
     uint8_t *kept; /* mrpc_reply_bytes(): the last PACKET's reply */
+#endif
+#if MICRORPC_EVENTS
+    mrpc_events_t events;
+#endif
+#if MICRORPC_PROGRESS
+    mrpc_pull_t pull;
+#endif
+#if HAS_PRESENCE
+    mrpc_presence_t presence;
 #endif
     size_t received_bytes; /* of the buffer: the message that is being served */
     const char *failure;

@@ -129,8 +129,18 @@ static void evaluate(microrpc_call_t *call) {
     call->state = NULL;
     device->received_bytes = (size_t)(times - device->buffer) + size;
     for (uint32_t i = 0; i < repeat && !call->has_failed; i++) {
+#if MICRORPC_PROGRESS
+        device->pull.is_quiet = true; /* nobody wants to know how far what is timed has come */
+#endif
         if (evaluator->prepare) evaluator->prepare(call);
         mrpc_put(times + 8 * i, 8, run_once(call, evaluator, &calls));
+#if MICRORPC_PROGRESS
+        device->pull.is_quiet = false;
+        if (i + 1 < repeat) { /* all together may take hours */
+            microrpc_progress(call, i + 1, repeat);
+            if (microrpc_is_cancelled(call)) microrpc_fail(call, MICRORPC_CANCELLED);
+        }
+#endif
         if (!period || i % period == 0) wait_ms(call, evaluator->numbers[COOLDOWN_MS]);
     }
     device->received_bytes = received_bytes;

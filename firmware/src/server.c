@@ -44,6 +44,9 @@ static bool get_global_func(microrpc_t *device, microrpc_bytes_t name) {
 #if MICRORPC_LINK
     if (mrpc_text_is(name, LINK_FUNCTION)) handle = mrpc_link_parameters(device);
 #endif
+#if HAS_FEATURES
+    if (mrpc_text_is(name, FEATURES_FUNCTION)) handle = mrpc_features(device);
+#endif
     mrpc_reply_handle(device, handle);
     return true;
 }

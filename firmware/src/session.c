@@ -15,18 +15,38 @@ static void send_terminate(microrpc_t *device) {
     send(device, 0, MESSAGE_TERMINATE);
 }
 
+#if HAS_FEATURES
+void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size) {
+    bool is_log = message_type == MESSAGE_LOG;
+    mrpc_reply_t reply = device->reply; /* a function may have made its own already */
+    uint8_t header[HEADER_BYTES];
+    mrpc_put(header, 2, is_log ? 0 : device->session.id);
+    header[2] = message_type;
+    mrpc_reply_clear(device, body, size);
+    mrpc_frame_send(device, header, sizeof header, !is_log);
+    device->reply = reply;
+}
+
+void microrpc_log(microrpc_t *device, const char *text) {
+    mrpc_session_tell(device, MESSAGE_LOG, text, mrpc_length(text));
+}
+#else
 void microrpc_log(microrpc_t *device, const char *text) {
     mrpc_reply_t reply = device->reply; /* a function may have made its own already */
     mrpc_reply_clear(device, text, mrpc_length(text));
     send(device, 0, MESSAGE_LOG);
     device->reply = reply;
 }
+#endif
 
 static void begin_session(microrpc_t *device, uint16_t id) {
     device->session.id = id;
     device->session.is_shut_down = false;
 #if MICRORPC_LINK
     memset(&device->link, 0, sizeof device->link);
+#endif
+#if HAS_PRESENCE
+    mrpc_presence_session(device, id != 0);
 #endif
 }
 
@@ -68,6 +88,35 @@ static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
     }
 }
 
+/* A session begins, with this nonce of the host, or the last one ends: 0. */
+#if MICRORPC_PROGRESS
+static void change_session(microrpc_t *device, uint16_t initiator) {
+    mrpc_pull_t *pull = &device->pull;
+    if (pull->is_on) { /* the function that is running is cancelled, and returns first */
+        pull->is_cancelled = true;
+        pull->has_session = true;
+        pull->initiator = (uint8_t)initiator;
+        return;
+    }
+    if (initiator)
+        on_init(device, initiator);
+    else
+        begin_session(device, 0);
+}
+
+void mrpc_pull_end(microrpc_t *device) {
+    mrpc_pull_t *pull = &device->pull;
+    if (pull->is_on) return;
+    pull->is_cancelled = false;
+    device->link.is_call = false;
+    if (pull->has_session) change_session(device, pull->initiator);
+    pull->has_session = false;
+    memcpy(device->buffer, pull->payload, sizeof pull->payload); /* where a frame that has begun goes on */
+}
+#else
+#define change_session(device, initiator) ((initiator) ? on_init(device, initiator) : begin_session(device, 0))
+#endif
+
 void mrpc_session_receive(microrpc_t *device, size_t size) {
     const uint8_t *payload = device->buffer;
     uint16_t id;
@@ -77,15 +126,32 @@ void mrpc_session_receive(microrpc_t *device, size_t size) {
     switch (payload[2]) {
     case MESSAGE_INIT: /* its id is a nonce, and nothing comes after the version */
         if (id && id <= 0xFF && size == HEADER_BYTES + 1 && payload[HEADER_BYTES] == SESSION_VERSION)
-            on_init(device, id);
+            change_session(device, id);
         break;
     case MESSAGE_TERMINATE:
-        if (size == HEADER_BYTES && (!id || id == device->session.id)) begin_session(device, 0);
+        if (size == HEADER_BYTES && (!id || id == device->session.id)) change_session(device, 0);
         break;
     case MESSAGE_NORMAL:
-        if (id && id == device->session.id) on_normal(device, payload + HEADER_BYTES, size - HEADER_BYTES);
+        if (id && id == device->session.id) {
+#if MICRORPC_PROGRESS
+            if (device->pull.is_on) return;
+#endif
+#if HAS_PRESENCE
+            mrpc_presence_heard(device);
+#endif
+            on_normal(device, payload + HEADER_BYTES, size - HEADER_BYTES);
+        }
         break;
 #if MICRORPC_LINK
+#if MICRORPC_EVENTS
+    case MESSAGE_EVENT_ACK:
+#endif
+#if MICRORPC_PROGRESS
+    case MESSAGE_CANCEL:
+#endif
+#if HAS_PRESENCE
+    case MESSAGE_KEEP_ALIVE:
+#endif
     case MESSAGE_LINK_REQUEST:
         if (!device->session.id)
             send_terminate(device); /* the host has missed the boot */
@@ -143,5 +209,11 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 }
 
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+#if HAS_PRESENCE
+    mrpc_presence_before(device);
+#endif
     mrpc_frame_receive(device, bytes, size);
+#if HAS_PRESENCE
+    mrpc_presence_after(device);
+#endif
 }

@@ -9,8 +9,11 @@ struct board {
     microrpc_t *device;
     microrpc_config_t config;
     void *memory;
+    void *event_ring;
     uint8_t *output;
     size_t output_bytes, output_room;
+    uint8_t input[1024];
+    size_t input_bytes, most_input_bytes;
     uint32_t now_us, step_us;
 };
 
@@ -29,8 +32,35 @@ static uint32_t read_clock(void *port) {
     return board->now_us += board->step_us;
 }
 
+#if MICRORPC_PROGRESS
+static size_t take_front(uint8_t *bytes, size_t room, uint8_t *from, size_t *size) {
+    size_t taken = *size < room ? *size : room;
+    if (!taken) return 0;
+    memcpy(bytes, from, taken);
+    *size -= taken;
+    memmove(from, from + taken, *size);
+    return taken;
+}
+
+static size_t read_input(void *port, uint8_t *bytes, size_t size) {
+    board_t *board = port;
+    return take_front(bytes, size < board->most_input_bytes ? size : board->most_input_bytes, board->input,
+                      &board->input_bytes);
+}
+#endif
+
+void board_feed(board_t *board, const uint8_t *bytes, size_t size, size_t most_bytes) {
+    board->most_input_bytes = most_bytes;
+    if (size > sizeof board->input - board->input_bytes) abort();
+    if (size) memcpy(board->input + board->input_bytes, bytes, size);
+    board->input_bytes += size;
+}
+
+size_t board_fed_bytes(const board_t *board) { return board->input_bytes; }
+
 void board_free(board_t *board) {
     if (!board) return;
+    free(board->event_ring);
     free(board->memory);
     free(board->output);
     free(board);
@@ -43,6 +73,13 @@ board_t *board_start(const microrpc_config_t *config, uint32_t heap_bytes, uint3
     board->config.write = write_output;
     board->config.now_us = read_clock;
     board->config.port = board;
+#if MICRORPC_PROGRESS
+    board->config.read = read_input;
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+    if (config->event_ring_bytes) board->event_ring = malloc(config->event_ring_bytes);
+    board->config.event_ring = board->event_ring;
+#endif
     board->step_us = step_us;
     memory_bytes = microrpc_overhead_bytes(&board->config) + heap_bytes;
     board->memory = malloc(memory_bytes);
@@ -63,6 +100,12 @@ board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_by
         .ring_bytes = ring_bytes,
         .reply_bytes = reply_bytes,
         .nonce = nonce,
+#if MICRORPC_EVENTS
+        .boot_id = nonce * UINT32_C(0x9E3779B9), /* as that of the simulator */
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+        .event_ring_bytes = 1024,
+#endif
     };
     return board_start(&config, heap_bytes, step_us);
 }
@@ -89,3 +132,5 @@ uint64_t board_heap_address(const board_t *board) {
 size_t board_overhead_bytes(const board_t *board) { return microrpc_overhead_bytes(&board->config); }
 
 uint32_t board_time_us(const board_t *board) { return board->now_us; }
+
+void board_wait(board_t *board, uint32_t us) { board->now_us += us; }

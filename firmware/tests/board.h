@@ -11,12 +11,17 @@ typedef struct board board_t;
  * read; NULL if it cannot be. */
 board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_bytes, uint32_t heap_bytes, uint8_t nonce,
                    uint32_t step_us);
-/* The same of any configuration; `write`, `now_us` and `port` are the board's own. */
+/* The same of any configuration; what the port brings is the board's own, and so is the event ring, of the size that is
+ * asked for. */
 board_t *board_start(const microrpc_config_t *config, uint32_t heap_bytes, uint32_t step_us);
 void board_free(board_t *board);
 
 void board_receive(board_t *board, const uint8_t *bytes, size_t size);
 void board_lose_bytes(board_t *board);
+/* Bytes for a function that reads while it runs: at most so many each time. */
+void board_feed(board_t *board, const uint8_t *bytes, size_t size, size_t most_bytes);
+/* How many of them are left. */
+size_t board_fed_bytes(const board_t *board);
 /* Take up to `room` bytes of the output; give how many. */
 size_t board_take(board_t *board, uint8_t *bytes, size_t room);
 
@@ -25,5 +30,7 @@ uint64_t board_heap_address(const board_t *board);
 size_t board_overhead_bytes(const board_t *board);
 /* What its clock shows; to look does not make it go on. */
 uint32_t board_time_us(const board_t *board);
+/* Let its clock go on. */
+void board_wait(board_t *board, uint32_t us);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 extern const test_t framing_tests[], session_tests[], server_tests[], heap_tests[], call_tests[], runtime_tests[],
-    link_tests[];
+    link_tests[], event_tests[], long_call_tests[], presence_tests[];
 
 static unsigned failures;
 
@@ -62,7 +62,8 @@ void check_text(const void *bytes, size_t size, const char *text, const char *ex
 
 int main(int count, char **arguments) {
     const test_t *const tables[] = {framing_tests, session_tests, server_tests, heap_tests,
-                                    call_tests,    runtime_tests, link_tests};
+                                    call_tests,    runtime_tests, link_tests,   event_tests,
+                                    long_call_tests, presence_tests};
     unsigned failed = 0;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         for (const test_t *test = tables[i]; test->name; test++) {

@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.elf import Sizes, read_sizes
-from microrpc.firmware.project import Project
+from microrpc.firmware.project import Project, check_define
 
 log = logging.getLogger("microrpc.firmware")
 """The logger `microrpc.firmware`: told before a build, which can take seconds."""
@@ -65,16 +64,15 @@ class Firmware:
 
 
 def build(project: Project, *, compiler: Compiler = Compiler.ZIG, defines: Sequence[str] = ()) -> Firmware:
-    """Build `project`; `defines` are like "NAME=VALUE". Raises FirmwareError.
+    """Build `project`; `defines` are like "NAME=VALUE", and go before those of the project. Raises FirmwareError.
 
     Any number of processes may do so at once.
     """
-    for define in defines:
-        if not re.fullmatch(r"[A-Za-z_]\w*(=.*)?", define, flags=re.ASCII):
-            raise FirmwareError(f"{define!r} cannot be defined: write NAME=VALUE")
+    all_defines = (*project.defines, *map(check_define, defines))
+    by_name = {define.partition("=")[0]: define for define in all_defines}
     tool = find_compiler(project, compiler)
     sources = project.source_files()
-    flags = [*_flags(project, compiler), *(f"-D{define}" for define in defines)]
+    flags = [*_flags(project, compiler), *(f"-D{define}" for define in by_name.values())]
     command = [*tool.command, *flags, *sources, *_last_flags(project, compiler)]
     key = _key(project, sources, [*command, tool.version])
     directory = cache_directory()

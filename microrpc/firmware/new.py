@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -15,6 +16,11 @@ from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, li
 
 ARDUINO = "arduino"
 """The board whose project is a sketch, which the Arduino tools build."""
+DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
+"""What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
+LEAST_FLASH_BYTES = 65536
+"""Smaller boards have none of DEFINES."""
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
 _SKETCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 _FUNCTIONS = """\
@@ -172,6 +178,8 @@ def _port_file(port: Project) -> Iterator[str]:
     yield from _list("flags", port.flags)
     yield from _list("sources", ("*.c", *(source for source in port.sources if not source.startswith("demo/"))))
     yield from _list("includes", (include for include in port.includes if include != "demo"))
+    yield "# What the library is to have besides: docs/firmware.md tells what each costs."
+    yield from _list("defines", DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ())
     if port.gcc is not None:
         yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
         yield from _list("flags", port.gcc.flags)
@@ -181,6 +189,15 @@ def _port_file(port: Project) -> Iterator[str]:
         for key in ("program", "machine", "package"):
             yield f"{key} = {json.dumps(getattr(emulation, key))}"
         yield from _list("args", emulation.args)
+
+
+def _flash_bytes(port: Project) -> float:
+    """How much flash the board has, by the region ROM of its linker script; a computer has no end of it."""
+    if port.linker_script is None:
+        return math.inf
+    text = (port.root / port.linker_script).read_text(encoding="utf-8")
+    found = re.search(r"^\s*ROM\b.*\bLENGTH\s*=\s*(\d+)([KM]?)", text, flags=re.MULTILINE)
+    return int(found[1]) * _UNITS[found[2]] if found is not None else 0
 
 
 def _list(key: str, values: Iterable[str]) -> Iterator[str]:

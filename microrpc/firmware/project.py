@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from dataclasses import dataclass
 
 from microrpc.boards.tables import Checker, Key, did_you_mean
@@ -70,6 +71,8 @@ class Project:
     cpu: str | None = None
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
+    """What the compiler is to define, as "NAME=VALUE": the parts of the library that are in or left out."""
     linker_script: str | None = None
     gcc: Gcc | None = None
     emulation: Emulation | None = None
@@ -136,6 +139,14 @@ def load_project(where: str | pathlib.Path) -> Project:
 
 # --- port.toml ------------------------------------------------------------------------------------
 
+
+def check_define(define: str) -> str:
+    """Give `define` back, which is like "NAME=VALUE" or "NAME". Raises FirmwareError."""
+    if not re.fullmatch(r"[A-Za-z_]\w*(=.*)?", define, flags=re.ASCII):
+        raise FirmwareError(f"{define!r} cannot be defined: write NAME=VALUE")
+    return define
+
+
 _TEXTS = Key(list, of=str, wanted="a list of texts", read=tuple)
 _TOP_KEYS = {"build": Key(dict, required=True), "emulator": Key(dict)}
 _FLAGS_KEYS = dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS)
@@ -146,6 +157,7 @@ _BUILD_KEYS = {
     "flags": _TEXTS,
     "sources": dataclasses.replace(_TEXTS, required=True),
     "includes": _TEXTS,
+    "defines": dataclasses.replace(_TEXTS, read=lambda defines: tuple(map(check_define, defines))),
     "gcc": Key(dict),
 }
 _GCC_KEYS = {"prefix": Key(str), "flags": _TEXTS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import signal
 import subprocess
@@ -20,8 +21,8 @@ import microrpc
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
-from microrpc.firmware.new import new_project
-from microrpc.firmware.project import firmware_directory, load_port, port_names
+from microrpc.firmware.new import _port_file, new_project
+from microrpc.firmware.project import firmware_directory, load_port, port_names, read_project
 
 POSIX = firmware_directory() / "ports" / "posix"
 
@@ -214,6 +215,36 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
                 connected.function("scale")(connected.empty((4,), "int32"), 0.5)
             with pytest.raises(microrpc.FunctionNotFoundError):
                 connected.function("relu_f32")
+
+
+@pytest.mark.parametrize(
+    ("memory", "has_them"),
+    [
+        ("ROM : ORIGIN = 0x00000000, LENGTH = 64K", True),
+        ("ROM (rx) : ORIGIN = 0, LENGTH = 65536", True),
+        ("ROM : ORIGIN = 0, LENGTH = 1M", True),
+        ("ROM : ORIGIN = 0, LENGTH = 63K", False),
+        ("ROM : ORIGIN = 0, LENGTH = 65535", False),
+        ("RAM : ORIGIN = 0, LENGTH = 64K", False),
+        (None, True),  # a computer
+    ],
+)
+def test_a_new_project_has_what_there_is_flash_for(tmp_path: Path, memory: str | None, has_them: bool) -> None:
+    if memory is not None:
+        (tmp_path / "memory.ld").write_text(f"MEMORY {{\n    {memory}\n}}\n")
+    name = "memory.ld" if memory is not None else None
+    port = dataclasses.replace(load_port("posix"), root=tmp_path, linker_script=name)
+    (tmp_path / "port.toml").write_text("\n".join(_port_file(port)))
+    wanted = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
+    assert read_project(tmp_path / "port.toml", tmp_path, "x").defines == (wanted if has_them else ())
+
+
+def test_the_boards_to_try_out_have_all_that_can_be_switched_on() -> None:
+    header = (firmware_directory() / "include" / "microrpc.h").read_text()
+    off = re.findall(r"^#define (MICRORPC_\w+) (?:0|MICRORPC_BY_DEFAULT)$", header, flags=re.MULTILINE)
+    off.remove("MICRORPC_BY_DEFAULT")
+    for name in port_names():
+        assert load_port(name).defines == tuple(f"{flag}=1" for flag in off)
 
 
 def test_a_new_sketch_has_all_that_arduino_compiles(tmp_path: Path) -> None:

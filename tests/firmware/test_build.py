@@ -85,6 +85,7 @@ cpu = "generic_rv32+m"
 flags = ["-DX=1"]
 sources = ["b.c", "*.c"]
 includes = ["include"]
+defines = ["A", "B=2"]
 linker_script = "l.ld"
 [build.gcc]
 prefix = "riscv64-unknown-elf-"
@@ -100,6 +101,7 @@ package = "qemu-system-misc"
     project = load_project(tmp_path)
     assert (project.name, project.root, project.target) == (tmp_path.name, tmp_path, "riscv32-freestanding-none")
     assert project.source_files() == ["b.c", "a.c"]
+    assert project.defines == ("A", "B=2")
     assert project.gcc == Gcc("riscv64-unknown-elf-", ("-mabi=ilp32",))
     assert project.emulation == Emulation("qemu-system-riscv32", "virt", ("-bios", "none"), "qemu-system-misc")
 
@@ -126,6 +128,7 @@ def test_what_is_built_for_this_computer_runs_on_it(tmp_path: Path) -> None:
         ('[build]\nsources = ["x"]\n[emulator]\nprogram = "q"', "emulator.machine: is missing"),
         ('[build]\nsources = ["x"]\n[emulator]\nmachine = "q"', "emulator.program: is missing"),
         ('[build]\nsources = ["x"]\n[emulate]', "emulate: unknown key; did you mean 'emulator'?"),
+        ('[build]\nsources = ["x"]\ndefines = ["-DX"]', "build.defines: '-DX' cannot be defined: write NAME=VALUE"),
         ("[build", "not valid TOML: "),
     ],
 )
@@ -226,6 +229,15 @@ def test_whatever_changes_is_built_again(directory: Path) -> None:
     (directory / "main.c").write_text(MAIN)
     (directory / "sub" / "late.h").unlink()
     assert build(load_project(directory)).elf == first
+
+
+def test_a_define_of_the_command_goes_before_that_of_the_project(directory: Path) -> None:
+    needs.zig()
+    flags = 'flags = ["-Os", "-ffreestanding", "-nostdlib", "-Wl,-e,main"]\n'
+    (directory / "port.toml").write_text(CORTEX_M3.replace(flags, flags + 'defines = ["SIZE=3000", "OTHER"]\n'))
+    assert build(load_project(directory)).sizes.bss_bytes == 3000
+    assert build(load_project(directory), defines=["SIZE=2000"]).sizes.bss_bytes == 2000
+    assert build(load_project(directory), defines=["SIZE=2000", "SIZE=5000"]).sizes.bss_bytes == 5000
 
 
 def test_a_header_outside_of_the_project_belongs_to_it_where_an_include_directory_leads_there(

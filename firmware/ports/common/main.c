@@ -5,14 +5,31 @@
 #include "start.h"
 
 #define PACKET_BYTES 2048
+#define EVENT_RING_BYTES 1024
 
 ring_t port_ring;
 
 /* Neither zeroed nor loaded: it goes on counting over a reset, and begins with whatever the RAM has at power-up. */
 static uint32_t boots __attribute__((section(".noinit")));
 
+static microrpc_t *device;
+
+#if MICRORPC_PROGRESS
+/* While a function runs. */
+static size_t read_ring(void *port, uint8_t *bytes, size_t size) {
+    (void)port;
+    if (ring_take_loss(&port_ring)) {
+        microrpc_lost_bytes(device);
+    }
+    return ring_take(&port_ring, bytes, size);
+}
+#endif
+
 int main(void) {
     static microrpc_config_t config;
+#if MICRORPC_RELIABLE_EVENTS
+    static uint8_t event_ring[EVENT_RING_BYTES];
+#endif
 
     port_start();
     boots++;
@@ -28,9 +45,18 @@ int main(void) {
         .packet_bytes = PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + (noise ^ noise >> 8)),
+#if MICRORPC_EVENTS
+        .boot_id = boots ^ noise << 16,
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+        .event_ring = event_ring,
+        .event_ring_bytes = sizeof event_ring,
+#endif
+#if MICRORPC_PROGRESS
+        .read = read_ring,
+#endif
     };
-    microrpc_t *device =
-        microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);
+    device = microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);
     if (device == NULL) {
         start_again();
     }

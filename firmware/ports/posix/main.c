@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +30,15 @@ typedef struct {
     unsigned long value, least, most;
 } option_t;
 
-enum { PACKET_BYTES, RING_BYTES, REPLY_BYTES, HEAP_BYTES, NONCE, OPTIONS };
+enum { PACKET_BYTES, RING_BYTES, REPLY_BYTES, HEAP_BYTES, EVENT_RING_BYTES, HOST_TIMEOUT_MS, NONCE, OPTIONS };
 
 static option_t options[OPTIONS] = {
     [PACKET_BYTES] = {"--packet-bytes", 2048, 128, 0xFFFFFF},
     [RING_BYTES] = {"--ring-bytes", 16384, 0, 0xFFFFFF},
     [REPLY_BYTES] = {"--reply-bytes", 64, 1, 0xFFFFFF},
     [HEAP_BYTES] = {"--heap-bytes", 4194304, 64, 0x7FFFFFFF},
+    [EVENT_RING_BYTES] = {"--event-ring-bytes", 1024, 1, 0xFFFFFF},
+    [HOST_TIMEOUT_MS] = {"--host-timeout-ms", 0, 0, 0xFFFF},
     [NONCE] = {"--nonce", 0, 0, 255},
 };
 
@@ -87,6 +91,36 @@ static void port_write(void *context, const uint8_t *bytes, size_t size) {
     }
 }
 
+/* Whether there is something to read within so many milliseconds, -1 for whenever that is. */
+static bool can_read(const port_t *port, int timeout_ms) {
+    struct pollfd terminal = {.fd = port->terminal, .events = POLLIN};
+    return poll(&terminal, 1, timeout_ms) > 0;
+}
+
+static size_t read_terminal(const port_t *port, uint8_t *bytes, size_t size) {
+    ssize_t count = read(port->terminal, bytes, size);
+    if (count < 0 && errno != EINTR) {
+        fail("the terminal gives nothing: %s", strerror(errno));
+    }
+    return count < 0 ? 0 : (size_t)count;
+}
+
+#if MICRORPC_PROGRESS
+/* While a function runs. */
+static size_t port_read(void *context, uint8_t *bytes, size_t size) {
+    port_t *port = context;
+    flush(port);
+    return can_read(port, 0) ? read_terminal(port, bytes, size) : 0;
+}
+#endif
+
+#if MICRORPC_HOOKS && MICRORPC_LINK
+static void on_session(void *port, bool begins) {
+    (void)port;
+    fputs(begins ? "the host is there\n" : "the host is gone\n", stderr);
+}
+#endif
+
 /* Give the master of a new pseudo terminal. The slave stays open: the master could not be read without. */
 static int open_terminal(void) {
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
@@ -118,7 +152,8 @@ static void read_options(int count, char **words) {
             option++;
         }
         if (option == options + OPTIONS) {
-            fail("unknown option %s (there are --packet-bytes, --ring-bytes, --reply-bytes, --heap-bytes, --nonce)",
+            fail("unknown option %s (there are --packet-bytes, --ring-bytes, --reply-bytes, --heap-bytes,"
+                 " --event-ring-bytes, --host-timeout-ms, --nonce)",
                  words[i]);
         }
         if (i + 1 == count) {
@@ -152,6 +187,20 @@ int main(int count, char **words) {
         .ring_bytes = (uint32_t)options[RING_BYTES].value,
         .reply_bytes = (uint32_t)options[REPLY_BYTES].value,
         .nonce = (uint8_t)options[NONCE].value,
+#if MICRORPC_EVENTS
+        .boot_id = now_us(NULL),
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+        .event_ring = malloc(options[EVENT_RING_BYTES].value),
+        .event_ring_bytes = options[EVENT_RING_BYTES].value,
+#endif
+#if MICRORPC_PROGRESS
+        .read = port_read,
+#endif
+#if MICRORPC_HOOKS && MICRORPC_LINK
+        .on_session = on_session,
+        .host_timeout_ms = (uint16_t)options[HOST_TIMEOUT_MS].value,
+#endif
     };
     signal(SIGTERM, stop);
     signal(SIGINT, stop);
@@ -165,15 +214,11 @@ int main(int count, char **words) {
     if (device == NULL) {
         fail("the device does not start with these numbers");
     }
+    /* A host is noticed to be gone only while this goes round. */
+    int timeout_ms = options[HOST_TIMEOUT_MS].value == 0 ? -1 : (int)options[HOST_TIMEOUT_MS].value / 8 + 1;
     for (;;) {
         uint8_t bytes[4096];
         flush(&port);
-        ssize_t size = read(port.terminal, bytes, sizeof bytes);
-        if (size < 0 && errno != EINTR) {
-            fail("the terminal gives nothing: %s", strerror(errno));
-        }
-        if (size > 0) {
-            microrpc_receive(device, bytes, (size_t)size);
-        }
+        microrpc_receive(device, bytes, can_read(&port, timeout_ms) ? read_terminal(&port, bytes, sizeof bytes) : 0);
     }
 }

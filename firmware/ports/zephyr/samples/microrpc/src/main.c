@@ -49,8 +49,24 @@ static uint32_t now_us(void *port) {
     return (uint32_t)k_ticks_to_us_floor64((uint64_t)k_uptime_ticks());
 }
 
+static microrpc_t *device;
+
+#if MICRORPC_PROGRESS
+/* While a function runs. */
+static size_t read_ring(void *port, uint8_t *bytes, size_t size) {
+    ARG_UNUSED(port);
+    if (ring_take_loss(&ring)) {
+        microrpc_lost_bytes(device);
+    }
+    return ring_take(&ring, bytes, size);
+}
+#endif
+
 int main(void) {
     static microrpc_config_t config;
+#if MICRORPC_RELIABLE_EVENTS
+    static uint8_t event_ring[1024];
+#endif
 
     boots++;
     config = (microrpc_config_t){
@@ -63,11 +79,21 @@ int main(void) {
         .packet_bytes = CONFIG_SAMPLE_PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + k_cycle_get_32()),
+#if MICRORPC_EVENTS
+        .boot_id = boots ^ k_cycle_get_32() << 16,
+#endif
+#if MICRORPC_RELIABLE_EVENTS
+        .event_ring = event_ring,
+        .event_ring_bytes = sizeof(event_ring),
+#endif
+#if MICRORPC_PROGRESS
+        .read = read_ring,
+#endif
     };
     if (!device_is_ready(uart) || uart_irq_callback_user_data_set(uart, receive, NULL) < 0) {
         return 0;
     }
-    microrpc_t *device = microrpc_start(memory, sizeof(memory), &config);
+    device = microrpc_start(memory, sizeof(memory), &config);
     if (device == NULL) {
         return 0;
     }

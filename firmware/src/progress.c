@@ -1,0 +1,36 @@
+/* Functions that take long: how far they have come, and whether the host still wants them (docs/link.md 9). */
+#include "microrpc_internal.h"
+
+#if MICRORPC_PROGRESS
+
+#define MOST_READS 64u /* at once: however much the line brings, the function goes on */
+
+void microrpc_progress(microrpc_call_t *call, uint32_t done, uint32_t total) {
+    microrpc_t *device = call->device;
+    uint8_t body[10];
+    if (!device->link.is_call || device->pull.is_quiet) return;
+    mrpc_put(body, 2, device->link.last_seq);
+    mrpc_put(body + 2, 8, done | (uint64_t)total << 32);
+    mrpc_session_tell(device, MESSAGE_PROGRESS, body, sizeof body);
+}
+
+bool microrpc_is_cancelled(microrpc_call_t *call) {
+    microrpc_t *device = call->device;
+    const microrpc_config_t *config = device->config;
+    mrpc_pull_t *pull = &device->pull;
+    uint8_t *buffer = device->buffer;
+    size_t size, received_bytes = device->received_bytes;
+    uint8_t bytes[16];
+    if (!config->read) return false;
+    pull->is_on = true;
+    device->buffer = pull->payload;
+    mrpc_frame_receive(device, pull->rest, pull->rest_bytes);
+    for (unsigned reads = MOST_READS; reads && (size = config->read(config->port, bytes, sizeof bytes)) != 0; reads--)
+        mrpc_frame_receive(device, bytes, size);
+    device->received_bytes = received_bytes;
+    device->buffer = buffer;
+    pull->is_on = false;
+    return pull->is_cancelled;
+}
+
+#endif
