@@ -59,9 +59,9 @@ class Beside:
         return statistics.median(self.beside) / statistics.median(self.without)
 
 
-def event_line_share(event_bytes: float) -> float:
-    """Give the share of a direction of the line that events of so many bytes on the wire take."""
-    return RATE_HZ * event_bytes * BITS_PER_BYTE / BAUD
+def event_line_share(found: Beside) -> float:
+    """Give the share of the line to the host that the events took which came beside a copy."""
+    return found.came * event_bytes() * BITS_PER_BYTE / BAUD / sum(found.beside)
 
 
 def measure(*, quick: bool, venv: Path = DEFAULT_VENV) -> Iterator[Row]:
@@ -163,7 +163,7 @@ class _Virtual:
         for direction in DIRECTIONS:
             copies = Beside()
             self.measure(copies, steps[direction], 1 if quick else 5)
-            taken = event_line_share(event_bytes()) if direction == "from" else 0.0
+            taken = event_line_share(copies) if direction == "from" else 0.0
             yield _copy_row(title, direction, copies, size_bytes, taken)
 
 

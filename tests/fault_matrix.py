@@ -279,7 +279,7 @@ class EventProgram(Program):
         if self.board is None:
             self.connect().on_event(None, self.line.judge.hear)
         board = self.connect()
-        self._step(lambda: board.poll(0.1))
+        self._step(lambda: board.poll(1.0))
         self.line.say(is_reliable=True)
         self._count = self._step(lambda: board.function("count"))
         say = self._step(lambda: board.function("say"))

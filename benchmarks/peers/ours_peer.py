@@ -40,7 +40,8 @@ def _talk(path: str) -> Iterator[Talk]:
         noop, report = board.function("noop"), board.function("report")
 
         def copy(data: bytes) -> None:
-            array.write(np.frombuffer(data, np.uint8)[: array.shape[0]])
+            with board.empty((len(data),), "uint8") as array:
+                array.write(np.frombuffer(data, np.uint8))
 
         def set_rate(rate_hz: int) -> None:
             report(rate_hz)
@@ -51,7 +52,6 @@ def _talk(path: str) -> Iterator[Talk]:
             talk.came += not event.is_gap
             talk.missed += event.missed
 
-        array = board.empty((1 << 18,), "uint8")
         talk = Talk(noop, copy, set_rate)
         board.on_event(None, count)
         board.poll(0.1)
