@@ -76,7 +76,8 @@ EXPECTED = {
 
 def speak(board: Any) -> list[Any]:
     """Have a board of today send events and report its progress, where it can; give what the calls gave."""
-    return [board.function("emit")("sample", 20, 32, 0), board.function("work")(5, 100)]
+    emit = board.function("emit")
+    return [emit("sample", 20, 32, 0), emit("sample", 3, 32, 1), board.function("work")(5, 100)]
 
 
 def held_call(add: Any) -> Any:

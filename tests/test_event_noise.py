@@ -295,11 +295,12 @@ class EmulatedProgram:
 @contextlib.contextmanager
 def emulated(firmware: Firmware, seed: int) -> Iterator[EmulatedProgram]:
     with contextlib.ExitStack() as stack:
-        emulators: list[Emulator] = [stack.enter_context(start_firmware(firmware))]
+        emulators: list[Emulator] = [start_firmware(firmware)]
+        stack.callback(lambda: emulators[-1].close())
         relay = stack.enter_context(relayed(emulators[0].port, seed=seed))
 
         def boot() -> None:
-            emulators.append(stack.enter_context(start_firmware(firmware)))
+            emulators.append(start_firmware(firmware))
             relay.attach(emulators[-1].port)
             emulators[-2].close()
 

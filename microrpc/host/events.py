@@ -157,6 +157,11 @@ class EventHost:
             return AT_ONCE
         return self._acked_at + EVENT_POLL_S
 
+    @property
+    def are_coming(self) -> bool:
+        """Whether the board has credit, and needs more soon."""
+        return self._phase is _Phase.ON
+
     def make_ack(self, now: float) -> bytes:
         """Give the frame payload of the EVENT_ACK that is due, to be sent now."""
         if not self.sink.is_wanted:

@@ -56,6 +56,11 @@ class Notices:
         return min(self._ack_at, self.sent_at + self._keep_alive_s)
 
     @property
+    def must_be_prompt(self) -> bool:
+        """Whether the device may soon wait for one: with its credit used up, it loses events."""
+        return self._events is not None and self._events.are_coming
+
+    @property
     def _ack_at(self) -> float:
         return math.inf if self._events is None else self._events.due_at
 
