@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -250,7 +251,7 @@ class EmulatedProgram:
 
     def listen(self) -> None:
         self.board.on_event(None, self.judge.hear)
-        self.board.poll(1.0)
+        self.board.poll(0.3)
 
     def run(self, bit_error_rate: float) -> None:
         self.relay.flip_rate, self.relay.drop_rate = bit_error_rate, DROPS
@@ -259,9 +260,11 @@ class EmulatedProgram:
                 self.step()
         with contextlib.suppress(BoardResetError):
             self.board.poll(0.1)
-        self.board.poll(2.0)  # until the tail is known
+        give_up_at = time.monotonic() + 10
+        while self.judge.verdict() and time.monotonic() < give_up_at:  # until the tail is known, over this very line
+            self.board.poll(0.1)
         self.relay.flip_rate = self.relay.drop_rate = 0.0
-        self.board.poll(0.5)
+        self.board.poll(0.2)  # nothing comes twice
 
     def step(self) -> None:
         match self.rng.choices(("emit", "call", "poll", "session", "reset"), (50, 20, 20, 4, 2))[0]:

@@ -62,9 +62,10 @@ def install(device: Device) -> None:
     @device.function
     @takes("Str", "Int", "Int", "Int")
     def emit(name: str, count: int, size: int, reliable: int) -> int:
-        """Send events of a number and so many bytes, plain or reliable ones; give how many were not refused."""
-        if not 0 <= size <= _LARGEST_EVENT:
-            raise FunctionError(f"emit: want 0 to {_LARGEST_EVENT} bytes")
+        """Send events of a number and so many bytes, plain or reliable ones; give how many were sent or kept."""
+        name = name.partition("\0")[0]
+        if size > _LARGEST_EVENT or len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
+            return 0
         datas = (bytes((i + k) & 0xFF for k in range(size)) for i in range(count))
         return sum(device.event(name, i, data, reliable=bool(reliable)) for i, data in enumerate(datas))
 
@@ -75,7 +76,7 @@ def install(device: Device) -> None:
         for step in range(steps):
             device.clock.sleep(max(step_us, 0) / 1e6)
             yield step + 1, steps
-        return max(steps, 0)
+        return steps
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def sum_f32(x: Array) -> float:
     return 0.0 + float(np.add.accumulate(x.ravel())[-1]) if x.size else 0.0
 
 
-_LARGEST_EVENT = 256
+_LARGEST_EVENT, _LONGEST_NAME = 65535, 255
 _LARGEST_IOTA = 1 << 20  # the heap of a board is smaller; what is asked for must not fill this machine's
 
 

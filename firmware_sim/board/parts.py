@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from microrpc.wire.frames import FRAME_START
 
 
 @dataclass(slots=True)
@@ -59,3 +62,13 @@ class Monitor(Protocol):
 
     def on_reset(self) -> None:
         """The device is about to boot."""
+
+
+def split_frames(data: bytes) -> Iterator[bytes]:
+    """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
+    start = 0
+    while (at := data.find(FRAME_START, start + 1)) > 0:
+        yield data[start:at]
+        start = at
+    if start < len(data):
+        yield data[start:]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from firmware_sim.board.events import EventSource
 from firmware_sim.board.host_watch import HostWatch
 from firmware_sim.board.link import LinkDevice, Outcome, packet_outcome
 from firmware_sim.board.long_call import LongCall
-from firmware_sim.board.parts import Stats
+from firmware_sim.board.parts import Stats, split_frames
 from firmware_sim.board.runtime import RuntimeSession
 from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import encode_reply
@@ -90,7 +90,8 @@ class RobustPort:
         self._stats = stats
         self._events = events
         self._watch = watch
-        self._decoder = FrameDecoder(max_payload_bytes=packet_size_bytes)
+        self._packet_size_bytes = packet_size_bytes
+        self._decoder = FrameDecoder(packet_size_bytes)
         self._session = Session(0)
         self._is_shut_down = False
         self._link_parameters = link
@@ -99,7 +100,7 @@ class RobustPort:
         self._reply_bytes = packet_size_bytes if reply_bytes is None else reply_bytes
         self._link: LinkDevice | None = None
         self._under_way: _UnderWay | None = None
-        self._waiting: list[Item] = []
+        self._waiting = b""  # came while a function was under way that does not hear it
 
     def boot(self, seed: int) -> None:
         """Start from nothing: no session, nonces drawn from `seed`; say TERMINATE."""
@@ -107,24 +108,26 @@ class RobustPort:
         self._session = Session(seed)
         self._link = None
         self._under_way = None
-        self._waiting = []
+        self._waiting = b""
+        self._decoder.limit(self._packet_size_bytes)
         self._watch.boot()
         self._session.boot()
         self._send_outgoing()
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the line."""
-        if self._under_way is not None:
-            self._overhear(self._under_way, data)
-        else:
-            self._take_all(self._decoder.feed(data))
+        for piece in split_frames(data):
+            self._receive(piece)
 
-    def _take_all(self, items: list[Item]) -> None:
-        for index, item in enumerate(items):
+    def _receive(self, piece: bytes) -> None:
+        """Take bytes that hold the end of one frame at most."""
+        if self._under_way is not None and not self.listens:
+            self._waiting += piece
+            return
+        for item in self._decoder.feed(piece):
             if self._under_way is not None:
-                self._waiting = items[index:]
-                return
-            if isinstance(item, Damage):
+                self._overhear(self._under_way, item)
+            elif isinstance(item, Damage):
                 self._refuse(item)
             elif isinstance(item, Garbage):
                 self._complain()
@@ -156,8 +159,8 @@ class RobustPort:
                     event.session_id, self._link_parameters, self._execute, self._reply_bytes, self._known
                 )
             self._events.begin_session(event.session_id)
-            self._send_outgoing()
             self._watch.begin()
+            self._send_outgoing()
         elif isinstance(event, Terminated):
             self._link = None
             self._events.begin_session(0)
@@ -251,9 +254,8 @@ class RobustPort:
             reply = self._answer(body) or _MALFORMED
             if not isinstance(reply, LongCall):
                 return packet_outcome(reply)
-            link = self._link
-            assert link is not None
-            self._begin(_UnderWay(reply, self._finish_packet, link, tells_progress=kind is RequestKind.CALL))
+            call_link = self._link if kind is RequestKind.CALL else None
+            self._begin(_UnderWay(reply, self._finish_packet, call_link))
             return None
         try:
             if kind is RequestKind.WRITE:
@@ -299,7 +301,7 @@ class RobustPort:
         """See `Port`."""
         under_way = self._under_way
         assert under_way is not None, "there is none"
-        reply = under_way.call.go_on(is_cancelled=under_way.is_cancelled)
+        reply = under_way.running.go_on(is_cancelled=under_way.is_cancelled)
         if self._under_way is not under_way:  # it has reset the board
             return
         if reply is None:
@@ -310,48 +312,46 @@ class RobustPort:
         if self._under_way is not None:  # the next packet of the same message has begun another one
             self._under_way.news, self._under_way.is_cancelled = under_way.news, under_way.news is not None
             return
-        waiting, self._waiting = self._waiting, []
+        self._decoder.limit(self._packet_size_bytes)
+        waiting, self._waiting = self._waiting, b""
         if under_way.news is not None:
             self._take(under_way.news)
-        self._take_all(waiting)
+        self.receive(waiting)
 
     def _begin(self, under_way: _UnderWay) -> None:
         self._under_way = under_way
+        self._decoder.limit(_SIDE_BUFFER_BYTES)
         self._tell_progress(under_way)
 
     def _tell_progress(self, under_way: _UnderWay) -> None:
-        progress, link = under_way.call.progress, under_way.link
-        if progress is not None and link is not None and under_way.tells_progress and Feature.PROGRESS in self._known:
+        progress, link = under_way.running.progress, under_way.call_link
+        if progress is not None and link is not None and Feature.PROGRESS in self._known:
             self._send(link.progress(*progress))
 
-    def _overhear(self, under_way: _UnderWay, data: bytes) -> None:
-        """Look for what concerns the function that is under way; all else is dropped."""
-        for payload in under_way.decoder.feed(data):
-            if not isinstance(payload, bytes):
-                continue
-            self._stats.frames_received += 1
-            if _ends_session(payload, self._session.session_id):
-                under_way.news = payload
-                under_way.is_cancelled = True
-            elif under_way.link is not None and under_way.link.is_cancel_of_last(payload):
-                under_way.is_cancelled = True
-            else:
-                self._stats.messages_dropped += 1
+    def _overhear(self, under_way: _UnderWay, item: Item) -> None:
+        """Look whether something concerns the function that is under way; all else is dropped."""
+        if not isinstance(item, bytes):
+            return
+        self._stats.frames_received += 1
+        if _ends_session(item, self._session.session_id):
+            under_way.news = item
+            under_way.is_cancelled = True
+        elif under_way.call_link is not None and under_way.call_link.is_cancel_of_last(item):
+            under_way.is_cancelled = True
+        else:
+            self._stats.messages_dropped += 1
 
 
 @dataclass
 class _UnderWay:
     """A long function, which stands at one of its yields.
 
-    finish: takes its reply. link: over which it was called, None for a NORMAL message. decoder: of what comes
-    meanwhile. news: the last INIT or TERMINATE that came.
+    finish: takes its reply. call_link: where it was called by a CALL. news: the last INIT or TERMINATE that came.
     """
 
-    call: LongCall
+    running: LongCall
     finish: Callable[[Reply], None]
-    link: LinkDevice | None = None
-    tells_progress: bool = False
-    decoder: FrameDecoder = field(default_factory=lambda: FrameDecoder(max_payload_bytes=_SIDE_BUFFER_BYTES))
+    call_link: LinkDevice | None = None
     is_cancelled: bool = False
     news: bytes | None = None
 
@@ -363,7 +363,7 @@ def _types_of(extras: Feature | None) -> frozenset[int]:
         types.add(MessageType.LINK_KEEP_ALIVE)
         if Feature.EVENTS in extras:
             types.add(MessageType.LINK_EVENT_ACK)
-        if Feature.CANCEL in extras:
+        if extras & (Feature.PROGRESS | Feature.CANCEL):
             types.add(MessageType.LINK_CANCEL)
     return frozenset(map(int, types))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from microrpc.wire.frames import FRAME_START
+from firmware_sim.board.parts import split_frames
 
 _STOP_FRACTION = 0.75  # how full it is when flow control stops the host,
 _GO_ON_FRACTION = 0.25  # and when it lets the host go on
@@ -60,13 +58,3 @@ class Ring:
     def bytes_to_stop(self) -> int:
         """After how many more bytes the host must stop, 1 or more."""
         return max(1, self._stop_bytes - len(self._data))
-
-
-def split_frames(data: bytes) -> Iterator[bytes]:
-    """Cut before each start of a frame, so that a piece holds the end of one frame at most, and that at its end."""
-    start = 0
-    while (at := data.find(FRAME_START, start + 1)) > 0:
-        yield data[start:at]
-        start = at
-    if start < len(data):
-        yield data[start:]

@@ -18,11 +18,12 @@ import math
 
 from firmware_sim.board.clock import VirtualClock
 from firmware_sim.board.device import Device
+from firmware_sim.board.parts import split_frames
 from firmware_sim.line.adapter import AdapterBuffer
 from firmware_sim.line.faults import Action, Direction, Fault, Faults
 from firmware_sim.line.injector import Injector
 from firmware_sim.line.lane import Crossing, Lane
-from firmware_sim.line.ring import Ring, split_frames
+from firmware_sim.line.ring import Ring
 from firmware_sim.line.settings import LineState, Uart
 from microrpc.serve.local import FunctionError
 from microrpc.wire.events import EventValue

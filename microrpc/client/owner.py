@@ -159,9 +159,9 @@ class PortOwner(Generic[ChannelT, ReopenT]):
 
     def _after_refusal(self, error: FeatureMissingError) -> Wait[ChannelT]:
         """Take note that the board has no events; another firmware may have."""
-        if not self._is_refusal_told:
+        if self.subscriptions.has_handlers and not self._is_refusal_told:
+            self._is_refusal_told = True
             warn_of(self.name, error)
-        self._is_refusal_told = True
         self.subscriptions.end(error.with_traceback(None))
         return Wait(None, LONGEST_PAUSE_S)
 

@@ -240,10 +240,11 @@ class Connection:
                 raise FeatureMissingError(
                     f"{NO_EVENTS}: they need firmware with the reliable link and MICRORPC_EVENTS, and `link=True` here"
                 )
+            if until_event and self.events.delivered > delivered:
+                until = now
             now = yield from self.carrier.listen(now, until)
-            came = self.events.delivered - delivered
-            if now >= until or (came and until_event):
-                return came
+            if now >= until:
+                return self.events.delivered - delivered
 
     @property
     def listens_at(self) -> float:

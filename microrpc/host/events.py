@@ -29,6 +29,8 @@ NO_EVENTS = "this board's firmware sends no events"
 """What is said where events are wanted, and there can be none."""
 
 _CREDIT_S = 0.1  # of the line's time: a reply may have to wait for so many events
+_RELIABLE_S, _RELIABLE_BYTES = 0.05, 500  # after an EVENT_ACK the next one where reliable ones wait for it, or the time
+# of so many bytes, so that it takes no more than a small part of the line
 _TIME_MODULUS = 1 << 32
 
 
@@ -119,6 +121,8 @@ class EventHost:
         self._is_lost = self._was_lost = False  # now, and in the last EVENT_ACK
         self._acked_at = AT_ONCE
         self._used_bytes = 0
+        self._reliable_s = _RELIABLE_S
+        self._has_taken = False  # a reliable one, since the last EVENT_ACK
         self._time_us = 0
         self._timed_at: float | None = None
 
@@ -133,6 +137,7 @@ class EventHost:
         self._session_id, self._is_first = session_id, True
         line_bytes = int(_CREDIT_S / byte_s) if byte_s else MOST_CREDIT_BYTES
         self.credit_bytes = min(max(line_bytes, packet_bytes), MOST_CREDIT_BYTES)
+        self._reliable_s = min(max(_RELIABLE_BYTES * byte_s, _RELIABLE_S), EVENT_POLL_S)
 
     def end(self) -> None:
         """Take note that the session is over; the numbers stay."""
@@ -155,7 +160,7 @@ class EventHost:
             return math.inf
         if 2 * self._used_bytes >= self.credit_bytes or (self._is_lost and not self._was_lost):
             return AT_ONCE
-        return self._acked_at + EVENT_POLL_S
+        return self._acked_at + (self._reliable_s if self._has_taken else EVENT_POLL_S)
 
     @property
     def are_coming(self) -> bool:
@@ -170,7 +175,7 @@ class EventHost:
             self._phase = _Phase.ASKING
         credit_bytes = self.credit_bytes if self._phase is _Phase.ON else 0
         self._was_lost = self._is_lost and credit_bytes > 0
-        self._acked_at, self._used_bytes = now, 0
+        self._acked_at, self._used_bytes, self._has_taken = now, 0, False
         return encode_event_ack(self._session_id or 0, EventAck(self._wanted, credit_bytes, self._was_lost))
 
     # --- what comes ------------------------------------------------------------------------------
@@ -194,7 +199,7 @@ class EventHost:
                 self._is_lost = self._is_lost or ahead > 0
                 return
             self._wanted = (event.number + 1) % NUMBER_MODULUS
-            self._is_lost = self._was_lost = False
+            self._is_lost, self._was_lost, self._has_taken = False, False, True
         else:
             missed = _distance(event.number, self._next_plain)
             if missed < 0:

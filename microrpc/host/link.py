@@ -38,6 +38,7 @@ from microrpc.wire.session import MessageType
 
 _MOST_REPLIES_BYTES = 4096  # of unanswered READs beside events: an EVENT_ACK waits in the device's ring behind them
 _BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
+_CANCEL_PATIENCE_S = 0.15
 _MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there is must not hold anybody up for ever
 
 
@@ -211,7 +212,10 @@ class LinkHost:
         latest = max(now + max(len(oldest.frame), oldest.reply_bytes) * self._byte_s, oldest.expected_at)
         # Of a function that takes minutes not every second: the repetitions lie in the device's ring.
         waited_s = now - oldest.waited_from
-        self.deadline = latest + max(self._round_trip(oldest).patience_s, waited_s / 4)
+        patience_s = self._round_trip(oldest).patience_s
+        if self._is_cancelling:  # however slow functions were before: it is heeded soon, or not at all
+            patience_s = min(patience_s, _CANCEL_PATIENCE_S)
+        self.deadline = latest + max(patience_s, waited_s / 4)
 
     def _oldest(self) -> LinkRequest:
         return min(self._unanswered.values(), key=lambda request: request.order)
@@ -278,8 +282,9 @@ class LinkHost:
             request = self._unanswered.get(seq)
             if request is not None and request.kind is CALL and len(content) == PROGRESS.size:
                 self.progress.append(PROGRESS.unpack(content))
-                request.waited_from = now
-                self.deadline = max(self.deadline, now + self._silence_s / 2)  # it has arrived: the rest is patience
+                if not self._is_cancelling:  # for it says nothing of a CANCEL
+                    request.waited_from = now
+                    self.deadline = max(self.deadline, now + self._silence_s / 2)
         else:
             self.notices.receive(message_type, payload, now)
 

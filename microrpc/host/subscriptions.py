@@ -54,6 +54,11 @@ class Subscriptions:
         return bool(self._subscribers)
 
     @property
+    def has_handlers(self) -> bool:
+        """Whether any function is to be called."""
+        return any(isinstance(each, Subscription) for each in self._all())
+
+    @property
     def has_room(self) -> bool:
         """Whether every queue has room for more."""
         return not any(isinstance(each, EventQueue) and each.is_full for each in self._all())

@@ -244,11 +244,15 @@ class FrameDecoder:
     """
 
     def __init__(self, max_payload_bytes: int = 1 << 20) -> None:
-        self.max_payload_bytes = max_payload_bytes
         self.bytes_skipped = 0
-        self._whole_max = min(max_payload_bytes, _WINDOW)
+        self.limit(max_payload_bytes)
         self._base = 0  # position in the stream of the first byte of the data being fed
         self.reset()
+
+    def limit(self, max_payload_bytes: int) -> None:
+        """Accept so many bytes from now on, of a packet whose length is still to come, too."""
+        self.max_payload_bytes = max_payload_bytes
+        self._whole_max = min(max_payload_bytes, _WINDOW)
 
     def reset(self) -> None:
         """Forget a packet in progress, silently. Offsets and `bytes_skipped` count on."""

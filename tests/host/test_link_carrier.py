@@ -210,14 +210,14 @@ def test_what_the_host_does_not_know_as_a_link_is_none(handle: int, monkeypatch:
 
 
 def test_a_board_that_answers_the_question_with_an_exception_has_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    serve = RuntimeSession.serve
+    serve = RuntimeSession.begin
 
     def refuse(session: RuntimeSession, request: Syscall) -> object:
         if isinstance(request, Syscall) and request.args == ("microrpc.link",):
             return microrpc.wire.packets.RemoteException("no")
         return serve(session, request)
 
-    monkeypatch.setattr(RuntimeSession, "serve", refuse)
+    monkeypatch.setattr(RuntimeSession, "begin", refuse)
     board = Wire().open()
     assert board.function("count")() == 1
     assert board.link is None
@@ -271,7 +271,7 @@ def test_a_board_that_lost_its_link_with_a_reset_is_used_without() -> None:
     wire = Wire()
     board = wire.open()
     board.function("count")
-    wire.device._session._link_handle = 0
+    wire.device._session._told = {}
     wire.device.reset()
     with pytest.raises(BoardResetError):
         board.function("count")

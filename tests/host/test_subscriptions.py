@@ -85,6 +85,7 @@ def test_a_function_is_called_until_its_subscription_is_closed() -> None:
     assert not told.all.is_wanted
     with told.all.call("sample", lambda one: got.append(one.number)) as subscription:
         assert told.all.is_wanted
+        assert told.all.has_handlers
         assert repr(subscription) == "<Subscription of event 'sample'>"
         told.all.deliver(event(0))
         told.all.deliver(event(1, "button"))
@@ -126,6 +127,7 @@ def test_a_queue_that_nobody_has_any_more_wants_nothing() -> None:
     told = Told()
     queue = told.queue()
     assert told.all.is_wanted
+    assert not told.all.has_handlers
     del queue
     gc.collect()
     assert not told.all.is_wanted

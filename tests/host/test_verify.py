@@ -47,13 +47,13 @@ class Requests:
     def __init__(self, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[Request] = []
         session = device._session
-        serve = session.serve
+        serve = session.begin
 
         def note(request: Request) -> Any:
             self.seen.append(request)
             return serve(request)
 
-        monkeypatch.setattr(session, "serve", note)
+        monkeypatch.setattr(session, "begin", note)
 
     def count(self, kind: type[Request]) -> int:
         return sum(isinstance(request, kind) for request in self.seen)
@@ -163,7 +163,7 @@ def test_a_byte_that_changes_after_the_write_is_noticed_by_its_crc(api: Api, lin
 def test_a_byte_that_changes_on_a_stock_board_is_found(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     board, device = make(api, "stock")
     array = board.empty(5000, "uint8")
-    serve = device._session.serve
+    serve = device._session.begin
     reads = 0
 
     def spoiling(request: Request) -> Any:
@@ -175,7 +175,7 @@ def test_a_byte_that_changes_on_a_stock_board_is_found(api: Api, monkeypatch: py
                 spoil(device, 4322)
         return serve(request)
 
-    monkeypatch.setattr(device._session, "serve", spoiling)
+    monkeypatch.setattr(device._session, "begin", spoiling)
     first_bad = 1
     with pytest.raises(VerifyError, match=r"from what was sent: 2 of 5000 bytes, the first at offset 4321$"):
         array.write(np.zeros(5000, np.uint8), verify=True)

@@ -58,7 +58,7 @@ class AsyncListener:
                 if wait is None or self._is_ended:
                     return
                 if wait.channel is not None:
-                    await wait.channel.wait_readable(self._loop.time() + wait.wait_s, self._bell)
+                    await wait.channel.wait_readable(wait.channel.now() + wait.wait_s, self._bell)
                 else:
                     timer = self._loop.call_later(wait.wait_s, self.wake)
                     try:

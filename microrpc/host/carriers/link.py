@@ -133,8 +133,8 @@ class LinkCarrier:
             except CallTimeoutError:
                 if was_cancelled:
                     raise CallCancelledError(
-                        f"{request_label(request)} was cancelled, and the board did not end it within {timeout_s:g} s; "
-                        f"it may have run, or still be running. The next request starts a new session"
+                        f"{request_label(request)} was cancelled, and the board did not end it within {timeout_s:.3g} s; it "
+                        f"may have run, or still be running. The next request starts a new session"
                     ) from None
                 raise
             self._on_time(data, now)
