@@ -132,9 +132,10 @@ class LinkCarrier:
                 trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
             except CallTimeoutError:
                 if was_cancelled:
+                    label = request_label(request)
                     raise CallCancelledError(
-                        f"{request_label(request)} was cancelled, and the board did not end it within {timeout_s:.3g} s; it "
-                        f"may have run, or still be running. The next request starts a new session"
+                        f"{label} was cancelled, and the board did not end it within {timeout_s:.3g} s; "
+                        "it may have run, or still be running. The next request starts a new session"
                     ) from None
                 raise
             self._on_time(data, now)
