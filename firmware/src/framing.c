@@ -76,9 +76,10 @@ static void take(microrpc_t *device, uint8_t byte, bool is_data) {
         if (got) end_packet(device);
     } else if (reader->field == IN_PAYLOAD) {
 #if MICRORPC_PROGRESS
-        if (!device->pull.is_on || got < sizeof device->pull.payload)
+        device->buffer[device->pull.is_on ? got % sizeof device->pull.payload : got] = byte;
+#else
+        device->buffer[got] = byte;
 #endif
-            device->buffer[got] = byte;
         if (reader->got == reader->length) enter(reader, IN_CRC);
     } else {
         reader->length |= (uint32_t)byte << 8 * got;

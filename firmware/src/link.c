@@ -207,18 +207,15 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
 #endif
 #if MICRORPC_PROGRESS
     if (!is_request) { /* a CANCEL */
-        kind = REQUEST_PACKET;
         body = NULL;
-    } else
-#endif
-    link->is_active = true;
-#if MICRORPC_PROGRESS
+        kind = REQUEST_CALL;
+    }
     link->is_call = kind == REQUEST_CALL;
-    if (kind == REQUEST_CALL) kind = REQUEST_PACKET;
 #endif
+    if (is_request) link->is_active = true;
     if (ahead >= (int)LINK_WINDOW_REQUESTS) return;
     is_old = ahead < 0 || (link->done >> ahead & 1);
-    if (kind == REQUEST_PACKET) {
+    if (kind == REQUEST_PACKET || kind > REQUEST_READ) {
         if (device->session.is_shut_down) return;
         if (is_old)
             send_again(device, seq);

@@ -12,7 +12,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PACKET_BYTES 256u
 #define NONCE 1u
 #define HOST_NONCE 7u
-#define SLEEP_MS 18 /* the one demonstration function that takes as long as it is told to */
+/* The demonstration functions that take as long as they are told to. */
+#define SLEEP_MS 18
+#define EMIT 20
+#define WORK 21
 
 static uint16_t crc16(const uint8_t *bytes, size_t size) {
     uint32_t crc = 0xFFFF;
@@ -36,15 +39,26 @@ static size_t escape(uint8_t *to, const uint8_t *from, size_t size) {
     return used;
 }
 
-static void say_frame(board_t *board, const uint8_t *payload, size_t size) {
-    uint8_t wire[1024] = {0xFF, 0xFD}, number[4];
+static size_t make_frame(uint8_t *wire, const uint8_t *payload, size_t size) {
+    uint8_t number[4];
     size_t used = 2;
+    wire[0] = 0xFF;
+    wire[1] = 0xFD;
     put(number, size, 4);
     used += escape(wire + used, number, 4);
     used += escape(wire + used, payload, size);
     put(number, crc16(wire, used), 2);
-    used += escape(wire + used, number, 2);
-    board_receive(board, wire, used);
+    return used + escape(wire + used, number, 2);
+}
+
+static void say_frame(board_t *board, const uint8_t *payload, size_t size) {
+    uint8_t wire[1024];
+    board_receive(board, wire, make_frame(wire, payload, size));
+}
+
+/* The bytes, for a function that reads while it runs. */
+static void feed(board_t *board, const uint8_t *bytes, size_t size) {
+    if (board_fed_bytes(board) + size <= 1024) board_feed(board, bytes, size, 1 + size % 16);
 }
 
 /* --- packets that are right but for their values --------------------------------------------------------------- */
@@ -89,7 +103,10 @@ static uint64_t choose_handle(choices_t *choices, const board_t *board) {
     uint8_t choice = choose(choices);
     if (choice < 100) {
         uint64_t handle = STATIC_HANDLE(choice % 4, choose(choices) % 32);
-        return handle == STATIC_HANDLE(REGISTRY_SYSTEM, SLEEP_MS) ? 0 : handle;
+        if (handle == STATIC_HANDLE(REGISTRY_SYSTEM, SLEEP_MS) || handle == STATIC_HANDLE(REGISTRY_SYSTEM, EMIT) ||
+            handle == STATIC_HANDLE(REGISTRY_SYSTEM, WORK))
+            return 0;
+        return handle;
     }
     return choice < 110 ? choose_number(choices) : board_heap_address(board) + (choice - 110u) % 32 * UINT64_C(8);
 }
@@ -215,6 +232,12 @@ enum {
     SAY_LINK_PACKET,
     SAY_OLD_PACKET,
     SAY_SHUTDOWN,
+    SAY_CALL,
+    SAY_WORK,
+    SAY_SEALED,
+    FEED_SEALED,
+    FEED_BYTES,
+    TELL,
     KINDS
 };
 
@@ -238,6 +261,31 @@ static void say_normal(board_t *board, uint8_t *payload, const uint8_t *bytes, s
     put(payload + 3, size, 8);
     memcpy(payload + 11, bytes, size);
     say_frame(board, payload, 11 + size);
+}
+
+/* A message of the link that is no request, of the session or of none: its type and what it has, as it was chosen. */
+static size_t make_sealed(uint8_t *payload, const uint8_t *bytes, size_t size) {
+    payload[2] = (uint8_t)(MESSAGE_LINK_REQUEST + (size ? *bytes % 10 : 0));
+    if (size) memcpy(payload + 3, bytes + 1, --size);
+    /* The number that it is about, not far from what there is. */
+    if (size >= 2) put(payload + 3, (uint16_t)(seq + bytes[1] % 4 - 2), 2);
+    put(payload + 3 + size, mrpc_crc32(0, payload, 3 + size), 4);
+    return 7 + size;
+}
+
+/* What the firmware says of its own accord. */
+static void tell(board_t *board, const uint8_t *bytes, size_t size) {
+#if MICRORPC_EVENTS
+    microrpc_value_t values[3];
+    values[0] = microrpc_value_float(0.5);
+    values[1] = microrpc_value_text("text");
+    values[2] = microrpc_value_bytes(bytes, size);
+    microrpc_event(board_device(board), "plain", values, 1 + size % 3);
+#if MICRORPC_RELIABLE_EVENTS
+    microrpc_event_reliable(board_device(board), "reliable", values + 2, 1);
+#endif
+#endif
+    (void)board, (void)bytes, (void)size;
 }
 
 static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size) {
@@ -272,7 +320,7 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
         say_frame(board, payload, 3 + size);
         break;
     case SAY_LINK_BODY:
-        say_link(board, payload, seq++, size % 8 == 7 ? 3 : 0, bytes, size); /* 3 is none */
+        say_link(board, payload, seq++, size % 8 == 7 ? 4 : 0, bytes, size); /* 4 is none */
         break;
     case SAY_COPY:
         ahead = size > 20 ? bytes[9] % 4 : 0;
@@ -287,6 +335,35 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
         make_packet(&packet, choices, board);
         if (kind == SAY_OLD_PACKET) seq--;
         say_link(board, payload, seq++, 0, packet.data, packet.size);
+        break;
+    case SAY_CALL:
+        make_packet(&packet, choices, board);
+        say_link(board, payload, seq++, 3, packet.data, packet.size);
+        break;
+    case SAY_WORK:
+        packet.size = 0;
+        add(&packet, PACKET_CALL_FUNC, 4);
+        add(&packet, STATIC_HANDLE(REGISTRY_SYSTEM, size % 2 ? WORK : EMIT), 8);
+        add(&packet, size % 2 ? 2 : 4, 4);
+        if (size % 2 == 0) add(&packet, MICRORPC_TEXT, 4);
+        for (unsigned i = 0; i < 2 + (size % 2 == 0); i++) add(&packet, MICRORPC_INT, 4);
+        if (size % 2 == 0) add_blob(&packet, &choices);
+        for (unsigned i = 0; i < 2 + (size % 2 == 0); i++) add(&packet, choose(&choices) % 8u, 8);
+        say_link(board, payload, seq++, 3, packet.data, packet.size);
+        break;
+    case SAY_SEALED:
+        say_frame(board, payload, make_sealed(payload, bytes, size));
+        break;
+    case FEED_SEALED: {
+        uint8_t wire[1024];
+        feed(board, wire, make_frame(wire, payload, make_sealed(payload, bytes, size)));
+        break;
+    }
+    case FEED_BYTES:
+        feed(board, bytes, size);
+        break;
+    case TELL:
+        tell(board, bytes, size);
         break;
     default:
         board_lose_bytes(board);

@@ -30,7 +30,7 @@ blob_t blob_of(const void *bytes, size_t size) {
 
 blob_t text_blob(const char *text) { return blob_of(text, mrpc_length(text)); }
 
-static uint64_t number_at(const blob_t *blob, size_t at, unsigned size_bytes) {
+uint64_t number_at(const blob_t *blob, size_t at, unsigned size_bytes) {
     uint64_t value = 0;
     for (unsigned i = size_bytes; i--;) value = value << 8 | (at + i < blob->size ? blob->data[at + i] : 0);
     return value;
@@ -195,26 +195,43 @@ blob_t ask(host_t *host, blob_t packet) {
 
 /* --- the link -------------------------------------------------------------------------------------------------- */
 
-void say_link(host_t *host, uint16_t seq, uint8_t kind, blob_t body) {
+blob_t sealed(const host_t *host, uint8_t type, blob_t body) {
     blob_t payload = blob_of(NULL, 0);
     add_number(&payload, host->session, 2);
-    add_number(&payload, MESSAGE_LINK_REQUEST, 1);
-    add_number(&payload, seq, 2);
-    add_number(&payload, kind, 1);
+    add_number(&payload, type, 1);
     add_bytes(&payload, body.data, body.size);
     add_number(&payload, crc32(payload.data, payload.size), 4);
+    return payload;
+}
+
+void say_sealed(host_t *host, uint8_t type, blob_t body) {
+    blob_t payload = sealed(host, type, body);
     say_frame(host, payload.data, payload.size);
 }
 
-blob_t hear_link(host_t *host, uint8_t type, uint16_t seq) {
+void say_link(host_t *host, uint16_t seq, uint8_t kind, blob_t body) {
+    blob_t all = blob_of(NULL, 0);
+    add_number(&all, seq, 2);
+    add_number(&all, kind, 1);
+    add_bytes(&all, body.data, body.size);
+    say_sealed(host, MESSAGE_LINK_REQUEST, all);
+}
+
+blob_t hear_sealed(host_t *host, uint8_t type) {
     blob_t payload = hear_frame(host);
-    CHECK(payload.size >= 9);
-    if (payload.size < 9) return blob_of(NULL, 0);
+    CHECK(payload.size >= 7);
+    if (payload.size < 7) return blob_of(NULL, 0);
     CHECK_IS(number_at(&payload, 0, 2), host->session);
     CHECK_IS(number_at(&payload, 2, 1), type);
-    CHECK_IS(number_at(&payload, 3, 2), seq);
     CHECK_IS(number_at(&payload, payload.size - 4, 4), crc32(payload.data, payload.size - 4));
-    return blob_of(payload.data + 5, payload.size - 9);
+    return blob_of(payload.data + 3, payload.size - 7);
+}
+
+blob_t hear_link(host_t *host, uint8_t type, uint16_t seq) {
+    blob_t body = hear_sealed(host, type);
+    CHECK(body.size >= 2);
+    CHECK_IS(number_at(&body, 0, 2), seq);
+    return body.size < 2 ? blob_of(NULL, 0) : blob_of(body.data + 2, body.size - 2);
 }
 
 /* --- packets --------------------------------------------------------------------------------------------------- */

@@ -61,6 +61,11 @@ blob_t ask(host_t *host, blob_t packet);
 
 /* --- the link -------------------------------------------------------------------------------------------------- */
 
+/* The payload of a message of this session, with its crc32. */
+blob_t sealed(const host_t *host, uint8_t type, blob_t body);
+void say_sealed(host_t *host, uint8_t type, blob_t body);
+/* What is between the type and the crc32 of the next message, which must be of the session and of this type. */
+blob_t hear_sealed(host_t *host, uint8_t type);
 void say_link(host_t *host, uint16_t seq, uint8_t kind, blob_t body);
 /* Kind and body of the next message of the link, whose type and seq must be this. */
 blob_t hear_link(host_t *host, uint8_t type, uint16_t seq);
@@ -87,6 +92,7 @@ blob_t packet_of(uint32_t code, const char *kinds, ...);
 
 /* The handle of a function of the system library. */
 uint64_t find(host_t *host, const char *name);
+uint64_t number_at(const blob_t *blob, size_t at, unsigned size_bytes);
 uint64_t find_global(host_t *host, const char *name);
 /* Call a function: the packet that comes back. */
 blob_t call(host_t *host, uint64_t function, const char *kinds, ...);

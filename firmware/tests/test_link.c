@@ -283,7 +283,7 @@ static void damage_is_complained_of_once(void) {
     blob_t frame = frame_of("one", 3);
     open(0);
     say(&host, "garbage", 7); /* silent before the first good request */
-    say_link(&host, 0, 3, blob_of("", 0));
+    say_link(&host, 0, 4, blob_of("", 0));
     CHECK_SILENT(&host);
     for (uint16_t seq = 0; seq < 7; seq++) {
         say_link(&host, seq, SAY_PACKET, COUNT);
@@ -294,7 +294,7 @@ static void damage_is_complained_of_once(void) {
             if (seq == 1) say(&host, "\xFF\xFD\xFF\x00", 4); /* an invalid escape */
             if (seq == 2) say(&host, frame.data, 10);        /* and a restart */
             if (seq == 3) say(&host, "\xFF\xFD\x00\x00\x00\x00\x83\x45", 8);
-            if (seq == 4) say_link(&host, next, 3, blob_of("", 0)); /* an unknown kind */
+            if (seq == 4) say_link(&host, next, 4, blob_of("", 0)); /* an unknown kind */
             if (seq == 5) board_lose_bytes(host.board);
             if (seq == 6) say_message(&host, host.session, MESSAGE_LINK_REQUEST, blob_of("\7\0\0\1\2\3\4", 7));
             if (seq == 2 && !times) say(&host, frame.data, 2);

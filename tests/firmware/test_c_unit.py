@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import needs
 import pytest
-from c_board import FIRMWARE, compile_c
+from c_board import FIRMWARE, INCLUDES, SOURCES, STRICT, SWITCHED_ON, compile_c
 
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
@@ -19,10 +20,20 @@ FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET = 8, 9  # in fuzz.c
+_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL = 8, 9, 13, 14, 15, 17  # in fuzz.c
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"
+_PARTS = ("DESCRIBE=1", "EVENTS=1", "RELIABLE_EVENTS=1", "PROGRESS=1", "MEMORY=1", "HOOKS=1")
+EACH_PART = [
+    *((part,) for part in _PARTS),
+    *((part, "LINK=0") for part in _PARTS),
+    *itertools.combinations(_PARTS, 2),
+    *(tuple(part for part in _PARTS if part != left_out) for left_out in _PARTS),
+    (*_PARTS, "LINK=0", "RELEASE_ALL=0", "OLD_TIME_EVALUATORS=0"),
+]
+"""Each part of the library alone, with and without the link; pairs; all but one; and all with all else left out."""
+SOME_PARTS = [("EVENTS=1",), ("PROGRESS=1",), ("HOOKS=1",), ("EVENTS=1", "PROGRESS=1"), (*_PARTS, "LINK=0"), _PARTS]
 
 
 def _run_unit_tests(directory: pathlib.Path, *flags: str, compiler: tuple[str, ...] = ZIG) -> list[str]:
@@ -42,9 +53,11 @@ def _shortened(output: str) -> str:
 
 def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> None:
     needs.program("clang", CLANG_PACKAGES)
-    passed = _run_unit_tests(tmp_path, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
+    passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-fsanitize=address,undefined", *SANITIZED, compiler=("clang",))
     assert len(passed) > 100
-    assert "numbers_wrap_around" in passed
+    assert {"numbers_wrap_around", "numbers_of_reliable_events_wrap_around", "a_cancel_may_be_cut_anywhere"} <= {
+        *passed
+    }
 
 
 @pytest.mark.parametrize("optimization", ["-O0", "-O2", "-Os"])
@@ -64,7 +77,27 @@ def test_the_tests_in_c_pass_where_an_address_has_32_bits(tmp_path: pathlib.Path
     needs.zig()
     if os.uname().machine not in ("x86_64", "i686"):
         pytest.skip("this computer runs no programs of 32 bits")
-    assert len(_run_unit_tests(tmp_path, "-O1", "-target", TARGET_32_BITS)) > 100
+    assert len(_run_unit_tests(tmp_path, *SWITCHED_ON, "-O1", "-target", TARGET_32_BITS)) > 100
+
+
+@pytest.mark.parametrize("flags", SOME_PARTS, ids=" ".join)
+def test_the_tests_in_c_pass_with_some_of_the_parts(tmp_path: pathlib.Path, flags: tuple[str, ...]) -> None:
+    needs.program("gcc")
+    definitions = [f"-DMICRORPC_{flag}" for flag in flags]
+    passed = _run_unit_tests(tmp_path, "-O1", *definitions, compiler=("gcc",))
+    assert ("events_are_left_out" in passed) == ("EVENTS=1" not in flags or "LINK=0" in flags)
+    assert ("long_calls_are_left_out" in passed) == ("PROGRESS=1" not in flags or "LINK=0" in flags)
+
+
+@pytest.mark.parametrize("flags", EACH_PART, ids=" ".join)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_library_compiles_with_any_of_its_parts(
+    tmp_path: pathlib.Path, compiler: str, flags: tuple[str, ...]
+) -> None:
+    needs.program(compiler)
+    command = [compiler, *STRICT, *INCLUDES, *(f"-DMICRORPC_{flag}" for flag in flags), "-fsyntax-only"]
+    done = subprocess.run([*command, *map(str, SOURCES)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
@@ -102,7 +135,15 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
     corpus.mkdir()
     for number, seed in enumerate(_seeds()):
         (corpus / f"{number:03}").write_bytes(seed)
-    compile_c(*FUZZER, "-fsanitize=fuzzer,address,undefined", *SANITIZED, "-o", tmp_path / "fuzz", compiler=("clang",))
+    compile_c(
+        *FUZZER,
+        *SWITCHED_ON,
+        "-fsanitize=fuzzer,address,undefined",
+        *SANITIZED,
+        "-o",
+        tmp_path / "fuzz",
+        compiler=("clang",),
+    )
     options = [f"-runs={os.environ.get(FUZZ_RUNS, '30000')}", "-seed=1", "-max_len=2000", "-timeout=10"]
     command = [str(tmp_path / "fuzz"), *options, f"-artifact_prefix={tmp_path}/found-", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -113,17 +154,20 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
 def _seeds() -> list[bytes]:
     """A thing to say of each kind, and packets of each kind after an allocation."""
     allocation = bytes((_SAY_PACKET, 9, 13, 0, 0, 0, 64, 0, 8, 0, 0))  # 64 bytes, aligned to 8
-    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(12)]
+    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(18)]
     for start in range(0, 256, 4):
         values = bytes((start, 0, *range(start % 7, start % 7 + 38)))
         said += [
             allocation + bytes((_SAY_PACKET, 40)) + values,
             allocation + bytes((_SAY_LINK_PACKET, 40, start)) + bytes(39),
         ]
+    acknowledgement = bytes((_SAY_SEALED, 8, 4, 0, 0, 0, 0, 0, 1, 1))  # with a credit of 256 bytes
+    said += [acknowledgement + bytes((_TELL, 3)) + b"abc" + acknowledgement * 2]
+    said += [bytes((_FEED_SEALED, 3, 6, seq, 0, _SAY_WORK, 3, 5, 2, 0)) for seq in range(4)]
     return said
 
 
-@pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",)], ids=["link", "no link"])
+@pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",), SWITCHED_ON], ids=["link", "no link", "all"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++"])
 def test_the_header_compiles_alone(compiler: str, link: tuple[str, ...]) -> None:
     needs.program(compiler)
