@@ -330,6 +330,9 @@ class Collected:
     def deliver(self, event: Event) -> None:
         self.events.append(event)
 
+    def wake(self) -> None:
+        """Do nothing: whoever drives it listens anyhow."""
+
     def plain(self) -> list[Event]:
         return [event for event in self.events if not event.reliable]
 

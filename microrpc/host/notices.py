@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from microrpc.host.events import EVENT_POLL_S, EventHost
+from microrpc.host.events import EVENT_POLL_S, EventHost, Phase
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES, encode_frame
 from microrpc.wire.link import encode_link_message
 from microrpc.wire.session import MessageType
@@ -42,8 +42,8 @@ class Notices:
         self.out_bytes = 0
         self.back_offs = 0
         self._session_id = session_id
-        self._events = events
-        self._keep_alive_s = keep_alive_s
+        self.events = events
+        self.keep_alive_s = keep_alive_s
         self._byte_s = byte_s
         self._lost_at = math.inf
         self._awaited: MessageType | None = None
@@ -53,16 +53,16 @@ class Notices:
         """When the next one is due, or the one that is out is taken for lost; infinity where none is."""
         if self.out_bytes:
             return self._lost_at
-        return min(self._ack_at, self.sent_at + self._keep_alive_s)
+        return min(self._ack_at, self.sent_at + self.keep_alive_s)
 
     @property
     def must_be_prompt(self) -> bool:
         """Whether the device may soon wait for one: with its credit used up, it loses events."""
-        return self._events is not None and self._events.are_coming
+        return self.events is not None and self.events.phase is Phase.ON
 
     @property
     def _ack_at(self) -> float:
-        return math.inf if self._events is None else self._events.due_at
+        return math.inf if self.events is None else self.events.due_at
 
     def take(self, now: float, answered_by: float) -> bytes | None:
         """Give the frame that is due at `now`; the line is busy with what was sent before until `answered_by`.
@@ -74,10 +74,10 @@ class Notices:
             self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
             return None
         events_bytes = 0
-        if self._events is not None and self._ack_at <= now:
-            self._awaited, events_bytes = MessageType.LINK_EVENT_STATE, self._events.credit_bytes
-            payload = self._events.make_ack(now)
-        elif self.sent_at + self._keep_alive_s <= now:
+        if self.events is not None and self._ack_at <= now:
+            self._awaited, events_bytes = MessageType.LINK_EVENT_STATE, self.events.credit_bytes
+            payload = self.events.make_ack(now)
+        elif self.sent_at + self.keep_alive_s <= now:
             self._awaited = MessageType.LINK_KEEP_ALIVE
             payload = encode_link_message(self._session_id, MessageType.LINK_KEEP_ALIVE, 0)
         else:
@@ -97,7 +97,7 @@ class Notices:
     def receive(self, message_type: MessageType, payload: bytes, now: float) -> None:
         """Take a message that answers no request."""
         is_answer = message_type is MessageType.LINK_KEEP_ALIVE
-        if self._events is not None and message_type in (MessageType.LINK_EVENT, MessageType.LINK_EVENT_STATE):
-            is_answer = self._events.receive(payload, now)
+        if self.events is not None and message_type in (MessageType.LINK_EVENT, MessageType.LINK_EVENT_STATE):
+            is_answer = self.events.receive(payload, now)
         if is_answer and message_type is self._awaited:
             self.out_bytes, self._awaited = 0, None

@@ -38,7 +38,8 @@ class Subscriptions:
 
     `on_failure` is called with the name of an event whose handler raised, while that is handled. `on_wish` is called
     when something else may be to be done than before: somebody came, left, or has room again, or a board wants to hear
-    of its host. missed: how many events never came.
+    of its host. missed: how many events never came. is_wanted: true where
+    anybody wants events.
     """
 
     def __init__(self, on_failure: Callable[[str], None], on_wish: Callable[[], None] = lambda: None) -> None:
@@ -46,12 +47,8 @@ class Subscriptions:
         self.on_wish = on_wish
         self.missed = 0
         self._subscribers: dict[int, Callable[[], Subscriber | None]] = {}  # in the order in which they came
+        self.is_wanted = self._subscribers  # so that no call has to ask
         self._keys = count()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody wants events."""
-        return bool(self._subscribers)
 
     @property
     def has_handlers(self) -> bool:

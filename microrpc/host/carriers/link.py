@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from microrpc.errors import (
     CallCancelledError,
     CallTimeoutError,
@@ -10,6 +12,7 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
 )
+from microrpc.host.events import Phase
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.link import LinkHost
@@ -54,6 +57,8 @@ class LinkCarrier:
         self._counters = counters
         self._is_just_sent = False
         self._has_notices = host.notices.is_needed
+        self._keeps_alive = host.notices.keep_alive_s < math.inf
+        self._events = host.notices.events
         self._can_cancel = bool(known & Feature.CANCEL)
         self._call_kind = CALL if known & (Feature.PROGRESS | Feature.CANCEL) else PACKET
         self._silence_s = silence_s
@@ -97,7 +102,8 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        if self._has_notices:
+        events = self._events
+        if self._keeps_alive or (events is not None and (events.sink.is_wanted or events.phase is not Phase.OFF)):
             now = yield from self._notify_before(request, len(packet), now)
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
