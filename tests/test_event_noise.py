@@ -37,7 +37,7 @@ EMULATED_TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)
 RATES = (1e-5, 1e-4)
 DROPS = 1e-5
 SOME, ALL = range(3), range(100)
-STEPS = 40
+STEPS, EMULATED_STEPS = 40, 20
 PLAIN, RELIABLE = "plain", "reliable"
 
 
@@ -255,7 +255,7 @@ class EmulatedProgram:
 
     def run(self, bit_error_rate: float) -> None:
         self.relay.flip_rate, self.relay.drop_rate = bit_error_rate, DROPS
-        for _ in range(STEPS):
+        for _ in range(EMULATED_STEPS):
             with contextlib.suppress(BoardResetError):  # it is told of each reset
                 self.step()
         with contextlib.suppress(BoardResetError):
@@ -327,6 +327,6 @@ def test_on_a_noisy_line_to_a_cortex_m3_reliable_events_come_once_and_gaps_are_t
             for boot in program.judge.boots:
                 came["reliable"] += len(boot.reliable_came)
                 came["plain"] += len(boot.plain_came)
-    assert came["reliable"] > 10 * len(seeds)
-    assert came["plain"] > 10 * len(seeds)
+    assert came["reliable"] > 5 * len(seeds)
+    assert came["plain"] > 5 * len(seeds)
     assert came["struck"] > 0 or rate < max(RATES)
