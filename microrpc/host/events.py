@@ -69,8 +69,8 @@ class EventSink(Protocol):
     """What takes the events of a connection; it is called while operations are under way, and must not raise."""
 
     @property
-    def is_wanted(self) -> object:
-        """Whether the program wants events, as a truth value. The board is told when that changes."""
+    def is_wanted(self) -> bool:
+        """Whether the program wants events. The board is told when that changes."""
 
     @property
     def has_room(self) -> bool:
@@ -93,9 +93,7 @@ class _Nobody:
         """Do nothing."""
 
 
-class Phase(enum.Enum):
-    """How far the host is with asking for events, in this session."""
-
+class _Phase(enum.Enum):
     OFF = enum.auto()
     ASKING = enum.auto()  # an EVENT_STATE is to come before any event
     ON = enum.auto()
@@ -106,7 +104,7 @@ class EventHost:
     """The events of one connection, over all of its sessions.
 
     sink: who takes them. delivered: how many it got, gaps included. credit_bytes: what the board may send before it is
-    asked anew, in this session. phase: OFF where there is nothing to be said or heard of events.
+    asked anew, in this session. is_on: the device was asked for something, and not yet told that this is over.
     """
 
     def __init__(self) -> None:
@@ -115,7 +113,8 @@ class EventHost:
         self.credit_bytes = MOST_CREDIT_BYTES
         self._session_id: int | None = None
         self._is_first = False  # no EVENT_STATE of this session has come
-        self.phase = Phase.OFF
+        self._phase = _Phase.OFF
+        self.is_on = False
         self._boot: int | None = None
         self._was_reset = False
         self._skips = True  # plain events so far were not wanted
@@ -143,7 +142,7 @@ class EventHost:
 
     def end(self) -> None:
         """Take note that the session is over; the numbers stay."""
-        self._session_id, self.phase = None, Phase.OFF
+        self._session_id, self._phase, self.is_on = None, _Phase.OFF, False
 
     def on_reset(self) -> None:
         """Take note that the board was seen to reset."""
@@ -154,9 +153,9 @@ class EventHost:
     @property
     def due_at(self) -> float:
         """When an EVENT_ACK is due; infinity where none is."""
-        if self.phase is Phase.OFF:
+        if self._phase is _Phase.OFF:
             return AT_ONCE if self._session_id is not None and self.sink.is_wanted else math.inf
-        if self.phase is not Phase.ON or not self.sink.is_wanted:
+        if self._phase is not _Phase.ON or not self.sink.is_wanted:
             return AT_ONCE
         if not self.sink.has_room:
             return math.inf
@@ -167,10 +166,11 @@ class EventHost:
     def make_ack(self, now: float) -> bytes:
         """Give the frame payload of the EVENT_ACK that is due, to be sent now."""
         if not self.sink.is_wanted:
-            self.phase = Phase.LEAVING
-        elif self.phase is not Phase.ON:
-            self.phase = Phase.ASKING
-        credit_bytes = self.credit_bytes if self.phase is Phase.ON else 0
+            self._phase = _Phase.LEAVING
+        elif self._phase is not _Phase.ON:
+            self._phase = _Phase.ASKING
+        self.is_on = True
+        credit_bytes = self.credit_bytes if self._phase is _Phase.ON else 0
         self._was_lost = self._is_lost and credit_bytes > 0
         self._acked_at, self._used_bytes, self._has_taken = now, 0, False
         return encode_event_ack(self._session_id or 0, EventAck(self._wanted, credit_bytes, self._was_lost))
@@ -183,7 +183,7 @@ class EventHost:
         if isinstance(news, EventState):
             self._on_state(news)
             return True
-        if news is not None and self.phase is Phase.ON:
+        if news is not None and self._phase is _Phase.ON:
             self._used_bytes += len(payload)
             self._on_event(news, now)
         return False
@@ -206,12 +206,12 @@ class EventHost:
         self._deliver(event.number, event.name, event.values, time_us, missed, event.is_reliable)
 
     def _on_state(self, state: EventState) -> None:
-        if self.phase is Phase.LEAVING:
-            self.phase, self._skips = Phase.OFF, True
-        if self.phase is Phase.OFF:
+        if self._phase is _Phase.LEAVING:
+            self._phase, self.is_on, self._skips = _Phase.OFF, False, True
+        if self._phase is _Phase.OFF:
             return
-        if self.phase is Phase.ASKING:
-            self.phase, self._acked_at = Phase.ON, AT_ONCE
+        if self._phase is _Phase.ASKING:
+            self._phase, self._acked_at = _Phase.ON, AT_ONCE
             self._begin_numbers(state)
         missed = _distance(state.next_number, self._next_plain)
         if missed > 0:

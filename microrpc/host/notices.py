@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from microrpc.host.events import EVENT_POLL_S, EventHost, Phase
+from microrpc.host.events import EVENT_POLL_S, EventHost
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES, encode_frame
 from microrpc.wire.link import encode_link_message
 from microrpc.wire.session import MessageType
@@ -24,8 +24,9 @@ class Notices:
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
     nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
-    is_needed: whether there may be any. sent_at: when the host sent anything last. out_bytes: of the one that is out,
-    on the wire, 0 without one. back_offs: how often the patience is doubled; 0 again when anything is heard.
+    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host sent anything
+    last. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0
+    again when anything is heard.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Notices:
         now: float = 0.0,
     ) -> None:
         self.is_needed = events is not None or keep_alive_s < math.inf
+        self.keeps_alive = keep_alive_s < math.inf
         self.sent_at = now
         self.out_bytes = 0
         self.back_offs = 0
         self._session_id = session_id
         self.events = events
-        self.keep_alive_s = keep_alive_s
+        self._keep_alive_s = keep_alive_s
         self._byte_s = byte_s
         self._lost_at = math.inf
         self._awaited: MessageType | None = None
@@ -53,12 +55,12 @@ class Notices:
         """When the next one is due, or the one that is out is taken for lost; infinity where none is."""
         if self.out_bytes:
             return self._lost_at
-        return min(self._ack_at, self.sent_at + self.keep_alive_s)
+        return min(self._ack_at, self.sent_at + self._keep_alive_s)
 
     @property
     def must_be_prompt(self) -> bool:
         """Whether the device may soon wait for one: with its credit used up, it loses events."""
-        return self.events is not None and self.events.phase is Phase.ON
+        return self.events is not None and self.events.is_on
 
     @property
     def _ack_at(self) -> float:
@@ -77,7 +79,7 @@ class Notices:
         if self.events is not None and self._ack_at <= now:
             self._awaited, events_bytes = MessageType.LINK_EVENT_STATE, self.events.credit_bytes
             payload = self.events.make_ack(now)
-        elif self.sent_at + self.keep_alive_s <= now:
+        elif self.sent_at + self._keep_alive_s <= now:
             self._awaited = MessageType.LINK_KEEP_ALIVE
             payload = encode_link_message(self._session_id, MessageType.LINK_KEEP_ALIVE, 0)
         else:

@@ -607,7 +607,7 @@ class LongPair(Pair):
         self.fed += wire
         feed = self.c._library.board_feed
         feed.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]
-        feed(self.c._board, wire, len(wire), self.rng.choice((1, 3, 16)))
+        feed(self.c._board, wire, len(wire), self.rng.choice((4, 7, 16)))
 
     def _receive_and_run(self, data: bytes) -> None:
         self._receive(data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from microrpc.errors import (
     CallCancelledError,
     CallTimeoutError,
@@ -12,7 +10,6 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
 )
-from microrpc.host.events import Phase
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.link import LinkHost
@@ -57,8 +54,6 @@ class LinkCarrier:
         self._counters = counters
         self._is_just_sent = False
         self._has_notices = host.notices.is_needed
-        self._keeps_alive = host.notices.keep_alive_s < math.inf
-        self._events = host.notices.events
         self._can_cancel = bool(known & Feature.CANCEL)
         self._call_kind = CALL if known & (Feature.PROGRESS | Feature.CANCEL) else PACKET
         self._silence_s = silence_s
@@ -102,8 +97,9 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        events = self._events
-        if self._keeps_alive or (events is not None and (events.sink.is_wanted or events.phase is not Phase.OFF)):
+        notices = host.notices
+        events = notices.events
+        if notices.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted)):
             now = yield from self._notify_before(request, len(packet), now)
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
