@@ -10,23 +10,14 @@ from microrpc.firmware.project import firmware_directory, read_project
 _NO_LINK = "MICRORPC_LINK=0"
 _NO_RELEASE_ALL = "MICRORPC_RELEASE_ALL=0"
 _NO_OLD_TIME_EVALUATORS = "MICRORPC_OLD_TIME_EVALUATORS=0"
-_EVENTS = "MICRORPC_EVENTS=1"
-_RELIABLE_EVENTS = "MICRORPC_RELIABLE_EVENTS=1"
-_PROGRESS = "MICRORPC_PROGRESS=1"
-_HOOKS = "MICRORPC_HOOKS=1"
 CORES: Final[dict[str, tuple[str, ...]]] = {
     "with the link": (),
     "without the link": (_NO_LINK,),
     f"without the link, `{_NO_RELEASE_ALL}`": (_NO_LINK, _NO_RELEASE_ALL),
     f"without the link, `{_NO_OLD_TIME_EVALUATORS}`": (_NO_LINK, _NO_OLD_TIME_EVALUATORS),
     "without the link, both 0": (_NO_LINK, _NO_RELEASE_ALL, _NO_OLD_TIME_EVALUATORS),
-    f"with the link, `{_EVENTS}`": (_EVENTS,),
-    f"with the link, `{_EVENTS}`, `{_RELIABLE_EVENTS}`": (_EVENTS, _RELIABLE_EVENTS),
-    f"with the link, `{_PROGRESS}`": (_PROGRESS,),
-    f"with the link, `{_EVENTS}`, `{_PROGRESS}`": (_EVENTS, _PROGRESS),
-    f"with the link, `{_HOOKS}`": (_HOOKS,),
 }
-"""What may be left out of it, or is in it only where it is asked for, and the definitions that do so."""
+"""What may be left out of it, and the definitions that do so."""
 
 
 class CoreSize(NamedTuple):

@@ -93,8 +93,8 @@ extern "C" {
 #define MICRORPC_RELIABLE_EVENTS 0
 #endif
 
-/* The longest event, in bytes, at most 65528: 10, its name, and for each value 9, or 3 and the bytes of a text or of
- * bytes. It is put together on the stack. */
+/* The longest event, in bytes: 10, its name, and for each value 9, or 3 and the bytes of a text or of bytes. At most 4089,
+ * and 7 less than `packet_bytes`. It is put together on the stack. */
 #ifndef MICRORPC_EVENT_BYTES
 #define MICRORPC_EVENT_BYTES 128
 #endif

@@ -14,7 +14,8 @@ typedef struct {
     bool is_too_long;
     uint8_t body[MICRORPC_EVENT_BYTES];
 } event_t;
-typedef char an_event_fits_the_credit[MICRORPC_EVENT_BYTES + HEADER_BYTES + CRC_BYTES <= 0xFFFF ? 1 : -1];
+#define MOST_BYTES 4096u /* of its frame payload, which the credit of any host covers */
+typedef char an_event_fits_the_credit[MICRORPC_EVENT_BYTES + HEADER_BYTES + CRC_BYTES <= MOST_BYTES ? 1 : -1];
 
 static void add(event_t *event, const void *bytes, size_t size) {
     if (size > sizeof event->body - event->size) event->is_too_long = true;
@@ -49,7 +50,7 @@ static bool make(const microrpc_t *device, event_t *event, uint32_t number, uint
             add_number(event, 8, values->as.bits);
         }
     }
-    return !event->is_too_long;
+    return !event->is_too_long && HEADER_BYTES + event->size + CRC_BYTES <= config->packet_bytes;
 }
 
 /* Send it, if the credit covers it. */

@@ -217,6 +217,30 @@ static void an_event_that_is_too_long_is_refused_without_a_number(void) {
     host_close(&host);
 }
 
+static void an_event_is_no_longer_than_a_packet(void) {
+    static const uint8_t data[128];
+    for (size_t spare = 0; spare < 2; spare++) {
+        microrpc_config_t config = {MICRORPC_FUNCTIONS(functions), .packet_bytes = 128, .boot_id = BOOT};
+#if RELIABLE
+        config.event_ring_bytes = 1000;
+#endif
+        host_boot(&host, config, 64, 0);
+        host_begin(&host);
+        say_ack(0, 1000, 0);
+        hear_state(0, 0);
+        CHECK_IS(microrpc_event_bytes(host.device, "e", data, 128 - 7 - 14 + spare), !spare);
+#if RELIABLE
+        {
+            microrpc_value_t value = microrpc_value_bytes(data, 128 - 7 - 14 + spare);
+            CHECK_IS(microrpc_event_reliable(host.device, "e", &value, 1), !spare);
+        }
+        if (!spare) CHECK_IS(hear_frame(&host).size, 128);
+#endif
+        if (!spare) CHECK_IS(hear_frame(&host).size, 128);
+        host_close(&host);
+    }
+}
+
 static void an_event_within_a_function_goes_out_before_its_reply(void) {
     open(0);
     say_ack(0, 2 * COST_BYTES, 0);
@@ -544,6 +568,7 @@ const test_t event_tests[] = {
     TEST(the_most_credit_is_65535),
     TEST(a_session_begins_without_credit),
     TEST(an_event_that_is_too_long_is_refused_without_a_number),
+    TEST(an_event_is_no_longer_than_a_packet),
     TEST(an_event_within_a_function_goes_out_before_its_reply),
     TEST(a_damaged_acknowledgement_is_complained_of_like_a_request),
     TEST(an_acknowledgement_without_a_session_is_answered_with_terminate),

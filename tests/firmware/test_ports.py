@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pty
+import select
 import subprocess
 import sys
 import tty
@@ -14,15 +15,22 @@ from contextlib import contextmanager
 import needs
 import numpy as np
 import pytest
+from c_board import SWITCHED_ON
 
 import microrpc
 from microrpc.errors import RemoteError
 from microrpc.firmware.new import new_project
+from microrpc.wire.events import EventAck, EventMessage, decode_event_news, encode_event_ack
+from microrpc.wire.frames import FrameDecoder, FrameEncoder
+from microrpc.wire.link import encode_link_message
+from microrpc.wire.session import MessageType, encode_message
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRMWARE = ROOT / "firmware"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
+ARDUINO = ("-DARDUINO=10819", '-DARDUINO_BOARD="STUB"')
+"""What Arduino's tools define."""
 COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
 
 
@@ -78,15 +86,19 @@ def _build_example(directory: pathlib.Path, name: str, compilers: tuple[str, str
 
 
 def _build_sketch(
-    directory: pathlib.Path, sketch: pathlib.Path, library: pathlib.Path, compilers: tuple[str, str]
+    directory: pathlib.Path,
+    sketch: pathlib.Path,
+    library: pathlib.Path,
+    compilers: tuple[str, str],
+    flags: tuple[str, ...] = (),
 ) -> pathlib.Path:
     c, cxx = compilers
     objects = []
     for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
-        _compile(c, "-std=c99", *WARNINGS, "-c", source, "-o", objects[-1])
+        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, *flags, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
-    includes = (f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
+    includes = (*ARDUINO, *flags, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
     _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
     return directory / "sketch"
@@ -108,6 +120,67 @@ def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> N
         assert len(set(before.tolist())) > 1
         with pytest.raises(RemoteError, match="want 1 to 1000 samples"):
             board.function("sample")(0, 100)
+
+
+def _hear_event(port: int) -> EventMessage:
+    """Begin a session at a port, ask for events, and give the first one that comes."""
+    encoder, decoder = FrameEncoder(), FrameDecoder(1 << 16)
+    os.write(port, encoder.encode(encode_message(0x11, MessageType.START_SESSION_INIT, b"\x01")))
+    while select.select([port], [], [], 20)[0]:
+        for payload in decoder.feed(os.read(port, 4096)):
+            if isinstance(payload, bytes) and payload[2] == MessageType.START_SESSION_REPLY:
+                session_id = int.from_bytes(payload[:2], "little")
+                os.write(port, encoder.encode(encode_event_ack(session_id, EventAck(0, 4096, False))))
+            news = decode_event_news(payload) if isinstance(payload, bytes) else None
+            if isinstance(news, EventMessage):
+                return news
+    raise AssertionError("no event came")
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "types"), [("Events", "sample", (int, str)), ("Interrupt", "pulse", (int, int))]
+)
+def test_arduino_events(
+    tmp_path: pathlib.Path, compilers: tuple[str, str], name: str, event: str, types: tuple[type, ...]
+) -> None:
+    program = _build_example(tmp_path, name, compilers)
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    with subprocess.Popen([program], stdin=master, stdout=master) as process:
+        try:
+            heard = _hear_event(slave)
+        finally:
+            process.kill()
+            os.close(master)
+            os.close(slave)
+    assert (heard.name, heard.is_reliable, tuple(map(type, heard.values))) == (event, False, types)
+    assert heard.time_us > 0
+
+
+SKETCH = """
+#include <MicroRPCDevice.h>
+static void f(microrpc_call_t *) {}
+static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(f)};
+static MicroRPCDevice<8192> device(Serial, functions);
+static uint8_t ring[256];
+static void onSession(bool) {}
+void setup() {
+    const microrpc_value_t values[] = {microrpc_value_float(0.5), microrpc_value_bytes("x", 1)};
+    device.keepEvents(ring);
+    device.onSession(onSession, 1000);
+    device.begin(1);
+    device.event("one", microrpc_value_int(1));
+    device.eventReliable("one", microrpc_value_int(1));
+    device.eventReliable("two", values);
+}
+void loop() { device.poll(); }
+"""
+
+
+def test_a_sketch_can_have_all_that_the_library_has(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
+    sketch = tmp_path / "all.ino"
+    sketch.write_text(SKETCH)
+    _build_sketch(tmp_path, sketch, _lay_out(tmp_path) / "src", compilers, SWITCHED_ON)
 
 
 def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
@@ -276,8 +349,26 @@ def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     program = tmp_path_factory.mktemp("posix") / "board"
     core = sorted((FIRMWARE / "src").glob("*.c"))
     sources = ("ports/posix/main.c", "demo/demo.c", *core)
-    _compile(compiler, "-std=c99", *WARNINGS, "-Iinclude", "-Idemo", *sources, "-o", program)
+    _compile(compiler, "-std=c99", *WARNINGS, *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
     return program
+
+
+def test_the_process_takes_a_silent_host_for_gone_until_it_speaks(process_port: pathlib.Path) -> None:
+    command = [process_port, "--host-timeout-ms", "200", "--nonce", "1"]  # which makes the session 0x2111
+    encoder = FrameEncoder()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        port = os.open(process.stdout.readline().split()[1], os.O_RDWR | os.O_NOCTTY)
+        try:
+            os.write(port, encoder.encode(encode_message(0x11, MessageType.START_SESSION_INIT, b"\x01")))
+            assert process.stderr.readline() == "the host is there\n"
+            assert process.stderr.readline() == "the host is gone\n"
+            os.write(port, encoder.encode(encode_link_message(0x2111, MessageType.LINK_KEEP_ALIVE, 0)))
+            assert process.stderr.readline() == "the host is there\n"
+        finally:
+            process.kill()
+            os.close(port)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import needs
 import numpy as np
 import pytest
-from c_board import INCLUDES, SOURCES, STRICT
+from c_board import INCLUDES, SOURCES, STRICT, SWITCHED_ON
 
 import microrpc
 from microrpc.errors import RemoteError
@@ -21,8 +22,16 @@ from microrpc.firmware.build import Compiler
 from microrpc.firmware.emulator import Emulator, build_to_run
 from microrpc.firmware.project import firmware_directory, read_project
 from microrpc.wire.datatypes import CPU, OpaqueHandle
+from microrpc.wire.events import EventAck, EventMessage, EventState, decode_event_news, encode_event_ack
 from microrpc.wire.frames import FrameDecoder, FrameEncoder
-from microrpc.wire.link import LINK_REQUEST, RequestKind, decode_link_message, encode_with_kind
+from microrpc.wire.link import (
+    LINK_REQUEST,
+    PROGRESS,
+    RequestKind,
+    decode_link_message,
+    encode_link_message,
+    encode_with_kind,
+)
 from microrpc.wire.packets import PacketCode, RemoteException, decode_packet
 from microrpc.wire.session import MessageType, Timeouts, encode_message
 
@@ -33,10 +42,13 @@ TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a 
 AVR = ("avr-freestanding-none", "-mcpu=atmega2560", "-mdouble=64", "-Wno-avr-rtlib-linking-quirks")
 
 
+@pytest.mark.parametrize("flags", [(), SWITCHED_ON], ids=["as it is", "all switched on"])
 @pytest.mark.parametrize("target", [AVR, ("msp430-freestanding-none",)], ids=["avr", "msp430"])
-def test_every_narrowing_is_written_down(tmp_path: pathlib.Path, target: tuple[str, ...]) -> None:
+def test_every_narrowing_is_written_down(
+    tmp_path: pathlib.Path, target: tuple[str, ...], flags: tuple[str, ...]
+) -> None:
     needs.zig()
-    command = [*ZIG, "-target", *target, "-ffreestanding", *STRICT, "-O1", *INCLUDES, "-c", *map(str, SOURCES)]
+    command = [*ZIG, "-target", *target, "-ffreestanding", *STRICT, *flags, "-O1", *INCLUDES, "-c", *map(str, SOURCES)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -118,12 +130,43 @@ def test_an_extent_that_a_size_cannot_hold_is_the_largest_one(board: microrpc.Bo
         measure(board.array_at(array.tensor.data, 0x10005, "uint8"))
 
 
+def test_events_and_long_functions(port: str, board: microrpc.Board) -> None:
+    handles = [1 << 63 | 1 << 32 | index for index in (4, 5)]
+    board.close()
+    with _Line(port) as line:
+        session_id = line.open()
+        tell, wait = (b"\3\0\0\0" + handle.to_bytes(8, "little") for handle in handles)
+        tell += bytes((1, 0, 0, 0, 0, 0, 0, 0)) + (-2).to_bytes(8, "little", signed=True)
+        line.say(encode_event_ack(session_id, EventAck(0, 40000, False)))
+        state = decode_event_news(line.hear(MessageType.LINK_EVENT_STATE))
+        assert isinstance(state, EventState)
+        assert (state.boot, state.next_reliable) == (0x33, 0)
+        line.say(encode_with_kind(session_id, LINK_REQUEST, 0, RequestKind.CALL, tell))
+        for name in ("plain", "kept"):
+            event = decode_event_news(line.hear(MessageType.LINK_EVENT))
+            assert isinstance(event, EventMessage)
+            assert (event.number, event.name, event.values) == (0, name, (-2,))
+        line.hear(MessageType.LINK_REPLY)
+        line.say(encode_event_ack(session_id, EventAck(0, 40000, True)))
+        line.hear(MessageType.LINK_EVENT_STATE)
+        assert decode_event_news(line.hear(MessageType.LINK_EVENT)) == event
+        line.say(encode_event_ack(session_id, EventAck(1, 40000, False)))
+        assert decode_event_news(line.hear(MessageType.LINK_EVENT_STATE)) == EventState(0x33, 1, 1)
+        line.say(encode_with_kind(session_id, LINK_REQUEST, 1, RequestKind.CALL, wait + bytes(4)))
+        assert line.hear(MessageType.LINK_PROGRESS)[5:-4] == PROGRESS.pack(0x12345678, 0x9ABCDEF0)
+        line.say(encode_link_message(session_id, MessageType.LINK_CANCEL, 1))
+        message = decode_link_message(line.hear(MessageType.LINK_REPLY))
+        assert message is not None
+        assert decode_packet(message[2][1:]) == RemoteException("cancelled")
+
+
 class _Line:
     """Single frames to and from a port."""
 
     def __init__(self, port: str) -> None:
         self._fd = os.open(port, os.O_RDWR | os.O_NOCTTY)
         self._encoder, self._decoder = FrameEncoder(), FrameDecoder(1 << 16)
+        self._heard: collections.deque[object] = collections.deque()
 
     def __enter__(self) -> _Line:
         return self
@@ -136,10 +179,14 @@ class _Line:
 
     def hear(self, message_type: MessageType) -> bytes:
         """Wait for the next message of a type, and drop what an earlier session has left."""
-        while select.select([self._fd], [], [], 20)[0]:
-            for frame in self._decoder.feed(os.read(self._fd, 4096)):
+        while True:
+            while self._heard:
+                frame = self._heard.popleft()
                 if isinstance(frame, bytes) and frame[2] == message_type:
                     return frame
+            if not select.select([self._fd], [], [], 20)[0]:
+                break
+            self._heard.extend(self._decoder.feed(os.read(self._fd, 4096)))
         raise AssertionError("the board says nothing")
 
     def open(self) -> int:

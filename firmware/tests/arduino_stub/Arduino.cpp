@@ -41,6 +41,12 @@ int analogRead(uint8_t) {
     return value = (value + 37) & 1023;
 }
 
+void pinMode(uint8_t, uint8_t) {}
+
+static void (*interrupt)();
+
+void attachInterrupt(int, void (*function)(), int) { interrupt = function; }
+
 int main() {
     setup();
     for (;;) {
@@ -48,6 +54,9 @@ int main() {
         ::poll(&input, 1, 1000);
         if (input.revents & POLLHUP) {
             return 0;
+        }
+        if (interrupt != nullptr) {
+            interrupt();
         }
         loop();
     }

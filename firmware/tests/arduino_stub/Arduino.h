@@ -31,11 +31,15 @@ class HardwareSerial : public Stream {
 
 extern HardwareSerial Serial;
 
-enum { A0 = 14 };
+enum { A0 = 14, INPUT_PULLUP = 2, FALLING = 3 };
 
 unsigned long micros();
 void delayMicroseconds(unsigned int us);
 int analogRead(uint8_t pin);
+void pinMode(uint8_t pin, uint8_t mode);
+inline int digitalPinToInterrupt(int pin) { return pin; }
+// It comes whenever the main loop goes round.
+void attachInterrupt(int number, void (*function)(), int mode);
 
 void setup();
 void loop();

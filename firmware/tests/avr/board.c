@@ -38,6 +38,28 @@ static void measure(microrpc_call_t *call) {
     microrpc_return_int(call, (int64_t)sizes);
 }
 
+static size_t read_line(void *port, uint8_t *bytes, size_t size) {
+    (void)port;
+    if (!size || !(UCSR0A & RECEIVED)) return 0;
+    *bytes = UDR0;
+    return 1;
+}
+
+/* Tell of an Int, plain and reliable; give how many of the two were taken. */
+static void tell(microrpc_call_t *call) {
+    microrpc_value_t value = microrpc_value_int(microrpc_int(call, 0));
+    int taken = microrpc_event(microrpc_device(call), "plain", &value, 1);
+    taken += microrpc_event_reliable(microrpc_device(call), "kept", &value, 1);
+    microrpc_return_int(call, taken);
+}
+
+/* Wait to be cancelled, and say so once. */
+static void wait(microrpc_call_t *call) {
+    microrpc_progress(call, 0x12345678, 0x9ABCDEF0);
+    while (!microrpc_is_cancelled(call)) continue;
+    microrpc_fail(call, MICRORPC_CANCELLED);
+}
+
 /* What microrpc_overhead_bytes() says of a receive buffer, and whether a device can be begun with it. */
 static void plan(microrpc_call_t *call) {
     static uint64_t memory[8] __attribute__((aligned(8)));
@@ -49,9 +71,12 @@ static void plan(microrpc_call_t *call) {
 
 int main(void) {
     static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(sum), MICRORPC_FUNCTION(echo),
-                                                    MICRORPC_FUNCTION(measure), MICRORPC_FUNCTION(plan)};
+                                                    MICRORPC_FUNCTION(measure), MICRORPC_FUNCTION(plan),
+                                                    MICRORPC_FUNCTION(tell), MICRORPC_FUNCTION(wait)};
+    static uint8_t event_ring[64];
     static const microrpc_config_t config = {
-        .write = write_line, .now_us = now_us, MICRORPC_FUNCTIONS(functions), .packet_bytes = 512, .nonce = 0x33};
+        .write = write_line, .now_us = now_us, MICRORPC_FUNCTIONS(functions), .packet_bytes = 512, .nonce = 0x33,
+        .event_ring = event_ring, .event_ring_bytes = sizeof event_ring, .read = read_line};
     static uint64_t memory[384] __attribute__((aligned(8)));
     microrpc_t *device;
     UCSR0B = 0x18; /* receive and send */

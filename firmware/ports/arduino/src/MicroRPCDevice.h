@@ -27,31 +27,80 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
         config.functions = functions;
         config.function_count = Count;
         config.packet_bytes = PacketBytes;
+#if MICRORPC_PROGRESS
+        config.read = read;
+#endif
     }
 
     MicroRPCDevice(const MicroRPCDevice &) = delete;
     MicroRPCDevice &operator=(const MicroRPCDevice &) = delete;
+
+#if MICRORPC_RELIABLE_EVENTS
+    // Where reliable events are kept until the host has them; before begin().
+    template <size_t Bytes> void keepEvents(uint8_t (&ring)[Bytes]) {
+        config.event_ring = ring;
+        config.event_ring_bytes = Bytes;
+    }
+#endif
+
+#if MICRORPC_HOOKS && MICRORPC_LINK
+    // What is called with true when a host comes, and with false when it is gone: at the latest after so many
+    // milliseconds of silence, 0 for never. Before begin().
+    void onSession(void (*function)(bool begins), uint16_t hostTimeoutMs = 0) {
+        whenSession = function;
+        config.on_session = session;
+        config.host_timeout_ms = hostTimeoutMs;
+    }
+#endif
 
     // In setup(), after the port's begin(). `nonce` should differ from boot to boot. Gives false where MemoryBytes is
     // too little.
     bool begin(uint8_t nonce, uint32_t ringBytes = MICRORPC_RING_BYTES) {
         config.nonce = nonce;
         config.ring_bytes = ringBytes;
+#if MICRORPC_EVENTS
+        config.boot_id = static_cast<uint32_t>(micros()) << 8 | nonce;
+#endif
         device = microrpc_start(memory, sizeof memory, &config);
         return device != nullptr;
     }
 
     // In loop(), often: do what came over the port.
     void poll() {
-        while (device != nullptr && stream.available() > 0) {
-            uint8_t bytes[64];
-            size_t count = 0;
-            while (count < sizeof bytes && stream.available() > 0) {
-                bytes[count++] = static_cast<uint8_t>(stream.read());
-            }
+        uint8_t bytes[64];
+        size_t count;
+        while (device != nullptr && (count = read(this, bytes, sizeof bytes)) > 0) {
             microrpc_receive(device, bytes, count);
         }
+#if MICRORPC_HOOKS
+        if (device != nullptr) {
+            microrpc_receive(device, nullptr, 0); // a host that is gone says nothing
+        }
+#endif
     }
+
+#if MICRORPC_EVENTS
+    // Tell the host that `name` has happened, with values from microrpc_value_int() and its like: from loop() or a
+    // function, not from an interrupt. True if it was sent: a host wants events, and has given credit.
+    template <size_t Count> bool event(const char *name, const microrpc_value_t (&values)[Count]) {
+        return device != nullptr && microrpc_event(device, name, values, Count);
+    }
+
+    bool event(const char *name, const microrpc_value_t &value) {
+        return device != nullptr && microrpc_event(device, name, &value, 1);
+    }
+#endif
+
+#if MICRORPC_RELIABLE_EVENTS
+    // The same, but it is kept, and sent again, until the host has it. False where there is no room to keep it.
+    template <size_t Count> bool eventReliable(const char *name, const microrpc_value_t (&values)[Count]) {
+        return device != nullptr && microrpc_event_reliable(device, name, values, Count);
+    }
+
+    bool eventReliable(const char *name, const microrpc_value_t &value) {
+        return device != nullptr && microrpc_event_reliable(device, name, &value, 1);
+    }
+#endif
 
     // A line for the host's log.
     void log(const char *text) {
@@ -72,6 +121,21 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
             size -= count;
         }
     }
+
+    static size_t read(void *port, uint8_t *bytes, size_t size) {
+        Stream &stream = static_cast<MicroRPCDevice *>(port)->stream;
+        size_t count = 0;
+        while (count < size && stream.available() > 0) {
+            bytes[count++] = static_cast<uint8_t>(stream.read());
+        }
+        return count;
+    }
+
+#if MICRORPC_HOOKS && MICRORPC_LINK
+    static void session(void *port, bool begins) { static_cast<MicroRPCDevice *>(port)->whenSession(begins); }
+
+    void (*whenSession)(bool begins) = nullptr;
+#endif
 
     static uint32_t nowUs(void *) { return static_cast<uint32_t>(micros()); }
 
