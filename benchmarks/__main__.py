@@ -12,7 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import boards, calls, codec, copies, devices, host_cpu, line_rate, noise, pacing, steps, virtual_time
+from benchmarks import (
+    boards,
+    calls,
+    codec,
+    copies,
+    devices,
+    events,
+    host_cpu,
+    line_rate,
+    noise,
+    pacing,
+    steps,
+    virtual_time,
+)
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
@@ -34,6 +47,7 @@ def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[
         "line-rate": (pacing.measure, line_rate.measure),
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
         "devices": (devices.measure,),
+        "events": (functools.partial(events.measure, venv=peers_venv),),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
     }
 

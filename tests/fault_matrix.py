@@ -13,11 +13,12 @@ import itertools
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from event_judge import Judge
 
 from firmware_sim.board.device import Device, Firmware
 from microrpc.client.board import Board
@@ -38,11 +39,15 @@ TIMEOUTS = Timeouts(retry_s=0.5, start_s=5.0, call_s=2.0)
 PACKET_SIZE_BYTES = 256
 HEAP_BYTES = 1 << 16
 HOST_SEED, DEVICE_SEED = 11, 7
+STEPS, STEP_S = 40, 0.05  # of a long call: 2 s, where cancelling takes 1 s at most
 # More than one block of 193 bytes, with many bytes that must be escaped or look like a start or a no-op.
 DATA = np.frombuffer((b"\xff\xfd\xff\xfe\xff\xff\xfd\xfe" + bytes(range(0, 256, 5))) * 5, np.uint8)[:230]
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "fault_matrix.md"
 BEGIN, END = "<!-- the table: python tests/fault_matrix.py --write -->", "<!-- end of the table -->"
-FIRMWARES = ("robust", "stock", "linked")
+PLAIN_CONVERSATIONS = ("robust", "stock", "linked")
+EVENTS, CANCELLED = "events", "cancelled"
+FIRMWARES = (*PLAIN_CONVERSATIONS, EVENTS, CANCELLED)
+"""What is run: one conversation with each firmware, and over the link one with events and one with a cancelled call."""
 DIRECTIONS = ("to-board", "to-host")
 
 REPORTS = (CallTimeoutError, DamagedReplyError, BoardResetError, StaleHandleError)
@@ -57,6 +62,11 @@ class Kind(enum.StrEnum):
     DOUBLE = "double"
     INSERT = "insert"
     CUT = "cut-then-reset"
+    INTERRUPT = "interrupt"
+
+
+KINDS = tuple(kind for kind in Kind if kind is not Kind.INTERRUPT)
+"""What is done to each conversation; the one with a cancelled call is also interrupted at each byte."""
 
 
 class Outcome(enum.StrEnum):
@@ -112,28 +122,63 @@ class Line:
         self.fault = fault
         self.device = Device(
             firmware=Firmware.STOCK if firmware == "stock" else Firmware.ROBUST,
-            link=firmware == "linked",
+            link=firmware not in ("robust", "stock"),
             packet_size_bytes=PACKET_SIZE_BYTES,
             heap_bytes=HEAP_BYTES,
             seed=DEVICE_SEED,
         )
         self.device.functions["add"] = lambda a, b: a + b
         self.device.functions["count"] = self._count
+        self.device.functions["say"] = self._say
+        self.device.functions["work"] = self._work
+        self.device.interleaves = True
         self.passed = {direction: bytearray() for direction in DIRECTIONS}  # what was sent, not what arrived
         self.executions = 0
         self.calls = 0
         self.is_traced = False
+        self.judge = Judge()
+        self.steps_worked = 0
+        self.interrupt_after_steps: int | None = None
+        self._said = 0
+        self._unread = b""
 
     def _count(self) -> int:
         self.executions += 1
         return self.executions
 
+    def _say(self, is_reliable: int) -> None:
+        self.say(is_reliable=bool(is_reliable))
+
+    def say(self, *, is_reliable: bool) -> None:
+        """Have the board say something, with bytes that framing cares about."""
+        self._said += 1
+        values = (self._said, bytes(DATA[: 12 + self._said % 5]))
+        accepted = self.device.event("said", *values, reliable=is_reliable)
+        self.judge.say(values, reliable=is_reliable, accepted=accepted)
+
+    def _work(self, steps: int) -> Iterator[tuple[int, int]]:
+        self.steps_worked = 0
+        while self.steps_worked < steps:
+            self.device.clock.sleep(STEP_S)
+            self.steps_worked += 1
+            yield self.steps_worked, steps
+
     def read(self, deadline: float) -> bytes:
-        while output := self.device.take_output():
-            if data := self._pass("to-host", output, lambda data: None):
-                return data
-        self.device.clock.sleep(deadline - self.now())
-        return b""
+        unread, self._unread = self._unread, b""
+        if unread:
+            return unread
+        while True:
+            if self.interrupt_after_steps == self.steps_worked and self.device.is_busy:
+                self.interrupt_after_steps = None
+                raise KeyboardInterrupt
+            if output := self.device.take_output():
+                if data := self._pass("to-host", output, lambda data: None):
+                    return data
+            elif self.device.is_busy and self.now() < deadline:
+                self.device.go_on()
+            else:
+                self.device.clock.sleep(deadline - self.now())
+                return b""
 
     def write(self, data: bytes, deadline: float) -> None:
         self._pass("to-board", data, self.device.receive)
@@ -150,12 +195,20 @@ class Line:
         at = fault.position - start if fault is not None and fault.direction == direction else -1
         is_hit = fault is not None and 0 <= at < len(data)
         if fault is not None and is_hit:
-            data = data[:at] if fault.kind is Kind.CUT else data[:at] + fault.apply(data[at]) + data[at + 1 :]
+            if fault.kind is not Kind.INTERRUPT:
+                data = data[:at] if fault.kind is Kind.CUT else data[:at] + fault.apply(data[at]) + data[at + 1 :]
+            elif direction == "to-board":
+                data = data[:at]
+            else:
+                self._unread = data
         if self.is_traced:
             print(f"{self.now():7.3f} s {direction} {data.hex(' ')}{'  <- the fault' if is_hit else ''}")
         deliver(data)
         if fault is not None and is_hit and fault.kind is Kind.CUT:
+            self.judge.on_reset()
             self.device.reset()
+        if fault is not None and is_hit and fault.kind is Kind.INTERRUPT:
+            raise KeyboardInterrupt
         return data
 
 
@@ -169,11 +222,16 @@ class Program:
         self._count: RemoteFunction
         self._held: list[RemoteHandle] = []  # so that nothing is freed but where the conversation says so
 
-    def converse(self) -> None:
-        """Handshake, unless there is a board; look-ups, calls, alloc, copy to, copy back, free, and a call."""
+    def connect(self) -> Board:
+        """Handshake, unless there is a board."""
         board = self.board
         if board is None:
             board = self.board = self._step(lambda: open_board(self.line, TIMEOUTS, seed=HOST_SEED))
+        return board
+
+    def converse(self) -> None:
+        """Handshake, unless there is a board; look-ups, calls, alloc, copy to, copy back, free, and a call."""
+        board = self.connect()
         add = self._step(lambda: board.function("add"))
         self._held.append(add)
         self._expect("add(20, 22)", self._step(lambda: add(20, 22)), 42)
@@ -213,10 +271,61 @@ class Program:
                 raise MatrixError(self.line.fault, f"a step took {taken_s:g} s where {allowed_s:g} s are allowed")
 
 
+class EventProgram(Program):
+    """A program with a board that says something, asked and unasked."""
+
+    def converse(self) -> None:
+        """Handshake and subscribe, unless there is a board; events of both kinds in calls and between them; a call."""
+        if self.board is None:
+            self.connect().on_event(None, self.line.judge.hear)
+        board = self.connect()
+        self._step(lambda: board.poll(1.0))
+        self.line.say(is_reliable=True)
+        self._count = self._step(lambda: board.function("count"))
+        say = self._step(lambda: board.function("say"))
+        self._held += [self._count, say]
+        for is_reliable in (0, 1, 0, 1):
+            self.line.say(is_reliable=not is_reliable)
+            self._step(lambda is_reliable=is_reliable: say(is_reliable))  # type: ignore[misc]
+        self._step(lambda: board.poll(2.0))
+        self.count()
+        self._expect("what is wrong with the events", dict(self.line.judge.verdict()), {})
+        self.free_begins = {direction: len(passed) for direction, passed in self.line.passed.items()}
+
+
+class CancelledProgram(Program):
+    """A program that is interrupted in a long call, and so cancels it."""
+
+    def converse(self) -> None:
+        """Handshake, unless there is a board; a long call, which is interrupted in its third step; a call."""
+        board = self.connect()
+        self._count = self._step(lambda: board.function("count"))
+        work = self._step(lambda: board.function("work"))
+        self._held += [self._count, work]
+        self.line.steps_worked = 0
+        self.line.interrupt_after_steps = 3
+        try:
+            self._step(lambda: work(STEPS))
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise MatrixError(self.line.fault, "an interrupted call gave a result")
+        self.line.interrupt_after_steps = None
+        self.count()
+        if self.line.steps_worked >= STEPS:
+            raise MatrixError(self.line.fault, "the function that was cancelled ran to its end")
+        self.free_begins = {direction: len(passed) for direction, passed in self.line.passed.items()}
+
+
+def program_of(line: Line, firmware: str) -> Program:
+    """Give what is run."""
+    return {EVENTS: EventProgram, CANCELLED: CancelledProgram}.get(firmware, Program)(line)
+
+
 @functools.cache
 def undamaged(firmware: str) -> tuple[dict[str, bytes], dict[str, int]]:
     """Give what each side says in the conversation without a fault, and where in that the free begins."""
-    program = Program(Line(firmware))
+    program = program_of(Line(firmware), firmware)
     program.converse()
     return {direction: bytes(passed) for direction, passed in program.line.passed.items()}, program.free_begins
 
@@ -235,7 +344,7 @@ def _run(fault: Fault, is_traced: bool) -> Outcome:
     said, free_begins = undamaged(fault.firmware)
     line = Line(fault.firmware, fault)
     line.is_traced = is_traced
-    program = Program(line)
+    program = program_of(line, fault.firmware)
     error = _attempt(program.converse)
     if error is None:
         absorbed = line.passed["to-board"] == said["to-board"]
@@ -248,7 +357,7 @@ def _run(fault: Fault, is_traced: bool) -> Outcome:
         outcome = Outcome.REPORTED
         if is_repaired(fault):
             raise MatrixError(fault, f"the link let {error!r} reach the program")
-        if isinstance(error, REPORTS):
+        if isinstance(error, (*REPORTS, KeyboardInterrupt)):
             error = _attempt(program.converse)
         elif not isinstance(error, HandshakeTimeoutError):
             raise MatrixError(fault, f"{error!r} does not describe it")
@@ -267,18 +376,24 @@ def _run(fault: Fault, is_traced: bool) -> Outcome:
 
 def is_repaired(fault: Fault) -> bool:
     """Tell whether the program must see nothing of a fault: over the link, of damage (docs/link.md 5)."""
-    return fault.firmware == "linked" and fault.kind is not Kind.CUT
+    return fault.firmware not in ("robust", "stock") and fault.kind not in (Kind.CUT, Kind.INTERRUPT)
 
 
-def _attempt(step: Callable[[], None]) -> MicroRpcError | None:
+def _attempt(step: Callable[[], None]) -> MicroRpcError | KeyboardInterrupt | None:
     try:
         step()
-    except MicroRpcError as error:
+    except (MicroRpcError, KeyboardInterrupt) as error:
         return error.with_traceback(None)
     return None
 
 
 # --- the table --------------------------------------------------------------------------------
+
+
+ROWS = [
+    *itertools.product(FIRMWARES, DIRECTIONS, KINDS),
+    *((CANCELLED, direction, Kind.INTERRUPT) for direction in DIRECTIONS),
+]
 
 
 @functools.cache
@@ -292,7 +407,7 @@ def table() -> str:
     """Give the table of all rows, as Markdown."""
     lines = [f"| firmware | direction | kind | positions | {' | '.join(Outcome)} |"]
     lines.append("|---|---|---|" + "---:|" * (1 + len(Outcome)))
-    for firmware, direction, kind in itertools.product(FIRMWARES, DIRECTIONS, Kind):
+    for firmware, direction, kind in ROWS:
         outcomes = tally(firmware, direction, kind)
         cells = [firmware, direction.replace("-", " "), kind, outcomes.total(), *(outcomes[o] for o in Outcome)]
         lines.append(f"| {' | '.join(map(str, cells))} |")

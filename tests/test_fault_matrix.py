@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 
 import fault_matrix
 import pytest
-from fault_matrix import DIRECTIONS, FIRMWARES, Fault, Kind, Line, MatrixError, Outcome, Program
+from fault_matrix import DIRECTIONS, ROWS, Fault, Kind, Line, MatrixError, Outcome, Program
 
 from firmware_sim.board.link import LinkDevice
 from microrpc.host.link import LinkHost
-
-ROWS = list(itertools.product(FIRMWARES, DIRECTIONS, Kind))
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 13], ids=["every-byte", "some-bytes"])
@@ -23,10 +20,10 @@ def test_a_fault_at_any_byte_ends_right_or_in_the_error_that_describes_it(
 ) -> None:
     said, _ = fault_matrix.undamaged(firmware)
     outcomes = fault_matrix.tally(firmware, direction, kind, step)
-    assert outcomes.total() == len(range(0, len(said[direction]), step)) > 600 // step
+    assert outcomes.total() == len(range(0, len(said[direction]), step)) > 300 // step
     if firmware != "stock" or direction == "to-host" or kind is Kind.CUT:
         assert outcomes[Outcome.RESET_NEEDED] == 0
-    if firmware == "linked" and kind is not Kind.CUT:
+    if firmware not in ("robust", "stock") and kind not in (Kind.CUT, Kind.INTERRUPT):
         assert outcomes[Outcome.REPORTED] == 0
 
 

@@ -4,6 +4,9 @@ SCRIPT serve                      the device's side, until the standard input en
 SCRIPT call PATH                  round trips of add(2, 3), or of an echo: a block for each line of its input
 SCRIPT copy PATH VARIANT BYTES    random bytes to the device
 SCRIPT codec                      frames of random payload to bytes and back
+SCRIPT events PATH                what each line of its input asks for, as JSON, beside what the device says by itself:
+                                  ["report", EVENTS_A_SECOND], ["calls", N], ["copy", BYTES], and ["events"], how many
+                                  came and how many were missed since this was last asked
 """
 
 from __future__ import annotations
@@ -39,14 +42,32 @@ class Codec:
     largest_bytes: int = max(CODEC_BYTES)
 
 
+@dataclass
+class Talk:
+    """A client whose device says something by itself: `report` sets how often, a second."""
+
+    call: Call
+    copy: Copy
+    report: Callable[[int], object]
+    came: int = 0
+    missed: int = 0
+
+    def take_counts(self) -> tuple[int, int]:
+        """Give how many events came and were missed since the last time."""
+        counts = self.came, self.missed
+        self.came = self.missed = 0
+        return counts
+
+
 @dataclass(frozen=True)
 class Peer:
-    """What a peer can do. `serve` has the device's end of a pty; `call` and the `copies` open the host's end."""
+    """What a peer can do. `serve` has the device's end of a pty; the others but `codec` open the host's end."""
 
     serve: Callable[[int], None] | None = None
     call: Callable[[str], AbstractContextManager[Call]] | None = None
     copies: dict[str, Callable[[str], AbstractContextManager[Copy]]] = field(default_factory=dict)
     codec: Codec | None = None
+    talk: Callable[[str], AbstractContextManager[Talk]] | None = None
 
 
 def main(peer: Peer) -> None:
@@ -60,6 +81,8 @@ def main(peer: Peer) -> None:
             _print({"seconds": _time_copy(peer.copies[variant], path, int(size_bytes))})
         case ["codec"] if peer.codec:
             _print({"rates": _time_codec(peer.codec)})
+        case ["events", path] if peer.talk:
+            _obey(peer.talk, path)
         case _:
             raise SystemExit(__doc__)
 
@@ -125,6 +148,27 @@ def _time_copy(connect: Callable[[str], AbstractContextManager[Copy]], path: str
         start = time.perf_counter()
         copy(data)
         return time.perf_counter() - start
+
+
+def _obey(connect: Callable[[str], AbstractContextManager[Talk]], path: str) -> None:
+    with connect(path) as talk:
+        for line in sys.stdin:
+            match json.loads(line):
+                case ["report", rate_hz]:
+                    _print(talk.report(rate_hz))
+                case ["calls", count]:
+                    _print([_timed(talk.call) for _ in range(count)])
+                case ["copy", size_bytes]:
+                    data = random.Random(4).randbytes(size_bytes)
+                    _print([_timed(lambda data=data: talk.copy(data))])  # type: ignore[misc]
+                case _:
+                    _print(talk.take_counts())
+
+
+def _timed(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
 
 
 def _time_codec(codec: Codec) -> dict[str, list[float]]:

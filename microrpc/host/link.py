@@ -36,6 +36,7 @@ from microrpc.wire.link import (
 )
 from microrpc.wire.session import MessageType
 
+_MOST_REPLIES_BYTES = 4096  # of unanswered READs beside events: an EVENT_ACK waits in the device's ring behind them
 _BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
 _CANCEL_PATIENCE_S = 0.15
 _MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there is must not hold anybody up for ever
@@ -167,6 +168,10 @@ class LinkHost:
                 sizes_bytes.append(self.notices.out_bytes)
             if not self._budget.has_room(sizes_bytes, len(request.frame), seq_distance(self._next_seq, lowest)):
                 return False
+            if len(unanswered) > 1 and self.notices.must_be_prompt:
+                replies_bytes = sum(other.reply_bytes for other in unanswered.values())
+                if replies_bytes + request.reply_bytes > _MOST_REPLIES_BYTES:
+                    return False
         elif not self.has_room_beside_notice(len(request.frame)):
             return False
         self._send(request, now)

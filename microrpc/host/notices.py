@@ -58,6 +58,11 @@ class Notices:
         return min(self._ack_at, self.sent_at + self._keep_alive_s)
 
     @property
+    def must_be_prompt(self) -> bool:
+        """Whether the device may soon wait for one: with its credit used up, it loses events."""
+        return self.events is not None and self.events.is_on
+
+    @property
     def _ack_at(self) -> float:
         return math.inf if self.events is None else self.events.due_at
 

@@ -71,6 +71,11 @@ RANGED = {
     **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in LINES for way in ("to", "from")},
     **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},
 }
+TALKERS = ("microrpc, virtual time", "microrpc, paced line")
+TIMED |= {f"call beside events: {title}": "times" for title in TALKERS}
+for title, ways in zip(TALKERS, (("to", "from"), ("to",)), strict=True):
+    RANGED |= {f"copy 16 KiB {way} the board beside events: {title}": "% of what is left" for way in ways}
+EVENTS_MISSING = "events: pw_rpc 0.0.24, paced line"
 STEPS = [
     f"Python calls of add(2, 3), {who}, {where} the link" for who in ("blocking", "asyncio") for where in ("off", "on")
 ]
@@ -91,6 +96,7 @@ COUNT = (
     + len(RANGED)
     + len(PEER_CODEC)
     + len(MISSING)
+    + 1  # the peer with events
     + len(DEVICE_SIZES)
     + len(NOT_RUNNING)
 )
@@ -164,7 +170,7 @@ def test_sizes_are_there_in_bytes(output: str, name: str) -> None:
     assert re.match(rf"{re.escape(name)} +[1-9][\d,]+ +B ", rows[0])
 
 
-@pytest.mark.parametrize("title", MISSING)
+@pytest.mark.parametrize("title", [*MISSING, EVENTS_MISSING])
 def test_a_peer_that_is_not_installed_is_said_to_be_missing(output: str, title: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith(f"{title}  "))
     assert re.search(r" missing +not installed, and --quick installs nothing$", row)

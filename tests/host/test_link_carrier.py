@@ -6,13 +6,14 @@ import dataclasses
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import microrpc
 from firmware_sim.board.demo import install
-from firmware_sim.board.device import Device
+from firmware_sim.board.device import ALL_FEATURES, Device
 from firmware_sim.board.robust import RobustPort
 from firmware_sim.board.runtime import RuntimeSession
 from firmware_sim.line.faults import Delay, Reset
@@ -34,6 +35,7 @@ from microrpc.host.connection import Connection
 from microrpc.host.link import LinkHost
 from microrpc.host.operation import AT_ONCE
 from microrpc.wire.datatypes import OpaqueHandle
+from microrpc.wire.features import Feature
 from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.link import LinkParameters, ReplyKind, RequestKind
 from microrpc.wire.packets import PacketCode, Return, Syscall, decode_packet, encode_packet
@@ -54,8 +56,8 @@ Change = Callable[[bytes], bytes]
 class Wire:
     """A board in memory behind a line whose bytes a test can change, a piece at a time in each direction."""
 
-    def __init__(self, firmware: str = "robust", *, packet_size_bytes: int = 2048, link: bool = True) -> None:
-        self.device = Device(firmware=firmware, seed=7, packet_size_bytes=packet_size_bytes, link=link)  # type: ignore[arg-type]
+    def __init__(self, firmware: str = "robust", *, features: Feature = ALL_FEATURES, **options: Any) -> None:
+        self.device = Device(firmware=firmware, seed=7, features=features, **options)  # type: ignore[arg-type]
         install(self.device)
         self.device.function(self.count)
         self.executions = 0
@@ -455,20 +457,21 @@ def test_a_copy_that_is_interrupted_before_its_first_block_is_out_leaves_nothing
     assert array.numpy().tolist() == [7, 8, 9]
 
 
-def test_an_interrupted_call_makes_the_next_one_start_anew() -> None:
-    wire = Wire()
+def interrupt(data: bytes) -> bytes:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("knows_cancel", [False, True])
+def test_an_interrupted_call_makes_the_next_one_start_anew_unless_the_board_was_told(knows_cancel: bool) -> None:
+    wire = Wire(features=ALL_FEATURES if knows_cancel else Feature.EVENTS)
     board = wire.open()
     count = board.function("count")
     session_id = board.session_id
-
-    def interrupt(data: bytes) -> bytes:
-        raise KeyboardInterrupt
-
     wire.to_host = once(interrupt)
     with pytest.raises(KeyboardInterrupt):
         count()
     assert count() == 2
-    assert board.session_id != session_id
+    assert (board.session_id == session_id) is knows_cancel
 
 
 def test_a_reset_in_mid_call_says_that_it_may_have_run() -> None:
