@@ -54,7 +54,7 @@ def core_size(defines: tuple[str, ...], compiler: Compiler = Compiler.ZIG) -> Co
 
 def flags() -> list[str]:
     """Give what the header says can be left out, as "NAME=0", and what can be switched on, as "NAME=1"."""
-    header = (firmware_directory() / "include" / "microrpc.h").read_text(encoding="utf-8")
+    header = (firmware_directory() / "include" / "microrpc_parts.h").read_text(encoding="utf-8")
     found = re.findall(r"^#ifndef (MICRORPC_\w+)\n#define \1 (1|MICRORPC_BY_DEFAULT|0)$", header, flags=re.MULTILINE)
     return [f"{name}={int(value != '1')}" for name, value in found]
 

@@ -76,7 +76,7 @@ def install(device: Device) -> None:
         datas = (bytes((i + k) & 0xFF for k in range(size)) for i in range(count))
         return sum(device.event(name, i, data, reliable=bool(reliable)) for i, data in enumerate(datas))
 
-    @device.function
+    @device.function(signature="steps: int, step_us: int [us] -> int")
     @takes("Int", "Int")
     def work(steps: int, step_us: int) -> Steps:
         """Work for so many steps of so many microseconds, and tell after each how many are done."""

@@ -38,7 +38,7 @@ from microrpc.wire.packets import PacketCode, Reply, Request
 # What is public for the sake of what a board hands out; its users have other ways to it.
 _INNER = {
     *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
-    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect", "tell_left"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
 }
 
 
@@ -85,7 +85,6 @@ class Board:
             array=RemoteArray,
         )
         self.pump.goodbye = self.operations.close
-        self.tell_left = self.pump.tell_left
         self.garbage = self.operations.garbage
         self.live = self.operations.live
         self.trust: Trust = connection.trust

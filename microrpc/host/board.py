@@ -361,5 +361,5 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self.garbage += self._library.owned + self.described.owned
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
-            self._maker.client.tell_left(left)
+            self._maker.client.pump.tell_left(left)
         yield from self.connection.close(shutdown)

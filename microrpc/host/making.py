@@ -12,6 +12,13 @@ from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, T
 from microrpc.wire.packets import CopyAck, Return, decode_result
 
 
+class Teller(Protocol):
+    """What is told of the end of a board."""
+
+    def tell_left(self, count: int) -> None:
+        """Take note that it is closed before `count` arrays and handles could be freed on the board."""
+
+
 class Client(Keeper, Protocol):
     """What the operations need of the client that hands their results out."""
 
@@ -19,8 +26,9 @@ class Client(Keeper, Protocol):
     def name(self) -> str:
         """The port as the user gave it, for messages."""
 
-    def tell_left(self, count: int) -> None:
-        """Take note that it is closed before `count` arrays and handles could be freed on the board."""
+    @property
+    def pump(self) -> Teller:
+        """What drives the operations, and is told what became of them."""
 
 
 FunctionT = TypeVar("FunctionT", bound=AnyFunction[Any])

@@ -614,7 +614,7 @@ def test_the_pages_of_every_packet_size_make_the_same_description(over_link: boo
     assert (
         b'describe\t*arguments: any -> str\tGive the number of the arguments and the type code of each, as "2:0' in body
     )
-    assert (len(lines), lines[-1], rest) == (21, lines[0], b"")
+    assert (len(lines), lines[-1], rest) == (23, lines[0], b"")
 
 
 @pytest.mark.parametrize("pair", [700], indirect=True)

@@ -95,7 +95,9 @@ static void port_write(void *context, const uint8_t *bytes, size_t size) {
 /* What a function logs is not to wait until it has returned. */
 static void port_flush(void *context) {
     flush(context);
+}
 #endif
+
 /* Whether there is something to read within so many milliseconds, -1 for whenever that is. */
 static bool can_read(const port_t *port, int timeout_ms) {
     struct pollfd terminal = {.fd = port->terminal, .events = POLLIN};

@@ -37,7 +37,7 @@ from microrpc.wire.packets import PacketCode, Reply, Request
 # What is public for the sake of what a board hands out; its users have other ways to it.
 _INNER = {
     *("pump", "operations", "garbage", "live", "trust", "reply_epoch"),
-    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect", "tell_left"),
+    *("open", "find_in_module", "call", "write_bytes", "read_bytes", "collect"),
 }
 
 
@@ -86,7 +86,6 @@ class AsyncBoard:
             array=AsyncRemoteArray,
         )
         self.pump.goodbye = self.operations.close
-        self.tell_left = self.pump.tell_left
         self.garbage = self.operations.garbage
         self.live = self.operations.live
         self.trust: Trust = connection.trust

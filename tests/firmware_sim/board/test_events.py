@@ -62,7 +62,8 @@ def hand() -> LinkHand:
 @pytest.mark.parametrize(
     ("device_args", "handle"),
     [
-        ({}, 0x0F01),
+        ({}, 0xC187B0CA_0000_3F01),  # the crc32 of "\t\t\n", what it tells of itself where it has no function
+        ({"features": EVENTS | Feature.PROGRESS | Feature.CANCEL}, 0x0D01),
         ({"features": EVENTS}, 0x0101),
         ({"features": EVENTS | RELIABLE, "host_timeout_ms": 0x1234}, 0x1234_0301),
         ({"features": None, "host_timeout_ms": 500}, 500 << 16 | 1),

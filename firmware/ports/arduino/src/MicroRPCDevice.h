@@ -47,7 +47,9 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
     void identify(const char *firmwareName, const char *firmwareVersion) {
         config.firmware_name = firmwareName;
         config.firmware_version = firmwareVersion;
+    }
 #endif
+
 #if MICRORPC_RELIABLE_EVENTS
     // Where reliable events are kept until the host has them; before begin().
     template <size_t Bytes> void keepEvents(uint8_t (&ring)[Bytes]) {
