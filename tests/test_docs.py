@@ -62,7 +62,9 @@ def examples(document: str) -> list[Any]:
     return [pytest.param(block, id=f"{document} {number}") for number, block in enumerate(blocks, 1)]
 
 
-@pytest.mark.parametrize("example", [*examples("asyncio.md"), *examples("events.md"), *examples("lifetime.md"), *examples("serving.md")])
+@pytest.mark.parametrize(
+    "example", [*examples("asyncio.md"), *examples("events.md"), *examples("lifetime.md"), *examples("serving.md")]
+)
 def test_the_examples_print_what_they_say(example: str) -> None:
     command = [sys.executable, "-W", "error", "-c", example]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -74,9 +74,7 @@ def test_a_device_that_nobody_drives_runs_a_long_function_to_its_end_at_once(han
     assert hand.say(hand.call(0, "work", 2, 100)) == [progress(0, 1, 2), progress(0, 2, 2), returned(0, 2)]
 
 
-@pytest.mark.parametrize(
-    ("kind", "features"), [(PACKET, Feature.PROGRESS | Feature.CANCEL), (CALL, Feature.CANCEL)]
-)
+@pytest.mark.parametrize(("kind", "features"), [(PACKET, Feature.PROGRESS | Feature.CANCEL), (CALL, Feature.CANCEL)])
 def test_nobody_is_told_who_did_not_ask_or_by_a_board_that_does_not_know_it(kind: int, features: Feature) -> None:
     hand = make(features=features)
     assert hand.say(hand.call(0, "work", 1, 0, kind=kind)) == NOTHING
