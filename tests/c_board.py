@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import pathlib
 import subprocess
 import sys
@@ -70,6 +71,14 @@ class CBoard:
         self._board = new(packet_size_bytes, ring_bytes, reply_bytes, heap_bytes, nonce, step_us)
         assert self._board, "the board could not be made"
         self._room = ctypes.create_string_buffer(1 << 16)
+
+    # Its functions run to their end before `receive` returns, and nobody tells it of the time.
+    is_busy = False
+    listens = True
+    due = math.inf
+
+    def on_time(self) -> None:
+        """See `Device`: there is nothing to do."""
 
     @property
     def heap_address(self) -> int:

@@ -16,12 +16,15 @@ from firmware_sim.line.faults import (
     BrownOut,
     Burst,
     Delay,
+    DelayEvents,
     Double,
     Drop,
     Faults,
     Flip,
     Garbage,
+    HoldEvents,
     Insert,
+    LoseEvents,
     Reset,
     Stuck,
     Unplug,
@@ -29,7 +32,10 @@ from firmware_sim.line.faults import (
 )
 from microrpc.firmware.project import port_names
 
-FAULT_KINDS = (Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug)
+FAULT_KINDS = (
+    *(Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug),
+    *(LoseEvents, DelayEvents, HoldEvents),
+)
 ROOT = pathlib.Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "BENCHMARKS.md", ROOT / "CHANGELOG.md", *GUIDES]
@@ -63,7 +69,14 @@ def examples(document: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "example", [*examples("asyncio.md"), *examples("events.md"), *examples("lifetime.md"), *examples("serving.md")]
+    "example",
+    [
+        *examples("asyncio.md"),
+        *examples("events.md"),
+        *examples("lifetime.md"),
+        *examples("serving.md"),
+        *examples("simulator.md")[1:],
+    ],
 )
 def test_the_examples_print_what_they_say(example: str) -> None:
     command = [sys.executable, "-W", "error", "-c", example]
@@ -73,7 +86,7 @@ def test_the_examples_print_what_they_say(example: str) -> None:
 
 
 def test_the_example_of_the_simulator_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", SIMULATOR, flags=re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", SIMULATOR, flags=re.DOTALL)
     run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.stderr == ""
     assert re.fullmatch(r"3 1\.\d s\n1 \{'drop': 1\}\nmay have run: True\n", run.stdout), run.stdout

@@ -90,8 +90,8 @@ class RobustPort:
         self._stats = stats
         self._events = events
         self._watch = watch
-        self._packet_size_bytes = packet_size_bytes
         self._decoder = FrameDecoder(packet_size_bytes)
+        self._is_spoiled = False  # the frame that is arriving was too long for what kept its beginning
         self._session = Session(0)
         self._is_shut_down = False
         self._link_parameters = link
@@ -109,7 +109,7 @@ class RobustPort:
         self._link = None
         self._under_way = None
         self._waiting = b""
-        self._decoder.limit(self._packet_size_bytes)
+        self._is_spoiled = False
         self._watch.boot()
         self._session.boot()
         self._send_outgoing()
@@ -128,8 +128,13 @@ class RobustPort:
             if self._under_way is not None:
                 self._overhear(self._under_way, item)
             elif isinstance(item, Damage):
+                self._is_spoiled = False
                 self._refuse(item)
             elif isinstance(item, Garbage):
+                self._complain()
+            elif self._is_spoiled:
+                self._is_spoiled = False
+                self._stats.frames_damaged += 1
                 self._complain()
             else:
                 self._stats.frames_received += 1
@@ -312,7 +317,7 @@ class RobustPort:
         if self._under_way is not None:  # the next packet of the same message has begun another one
             self._under_way.news, self._under_way.is_cancelled = under_way.news, under_way.news is not None
             return
-        self._decoder.limit(self._packet_size_bytes)
+        self._is_spoiled = self._decoder.payload_bytes > _SIDE_BUFFER_BYTES
         waiting, self._waiting = self._waiting, b""
         if under_way.news is not None:
             self._take(under_way.news)
@@ -320,7 +325,6 @@ class RobustPort:
 
     def _begin(self, under_way: _UnderWay) -> None:
         self._under_way = under_way
-        self._decoder.limit(_SIDE_BUFFER_BYTES)
         self._tell_progress(under_way)
 
     def _tell_progress(self, under_way: _UnderWay) -> None:
@@ -330,7 +334,7 @@ class RobustPort:
 
     def _overhear(self, under_way: _UnderWay, item: Item) -> None:
         """Look whether something concerns the function that is under way; all else is dropped."""
-        if not isinstance(item, bytes):
+        if not isinstance(item, bytes) or len(item) > _SIDE_BUFFER_BYTES:
             return
         self._stats.frames_received += 1
         if _ends_session(item, self._session.session_id):

@@ -92,25 +92,28 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                         while True:
                             try:
                                 data = channel.read(min(deadline, self._until, trust.text.ends_at))
+                                now = channel.now()
+                                if now >= self._until:
+                                    raise self._ended_error()
+                                if now >= trust.text.ends_at:
+                                    trust.text.flush()
+                                deadline = operation.send((data, now))
+                                if output.pieces:
+                                    if output.port_is_doubtful:
+                                        output.port_is_doubtful = False
+                                        renew(channel)
+                                    data, write_by = output.take(deadline, now)
+                                    channel.write(data, min(write_by, self._until))
+                                    trust.is_out = trust.is_asking
                             except Exception:
                                 raise
                             except BaseException as error:  # Ctrl-C, above all; the second ends it at once
-                                if interruption is not None or not self.connection.cancel(channel.now()):
+                                is_over = (
+                                    getattr(operation, "gi_frame", None) is None
+                                )  # it came in the middle of a step
+                                if is_over or interruption is not None or not self.connection.cancel(channel.now()):
                                     raise
-                                interruption, data = error, b""
-                            now = channel.now()
-                            if now >= self._until:
-                                raise self._ended_error()
-                            if now >= trust.text.ends_at:
-                                trust.text.flush()
-                            deadline = operation.send((data, now))
-                            if output.pieces:
-                                if output.port_is_doubtful:
-                                    output.port_is_doubtful = False
-                                    renew(channel)
-                                data, write_by = output.take(deadline, now)
-                                channel.write(data, min(write_by, self._until))
-                                trust.is_out = trust.is_asking
+                                interruption, deadline = error, AT_ONCE
                     except StopIteration as stop:
                         if output.pieces:
                             channel.write(*output.take(AT_ONCE, channel.now()))

@@ -104,7 +104,7 @@ class EventHost:
     """The events of one connection, over all of its sessions.
 
     sink: who takes them. delivered: how many it got, gaps included. credit_bytes: what the board may send before it is
-    asked anew, in this session.
+    asked anew, in this session. is_on: the device was asked for something, and not yet told that this is over.
     """
 
     def __init__(self) -> None:
@@ -114,6 +114,7 @@ class EventHost:
         self._session_id: int | None = None
         self._is_first = False  # no EVENT_STATE of this session has come
         self._phase = _Phase.OFF
+        self.is_on = False
         self._boot: int | None = None
         self._was_reset = False
         self._skips = True  # plain events so far were not wanted
@@ -141,7 +142,7 @@ class EventHost:
 
     def end(self) -> None:
         """Take note that the session is over; the numbers stay."""
-        self._session_id, self._phase = None, _Phase.OFF
+        self._session_id, self._phase, self.is_on = None, _Phase.OFF, False
 
     def on_reset(self) -> None:
         """Take note that the board was seen to reset."""
@@ -168,6 +169,7 @@ class EventHost:
             self._phase = _Phase.LEAVING
         elif self._phase is not _Phase.ON:
             self._phase = _Phase.ASKING
+        self.is_on = True
         credit_bytes = self.credit_bytes if self._phase is _Phase.ON else 0
         self._was_lost = self._is_lost and credit_bytes > 0
         self._acked_at, self._used_bytes, self._has_taken = now, 0, False
@@ -205,7 +207,7 @@ class EventHost:
 
     def _on_state(self, state: EventState) -> None:
         if self._phase is _Phase.LEAVING:
-            self._phase, self._skips = _Phase.OFF, True
+            self._phase, self.is_on, self._skips = _Phase.OFF, False, True
         if self._phase is _Phase.OFF:
             return
         if self._phase is _Phase.ASKING:

@@ -24,8 +24,9 @@ class Notices:
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
     nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
-    is_needed: whether there may be any. sent_at: when the host sent anything last. out_bytes: of the one that is out,
-    on the wire, 0 without one. back_offs: how often the patience is doubled; 0 again when anything is heard.
+    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host sent anything
+    last. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0
+    again when anything is heard.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Notices:
         now: float = 0.0,
     ) -> None:
         self.is_needed = events is not None or keep_alive_s < math.inf
+        self.keeps_alive = keep_alive_s < math.inf
         self.sent_at = now
         self.out_bytes = 0
         self.back_offs = 0
         self._session_id = session_id
-        self._events = events
+        self.events = events
         self._keep_alive_s = keep_alive_s
         self._byte_s = byte_s
         self._lost_at = math.inf
@@ -57,7 +59,7 @@ class Notices:
 
     @property
     def _ack_at(self) -> float:
-        return math.inf if self._events is None else self._events.due_at
+        return math.inf if self.events is None else self.events.due_at
 
     def take(self, now: float, answered_by: float) -> bytes | None:
         """Give the frame that is due at `now`; the line is busy with what was sent before until `answered_by`.
@@ -69,9 +71,9 @@ class Notices:
             self.back_offs = min(self.back_offs + 1, _MOST_BACK_OFFS)
             return None
         events_bytes = 0
-        if self._events is not None and self._ack_at <= now:
-            self._awaited, events_bytes = MessageType.LINK_EVENT_STATE, self._events.credit_bytes
-            payload = self._events.make_ack(now)
+        if self.events is not None and self._ack_at <= now:
+            self._awaited, events_bytes = MessageType.LINK_EVENT_STATE, self.events.credit_bytes
+            payload = self.events.make_ack(now)
         elif self.sent_at + self._keep_alive_s <= now:
             self._awaited = MessageType.LINK_KEEP_ALIVE
             payload = encode_link_message(self._session_id, MessageType.LINK_KEEP_ALIVE, 0)
@@ -92,7 +94,7 @@ class Notices:
     def receive(self, message_type: MessageType, payload: bytes, now: float) -> None:
         """Take a message that answers no request."""
         is_answer = message_type is MessageType.LINK_KEEP_ALIVE
-        if self._events is not None and message_type in (MessageType.LINK_EVENT, MessageType.LINK_EVENT_STATE):
-            is_answer = self._events.receive(payload, now)
+        if self.events is not None and message_type in (MessageType.LINK_EVENT, MessageType.LINK_EVENT_STATE):
+            is_answer = self.events.receive(payload, now)
         if is_answer and message_type is self._awaited:
             self.out_bytes, self._awaited = 0, None

@@ -38,20 +38,16 @@ class Subscriptions:
 
     `on_failure` is called with the name of an event whose handler raised, while that is handled. `on_wish` is called
     when something else may be to be done than before: somebody came, left, or has room again, or a board wants to hear
-    of its host. missed: how many events never came.
+    of its host. missed: how many events never came. is_wanted: whether anybody wants events.
     """
 
     def __init__(self, on_failure: Callable[[str], None], on_wish: Callable[[], None] = lambda: None) -> None:
         self.on_failure = on_failure
         self.on_wish = on_wish
         self.missed = 0
+        self.is_wanted = False
         self._subscribers: dict[int, Callable[[], Subscriber | None]] = {}  # in the order in which they came
         self._keys = count()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody wants events."""
-        return bool(self._subscribers)
 
     @property
     def has_handlers(self) -> bool:
@@ -85,9 +81,13 @@ class Subscriptions:
 
         It is closed when nobody has it any more.
         """
-        queue = EventQueue(self, name, on_arrival)
-        subscribers, key = self._subscribers, next(self._keys)
-        self._add(key, weakref.ref(queue, lambda _: subscribers.pop(key, None)))
+        queue, key, reference = EventQueue(self, name, on_arrival), next(self._keys), weakref.ref(self)
+
+        def forget(_: object) -> None:
+            if (subscriptions := reference()) is not None:
+                subscriptions._drop(key)
+
+        self._add(key, weakref.ref(queue, forget))
         return queue
 
     def end(self, error: Exception | None) -> None:
@@ -100,12 +100,22 @@ class Subscriptions:
         """Give no more to a subscriber. Doing it twice is fine."""
         for key, found in list(self._subscribers.items()):
             if found() is subscriber:
-                self._subscribers.pop(key, None)
+                self._drop(key)
                 self.on_wish()
 
     def _add(self, key: int, find: Callable[[], Subscriber | None]) -> None:
         self._subscribers[key] = find
+        self._note()
         self.on_wish()
+
+    def _drop(self, key: int) -> None:
+        self._subscribers.pop(key, None)
+        self._note()
+
+    def _note(self) -> None:
+        """Note whether anybody wants events, however many threads do so at once: the last one looks again."""
+        while self.is_wanted != bool(self._subscribers):
+            self.is_wanted = bool(self._subscribers)
 
     def _all(self) -> list[Subscriber]:
         found = (find() for find in list(self._subscribers.values()))
@@ -120,11 +130,9 @@ class _Counted:
         self._subscriptions = subscriptions
         self._missed_before = subscriptions.missed
 
-    def _counted(self, event: Event, missed: int) -> Event | None:
-        """Give the event with this subscriber's count; None for a gap that is none for it."""
+    def _counted(self, event: Event, missed: int) -> Event:
+        """Give the event with this subscriber's count."""
         own, self._missed_before = missed - self._missed_before, missed
-        if event.is_gap and not own:
-            return None
         return event if event.missed == own else replace(event, missed=own)
 
 
@@ -138,11 +146,10 @@ class Subscription(_Counted):
     def take(self, event: Event, missed: int) -> None:
         """Call the function. What it raises is told, and breaks nothing."""
         counted = self._counted(event, missed)
-        if counted is not None:
-            try:
-                self._handler(counted)
-            except Exception:
-                self._subscriptions.on_failure(event.name)
+        try:
+            self._handler(counted)
+        except Exception:
+            self._subscriptions.on_failure(event.name)
 
     def close(self) -> None:
         """Call it no more. Closing twice is fine."""
@@ -177,11 +184,9 @@ class EventQueue(_Counted):
         if len(self._events) >= _MOST_EVENTS:
             self._missed_before -= not event.is_gap
             return
-        counted = self._counted(event, missed)
-        if counted is not None:
-            self._events.append(counted)
-            self.is_full = self.is_full or len(self._events) >= QUEUE_EVENTS
-            self.on_arrival()
+        self._events.append(self._counted(event, missed))
+        self.is_full = self.is_full or len(self._events) >= QUEUE_EVENTS
+        self.on_arrival()
 
     def read(self) -> Event | None:
         """Give the next event, None where there is none."""

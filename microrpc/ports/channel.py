@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from microrpc.errors import (
     CallTimeoutError,
     PortLostError,
     RequestError,
 )
-from microrpc.ports.bell import Bell
 from microrpc.wire.checks import show
+
+if TYPE_CHECKING:
+    from microrpc.ports.bell import Bell
 
 monotonic = time.monotonic
 """The clock of every deadline, in seconds."""

@@ -244,15 +244,11 @@ class FrameDecoder:
     """
 
     def __init__(self, max_payload_bytes: int = 1 << 20) -> None:
+        self.max_payload_bytes = max_payload_bytes
         self.bytes_skipped = 0
-        self.limit(max_payload_bytes)
+        self._whole_max = min(max_payload_bytes, _WINDOW)
         self._base = 0  # position in the stream of the first byte of the data being fed
         self.reset()
-
-    def limit(self, max_payload_bytes: int) -> None:
-        """Accept so many bytes from now on, of a packet whose length is still to come, too."""
-        self.max_payload_bytes = max_payload_bytes
-        self._whole_max = min(max_payload_bytes, _WINDOW)
 
     def reset(self) -> None:
         """Forget a packet in progress, silently. Offsets and `bytes_skipped` count on."""
@@ -268,6 +264,13 @@ class FrameDecoder:
     def packet_bytes(self) -> int:
         """How many bytes came of the packet that is arriving, as they cross the wire; 0 outside of any."""
         return self._base - self._offset if self._missing else 0
+
+    @property
+    def payload_bytes(self) -> int:
+        """How many bytes of payload the packet announces that is arriving; 0 before it did, and outside of any."""
+        if self._field is _Field.PAYLOAD:
+            return self._missing + len(self._got)
+        return len(self._payload) if self._field is _Field.CRC else 0
 
     def feed(self, data: bytes) -> list[Item]:
         """Take the next `data` of the stream; return what it completed, in the order of the stream."""

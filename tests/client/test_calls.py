@@ -135,9 +135,9 @@ def test_calls_that_were_started_take_turns(api: Api, server: PtyServer) -> None
 
 def test_what_a_started_call_raises_its_result_raises_each_time(api: Api, server: PtyServer) -> None:
     with api.connect(server.path) as board:
-        call = board.function("emit").start("sample", 1, 100_000, 0)
+        call = board.function("add").start("one", 1)
         for _ in range(2):
-            with pytest.raises(microrpc.RemoteError, match="emit: want 0 to"):
+            with pytest.raises(microrpc.RemoteError, match="add: "):
                 call.result()
 
 
@@ -315,6 +315,33 @@ def test_ctrl_c_ends_a_call_at_once_where_the_board_cannot_be_told() -> None:
     assert add(2, 3) == 5
 
 
+def test_ctrl_c_between_two_reads_is_told_to_the_board_too() -> None:
+    device, said = make_device()
+    channel = Interrupted(device)
+    board = microrpc.open_board(channel, TIMEOUTS)
+    obedient, session_id = board.function("obedient"), board.session_id
+    channel.interrupts_write = True
+    with pytest.raises(KeyboardInterrupt):
+        obedient(100)
+    assert not channel.interrupts_write
+    assert board.function("add")(2, 3) == 5
+    assert board.session_id == session_id
+    assert said in ([], ["cancelled at 0"], ["cancelled at 1"])
+
+
+def test_ctrl_c_in_the_middle_of_a_step_leaves_it_to_the_next_session() -> None:
+    device, _ = make_device()
+    board = microrpc.open_board(LoopbackChannel(device), TIMEOUTS)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        board.function("obedient")(5, on_progress=interrupt)
+    assert board.pump.connection.trust.doubt
+    assert board.function("add")(2, 3) == 5
+
+
 def test_a_signal_ends_a_call_on_a_real_port_and_the_board_is_told(server: PtyServer) -> None:
     with microrpc.connect(server.path) as board:
         work, session_id = board.function("work"), board.session_id
@@ -362,6 +389,7 @@ class Interrupted(LoopbackChannel):
     def __init__(self, device: Device) -> None:
         super().__init__(device)
         self.skip = 0
+        self.interrupts_write = False
         self.to_interrupt: list[BaseException] = []
 
     def interrupt_next_read(self) -> None:
@@ -373,3 +401,9 @@ class Interrupted(LoopbackChannel):
                 raise self.to_interrupt.pop(0)
             self.skip -= 1
         return super().read(deadline)
+
+    def write(self, data: bytes, deadline: float) -> None:
+        super().write(data, deadline)
+        if self.interrupts_write:
+            self.interrupts_write = False
+            raise KeyboardInterrupt

@@ -5,9 +5,12 @@ docs/device.md is what both are written from. The Python device is fed byte by b
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import random
 import re
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -29,9 +32,10 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.features import Feature, Features
 from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
 from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
-from microrpc.wire.names import LINK_FUNCTION, RELEASE_FUNCTION
+from microrpc.wire.names import FEATURES_FUNCTION, LINK_FUNCTION, RELEASE_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -78,6 +82,25 @@ _BYTE = DataType.parse("uint8")
 SYSTEM_LIB = 2 << 32 | 1 << 63
 
 
+@functools.cache
+def c_features() -> Feature:
+    """What the library in C was built with, of docs/link.md 7."""
+    with CBoard() as board:
+        look_up = encode_packet(Syscall(PacketCode.GET_GLOBAL_FUNC, (FEATURES_FUNCTION,)))
+        board.receive(encode_frame(encode_message(5, MessageType.START_SESSION_INIT, b"\x01")))
+        session_id = int.from_bytes(_payloads(board)[-1][:2], "little")
+        board.receive(encode_frame(encode_message(session_id, MessageType.NORMAL, look_up)))
+        reply = decode_packet(_payloads(board)[0][11:])
+        assert isinstance(reply, Return)
+        [handle] = reply.values
+        assert isinstance(handle, int)
+        return Features.from_handle(handle).known
+
+
+def _payloads(board: CBoard) -> list[bytes]:
+    return [payload for payload in FrameDecoder().feed(board.take_output()) if isinstance(payload, bytes)]
+
+
 class Pair:
     """Both devices, freshly booted, and what their answers told."""
 
@@ -95,8 +118,13 @@ class Pair:
             step_us=0,
         )
         self.python = Device(
-            packet_size_bytes=packet_bytes, heap_bytes=heap_bytes, seed=seed, receive_ring_bytes=ring_bytes
+            packet_size_bytes=packet_bytes,
+            heap_bytes=heap_bytes,
+            seed=seed,
+            receive_ring_bytes=ring_bytes,
+            features=c_features() or None,
         )
+        self.python._events.boot_id = nonce * 0x9E3779B9 % (1 << 32)
         self.python.memory.base_address = self.c.heap_address
         install(self.python)
         self.session_id = 0
@@ -550,3 +578,164 @@ ANSWERS = {
     "iota: want N to N",
     "add: want (int, int)",
 }
+
+
+# --- events and long calls: what comes while a function runs is given to both at its first look at the port -----
+
+needs_events = pytest.mark.skipif(
+    "(Feature.EVENTS | Feature.CANCEL) not in c_features()",
+    reason="the library in C is built without events and cancelling",
+)
+EMIT, WORK, NOOP = ((1 << 32 | 1 << 63) + index for index in (20, 21, 5))
+LONG_STEPS = 40
+ACK, CANCEL, KEEP_ALIVE = MessageType.LINK_EVENT_ACK, MessageType.LINK_CANCEL, MessageType.LINK_KEEP_ALIVE
+
+
+class LongPair(Pair):
+    """Both devices, whose long functions hear what was fed before."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.fed = b""
+        self.next_reliable = 0
+        super().__init__(rng)
+        self.python.interleaves = True
+        self._receive = self.python.receive
+        self.python.receive = self._receive_and_run  # type: ignore[method-assign]
+
+    def feed(self, wire: bytes) -> None:
+        """Have both hear this when a function looks at its port next."""
+        self.fed += wire
+        feed = self.c._library.board_feed
+        feed.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]
+        feed(self.c._board, wire, len(wire), self.rng.choice((4, 7, 16)))
+
+    def _receive_and_run(self, data: bytes) -> None:
+        self._receive(data)
+        while self.python.is_busy:
+            fed, self.fed = self.fed, b""
+            self._receive(fed)
+            self.python.go_on()
+
+    def _take_note(self, answer: bytes) -> None:
+        super()._take_note(answer)
+        if answer[2] == MessageType.LINK_EVENT_STATE:
+            self.next_reliable = int.from_bytes(answer[11:15], "little")
+
+    def sealed(self, message_type: int, body: bytes, *, session_id: int | None = None) -> bytes:
+        """Give the frame of a message with a crc32, that of the session where none is given."""
+        payload = struct.pack("<HB", self.session_id if session_id is None else session_id, message_type) + body
+        return encode_frame(payload + struct.pack("<I", zlib.crc32(payload)))
+
+
+def make_long_call(pair: LongPair) -> CallFunc:
+    rng = pair.rng
+    if rng.random() < 0.4:
+        return CallFunc(WORK, (rng.choice((1, 2, 5)), 0))
+    if rng.random() < 0.1:
+        return CallFunc(NOOP, ())
+    name = rng.choice(("", "a", "sample", "h\u00e9", "x" * 60))
+    return CallFunc(EMIT, (name, rng.choice((0, 1, 3)), rng.choice((-1, 0, 1, 30)), rng.choice((0, 1, 1))))
+
+
+def make_seq(pair: LongPair) -> int:
+    return (pair.seq + pair.rng.choice((0, 0, 0, -1, -1, -2, 1, 7, 8, 1000))) & 0xFFFF
+
+
+def make_small(pair: LongPair) -> bytes:
+    """Give one of the short messages of a host."""
+    rng = pair.rng
+    ack = struct.pack(
+        "<IHB",
+        (pair.next_reliable + rng.choice((0, 0, -1, 1, -2, 5, 1 << 31))) & 0xFFFFFFFF,
+        rng.choice((0, 17, 60, 200, 2000, 0xFFFF)),
+        rng.choice((0, 1, 2, 255)),
+    )
+    message_type, body = rng.choice(
+        (
+            (ACK, ack),
+            (ACK, ack),
+            (ACK, ack + b"\0"),
+            (CANCEL, struct.pack("<H", make_seq(pair))),
+            (CANCEL, struct.pack("<H", make_seq(pair))),
+            (CANCEL, b"\0"),
+            (KEEP_ALIVE, struct.pack("<H", rng.choice((0, 5)))),
+            (KEEP_ALIVE, b""),
+            (rng.choice((MessageType.LINK_EVENT, MessageType.LINK_EVENT_STATE, MessageType.LINK_PROGRESS)), ack),
+        )
+    )
+    session_id = pair.session_id ^ rng.choice((0,) * 12 + (0x100,))
+    return pair.sealed(message_type, body, session_id=session_id)
+
+
+def make_heard(pair: LongPair) -> bytes:
+    """Give what a function may hear while it runs."""
+    rng = pair.rng
+    choices = (
+        b"",
+        pair.sealed(CANCEL, struct.pack("<H", pair.seq & 0xFFFF)),
+        make_small(pair),
+        encode_frame(struct.pack("<HBB", rng.choice((5, 0, 256)), 0, rng.choice((1, 1, 2)))),
+        encode_frame(struct.pack("<HB", rng.choice((0, pair.session_id, 7)), 2)),
+        encode_frame(pair.link_request(RequestKind.CALL, bytes(30), pair.seq + 1)),
+        b"noise",
+        encode_frame(rng.randbytes(rng.choice((15, 16, 17, 18)))),
+    )
+    heard = b"".join(rng.choice(choices) for _ in range(rng.choice((1, 1, 2, 3))))
+    return mutated(rng, heard) if heard and rng.random() < 0.2 else heard
+
+
+def step_long(pair: LongPair) -> None:
+    rng = pair.rng
+    kind = rng.random()
+    if kind < 0.45:
+        call = make_long_call(pair)
+        packet = encode_packet(call)
+        if call.handle == WORK and not pair.fed:
+            pair.feed(make_heard(pair))
+        if rng.random() < 0.15:
+            answers = pair.say_message(MessageType.NORMAL, packet)
+        else:
+            request = rng.choice((RequestKind.CALL, RequestKind.CALL, RequestKind.PACKET))
+            seq = None if rng.random() < 0.8 else make_seq(pair)
+            answers = pair.say(encode_frame(pair.link_request(request, packet[8:], seq)))
+    elif kind < 0.85:
+        answers = pair.say(make_small(pair))
+    elif kind < 0.9:
+        answers = pair.say(mutated(rng, make_small(pair)))
+    elif kind < 0.94:
+        answers = pair.say(b"noise")
+    else:
+        answers = pair.say_message(*rng.choice(((2, b"", 0), (0, b"\1", 9), (0, b"\1", 9))))
+    for answer in answers:
+        if answer[2] == MessageType.START_SESSION_REPLY:
+            pair.session_id, pair.seq = int.from_bytes(answer[:2], "little"), 0
+        elif answer[2] == MessageType.LINK_NAK:
+            pair.seq = int.from_bytes(answer[3:5], "little")
+        elif answer[2] == MessageType.TERMINATE_SESSION:
+            pair.open()
+
+
+def converse_long(seed: int) -> Counter[str]:
+    pair = LongPair(random.Random(seed))
+    try:
+        pair.open()
+        for _ in range(LONG_STEPS):
+            step_long(pair)
+        return pair.heard
+    finally:
+        pair.close()
+
+
+@needs_events
+@pytest.mark.parametrize("seed", range(60))
+def test_both_answer_the_same_bytes_with_events_and_long_calls(seed: int) -> None:
+    converse_long(seed)
+
+
+@needs_events
+def test_the_conversations_reach_all_that_a_device_can_say_then() -> None:
+    heard = sum((converse_long(seed) for seed in range(30)), Counter())
+    wanted = {"LINK_EVENT", "LINK_EVENT_STATE", "LINK_PROGRESS", "LINK_KEEP_ALIVE", "LINK_NAK", "LINK FORGOTTEN"}
+    wanted |= {"cancelled", "cancelled before it began", "TERMINATE_SESSION"}
+    wanted -= {"LINK FORGOTTEN"}  # all replies fit what is kept
+    assert wanted <= heard.keys()

@@ -294,12 +294,13 @@ def test_a_second_loss_is_told_at_once_too() -> None:
 def test_numbers_go_on_past_32_bits() -> None:
     desk = Desk()
     desk.subscribe(next_number=2**32 - 1, next_reliable=2**32 - 1)
-    for number in (2**32 - 1, 1):
+    for number in (1, 2, 2**32 - 1):
         desk.event(number)
-    for number in (2**32 - 1, 0):
-        desk.event(number, 1)
-    assert desk.told() == [(2**32 - 1, 0), (1, 1), (2**32 - 1, 0), (0, 0)]
-    assert desk.wanted == 1
+    desk.event(2**32 - 1, 1)
+    desk.now += 1
+    assert desk.ack().wanted == 0
+    desk.event(0, 1)
+    assert desk.told() == [(1, 2), (2, 0), (2**32 - 1, 0), (0, 0)]
 
 
 # --- sessions and boots ------------------------------------------------------------------------------
@@ -427,6 +428,15 @@ def test_after_a_long_pause_the_hosts_clock_tells_how_often_the_boards_came_roun
 def test_an_event_of_long_ago_has_its_time() -> None:
     assert times((0, 1_000_000_000), (0, 10), (1, 1_001_000_000)) == [1_000_000_000, 10, 1_001_000_000]
     assert times((0, 2**32 - 1), (0.1, 99_999), (0, 2**32 - 1000)) == [2**32 - 1, 2**32 + 99_999, 2**32 - 1000]
+
+
+def test_a_gap_has_the_time_of_the_newest_event() -> None:
+    desk = Desk()
+    desk.subscribe()
+    desk.event(0, time_us=1000)
+    desk.event(0, 1, time_us=10)
+    desk.state(2, 1)
+    assert desk.sink.events[-1] == Event(1, "", (), 1000, 1, False, BOOT)
 
 
 def test_a_board_without_a_clock_has_the_time_0() -> None:

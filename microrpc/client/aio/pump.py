@@ -103,22 +103,22 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                         while True:
                             try:
                                 data = await channel.read(min(deadline, trust.text.ends_at))
+                                now = channel.now()
+                                if self._is_ended:
+                                    raise self._ended_error()
+                                if now >= trust.text.ends_at:
+                                    trust.text.flush()
+                                deadline = operation.send((data, now))
+                                if output.pieces:
+                                    if output.port_is_doubtful:
+                                        output.port_is_doubtful = False
+                                        renew(channel)
+                                    await channel.write(*output.take(deadline, now))
+                                    trust.is_out = trust.is_asking
                             except asyncio.CancelledError as error:  # the second ends it at once
                                 if interruption is not None or not self.connection.cancel(channel.now()):
                                     raise
-                                interruption, data = error, b""
-                            now = channel.now()
-                            if self._is_ended:
-                                raise self._ended_error()
-                            if now >= trust.text.ends_at:
-                                trust.text.flush()
-                            deadline = operation.send((data, now))
-                            if output.pieces:
-                                if output.port_is_doubtful:
-                                    output.port_is_doubtful = False
-                                    renew(channel)
-                                await channel.write(*output.take(deadline, now))
-                                trust.is_out = trust.is_asking
+                                interruption, deadline = error, AT_ONCE
                     except StopIteration as stop:
                         if output.pieces:
                             await channel.write(*output.take(AT_ONCE, channel.now()))

@@ -97,7 +97,9 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        if self._has_notices:
+        notices = host.notices
+        events = notices.events
+        if notices.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted)):
             now = yield from self._notify_before(request, len(packet), now)
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
@@ -132,9 +134,10 @@ class LinkCarrier:
                 trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
             except CallTimeoutError:
                 if was_cancelled:
+                    label = request_label(request)
                     raise CallCancelledError(
-                        f"{request_label(request)} was cancelled, and the board did not end it within {timeout_s:.3g} s; it "
-                        f"may have run, or still be running. The next request starts a new session"
+                        f"{label} was cancelled, and the board did not end it within {timeout_s:.3g} s; "
+                        "it may have run, or still be running. The next request starts a new session"
                     ) from None
                 raise
             self._on_time(data, now)

@@ -14,6 +14,7 @@ from firmware_sim.line.faults import (
     BrownOut,
     Burst,
     Delay,
+    DelayEvents,
     Direction,
     Double,
     Drop,
@@ -21,7 +22,9 @@ from firmware_sim.line.faults import (
     Faults,
     Flip,
     Garbage,
+    HoldEvents,
     Insert,
+    LoseEvents,
     Reset,
     Stuck,
     Unplug,
@@ -61,6 +64,9 @@ EVERY_KIND: list[st.SearchStrategy[Fault]] = [
     st.builds(BrownOut, every_s=st.floats(1e-5, 1e9), times=st.none() | NUMBERS),
     st.builds(Delay, by_s=TIMES, reply=st.none() | st.integers(1, 99)),
     st.builds(Unplug, at_s=TIMES, for_s=TIMES_OR_NEVER, keeps_power=st.booleans()),
+    st.one_of(st.builds(LoseEvents, rate=RATES), st.builds(LoseEvents, every=st.integers(1, 99))),
+    st.builds(DelayEvents, by_s=TIMES, event=st.none() | st.integers(1, 99)),
+    st.builds(HoldEvents, at_s=TIMES, for_s=TIMES),
 ]
 
 
@@ -149,6 +155,13 @@ WRONG_FAULTS = [
     (f'kind = "reset", at_byte = 0x{"f" * 5000}', r"\(reset\): at_byte must be at most 9223372036854775807, not a num"),
     ('kind = "delay", by_s = inf', r"\(delay\): by_s must be finite"),
     ('kind = "delay", by_s = 1, reply = 0', r"\(delay\): reply counts from 1, not 0"),
+    ('kind = "lose-events"', r"\(lose-events\): give it either a rate or every"),
+    ('kind = "lose-events", rate = 1, every = 2', r"\(lose-events\): give it either a rate or every"),
+    ('kind = "lose-events", rate = 2', r"\(lose-events\): rate must be from 0 to 1, not 2"),
+    ('kind = "delay-events", by_s = inf', r"\(delay-events\): by_s must be finite"),
+    ('kind = "delay-events", by_s = 1, event = 0', r"\(delay-events\): event counts from 1, not 0"),
+    ('kind = "hold-events", at_s = 1', r"\(hold-events\): for_s: is missing"),
+    ('kind = "hold-events", at_s = 1, for_s = inf', r"\(hold-events\): for_s must be finite"),
     ('kind = "unplug", at_s = 1, keeps_power = 1', r"\(unplug\): keeps_power: must be true or false, not 1"),
 ]
 

@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from forks import in_fork
 from hand_made_host import BOOT, U8, Host
+from hand_made_link import CANCEL, INIT, KEEP_ALIVE, PROGRESS, REPLY, SESSION_REPLY, LinkHand
 
 from firmware_sim.board import demo as demo
+from firmware_sim.board.clock import RealClock, VirtualClock
 from firmware_sim.board.device import Device
+from firmware_sim.line.settings import Rate, Uart
+from firmware_sim.line.uart import UartLine
+from firmware_sim.running.ports import DirectLine
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
@@ -22,6 +27,7 @@ from microrpc.errors import PortError, PortLostError
 from microrpc.ports.channel import Channel, monotonic
 from microrpc.ports.opening import open_serial
 from microrpc.wire.datatypes import CPU, Tensor
+from microrpc.wire.features import Feature
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.packets import CallFunc, CopyAck, CopyFromRemote, Return, encode_packet
 from microrpc.wire.session import MessageType
@@ -330,3 +336,67 @@ def test_the_pty_can_be_polled(server: PtyServer) -> None:
     poller.register(fd, select.POLLIN)
     assert poller.poll(LONG_S * 1000) == [(fd, select.POLLIN)]
     os.close(fd)
+
+
+# --- long functions in real time ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["direct", "line"])
+def test_a_long_function_is_heard_of_while_it_runs_and_is_cancelled(kind: str) -> None:
+    device = simulate(profile("loopback"), clock=RealClock() if kind == "direct" else VirtualClock())
+    board = device if kind == "direct" else UartLine(device, Uart(to_board=Rate(921600), to_host=Rate(921600)))
+    with PtyServer(board) as server:
+        channel = open_serial(server.path, baud=115200)
+        hand = LinkHand(device)
+
+        def hear(until: int) -> list[int]:
+            heard: list[int] = []
+            while until not in heard:
+                data = channel.read(monotonic() + LONG_S)
+                assert data, f"only {heard} came"
+                heard += [kind for kind, _ in hand.read(data)]
+            return heard
+
+        channel.write(hand.plain(INIT, b"\x01", 0x26), monotonic() + LONG_S)
+        hear(SESSION_REPLY)
+        channel.write(hand.call(0, "work", 3600, 20_000), monotonic() + LONG_S)
+        hear(PROGRESS)  # and not only when an hour is over
+        channel.write(hand.about(CANCEL, 0), monotonic() + LONG_S)
+        assert set(hear(REPLY)) <= {PROGRESS, REPLY}
+        channel.write(hand.about(KEEP_ALIVE, 0), monotonic() + LONG_S)
+        assert hear(KEEP_ALIVE) == [KEEP_ALIVE]
+        channel.close()
+
+
+def test_a_board_without_cancel_takes_nothing_from_its_port_while_a_function_runs() -> None:
+    device = Device(features=Feature.PROGRESS, clock=RealClock())
+    line = DirectLine(device)
+    hand = LinkHand(device)
+    demo.install(device)
+    hand.open()
+    wire = hand.call(0, "work", 1, 0)
+    assert line.write(wire, 1.0) == len(wire)
+    assert line.write(hand.about(KEEP_ALIVE, 0), 1.0) == 0
+    assert [kind for kind, _ in hand.read(line.read(1.0))] == [PROGRESS]
+    assert line.next_event() == 1.0
+    assert [kind for kind, _ in hand.read(line.read(1.5))] == [REPLY]
+    assert line.next_event() is None
+    assert line.write(hand.about(KEEP_ALIVE, 0), 1.5) > 0
+
+
+def test_a_host_that_is_silent_is_gone_in_real_time_too() -> None:
+    told: list[bool] = []
+    gone = threading.Event()
+
+    def on_session(begins: bool) -> None:
+        told.append(begins)
+        if not begins:
+            gone.set()
+
+    device = Device(clock=RealClock(), host_timeout_ms=50, on_session=on_session)
+    with PtyServer(device) as server:
+        channel = open_serial(server.path, baud=115200)
+        channel.write(LinkHand(device).plain(INIT, b"\x01", 0x26), monotonic() + LONG_S)
+        assert gone.wait(LONG_S)
+        channel.close()
+    assert told == [True, False]

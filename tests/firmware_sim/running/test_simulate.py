@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_made_link import EVENT, EVENT_STATE, INIT, LinkHand
 
 from firmware_sim.board.clock import VirtualClock
 from firmware_sim.line.adapter import HostAdapter
@@ -40,6 +41,7 @@ from microrpc.errors import (
     OutcomeUnknownError,
     PortLostError,
     PortNotFoundError,
+    RequestError,
 )
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
@@ -259,3 +261,23 @@ def test_virtual_time_can_be_set_back_for_what_does_not_come_about() -> None:
     assert clock.now() == 5.0
     clock.set_to(3.0)
     assert clock.now() == 3.0
+
+
+def test_a_simulated_board_sends_an_event_at_the_time_of_its_host() -> None:
+    sim = SimBoard(profile("loopback"))
+    hand = LinkHand(sim.device)
+    channel = sim.open_channel()
+    channel.write(hand.plain(INIT, b"\x01", 0x26), 10.0)
+    hand.read(channel.read(10.0) + channel.read(10.0))
+    channel.write(hand.ack(0, 1000), 10.0)
+    assert [kind for kind, _ in hand.read(channel.read(10.0))] == [EVENT_STATE]
+    sim.sleep(10.0 - sim.now())
+    assert sim.event("ready", 1)
+    assert sim.event("kept", b"x", reliable=True)
+    heard = hand.read(channel.read(20.0) + channel.read(20.0))
+    assert [(kind, body[4], int.from_bytes(body[5:9], "little")) for kind, body in heard[:1]] == [
+        (EVENT, 0, 10_000_000)
+    ]
+    assert [kind for kind, _ in heard] == [EVENT, EVENT]
+    with pytest.raises(RequestError, match="value 0 of the event"):
+        sim.event("bad", 1 << 64)
