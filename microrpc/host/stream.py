@@ -202,7 +202,7 @@ class StreamConnection:
 
     def cancel(self, now: float) -> bool:
         """Have the server end the call under way; False where it cannot be told, or was. See `Connection.cancel`."""
-        if not self._can_cancel or self._is_cancelled or not self._closed:
+        if not (self._can_cancel and self.trust.is_out) or self._is_cancelled or not self._closed:
             return False
         self._is_cancelled = self.trust.is_cancelled = True
         self.output.pieces.append(encode_cancel())

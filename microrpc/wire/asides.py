@@ -124,7 +124,7 @@ def decode_want(body: bytes) -> Want:
     """Read a WANT. Raises ProtocolError, as all of these do for what is none."""
     (flags,) = _unpack(_FLAGS, body)
     if flags & ~_ALL_WANTS:
-        raise ProtocolError("5", f"WANT has the flags 0x{flags:02x}, which nobody knows (docs/link.md 11)")
+        raise ProtocolError("5", f"WANT has the flags 0x{flags:02x}, which nobody knows")
     return Want(flags)
 
 
@@ -140,7 +140,7 @@ def decode_event_aside(body: bytes) -> tuple[EventMessage, int, int, int]:
     try:
         message = decode_event_body(body[at:])
     except struct.error as error:
-        raise ProtocolError("5", f"EVENT: {error} (docs/link.md 11)") from None
+        raise ProtocolError("5", f"EVENT: {error}") from None
     return message, boot, missed, (time_high << 32) + message.time_us
 
 
@@ -158,5 +158,5 @@ def decode_gone(body: bytes) -> str:
 def _unpack(form: struct.Struct, body: bytes) -> Sequence[int]:
     if len(body) != _CODE.size + form.size:
         size_bytes = len(body) - _CODE.size
-        raise ProtocolError("5", f"{code_of(body).name} has {size_bytes} bytes, not {form.size} (docs/link.md 11)")
+        raise ProtocolError("5", f"{code_of(body).name} has {size_bytes} bytes, not {form.size}")
     return form.unpack_from(body, _CODE.size)
