@@ -92,8 +92,9 @@ class Asides:
         if not self._events.sink.is_wanted:  # any more
             return
         kind, number = message.is_reliable, message.number
-        if self._resumed and (expected := self._resumed.pop(kind, None)) is not None:
-            missed = max(missed, distance(number, expected if boot == self._boot else 0))
+        if boot != self._boot:
+            self._resumed = dict.fromkeys(self._resumed, 0)
+        missed = max(missed, distance(number, self._resumed.pop(kind, number)))
         is_gap = not message.name and not message.values and missed > 0
         self._boot = boot
         self._next[kind] = (number + (missed if is_gap else 1)) % NUMBER_MODULUS
