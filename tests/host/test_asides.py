@@ -181,7 +181,7 @@ def test_a_server_that_says_nothing_is_told_nothing_and_what_it_says_is_as_wrong
         peer.ask(progress(1, 2))
     for data in (event(0), event(0)[:20]):
         peer = begun(0)
-        with pytest.raises(ProtocolError, match="no request was in flight"):
+        with pytest.raises(ProtocolError):
             peer.listen(at_once=data)
 
 
