@@ -223,8 +223,8 @@ class Device:
 
     @property
     def listens(self) -> bool:
-        """Whether it reads what comes. A board without CANCEL reads nothing while a long function is under way."""
-        return self._port.listens
+        """Whether it takes what comes. A board without CANCEL reads nothing while a long function is under way."""
+        return self._port.listens or self.is_dead
 
     def go_on(self) -> None:
         """Let the long function that is under way run to its next yield, or its end, in the time of the clock."""

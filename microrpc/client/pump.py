@@ -111,7 +111,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                                 is_over = (
                                     getattr(operation, "gi_frame", None) is None
                                 )  # it came in the middle of a step
-                                if is_over or interruption is not None or not self.connection.cancel(channel.now()):
+                                if is_over or not self.connection.cancel(channel.now()):
                                     raise
                                 interruption, deadline = error, AT_ONCE
                     except StopIteration as stop:

@@ -44,14 +44,15 @@ _MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there i
 class LinkHost:
     """The host's side of one session (docs/link.md 4).
 
-    parameters: what the board told of the link. byte_s: how long a byte takes on the line, in seconds, 0 where nobody
-    knows; sent_by, answered_by: when the line will have carried all that was sent, and the answers to it. takes_turns:
-    one request at a time, whatever the window, because the line carries one direction at a time. `frames` are to be
-    sent now, in order; whoever sends them takes them out, as whoever waits for them does the `replies`, and the
-    `progress` of the CALL under way, as (done, total), in order. notices: what is said besides requests. noise: what
-    was learned of the line in earlier sessions. retransmissions: how often a request was sent again. repeats,
-    repeats_s: how often because it was lost, since they were set to 0, and what the line takes for that, in seconds; no
-    more than a deadline allows for. deadline: when `on_time` wants to be called; infinity where nothing is unanswered.
+    session_id: the session's. parameters: what the board told of the link. byte_s: how long a byte takes on the line,
+    in seconds, 0 where nobody knows; sent_by, answered_by: when the line will have carried all that was sent, and the
+    answers to it. takes_turns: one request at a time, whatever the window, because the line carries one direction at a
+    time. `frames` are to be sent now, in order; whoever sends them takes them out, as whoever waits for them does the
+    `replies`, and the `progress` of the CALL under way, as (done, total), in order. notices: what is said besides
+    requests. noise: what was learned of the line in earlier sessions. retransmissions: how often a request was sent
+    again. repeats, repeats_s: how often because it was lost, since they were set to 0, and what the line takes for
+    that, in seconds; no more than a deadline allows for. deadline: when `on_time` wants to be called; infinity where
+    nothing is unanswered.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class LinkReply(NamedTuple):
 class LinkRequest:
     """A request with its seq, encoded: `frame` is sent, again and again, until it is answered.
 
-    Of what `is_copy`, `address` and `data` or `size_bytes` are kept, because it may be sent again shorter.
+    Where by its `kind` it `is_copy`, `address` and `data` or `size_bytes` are kept: it may be sent again shorter.
     `reply_bytes` is what its reply takes on the line. `was_late`: it was sent again for time alone, once at least.
     `order` counts what was sent, up to its last time, and `expected_at` is when the line will have carried the answer
     to that, and `sent_by` when it will have carried the request itself; `first_order` and `first_expected_at` are those

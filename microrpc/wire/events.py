@@ -56,6 +56,7 @@ class EventState(NamedTuple):
 
 
 EventNews: TypeAlias = EventMessage | EventState
+"""What a device tells of events."""
 
 
 def _seal(session_id: int, message_type: MessageType, body: bytes) -> bytes:

@@ -178,7 +178,8 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
             array.numpy()
     said = told(channel.trace)
     assert said[4] == '> GetGlobalFunc "microrpc.link"'
-    assert said[6:] == [
+    assert said[6] == '> GetGlobalFunc "microrpc.features"'
+    assert said[8:] == [
         '> GetGlobalFunc "add" #0',
         "< Return 0x8000000000000007 #0",
         "> CallFunc add(2, 3) #1",

@@ -157,6 +157,15 @@ def test_without_a_wrap_nothing_lies_between(api: Api) -> None:
         assert type(board.pump._channel).__name__ in ("FdChannel", "AsyncFdChannel")
 
 
+def test_a_port_that_is_tapped_is_listened_to_and_one_in_virtual_time_is_not(api: Api) -> None:
+    with api.connect("sim://", wrap=tapped(Notes())) as board:
+        board.on_event(None, print)
+        assert board.pump.is_listening
+    with api.open_board(LoopbackChannel(simulate(BOARD)), TIMEOUTS, wrap=tapped(Notes())) as board:
+        board.on_event(None, print)
+        assert not board.pump.is_listening
+
+
 def test_tapped_tells_the_channels_of_the_two_clients_apart() -> None:
     notes, channel = Notes(), LoopbackChannel(simulate(BOARD))
     wrap = tapped(notes)

@@ -262,6 +262,14 @@ def test_a_limit_of_the_callers_own_holds_while_it_is_cancelled() -> None:
     assert one.now - start == pytest.approx(3.5, abs=0.1)
 
 
+def test_a_board_that_cannot_be_told_is_not() -> None:
+    one = world(features=PROGRESS, slow_s=3.0)
+    told: list[bool] = []
+    one.at(one.now + 1.5, lambda: told.append(one.connection.cancel(one.now)))
+    assert one.call(SLOW) == 2
+    assert told == [False]
+
+
 def test_what_an_operation_would_ask_next_is_not_asked() -> None:
     one = world(slow_s=3.5, heeds_cancel=False)
     done: list[int] = []

@@ -470,6 +470,15 @@ def test_a_reset_forgets_the_packet_in_progress_silently() -> None:
     assert decoder.feed(VECTORS[b"one"]) == [b"one"]
 
 
+def test_a_packet_tells_how_much_it_announces_from_its_length_to_the_end_of_its_crc() -> None:
+    decoder = FrameDecoder()
+    announced = []
+    for byte in b"\xfe" + b"\xff\xfd\x03\0\0\0" + b"a\xff\xffb" + b"\x4a\x16" + b"x":
+        announced.append(decoder.payload_bytes)
+        decoder.feed(bytes([byte]))
+    assert announced == [0] * 7 + [3] * 6 + [0]
+
+
 def test_in_packet_holds_from_the_start_to_the_last_byte_of_the_crc() -> None:
     decoder = FrameDecoder()
     states = []

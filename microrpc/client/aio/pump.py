@@ -116,7 +116,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                                     await channel.write(*output.take(deadline, now))
                                     trust.is_out = trust.is_asking
                             except asyncio.CancelledError as error:  # the second ends it at once
-                                if interruption is not None or not self.connection.cancel(channel.now()):
+                                if not self.connection.cancel(channel.now()):
                                     raise
                                 interruption, deadline = error, AT_ONCE
                     except StopIteration as stop:

@@ -271,8 +271,8 @@ class LinkCarrier:
         while blocks or (todo and failure is None):
             trust.doubt = INTERRUPTED  # before the link's state changes
             if self._has_notices:
-                host.notify(now)
-            while todo and failure is None and (not blocks or not self._has_notices or host.notices.due_at > now):
+                host.notify(now)  # which has room after any reply: that of a request no smaller than the smallest
+            while todo and failure is None:
                 offset, end = todo[0]
                 if prepared is None:
                     prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))

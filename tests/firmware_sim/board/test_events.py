@@ -112,7 +112,7 @@ def test_an_event_is_these_bytes_on_the_wire() -> None:
 
 def test_the_credit_is_used_up_by_frame_payloads_to_the_byte(hand: LinkHand) -> None:
     cost_bytes = OVERHEAD_BYTES + 1 + 9
-    hand.say(hand.ack(0, 2 * cost_bytes))
+    hand.say(hand.ack(0, 2 * cost_bytes + 5))
     assert [hand.device.event("a", index) for index in range(3)] == [True, True, False]
     assert hand.say() == [plain(0, b"a", i64(0)), plain(1, b"a", i64(1))]
     hand.say(hand.ack(0, 2 * cost_bytes - 1))  # an EVENT_ACK sets the credit, and adds nothing

@@ -281,6 +281,14 @@ def test_a_board_without_cancel_reads_nothing_while_a_function_runs() -> None:
     assert go_on(hand) == [returned(0, 2), returned(0, 2), (NAK, b"\1\0")]
 
 
+def test_a_board_that_hangs_in_a_long_function_takes_what_comes_and_loses_it() -> None:
+    hand = make(features=Feature.PROGRESS)
+    hand.say(hand.call(0, "work", 2, 0))
+    hand.device.wedge()
+    assert hand.device.listens
+    assert hand.say(b"noise") == NOTHING
+
+
 # --- the end of a board -------------------------------------------------------------------------------
 
 

@@ -47,6 +47,14 @@ def test_runs_follow_each_other_and_none_before_it_is_there() -> None:
     assert drain(lane, 100.0) == [(b"ab", 0.5), (b"c", 0.75), (b"d", 3.25)]
 
 
+def test_a_run_that_is_put_late_crosses_before_those_of_a_later_time() -> None:
+    lane = Lane(BYTE_S)
+    for data, at in ((b"a", 1.0), (b"d", 5.0), (b"b", 2.0), (b"c", 2.0)):
+        lane.put(data, at)
+    assert lane.take(1.25) == (b"a", 1.25)
+    assert drain(lane, 10.0) == [(b"b", 2.25), (b"c", 2.5), (b"d", 5.25)]
+
+
 def test_no_more_is_taken_than_asked_for() -> None:
     lane = Lane(BYTE_S)
     lane.put(b"abcd", 0.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from forks import in_fork
 from hand_made_host import BOOT, U8, Host
-from hand_made_link import CANCEL, INIT, KEEP_ALIVE, PROGRESS, REPLY, SESSION_REPLY, LinkHand
+from hand_made_link import CANCEL, EVENT, EVENT_STATE, INIT, KEEP_ALIVE, PROGRESS, REPLY, SESSION_REPLY, LinkHand
 
 from firmware_sim.board import demo as demo
 from firmware_sim.board.clock import RealClock, VirtualClock
@@ -400,3 +400,20 @@ def test_a_host_that_is_silent_is_gone_in_real_time_too() -> None:
         assert gone.wait(LONG_S)
         channel.close()
     assert told == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["direct", "line"])
+def test_a_served_board_sends_an_event_when_it_is_asked_to(kind: str) -> None:
+    device = simulate(profile("loopback"), clock=RealClock() if kind == "direct" else VirtualClock())
+    line = UartLine(device) if kind == "line" else None
+    with PtyServer(line or device) as server:
+        channel = open_serial(server.path, baud=115200)
+        hand = LinkHand(device)
+        heard: list[int] = []
+        for wire, answer in ((hand.plain(INIT, b"\x01", 0x26), SESSION_REPLY), (None, EVENT_STATE)):
+            channel.write(wire or hand.ack(0, 1000), monotonic() + LONG_S)
+            while answer not in heard:
+                heard += [kind for kind, _ in hand.read(channel.read(monotonic() + LONG_S))]
+        server.do(lambda now: None if (line.event(now, "a") if line else device.event("a")) else server.close())
+        assert [kind for kind, _ in hand.read(channel.read(monotonic() + LONG_S))] == [EVENT]
+        channel.close()
