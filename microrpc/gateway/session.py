@@ -6,13 +6,13 @@ Clients get handles of their own numbers, which mean nothing to anybody else, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from microrpc.client.aio.calls import AsyncCall
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule
+from microrpc.client.cancelling import Cancelling, cancellable
 from microrpc.errors import CallCancelledError, MicroRpcError, RemoteError
 from microrpc.gateway.hub import EventHub
 from microrpc.gateway.memory import Block, ClientMemory
@@ -99,7 +99,8 @@ class ClientSession:
         self._board = shared.board
         self._hub = hub
         self._on_progress = on_progress
-        self._running: AsyncCall | None = None
+        self._running: Cancelling | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._is_cancelled = False
         self._waiting: tuple[Request, Done] | None = None
         self._things: dict[int, Kept | Own] = {}
@@ -120,8 +121,9 @@ class ClientSession:
     def cancel(self) -> None:
         """Have the call end that was submitted last, where the board can be told; others go on."""
         self._is_cancelled = True
-        if self._running is not None:
-            self._running.cancel()
+        if self._running is not None and not self._running.ask() and self._task is not None:
+            task, self._task = self._task, None  # it waits for its turn, which it must not
+            task.cancel()
 
     async def execute(self, request: Request) -> Reply:
         """Execute a request; whatever goes wrong becomes an exception packet."""
@@ -181,14 +183,16 @@ class ClientSession:
             return await self._board.call(function, args, on_progress=self._on_progress)
         if self._is_cancelled:
             raise RefusedError(CANCELLED_TEXT)
-        call = self._running = function.start(*args, on_progress=self._on_progress)
+        operations, running, task = self._board.operations, Cancelling("CallFunc"), asyncio.current_task()
+        self._running, self._task = running, task
+        call = partial(operations.call, function, tuple(args), on_progress=self._on_progress)
         try:
-            return await call.result()
-        except asyncio.CancelledError:  # sharing ends, and the board is to be free for what ends it
-            call.cancel()
-            with contextlib.suppress(MicroRpcError):
-                await call.result()
-            raise
+            return await self._board.pump.run(cancellable, call, operations.connection, running)
+        except asyncio.CancelledError:
+            if task is None or self._task is task:  # sharing ends
+                raise
+            task.uncancel()
+            raise running.unsent_error() from None
         finally:
             self._running = None
 

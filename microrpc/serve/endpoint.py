@@ -173,7 +173,7 @@ class ServerEndpoint:
 
     def end_of_stream(self) -> None:
         """Take note that the peer closed: clean between packets, else ProtocolError."""
-        if not self._reader.is_between_packets or self._waiting is not None:  # and so nothing is `_next`
+        if not self._reader.is_between_packets or self._waiting is not None:
             raise ProtocolError("5", CLOSED_IN_PACKET)
         self._shut_down = True
 
