@@ -23,17 +23,23 @@ class EventHub:
         self._board = board
         self._outboxes: dict[Outbox, None] = {}  # in the order in which they came
         self._subscription: _Closable | None = None
+        self._has_events = False
 
     @property
-    def features(self) -> Features:
-        """What clients can have of the board, as far as it was asked: it is the share that the board watches."""
+    def known(self) -> Feature:
+        """What the board knows, as far as it was asked since its last reset."""
+        return self._board.operations.connection.features.known
+
+    def tell(self) -> Features:
+        """Give what clients can have of the board, to be told to one: it is the share alone that the board watches."""
         features = self._board.operations.connection.features
+        self._has_events = self._has_events or bool(features.known & Feature.EVENTS)
         return Features(features.known, 0, features.description_hash)
 
     def want(self, outbox: Outbox, wants: Want) -> None:
         """Take note of what a client wants now, of what there is."""
         outbox.want(wants)
-        if wants & Want.EVENTS and self.features.known & Feature.EVENTS:
+        if wants & Want.EVENTS and self._has_events:  # after a reset, too, when nothing is known
             self._outboxes[outbox] = None
             if self._subscription is None:
                 with contextlib.suppress(ClosedError):  # which is the end of sharing, too

@@ -178,8 +178,7 @@ class ClientSession:
         return encode_result(self._to_client(await self._call_board(function.one, args)))
 
     async def _call_board(self, function: AsyncRemoteFunction, args: list[Any]) -> Any:
-        known = self._hub.features.known
-        if not known & Feature.CANCEL:
+        if not self._hub.known & Feature.CANCEL:
             return await self._board.call(function, args, on_progress=self._on_progress)
         if self._is_cancelled:
             raise RefusedError(CANCELLED_TEXT)
@@ -323,7 +322,7 @@ class ClientSession:
             return 0
         if name == STREAM_FUNCTION:
             await self._board.max_packet_bytes()  # before which nothing is known of a board that was reset
-            features = self._hub.features
+            features = self._hub.tell()
             return features.handle if features.known else 0
         kept = await self._shared.look_up(name)
         return self._give(kept) if kept is not None else 0

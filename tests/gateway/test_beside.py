@@ -566,9 +566,66 @@ def test_sharing_that_ends_in_a_call_cancels_it(path: Path) -> None:
         client.receive()
 
 
-# --- descriptions, and memory ---------------------------------------------------------------------
+# --- what the board tells of itself ---------------------------------------------------------------
+
+
+def test_what_the_board_tells_of_itself_is_passed_on_as_it_is(path: Path) -> None:
+    device = Device(clock=simulate(LOOPBACK).clock)
+    pages = {0: b"microrpc\t1\t" + bytes(range(100)), 110: b""}
+    device.functions["microrpc.describe"] = pages.__getitem__
+    device.functions["microrpc.memory"] = lambda: b"\x01\x02"
+    with Sharing(path, device) as sharing, Raw(sharing) as client:
+        describe, memory = client.look_up("microrpc.describe"), client.look_up("microrpc.memory")
+        for handle, args, data in ((describe, (0,), pages[0]), (describe, (110,), b""), (memory, (), b"\x01\x02")):
+            client.call(handle, *args)
+            assert decode_packet(client.receive()) == Return((12, data))
 
 
 def test_release_all_stays_refused(api: Api, sharing: Sharing) -> None:
     with api.connect(sharing.url) as board, pytest.raises(RemoteError, match=r"microrpc\.release_all is refused here"):
         board.release_all()
+
+
+# --- a share that is shared -----------------------------------------------------------------------
+
+
+def test_a_shared_board_can_be_shared_again_with_all_of_it(sharing: Sharing, tmp_path: Path) -> None:
+    async def test() -> None:
+        path = tmp_path / "again.sock"
+        async with (
+            aio.connect(sharing.url) as board,
+            unix.Share(board, path) as share,
+            aio.connect(share.url) as client,
+        ):
+            told: list[tuple[int, int]] = []
+            events = client.events(timeout_s=LIMIT_S)
+            work = await client.function("work")
+            assert await work(2, 1000, on_progress=lambda done, total: told.append((done, total))) == 2
+            assert told == [(1, 2), (2, 2)]
+            while not sharing.has_credit:
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(sharing.emit, 7, reliable=True)
+            assert (await anext(events)).value == 7
+            call = work.start(100_000, 1000)
+            while not sharing.calls_under_way():
+                await asyncio.sleep(0.005)
+            call.cancel()
+            with pytest.raises(CallCancelledError):
+                await call
+            assert await (await client.function("add"))(2, 3) == 5
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+def test_events_go_on_after_a_reset_of_the_board(api: Api, sharing: Sharing) -> None:
+    with api.connect(sharing.url) as board:
+        events = board.events(timeout_s=LIMIT_S)
+        sharing.wait_until(lambda: sharing.has_credit, api)
+        sharing.emit(1)
+        first = next(events)
+        sharing.do(sharing.device.reset)
+        sharing.wait_until(lambda: sharing.has_credit, api)
+        sharing.emit(2)
+        second = next(events)
+        assert (first.value, second.value, second.number) == (1, 2, 0)
+        assert first.boot != second.boot

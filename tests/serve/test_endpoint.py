@@ -535,11 +535,12 @@ def test_what_a_client_says_beside_its_requests_is_taken_while_one_is_executed_a
     waiting.pop()(RETURN_NONE)
     assert said == [_ASIDE[8:], first, _ASIDE[8:], second, _ASIDE[8:]]
     assert endpoint.buffered_bytes == 0
-    endpoint.feed(encode_packet(first))
+    endpoint.reset()
+    endpoint.feed(encode_packet(first) + encode_packet(second))
     endpoint.reset()
     waiting.pop()(RETURN_NONE)
     endpoint.feed(encode_packet(first))
-    assert said[5:] == [first]
+    assert said[5:] == [first, first], "what was read behind a request is of the session that is over"
 
 
 def test_without_anybody_to_take_it_that_is_a_request_that_nobody_knows() -> None:
