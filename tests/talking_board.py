@@ -326,9 +326,13 @@ class Collected:
         self.events: list[Event] = []
         self.is_wanted = True
         self.has_room = True
+        self.wakes = 0
 
     def deliver(self, event: Event) -> None:
         self.events.append(event)
+
+    def wake(self) -> None:
+        self.wakes += 1
 
     def plain(self) -> list[Event]:
         return [event for event in self.events if not event.reliable]

@@ -70,6 +70,25 @@ async def asyncio() -> None:
     await (await microrpc.aio.open_board(channel, microrpc.Timeouts())).close()
 
 
+def hear(board: microrpc.Board) -> None:
+    with board.on_event("sample", lambda event: print(event.values)) as subscription:
+        assert_type(subscription, microrpc.Subscription)
+    with board.events("sample", timeout_s=1.0) as events:
+        for event in events:
+            assert_type(event, microrpc.Event)
+    assert_type(board.poll(0.1), int)
+    call: microrpc.Call = board.function("work").start(3, on_progress=lambda done, total: print(done, total))
+    call.cancel()
+    print(call.result(timeout_s=1.0), call.done())
+
+
+async def hear_awaited(board: microrpc.aio.AsyncBoard) -> None:
+    async for event in board.events("sample"):
+        assert_type(event, microrpc.Event)
+    call: microrpc.aio.AsyncCall = (await board.function("work")).start(3)
+    print(await call, await board.poll())
+
+
 def profiles() -> dict[str, BoardProfile]:
     own: BoardProfile = boards.load_profile(pathlib.Path("mine.toml"))
     assert_type(boards.profile("loopback"), microrpc.BoardProfile)

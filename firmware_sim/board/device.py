@@ -131,7 +131,7 @@ class Device:
         self._host_timeout_ms = check_whole(host_timeout_ms, "host_timeout_ms", 0, _MOST_TIMEOUT_MS)
         self._extras = known if has_link and (known or host_timeout_ms) else None
         check_whole(event_ring_bytes, "event_ring_bytes", 0)
-        self._events = EventSource(self._send, known=known, ring_bytes=event_ring_bytes)
+        self._events = EventSource(self._send, known=known, packet_bytes=packet_size_bytes, ring_bytes=event_ring_bytes)
         self._watch = HostWatch(host_timeout_ms / 1000, on_session, self.clock.now)
         self._port, self._session = self._build(heap_bytes, reply_bytes)
         register_runtime(self._session, packet_size_bytes)
@@ -257,7 +257,8 @@ class Device:
         """Send an event (docs/link.md 8), from the main loop or from within a function; its time is the clock's.
 
         Tells whether a plain one was sent, which is lost where the host gave no credit for it; of a reliable one,
-        whether there was room to keep it. False, too, from a board without such events. Raises RequestError for what an
+        whether there was room to keep it. False, too, for one of more than 4096 bytes of frame payload or than a packet
+        has, and from a board without such events. Raises RequestError for what an
         event cannot carry.
         """
         time_us = to_microseconds(self.clock.now())

@@ -30,6 +30,8 @@ DEFAULT_RING_BYTES = 1024
 RECORD_BYTES = 2
 """What an event takes of the ring besides its body, the bytes between its message type and its crc32."""
 
+_MOST_EVENT_BYTES = 4096  # of frame payload, which the credit of a host covers
+_OVERHEAD_BYTES = 7  # of it before and behind the body
 _MOST_NAME_BYTES = 255
 _MOST_TEXT_BYTES = 65535
 
@@ -37,11 +39,13 @@ _MOST_TEXT_BYTES = 65535
 class EventSource:
     """A board's events.
 
-    known: whether it has EVENTS, and RELIABLE ones. send: takes the frame payloads. ring_bytes: what the reliable
-    events that were not acknowledged may take. `boot_id` is that of the current boot.
+    known: whether it has EVENTS, and RELIABLE ones. send: takes the frame payloads. packet_bytes: what no event
+    is longer than, that of the link. ring_bytes: what the reliable events that were not acknowledged may take.
+    `boot_id` is that of the current boot.
     """
 
-    def __init__(self, send: Callable[[bytes], None], *, known: Feature, ring_bytes: int) -> None:
+    def __init__(self, send: Callable[[bytes], None], *, known: Feature, packet_bytes: int, ring_bytes: int) -> None:
+        self._most_body_bytes = min(packet_bytes, _MOST_EVENT_BYTES) - _OVERHEAD_BYTES
         self._send = send
         self._known = known
         self._ring_bytes = ring_bytes
@@ -64,14 +68,16 @@ class EventSource:
     def emit(self, name: str, values: Iterable[object], *, is_reliable: bool, time_us: int) -> bool:
         """Send a plain event, or keep a reliable one and send it when its turn comes; tell whether that was done.
 
-        A plain one without credit is lost, a reliable one without room refused. Raises RequestError for what no event
-        can carry.
+        A plain one without credit is lost; a reliable one without room, and one that is too long, is refused and takes
+        no number. Raises RequestError for what no event can carry.
         """
         checked = _check(name, values)
         if not self._known & (Feature.RELIABLE if is_reliable else Feature.EVENTS):
             return False
         number = (self._oldest + len(self._kept)) % NUMBER_MODULUS if is_reliable else self._next
         body = encode_event_body(EventMessage(number, is_reliable, time_us, name, checked))
+        if len(body) > self._most_body_bytes:
+            return False
         if is_reliable:
             if self._used_bytes + _record_bytes(body) > self._ring_bytes:
                 return False

@@ -282,7 +282,7 @@ class LoseEvents(Fault):
 
 @dataclass(frozen=True, slots=True)
 class DelayEvents(Fault):
-    """Event number `event`, counted from 1, comes `by_s` later, and all else overtakes it; each where it is None."""
+    """Event number `event`, counted from 1, comes `by_s` later, each where it is None; no other event overtakes it."""
 
     by_s: float
     event: int | None = None

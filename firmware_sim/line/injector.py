@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
-import operator
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -176,16 +174,20 @@ class Injector:
             self._count(fault)
         return sum(fault.by_s for fault in struck)
 
-    def lets_pass(self, frame: bytes, now: float) -> bool:
-        """Tell whether an event that is sent `now` leaves at once; else it is lost, or `take_released` gives it."""
+    def lets_pass(self, frame: bytes, now: float, *, is_event: bool) -> bool:
+        """Tell whether an EVENT, or an EVENT_STATE, that is sent `now` leaves at once.
+
+        Else it is lost, or `take_released` gives it. None of them overtakes another (docs/link.md 8).
+        """
         leaves_at = now
-        for watched in self._of_events:
+        for watched in self._of_events if is_event else ():
             if (later := watched.leaves_at(leaves_at, now)) != leaves_at:
                 self._count(watched.fault)
                 leaves_at = later
-        if now < leaves_at < math.inf:
-            bisect.insort(self._held, (leaves_at, frame), key=operator.itemgetter(0))
-        return leaves_at == now
+        if leaves_at == math.inf or (leaves_at == now and not self._held):
+            return leaves_at == now
+        self._held.append((max(leaves_at, self._held[-1][0]) if self._held else leaves_at, frame))
+        return False
 
     def next_release_at(self) -> float:
         """When the next event leaves that was held back, infinity where none is."""

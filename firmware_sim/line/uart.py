@@ -387,7 +387,9 @@ class UartLine:
         if message_type in (MessageType.NORMAL, MessageType.LINK_REPLY):
             self._clock.sleep(self._injector.on_reply())
         self._clock.move_to(self._now)
-        if message_type != MessageType.LINK_EVENT or self._injector.lets_pass(frame, self._clock.now()):
+        is_event = message_type == MessageType.LINK_EVENT
+        may_wait = is_event or message_type == MessageType.LINK_EVENT_STATE
+        if not may_wait or self._injector.lets_pass(frame, self._clock.now(), is_event=is_event):
             self._transmit(frame)
 
     def on_reset(self) -> None:

@@ -15,7 +15,10 @@ _LOOK_S = 0.05
 
 
 class Cancelling:
-    """Whether a call is to be cancelled, and whether it has begun; the one is settled before the other."""
+    """Whether a call is to be cancelled, and whether it has begun; the one is settled before the other.
+
+    label: what is called, for messages.
+    """
 
     def __init__(self, label: str) -> None:
         self.label = label

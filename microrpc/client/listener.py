@@ -18,6 +18,7 @@ class ListeningPump(Protocol):
     """What the thread needs of a `Pump`."""
 
     name: str
+    """The port's, for messages."""
 
     def listen_once(self) -> Wait[WaitingChannel] | None:
         """Listen, if the board is free; give what to wait for next, None at the end."""

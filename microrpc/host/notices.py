@@ -24,9 +24,9 @@ class Notices:
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
     nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
-    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host sent anything
-    last. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0
-    again when anything is heard.
+    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent
+    anything. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is
+    doubled; 0 again when anything is heard.
     """
 
     def __init__(

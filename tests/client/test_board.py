@@ -372,7 +372,7 @@ def test_min_repeat_ms_asks_for_more_runs(api: Api, firmware: str) -> None:
     board, device = make(api, firmware=firmware)
     runs: list[None] = []
     device.function(lambda: runs.append(device.clock.sleep(0.25)), name="quarter")
-    timing = board.time_evaluator("quarter", number=2, repeat=3, min_repeat_ms=2000)()
+    timing = board.time_evaluator("quarter", number=2, repeat=3, min_repeat_ms=2000, timeout_s=60)()
     assert timing.results == pytest.approx((0.25, 0.25, 0.25))
     assert len(runs) == 2 + 9 + 9 + 9
     device.function(lambda: runs.append(None), name="nothing")

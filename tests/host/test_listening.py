@@ -345,7 +345,9 @@ def test_over_a_port_that_was_opened_again_it_goes_on() -> None:
 def test_a_board_that_asks_for_it_hears_the_host_while_nothing_is_asked() -> None:
     world = World(TalkingBoard(features=0, host_timeout_ms=3000))
     world.sink.is_wanted = False
+    assert world.sink.wakes == 0
     world.look_up("count")
+    assert world.sink.wakes == 1, "somebody is to listen from now on"
     world.kinds()
     assert world.connection.listens_at == pytest.approx(world.now + 1.0, abs=0.1)
     world.listen(10.0)

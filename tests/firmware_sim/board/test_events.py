@@ -281,9 +281,23 @@ def test_the_ring_takes_what_fits_to_the_byte_and_refuses_the_rest() -> None:
     assert hand.say() == [reliable(2, b"c")]
 
 
+@pytest.mark.parametrize(("packet_bytes", "most_bytes"), [(200, 200), (8192, 4096)])
+def test_an_event_longer_than_a_packet_or_the_credit_of_a_host_takes_no_number(
+    packet_bytes: int, most_bytes: int
+) -> None:
+    hand = LinkHand(packet_size_bytes=packet_bytes, event_ring_bytes=10_000)
+    hand.open()
+    hand.say(hand.ack(0, ENOUGH))
+    longest = b"x" * (most_bytes - OVERHEAD_BYTES - 1 - 3)
+    for is_reliable in (False, True):
+        assert not hand.device.event("a", longest + b"x", reliable=is_reliable)
+        assert hand.device.event("a", longest, reliable=is_reliable)
+    assert hand.say() == [plain(0, b"a", data(longest)), reliable(0, b"a", data(longest))]
+
+
 def test_numbers_begin_again_after_the_highest() -> None:
     sent: list[bytes] = []
-    source = EventSource(sent.append, known=EVENTS | RELIABLE, ring_bytes=100)
+    source = EventSource(sent.append, known=EVENTS | RELIABLE, packet_bytes=2048, ring_bytes=100)
     source._next = source._oldest = 0xFFFFFFFF
     source.begin_session(0x0101)
     for is_reliable in (False, True, True):
