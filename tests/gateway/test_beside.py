@@ -38,7 +38,7 @@ from microrpc.host import subscriptions
 from microrpc.host.events import Event
 from microrpc.wire.asides import Want
 from microrpc.wire.datatypes import ModuleHandle
-from microrpc.wire.packets import CallFunc, Return, decode_packet, encode_packet
+from microrpc.wire.packets import CallFunc, InitServer, Return, decode_packet, encode_packet
 
 LOOPBACK = microrpc.profile("loopback")
 LIMIT_S = 20.0  # of what must end at once: a failed test ends too
@@ -298,6 +298,16 @@ def test_what_only_a_server_says_is_a_request_that_nobody_knows(sharing: Sharing
         client.send(struct.pack("<Qii", 8, 0x4D520003, 0))
         assert b"unknown packet code 1297219587" in client.receive()
         assert client.find("add")
+
+
+def test_a_client_that_asks_on_and_on_and_reads_nothing_is_not_read_either(sharing: Sharing) -> None:
+    with Raw(sharing) as client:
+        client.socket.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            client.send(encode_packet(InitServer("0.8.0", ())) * 100_000)
+        (served,) = sharing.clients
+        assert served._endpoint.buffered_bytes < 200_000
+        assert len(served._endpoint._output) < 1_000_000
 
 
 # --- events, as users have them -------------------------------------------------------------------
