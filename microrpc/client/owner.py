@@ -168,6 +168,17 @@ class PortOwner(Generic[ChannelT, ReopenT]):
         self.subscriptions.end(error.with_traceback(None))
         return Wait(None, LONGEST_PAUSE_S)
 
+    def _after_closing(self, error: ClosedError) -> Wait[ChannelT] | None:
+        """Take note that there is nothing more to be heard: it was closed here, or a stream can be used no more."""
+        if self._is_lost:
+            return None
+        if self._reopen is not None:
+            return Wait(None, LOOK_S)
+        if self.subscriptions.has_handlers:
+            warn_of(self.name, error)
+        self.subscriptions.end(error.with_traceback(None))
+        return None
+
     def _after_loss(self, error: MicroRpcError) -> Wait[ChannelT] | None:
         """Take note that the listener lost the port, which the next request tells; None where that is the end."""
         if self._reopen is not None and not self._is_closing:

@@ -208,8 +208,8 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
             if self.closed:
                 self._look_for_port()
             wait = self._after_listening(self.run(self._listening))
-        except ClosedError:
-            return None
+        except ClosedError as error:
+            wait = self._after_closing(error)
         except FeatureMissingError as error:
             wait = self._after_refusal(error)
         except (PortError, BoardError) as error:

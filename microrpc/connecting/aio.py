@@ -227,7 +227,7 @@ def _adopt(opened: Opened[Channel]) -> Opened[AsyncChannel]:
     except BaseException:
         opened.close()
         raise
-    return Opened(channel, opened.is_stream, opened.baud, opened.ring_bytes, opened.on_close)
+    return Opened(channel, opened.is_stream, opened.is_shared, opened.baud, opened.ring_bytes, opened.on_close)
 
 
 async def _reopen(lost: LostPort, open_named: Callable[[str, float], Channel], within_s: float) -> AsyncChannel:

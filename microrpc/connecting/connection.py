@@ -117,7 +117,7 @@ def make_connection(
     """
     connection: AnyConnection
     if opened.is_stream:
-        connection = StreamConnection(timeouts=timeouts)
+        connection = StreamConnection(timeouts=timeouts, asks=opened.is_shared)
     else:
         connection = Connection(
             seed=secrets.randbits(64) if seed is None else check_whole(seed, "seed", 0),

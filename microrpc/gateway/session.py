@@ -5,11 +5,16 @@ Clients get handles of their own numbers, which mean nothing to anybody else, an
 
 from __future__ import annotations
 
+import asyncio
 import enum
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule
-from microrpc.errors import MicroRpcError, RemoteError
+from microrpc.client.cancelling import Cancelling, cancellable
+from microrpc.errors import CallCancelledError, MicroRpcError, RemoteError
+from microrpc.gateway.hub import EventHub
 from microrpc.gateway.memory import Block, ClientMemory
 from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
 from microrpc.serve.endpoint import Done
@@ -25,11 +30,15 @@ from microrpc.wire.datatypes import (
     TypeCode,
     Value,
 )
+from microrpc.wire.features import Feature
+from microrpc.wire.link import CANCELLED_TEXT
 from microrpc.wire.names import (
+    FEATURES_FUNCTION,
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
     MODULE_GET_FUNCTION,
     RELEASE_FUNCTION,
+    STREAM_FUNCTION,
     SYSTEM_LIBRARY_FUNCTION,
 )
 from microrpc.wire.packets import (
@@ -77,14 +86,22 @@ _OWN_FUNCTIONS = {
 
 
 class ClientSession:
-    """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited."""
+    """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited.
+
+    hub: tells what the board knows besides. on_progress: told how far a call has come, as (done, total).
+    """
 
     is_async = True
     """It is: `execute` gives the reply when the board has given it."""
 
-    def __init__(self, shared: SharedBoard) -> None:
+    def __init__(self, shared: SharedBoard, hub: EventHub, on_progress: Callable[[int, int], None]) -> None:
         self._shared = shared
         self._board = shared.board
+        self._hub = hub
+        self._on_progress = on_progress
+        self._running: Cancelling | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
         self._waiting: tuple[Request, Done] | None = None
         self._things: dict[int, Kept | Own] = {}
         self._numbers: dict[Own, int] = {}
@@ -94,11 +111,19 @@ class ClientSession:
     def submit(self, request: Request, done: Done) -> None:
         """Take a request; `take` gives it, with what is to be called with its reply."""
         self._waiting = request, done
+        self._is_cancelled = False
 
     def take(self) -> tuple[Request, Done] | None:
         """Give the request that was submitted last, once."""
         waiting, self._waiting = self._waiting, None
         return waiting
+
+    def cancel(self) -> None:
+        """Have the call end that was submitted last, where the board can be told; others go on."""
+        self._is_cancelled = True
+        if self._running is not None and not self._running.ask() and self._task is not None:
+            task, self._task = self._task, None  # it waits for its turn, which it must not
+            task.cancel()
 
     async def execute(self, request: Request) -> Reply:
         """Execute a request; whatever goes wrong becomes an exception packet."""
@@ -108,6 +133,8 @@ class ClientSession:
             return RemoteException(str(error))
         except RemoteError as error:
             return RemoteException(error.message)
+        except CallCancelledError as error:
+            return RemoteException(str(error) if error.may_have_run else CANCELLED_TEXT)
         except MicroRpcError as error:
             self._shared.note(error)
             return RemoteException(f"{type(error).__name__}: {error}")
@@ -148,7 +175,25 @@ class ClientSession:
         if not isinstance(function.one, AsyncRemoteFunction):
             raise RefusedError(f"the handle 0x{request.handle:x} is no function's")
         args = [await self._from_client(value) for value in request.args]
-        return encode_result(self._to_client(await self._board.call(function.one, args)))
+        return encode_result(self._to_client(await self._call_board(function.one, args)))
+
+    async def _call_board(self, function: AsyncRemoteFunction, args: list[Any]) -> Any:
+        if not self._hub.known & Feature.CANCEL:
+            return await self._board.call(function, args, on_progress=self._on_progress)
+        if self._is_cancelled:
+            raise RefusedError(CANCELLED_TEXT)
+        operations, running, task = self._board.operations, Cancelling("CallFunc"), asyncio.current_task()
+        self._running, self._task = running, task
+        call = partial(operations.call, function, tuple(args), on_progress=self._on_progress)
+        try:
+            return await self._board.pump.run(cancellable, call, operations.connection, running)
+        except asyncio.CancelledError:
+            if task is None or self._task is task:  # sharing ends
+                raise
+            task.uncancel()
+            raise running.unsent_error() from None
+        finally:
+            self._running = None
 
     async def _call_own(self, function: Own, args: tuple[Value, ...]) -> Value:
         match function, args:
@@ -273,8 +318,12 @@ class ClientSession:
             return self._number_of(own) if await self._board.system_library() is not None else 0
         if name == RELEASE_FUNCTION:
             raise RefusedError(f"{name} is refused here: it would free the memory of every client of this board")
-        if name == LINK_FUNCTION:  # the link ends here: a client is on a stream
+        if name in (LINK_FUNCTION, FEATURES_FUNCTION):  # the link ends here: a client is on a stream
             return 0
+        if name == STREAM_FUNCTION:
+            await self._board.max_packet_bytes()  # before which nothing is known of a board that was reset
+            features = self._hub.tell()
+            return features.handle if features.known else 0
         kept = await self._shared.look_up(name)
         return self._give(kept) if kept is not None else 0
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import re
 import socket
@@ -30,19 +29,16 @@ from microrpc.errors import (
     PortError,
     PortLostError,
     PortPermissionError,
-    ProtocolError,
     reason_of,
 )
-from microrpc.gateway.session import ClientSession
+from microrpc.gateway.client import SharedClient
+from microrpc.gateway.hub import EventHub
 from microrpc.gateway.shared import SharedBoard
 from microrpc.ports.aio import AsyncFdChannel
-from microrpc.ports.channel import READ_BYTES
 from microrpc.ports.registry import register
 from microrpc.ports.sockets import socket_channel
-from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.wire.checks import check_baud, check_seconds, check_whole
 from microrpc.wire.packets import RemoteException, encode_packet
-from microrpc.wire.reader import EndpointState
 from microrpc.wire.uart import BITS_PER_BYTE
 
 __all__ = ["Share", "check_system", "default_path", "turn_bytes"]
@@ -139,6 +135,7 @@ class Share:
     async def __aenter__(self) -> Self:
         """Listen, and serve from tasks of the running loop."""
         self._shared = SharedBoard(self._board, turn_bytes(await self._board.max_packet_bytes(), self._baud))
+        self._hub = EventHub(self._board)
         self._listener = _listen(self.path)
         self._inode = self.path.stat().st_ino
         register(self)
@@ -207,31 +204,21 @@ class Share:
     async def _meet(self, channel: AsyncFdChannel, serve: Callable[[AsyncFdChannel], Awaitable[None]]) -> None:
         try:
             await serve(channel)
-        except (PortLostError, CallTimeoutError):  # it went, with or without a word, or does not read its replies
+        except (
+            PortLostError,
+            CallTimeoutError,
+            TimeoutError,
+        ):  # it went, with or without a word, or does not read its replies
             pass
         finally:
             channel.close()
 
     async def _serve(self, channel: AsyncFdChannel) -> None:
-        session = ClientSession(self._shared)
-        # As much again as one read may bring, so that a client may ask for many things at once.
-        most_bytes = self._shared.limit_bytes + READ_BYTES
-        endpoint = ServerEndpoint(name="share", session=session, event_driven=True, max_packet_bytes=most_bytes)
         try:
-            while endpoint.state is not EndpointState.SHUTDOWN_RECEIVED:
-                endpoint.feed(await channel.read(math.inf))
-                while (waiting := session.take()) is not None:
-                    request, done = waiting
-                    done(await session.execute(request))
-                    self._end_if_lost()
-                    await self._send(channel, endpoint.take_output())
-                    if endpoint.state is EndpointState.WAIT_FOR_ASYNC_CALLBACK:
-                        await asyncio.sleep(0)  # it asked for more; the others' turn, even where no board was asked
-                await self._send(channel, endpoint.take_output())
-        except ProtocolError as error:  # where its next packet begins is not known
-            await self._send(channel, encode_packet(RemoteException(f"ProtocolError: {error}; connect again")))
+            await SharedClient(
+                self._shared, self._hub, channel, take_s=self._take_s, on_served=self._end_if_lost
+            ).serve()
         finally:
-            session.release()
             await self._free_all()
             self._end_if_lost()
 
@@ -240,17 +227,13 @@ class Share:
         while await self._shared.free_garbage():
             await asyncio.sleep(0)
 
-    async def _send(self, channel: AsyncFdChannel, data: bytes) -> None:
-        if data:
-            await channel.write(data, channel.now() + self._take_s)
-
     async def _refuse(self, channel: AsyncFdChannel) -> None:
         """Answer the first request with the reason; before it, a client would not take it for an answer."""
         if await channel.read(channel.now() + _REFUSAL_S):
             text = (
                 f"{self.url} has {self._max_clients} clients already, and takes no more: close one, and connect again"
             )
-            await self._send(channel, encode_packet(RemoteException(text)))
+            await channel.write(encode_packet(RemoteException(text)), channel.now() + self._take_s)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -191,14 +191,14 @@ class EventHost:
     def _on_event(self, event: EventMessage, now: float) -> None:
         missed = 0
         if event.is_reliable:
-            ahead = _distance(event.number, self._wanted)
+            ahead = distance(event.number, self._wanted)
             if ahead:  # one that was taken already, or the first after some that were lost
                 self._is_lost = self._is_lost or ahead > 0
                 return
             self._wanted = (event.number + 1) % NUMBER_MODULUS
             self._is_lost, self._was_lost, self._has_taken = False, False, True
         else:
-            missed = _distance(event.number, self._next_plain)
+            missed = distance(event.number, self._next_plain)
             if missed < 0:
                 return
             self._next_plain = (event.number + 1) % NUMBER_MODULUS
@@ -213,11 +213,11 @@ class EventHost:
         if self._phase is _Phase.ASKING:
             self._phase, self._acked_at = _Phase.ON, AT_ONCE
             self._begin_numbers(state)
-        missed = _distance(state.next_number, self._next_plain)
+        missed = distance(state.next_number, self._next_plain)
         if missed > 0:
             self._deliver(self._next_plain, "", (), self._time_us, missed, False)
             self._next_plain = state.next_number
-        self._is_lost = _distance(state.next_reliable, self._wanted) > 0
+        self._is_lost = distance(state.next_reliable, self._wanted) > 0
 
     def _begin_numbers(self, state: EventState) -> None:
         """Find out where the numbers are, from the EVENT_STATE before any credit."""
@@ -231,22 +231,26 @@ class EventHost:
             self._next_plain = state.next_number
         self._skips = self._was_reset = False
         # The oldest that it keeps: those before it were acknowledged, by another program.
-        missed = _distance(state.next_reliable, self._wanted)
+        missed = distance(state.next_reliable, self._wanted)
         if is_first and missed > 0:
             self._deliver(self._wanted, "", (), self._time_us, missed, True)
             self._wanted = state.next_reliable
 
     def _is_other_boot(self, state: EventState, is_first: bool) -> bool:
         """Whether the numbers have begun anew, although a board may not be able to make another boot id each time."""
-        is_behind = _distance(state.next_number, self._next_plain) < 0
-        keeps_acknowledged = _distance(state.next_reliable, self._wanted) < 0
+        is_behind = distance(state.next_number, self._next_plain) < 0
+        keeps_acknowledged = distance(state.next_reliable, self._wanted) < 0
         return state.boot != self._boot or (is_first and (is_behind or (self._was_reset and keeps_acknowledged)))
 
     def _deliver(
         self, number: int, name: str, values: tuple[EventValue, ...], time_us: int, missed: int, reliable: bool
     ) -> None:
+        self.deliver(Event(number, name, values, time_us, missed, reliable, self._boot or 0))
+
+    def deliver(self, event: Event) -> None:
+        """Give an event to the sink: one that came another way, too (docs/link.md 11)."""
         self.delivered += 1
-        self.sink.deliver(Event(number, name, values, time_us, missed, reliable, self._boot or 0))
+        self.sink.deliver(event)
 
     def _unwrap(self, time_us: int, now: float) -> int:
         """Give the board's time beyond 32 bits: that which is nearest to what the host's clock makes of the last."""
@@ -261,7 +265,7 @@ class EventHost:
         return time_us
 
 
-def _distance(number: int, other: int) -> int:
+def distance(number: int, other: int) -> int:
     """How far `number` is ahead of `other`, modulo 2**32; negative where it is behind."""
     half = NUMBER_MODULUS // 2
     return (number - other + half) % NUMBER_MODULUS - half

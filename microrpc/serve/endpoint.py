@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from microrpc.errors import MicroRpcError, ProtocolError
+from microrpc.wire.asides import FROM_CLIENT, is_aside
 from microrpc.wire.datatypes import Value
 from microrpc.wire.packets import (
     PROTOCOL_VERSION,
@@ -84,7 +85,8 @@ class ServerEndpoint:
     without it everything is refused until InitServer names one of `constructors` ("rpc.LocalSession" where it names
     none). event_driven: whether asynchronous sessions can be hosted. send: takes bytes and tells how many it took;
     used by `on_io`, and to flush a reply that an asynchronous session gave. init_header: the stream begins with
-    the remote key.
+    the remote key. on_aside: takes what a client says beside its requests (docs/link.md 11), from its code on, while
+    one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ServerEndpoint:
         send: Callable[[bytes], int] | None = None,
         init_header: bool = False,
         max_packet_bytes: int = MAX_PACKET_BYTES,
+        on_aside: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = name
         """What its refusals of InitServer call it."""
@@ -107,6 +110,8 @@ class ServerEndpoint:
         self._constructors = dict(constructors or {})
         self._event_driven = event_driven
         self._send = send
+        self._on_aside = on_aside
+        self._next: bytes | None = None  # a request that was read while another is executed
         self._output = bytearray()
         self._waiting: object | None = None
         self._shut_down = False
@@ -130,6 +135,11 @@ class ServerEndpoint:
         """How many more bytes the next step needs; 0 when it can be taken."""
         return self._reader.bytes_needed
 
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes are held that came and were not served."""
+        return self._reader.buffered_bytes + len(self._next or b"")
+
     def feed(self, data: bytes) -> ServerStatus:
         """Take bytes from the stream and serve what is whole.
 
@@ -140,8 +150,8 @@ class ServerEndpoint:
             return ServerStatus.SHUT_DOWN
         self._reader.feed(data)
         self._serve()
-        if self._waiting is not None and self._reader.buffered_bytes > self._max_packet_bytes:
-            raise ProtocolError("5", f"{self._reader.buffered_bytes} bytes arrived while a request was executed")
+        if self._waiting is not None and self.buffered_bytes > self._max_packet_bytes:
+            raise ProtocolError("5", f"{self.buffered_bytes} bytes arrived while a request was executed")
         return self._status()
 
     def take_output(self) -> bytes:
@@ -171,7 +181,7 @@ class ServerEndpoint:
         """Forget a packet in progress and a reply that is still to come: the client opened a new session."""
         self._reader.reset()
         self._output.clear()
-        self._waiting = None
+        self._waiting = self._next = None
 
     def _status(self) -> ServerStatus:
         if self._shut_down:
@@ -183,9 +193,15 @@ class ServerEndpoint:
             del self._output[: self._send(bytes(self._output))]
 
     def _serve(self) -> None:
-        while self._waiting is None and not self._shut_down:
-            body = self._reader.next_packet()
+        while not self._shut_down and (self._waiting is None or (self._on_aside is not None and self._next is None)):
+            body, self._next = self._next or self._reader.next_packet(), None
             if body is None:
+                return
+            if self._on_aside is not None and is_aside(body, FROM_CLIENT):
+                self._on_aside(body)
+                continue
+            if self._waiting is not None:
+                self._next = body
                 return
             try:
                 packet = decode_packet(body)

@@ -106,7 +106,7 @@ def decode_event_news(payload: bytes) -> EventNews | None:
         if payload[2] == MessageType.LINK_EVENT_STATE:
             return EventState(*_STATE.unpack(body))
         if payload[2] == MessageType.LINK_EVENT:
-            return _decode_event(body)
+            return decode_event_body(body)
     except struct.error:
         pass
     return None
@@ -124,7 +124,8 @@ def _is_whole(payload: bytes, head_bytes: int) -> bool:
     return len(payload) >= head_bytes + _CRC.size and zlib.crc32(payload) == _CRC_OF_GOOD
 
 
-def _decode_event(body: bytes) -> EventMessage:
+def decode_event_body(body: bytes) -> EventMessage:
+    """Read what `encode_event_body` gave. Raises struct.error where its lengths do not add up."""
     number, flags, time_us, name_bytes = _EVENT.unpack_from(body)
     at = _EVENT.size + name_bytes
     if at > len(body):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Callable
 
 from microrpc.errors import ProtocolError, RequestError
+from microrpc.wire.asides import FROM_SERVER, is_aside
 from microrpc.wire.names import PACKET_NBYTES
 from microrpc.wire.packets import (
     CopyAck,
@@ -154,10 +156,15 @@ class PacketReader:
 
 
 class ClientEndpoint:
-    """The client role: one request in flight, its reply read from the stream (docs/protocol.md 5)."""
+    """The client role: one request in flight, its reply read from the stream (docs/protocol.md 5).
+
+    on_aside: takes what the server says besides (docs/link.md 11), from its code on. While it is None, which it is
+    until the server was asked for any, that is no less wrong than other bytes that nobody asked for.
+    """
 
     def __init__(self, *, max_packet_bytes: int = MAX_PACKET_BYTES) -> None:
         self._reader = PacketReader(max_packet_bytes=max_packet_bytes)
+        self.on_aside: Callable[[bytes], None] | None = None
         self._request: Request | None = None
         self._last: EndpointState | None = None
 
@@ -199,6 +206,8 @@ class ClientEndpoint:
         reply, too: left where it is, it would be taken for the next one.
         """
         reader = self._reader
+        if self.on_aside is not None:
+            return self._feed_beside(data, self.on_aside)
         body = reader.take_whole(data)
         if body is not None:
             reply = decode_packet(body)
@@ -216,6 +225,17 @@ class ClientEndpoint:
         answer = self._take(decode_packet(body))
         if reader.next_packet() is not None or not reader.is_between_packets:
             raise ProtocolError("5", _UNASKED)
+        return answer
+
+    def _feed_beside(self, data: bytes, on_aside: Callable[[bytes], None]) -> Reply | Shutdown | None:
+        """Do as `feed` where the server says something besides: before a reply, after it, and without one."""
+        self._reader.feed(data)
+        answer: Reply | Shutdown | None = None
+        while (body := self._reader.next_packet()) is not None:
+            if is_aside(body, FROM_SERVER):
+                on_aside(body)
+            else:
+                answer = self._take(decode_packet(body))  # which there is none for without a request
         return answer
 
     def _take(self, reply: Packet) -> Reply | Shutdown:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from processes import COMMAND, run
@@ -161,3 +162,15 @@ def test_the_bar_of_a_call_appears_when_the_function_tells_and_counts_no_bytes(
     assert "work" in captured.get()
     assert "bytes" not in captured.get()
     assert "B/s" not in captured.get()
+
+
+def test_events_of_a_shared_board_are_printed_as_those_of_ones_own(server: PtyServer, tmp_path: Path) -> None:
+    with running("share", server.path, "--socket", tmp_path / "b") as sharing:
+        (url,) = read_lines(sharing, 1)
+        with running("events", url) as one, running("events", url, "sample", "--json") as another:
+            wait_for_credit(server)
+            time.sleep(1.0)  # until the second of them has said so, too
+            server.do(lambda now: server.device.event("sample", 7, reliable=True))
+            assert read_lines(one, 1)[0].split()[1:] == ["sample", "7"]
+            (line,) = read_lines(another, 1)
+            assert '"sample"' in line

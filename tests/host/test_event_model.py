@@ -236,7 +236,7 @@ def test_whatever_the_line_does_reliable_events_come_once_and_every_gap_is_known
 
 
 def test_the_model_finds_a_host_that_takes_what_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microrpc.host.events._distance", lambda number, other: max(number - other, 0))
+    monkeypatch.setattr("microrpc.host.events.distance", lambda number, other: max(number - other, 0))
     with pytest.raises(AssertionError, match="doubled"):
         explore("rr", 1)
 

@@ -18,8 +18,9 @@ from microrpc.errors import (
 from microrpc.host.copies import copy_from, copy_to
 from microrpc.host.operation import AT_ONCE
 from microrpc.host.stream import StreamConnection
-from microrpc.wire.datatypes import CPU, DataType, Tensor
+from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor
 from microrpc.wire.features import Feature, Features
+from microrpc.wire.packets import Return, encode_packet
 from microrpc.wire.session import Timeouts
 
 ACK, REQUEST, KEEP_ALIVE, NORMAL = 0x24, 0x20, 0x28, 0x10
@@ -135,7 +136,7 @@ def test_a_board_that_sends_no_events_is_told_from_one_that_does(features: int) 
     assert world.call(COUNT) == 1
 
 
-def test_a_stream_sends_none_and_cannot_be_cancelled() -> None:
+def test_a_stream_whose_server_says_nothing_besides_has_none_and_cannot_be_cancelled() -> None:
     stream = StreamConnection(timeouts=Timeouts())
     assert (stream.features, stream.listens_at, stream.cancel(0.0)) == (Features(), math.inf, False)
     listening = stream.listen(1.0)
@@ -146,9 +147,10 @@ def test_a_stream_sends_none_and_cannot_be_cancelled() -> None:
     assert stop.value.value == 0
     stream.events.sink = World().sink
     listening = stream.listen(1.0)
-    listening.send(None)  # type: ignore[arg-type]
+    for arrival in (None, (b"", 7.0), (b"", 7.0)):
+        listening.send(arrival)  # type: ignore[arg-type]
     with pytest.raises(FeatureMissingError):
-        listening.send((b"", 7.0))
+        listening.send((encode_packet(Return((OpaqueHandle(0),))), 7.0))
 
 
 def test_it_tells_when_it_should_go_on() -> None:

@@ -507,3 +507,43 @@ def test_what_arrives_after_a_shutdown_is_not_kept() -> None:
     assert server.feed(encode_packet(Shutdown())) is ServerStatus.SHUT_DOWN
     assert server.feed(bytes(1 << 20)) is ServerStatus.SHUT_DOWN
     assert server.bytes_needed == 8
+
+
+# --- what a client says beside its requests (docs/link.md 11) -----------------------------------------
+
+_ASIDE = struct.pack("<QiB", 5, 0x4D520001, 1)
+
+
+def test_what_a_client_says_beside_its_requests_is_taken_while_one_is_executed_and_in_its_order() -> None:
+    said: list[object] = []
+    waiting: list[Done] = []
+
+    class Waiting:
+        is_async = True
+
+        def submit(self, request: Request, done: Done) -> None:
+            said.append(request)
+            waiting.append(done)
+
+    endpoint = ServerEndpoint(session=Waiting(), event_driven=True, on_aside=said.append)
+    first, second = CallFunc(1, ()), CallFunc(2, ())
+    data = _ASIDE + encode_packet(first) + _ASIDE + encode_packet(second) + _ASIDE
+    for byte in data:
+        endpoint.feed(bytes([byte]))
+    assert said == [_ASIDE[8:], first, _ASIDE[8:]]
+    assert endpoint.buffered_bytes == len(encode_packet(second)) - 8 + len(_ASIDE)
+    waiting.pop()(RETURN_NONE)
+    assert said == [_ASIDE[8:], first, _ASIDE[8:], second, _ASIDE[8:]]
+    assert endpoint.buffered_bytes == 0
+    endpoint.reset()
+    endpoint.feed(encode_packet(first) + encode_packet(second))
+    endpoint.reset()
+    waiting.pop()(RETURN_NONE)
+    endpoint.feed(encode_packet(first))
+    assert said[5:] == [first, first], "what was read behind a request is of the session that is over"
+
+
+def test_without_anybody_to_take_it_that_is_a_request_that_nobody_knows() -> None:
+    endpoint = ServerEndpoint(session=LocalSession())
+    endpoint.feed(struct.pack("<Qii", 8, 0x4D520001, 0))
+    assert b"1297219585" in endpoint.take_output()

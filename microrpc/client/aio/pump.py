@@ -209,8 +209,8 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
             if self.closed:
                 await self._look_for_port()
             wait = self._after_listening(await self.run(self._listening))
-        except ClosedError:
-            return None
+        except ClosedError as error:
+            wait = self._after_closing(error)
         except FeatureMissingError as error:
             wait = self._after_refusal(error)
         except (PortError, BoardError) as error:

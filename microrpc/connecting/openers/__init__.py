@@ -49,7 +49,8 @@ C = TypeVar("C", bound=Closable)
 class Opened(Generic[C]):
     """An open channel, and what a connection must know of it.
 
-    is_stream: packets follow each other there without frames. baud: of the line in bits a second, None where there is
+    is_stream: packets follow each other there without frames; is_shared: it is a board that `microrpc share` shares,
+    which says something beside its replies (docs/link.md 11). baud: of the line in bits a second, None where there is
     none that one could wait for. ring_bytes: of the ring in front of the board's receive buffer, 0 where it is not
     known. on_close: called after the connection was closed. reopen: opens it again after it was lost, within so many
     seconds, under the name that it has then; None where it does not come back. Raises RequestError for what is no baud
@@ -58,6 +59,7 @@ class Opened(Generic[C]):
 
     channel: C
     is_stream: bool = False
+    is_shared: bool = False
     baud: int | None = None
     ring_bytes: int = 0
     on_close: Callable[[], None] = lambda: None

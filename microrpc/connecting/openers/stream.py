@@ -27,7 +27,8 @@ def open_shared(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
     def open_again(_: str, timeout_s: float) -> Channel:
         return open_unix(target.socket_path, timeout_s)
 
-    return Opened(open_again(target.port, target.timeouts.start_s), is_stream=True, reopen=open_again)
+    channel = open_again(target.port, target.timeouts.start_s)
+    return Opened(channel, is_stream=True, is_shared=True, reopen=open_again)
 
 
 def _check_no_reset(target: Target, reset: ResetFirst | None) -> None:
