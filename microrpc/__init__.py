@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from microrpc.errors import StaleHandleError as StaleHandleError
     from microrpc.errors import UnsupportedValueError as UnsupportedValueError
     from microrpc.errors import VerifyError as VerifyError
-    from microrpc.host.events import Event as Event
     from microrpc.host.handles import Timing as Timing
     from microrpc.host.stats import CopyStats as CopyStats
     from microrpc.host.stats import Stats as Stats
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from microrpc.wire.datatypes import UInt as UInt
     from microrpc.wire.description import FunctionDescription as FunctionDescription
     from microrpc.wire.description import Identity as Identity
+    from microrpc.wire.events import Event as Event
     from microrpc.wire.memory import BoardMemory as BoardMemory
     from microrpc.wire.session import Timeouts as Timeouts
 else:
@@ -93,12 +93,12 @@ else:
                 "RemoteError RequestError RequestTooLargeError SignatureError StaleHandleError "
                 "UnsupportedValueError VerifyError"
             ),
-            "microrpc.host.events": "Event",
             "microrpc.host.handles": "Timing",
             "microrpc.host.stats": "CopyStats Stats",
             "microrpc.host.subscriptions": "Subscription",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
             "microrpc.wire.description": "FunctionDescription Identity",
+            "microrpc.wire.events": "Event",
             "microrpc.wire.memory": "BoardMemory",
             "microrpc.wire.session": "Timeouts",
         },

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from microrpc.host.connection import Connection
-from microrpc.host.events import Event
 from microrpc.host.operation import Operation
 from microrpc.host.requests import Requests
 from microrpc.wire.datatypes import OpaqueHandle
+from microrpc.wire.events import Event
 from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.packets import (
     CallFunc,

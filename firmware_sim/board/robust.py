@@ -12,32 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from firmware_sim.board.events import EventSource
+from firmware_sim.board.executing import MALFORMED, answer, copy
 from firmware_sim.board.host_watch import HostWatch
 from firmware_sim.board.link import LinkDevice, Outcome, packet_outcome
 from firmware_sim.board.long_call import LongCall
 from firmware_sim.board.parts import Stats, split_frames
 from firmware_sim.board.runtime import RuntimeSession
-from microrpc.errors import ProtocolError
 from microrpc.serve.endpoint import encode_reply
-from microrpc.wire.datatypes import CPU, DataType, Tensor
 from microrpc.wire.events import decode_event_ack
 from microrpc.wire.features import NONE, Feature
 from microrpc.wire.frames import Damage, DamageKind, FrameDecoder, Garbage, Item
-from microrpc.wire.link import LinkParameters, ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
+from microrpc.wire.link import LinkParameters, RequestKind, decode_link_message
 from microrpc.wire.names import PACKET_NBYTES
-from microrpc.wire.packets import (
-    PROTOCOL_VERSION,
-    RETURN_NONE,
-    CopyAck,
-    CopyFromRemote,
-    CopyToRemote,
-    InitServer,
-    RemoteException,
-    Reply,
-    Return,
-    Shutdown,
-    decode_packet,
-)
+from microrpc.wire.packets import Reply
 from microrpc.wire.session import (
     HEADER_SIZE_BYTES,
     Established,
@@ -53,8 +40,6 @@ from microrpc.wire.session import (
 
 _NBYTES = struct.Struct("<Q")
 _SIDE_BUFFER_BYTES = 16  # what of a frame is kept while a function runs (docs/link.md 9)
-_BYTE = DataType.parse("uint8")
-_MALFORMED = RemoteException("malformed packet")
 
 
 class RobustPort:
@@ -188,9 +173,9 @@ class RobustPort:
             start = at + PACKET_NBYTES
             at = start + _NBYTES.unpack_from(body, at)[0] if start <= len(body) else len(body) + 1
             if at > len(body):
-                self._reply(_MALFORMED)
+                self._reply(MALFORMED)
             elif at > start:
-                reply = self._answer(body[start:at])
+                reply = answer(self._serving, body[start:at])
                 if isinstance(reply, LongCall):
                     self._begin(_UnderWay(reply, functools.partial(self._serve_on, body, at)))
                     return
@@ -209,20 +194,6 @@ class RobustPort:
 
     def _reply(self, reply: Reply) -> None:
         self._send(self._session.wrap(encode_reply(reply)))
-
-    def _answer(self, body: bytes) -> Reply | LongCall | None:
-        """Execute a packet and give its reply, or the long function that it has begun; None for Shutdown."""
-        try:
-            packet = decode_packet(body)
-        except ProtocolError:
-            return _MALFORMED
-        if isinstance(packet, Shutdown):
-            return None
-        if isinstance(packet, InitServer):
-            return _init_server(packet)
-        if isinstance(packet, Return | RemoteException | CopyAck):
-            return _MALFORMED
-        return self._serving.begin(packet)
 
     # --- the link (docs/link.md 3) --------------------------------------------------------------
 
@@ -256,29 +227,14 @@ class RobustPort:
 
     def _execute(self, kind: RequestKind, body: bytes, check_only: bool) -> Outcome | None:
         """Execute a request of the link; for a WRITE with `check_only` tell what it would answer."""
-        if kind is RequestKind.PACKET or kind is RequestKind.CALL:
-            reply = self._answer(body) or _MALFORMED
-            if not isinstance(reply, LongCall):
-                return packet_outcome(reply)
-            call_link = self._link if kind is RequestKind.CALL else None
-            self._begin(_UnderWay(reply, self._finish_packet, call_link))
-            return None
-        try:
-            if kind is RequestKind.WRITE:
-                address, data = unpack_write(body)
-                size_bytes = len(data)
-            else:
-                address, size_bytes = unpack_read(body)
-        except struct.error:
-            return packet_outcome(_MALFORMED)
-        tensor = Tensor(address, CPU, _BYTE, (size_bytes,))
-        is_write = kind is RequestKind.WRITE and not check_only
-        copy = self._serving.serve(CopyToRemote(tensor, data) if is_write else CopyFromRemote(tensor, size_bytes))
-        if isinstance(copy, RemoteException):
-            return packet_outcome(copy)
-        if kind is RequestKind.WRITE:
-            return ReplyKind.DONE, b""
-        return ReplyKind.DATA, copy.data if isinstance(copy, CopyAck) else b""
+        if kind is not RequestKind.PACKET and kind is not RequestKind.CALL:
+            return copy(self._serving, kind, body, check_only=check_only)
+        reply = answer(self._serving, body) or MALFORMED
+        if not isinstance(reply, LongCall):
+            return packet_outcome(reply)
+        call_link = self._link if kind is RequestKind.CALL else None
+        self._begin(_UnderWay(reply, self._finish_packet, call_link))
+        return None
 
     def _finish_packet(self, reply: Reply) -> None:
         """Answer the PACKET or CALL that a long function has ended."""
@@ -383,11 +339,3 @@ def _ends_session(payload: bytes, session_id: int) -> bool:
         return payload[1:] == b"\0\0\1" and payload[0] > 0
     ends = (encode_message(ended, MessageType.TERMINATE_SESSION) for ended in (0, session_id))
     return payload in ends
-
-
-def _init_server(packet: InitServer) -> Reply:
-    if packet.args:
-        return RemoteException("Server has already been initialized")
-    if packet.version != PROTOCOL_VERSION:
-        return RemoteException(f"protocol version mismatch: this device speaks {PROTOCOL_VERSION}")
-    return RETURN_NONE

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,15 +13,16 @@ from microrpc.cli.common import (
     PortArgument,
     TimeoutOption,
     open_board,
+    print_json_line,
     reporting,
 )
 from microrpc.cli.port_options import with_port_options
-from microrpc.cli.streams import knows_unicode, say
+from microrpc.cli.streams import say
 from microrpc.errors import printable
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
-    from microrpc.host.events import Event
+    from microrpc.wire.events import Event
 
 
 @with_port_options
@@ -50,26 +49,26 @@ def events(
         opened.events(name) as found,
     ):
         for event in found:
-            for line in [_as_json(event)] if as_json else _as_text(event):
-                say(line)
+            if as_json:
+                print_json_line(_to_json(event))
+            else:
+                _say(event)
 
 
-def _as_text(event: Event) -> list[str]:
+def _say(event: Event) -> None:
     from microrpc.cli.literals import format_value
 
-    lines = []
     if event.missed:
-        lines.append(f"{'':>14}  ({event.missed} missed)")
+        say(f"{'':>14}  ({event.missed} missed)")
     if not event.is_gap:
         values = "".join(f"  {printable(format_value(value))}" for value in event.values)
-        lines.append(f"{event.time_us / 1e6:14.6f}  {printable(event.name)}{values}")
-    return lines
+        say(f"{event.time_us / 1e6:14.6f}  {printable(event.name)}{values}")
 
 
-def _as_json(event: Event) -> str:
+def _to_json(event: Event) -> dict[str, Any]:
     from microrpc.cli.literals import to_json
 
-    shown: dict[str, Any] = {
+    return {
         "name": None if event.is_gap else event.name,
         "values": [to_json(value) for value in event.values],
         "time_us": event.time_us,
@@ -78,4 +77,3 @@ def _as_json(event: Event) -> str:
         "reliable": event.reliable,
         "boot": event.boot,
     }
-    return json.dumps(shown, ensure_ascii=not knows_unicode(sys.stdout), allow_nan=False)

@@ -12,9 +12,9 @@ from typing import Self
 
 from microrpc.client.listening import SLICE_S
 from microrpc.client.pump import Pump
-from microrpc.host.events import Event
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.wire.checks import check_seconds
+from microrpc.wire.events import Event
 
 _LONGEST_WAIT_S = 1.0  # the wait goes on then: nothing that could end it is ever missed
 

@@ -57,8 +57,7 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
     about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
     the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says
-    nothing to the board. connection: its operations are
-    driven. subscriptions: who wants the board's events.
+    nothing to the board. connection: its operations are driven. subscriptions: who wants the board's events.
     """
 
     _BOARD: ClassVar[str]

@@ -108,9 +108,8 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                             except Exception:
                                 raise
                             except BaseException as error:  # Ctrl-C, above all; the second ends it at once
-                                is_over = (
-                                    getattr(operation, "gi_frame", None) is None
-                                )  # it came in the middle of a step
+                                # Where it came in the middle of a step, the operation is over.
+                                is_over = getattr(operation, "gi_frame", None) is None
                                 if is_over or not self.connection.cancel(channel.now()):
                                     raise
                                 interruption, deadline = error, AT_ONCE

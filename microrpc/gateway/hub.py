@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from collections.abc import Callable
 
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.errors import ClosedError
 from microrpc.gateway.outbox import Outbox
-from microrpc.wire.asides import AnyEvent, Want, encode_event_values
+from microrpc.wire.asides import Want, encode_event_values
+from microrpc.wire.events import Event
 from microrpc.wire.features import Feature, Features
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
 
 
 class EventHub:
@@ -22,7 +19,7 @@ class EventHub:
     def __init__(self, board: AsyncBoard) -> None:
         self._board = board
         self._outboxes: dict[Outbox, None] = {}  # in the order in which they came
-        self._subscription: _Closable | None = None
+        self._unsubscribe: Callable[[], None] | None = None
         self._has_events = False
 
     @property
@@ -41,20 +38,20 @@ class EventHub:
         outbox.want(wants)
         if wants & Want.EVENTS and self._has_events:  # after a reset, too, when nothing is known
             self._outboxes[outbox] = None
-            if self._subscription is None:
+            if self._unsubscribe is None:
                 with contextlib.suppress(ClosedError):  # which is the end of sharing, too
-                    self._subscription = self._board.on_event(None, self._deliver)
+                    self._unsubscribe = self._board.on_event(None, self._deliver).close
         else:
             self.leave(outbox)
 
     def leave(self, outbox: Outbox) -> None:
         """Give a client no more events. Doing it twice is fine."""
         self._outboxes.pop(outbox, None)
-        if not self._outboxes and self._subscription is not None:
-            self._subscription.close()
-            self._subscription = None
+        if not self._outboxes and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
 
-    def _deliver(self, event: AnyEvent) -> None:
+    def _deliver(self, event: Event) -> None:
         values = encode_event_values(event)
         for outbox in self._outboxes:
             outbox.put_event(event, values)

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from dataclasses import replace
 
 from microrpc.errors import PortLostError
 from microrpc.ports.aio import AsyncChannel
 from microrpc.wire.asides import (
     WANT_NOTHING,
-    AnyEvent,
     Want,
     encode_event_aside,
     encode_event_values,
     encode_gone,
     encode_progress,
 )
+from microrpc.wire.events import Event
 
 MOST_EVENTS = 1024
 """So many events wait for a client at most,"""
@@ -50,7 +51,7 @@ class Outbox:
         self._events: deque[bytes] = deque()
         self._events_bytes = 0
         self._missed = 0
-        self._first_missed: AnyEvent | None = None
+        self._first_missed: Event | None = None
         self._is_too_slow = False
 
     # --- what is to be sent ------------------------------------------------------------------------
@@ -68,25 +69,24 @@ class Outbox:
             self._progress.append(encode_progress(done, total))
             self._news.set()
 
-    def put_event(self, event: AnyEvent, values: bytes) -> None:
+    def put_event(self, event: Event, values: bytes) -> None:
         """Have the client told of an event, whose last part is `values`.
 
         Where there is no room a plain one counts as missed, and one that is reliable is the end of this client.
         """
         if self._is_too_slow:
             return
-        is_gap = not event.name and not event.values and event.missed > 0
         packet = encode_event_aside(event, event.missed + self._missed, values)
         if len(self._events) < MOST_EVENTS and self._events_bytes + len(packet) <= MOST_BYTES:
             self._events.append(packet)
             self._events_bytes += len(packet)
             self._missed, self._first_missed = 0, None
-        elif event.reliable and not is_gap:
+        elif event.reliable and not event.is_gap:
             self._is_too_slow = True
             self._forget_events()
         else:
             self._first_missed = self._first_missed or event
-            self._missed += event.missed + (not is_gap)
+            self._missed += event.missed + (not event.is_gap)
         self._news.set()
 
     def _forget_events(self) -> None:
@@ -144,16 +144,7 @@ class Outbox:
             size_bytes += len(pieces[-1])
         self._events_bytes -= size_bytes
         if not pieces and self._first_missed is not None:  # and nothing came that could tell of those
-            gap, missed = _Gap(self._first_missed), self._missed
+            gap, missed = replace(self._first_missed, name="", values=(), reliable=False), self._missed
             self._missed, self._first_missed = 0, None
             return encode_event_aside(gap, missed, encode_event_values(gap))
         return b"".join(pieces)
-
-
-class _Gap:
-    """The event that stands for those that had no room, of which this is the first."""
-
-    name, values, missed, reliable = "", (), 0, False
-
-    def __init__(self, first: AnyEvent) -> None:
-        self.number, self.time_us, self.boot = first.number, first.time_us, first.boot

@@ -6,8 +6,9 @@ Sans I/O: the packets of `microrpc.wire.asides` in, those that are to be sent in
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
-from microrpc.host.events import Event, EventHost, distance
+from microrpc.host.events import EventHost, distance
 from microrpc.host.output import Output
 from microrpc.wire.asides import (
     WANT_NOTHING,
@@ -88,14 +89,13 @@ class Asides:
             self._on_event(body)
 
     def _on_event(self, body: bytes) -> None:
-        message, boot, missed, time_us = decode_event_aside(body)
+        event = decode_event_aside(body)
         if not self._events.sink.is_wanted:  # any more
             return
-        kind, number = message.is_reliable, message.number
-        if boot != self._boot:
+        kind, number = event.reliable, event.number
+        if event.boot != self._boot:
             self._resumed = dict.fromkeys(self._resumed, 0)
-        missed = max(missed, distance(number, self._resumed.pop(kind, number)))
-        is_gap = not message.name and not message.values and missed > 0
-        self._boot = boot
-        self._next[kind] = (number + (missed if is_gap else 1)) % NUMBER_MODULUS
-        self._events.deliver(Event(number, message.name, message.values, time_us, missed, kind, boot))
+        event = replace(event, missed=max(event.missed, distance(number, self._resumed.pop(kind, number))))
+        self._boot = event.boot
+        self._next[kind] = (number + (event.missed if event.is_gap else 1)) % NUMBER_MODULUS
+        self._events.deliver(event)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 from microrpc.host.operation import AT_ONCE
 from microrpc.wire.events import (
     NUMBER_MODULUS,
+    Event,
     EventAck,
     EventMessage,
     EventState,
@@ -31,38 +31,6 @@ NO_EVENTS = "this board's firmware sends no events"
 _CREDIT_S = 0.1  # of the line's time: a reply may have to wait for so many events
 _RELIABLE_S, _RELIABLE_BYTES = 0.05, 500  # after an EVENT_ACK the next one where reliable ones wait for it, or the time
 # of so many bytes, so that it takes no more than a small part of the line
-_TIME_MODULUS = 1 << 32
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a board said without being asked.
-
-    number: of this kind (`reliable` or plain), since the board's boot, modulo 2**32. name, values: what it is.
-    time_us: when, by the board's clock, in microseconds since its boot, 0 where it has none; of one that is older than
-    the first that came it may be negative. missed: how many of this kind were lost before it, since the last one that
-    was delivered. boot: a number that is another after each boot. Where nothing follows what was lost, a gap is told
-    with no name and no values: its number is that of the first one lost, and its time that of the last event.
-    """
-
-    number: int
-    name: str
-    values: tuple[EventValue, ...] = ()
-    time_us: int = 0
-    missed: int = 0
-    reliable: bool = False
-    boot: int = 0
-
-    @property
-    def value(self) -> EventValue:
-        """The single value. Raises ValueError where there are none or several."""
-        (value,) = self.values
-        return value
-
-    @property
-    def is_gap(self) -> bool:
-        """Whether it tells only that some were lost."""
-        return not self.name and not self.values and self.missed > 0
 
 
 class EventSink(Protocol):
@@ -258,8 +226,7 @@ class EventHost:
             self._time_us, self._timed_at = time_us, now
         if time_us or self._time_us:  # else it has no clock
             expected_us = self._time_us + int((now - self._timed_at) * 1e6)
-            half = _TIME_MODULUS // 2
-            time_us = expected_us + (time_us - expected_us + half) % _TIME_MODULUS - half
+            time_us = expected_us + distance(time_us, expected_us)  # both count modulo 2**32
         if time_us >= self._time_us:  # a reliable one may be of long ago
             self._time_us, self._timed_at = time_us, now
         return time_us

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
-from microrpc.host.events import Event
+from microrpc.wire.events import Event
 
 Handler = Callable[[Event], object]
 """Called with each event, in the middle of a request: it must not use the board."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Sequence
-from typing import Protocol
 
 from microrpc.errors import ProtocolError
-from microrpc.wire.events import EventMessage, EventValue, decode_event_body, encode_event_body
+from microrpc.wire.events import Event, EventMessage, decode_event_body, encode_event_body
 
 _HEAD = struct.Struct("<Qi")
 _CODE = struct.Struct("<i")
@@ -51,25 +50,6 @@ WANT_NOTHING = Want(0)
 """What a client wants that has said nothing."""
 
 
-class AnyEvent(Protocol):
-    """An event as a host has it: see `microrpc.host.events.Event`."""
-
-    @property
-    def number(self) -> int: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def values(self) -> tuple[EventValue, ...]: ...  # noqa: D102
-    @property
-    def time_us(self) -> int: ...  # noqa: D102
-    @property
-    def missed(self) -> int: ...  # noqa: D102
-    @property
-    def reliable(self) -> bool: ...  # noqa: D102
-    @property
-    def boot(self) -> int: ...  # noqa: D102
-
-
 def is_aside(body: bytes, codes: frozenset[Aside]) -> bool:
     """Whether the packet whose bytes after packet_nbytes are `body` has one of these codes."""
     return len(body) >= _CODE.size and _CODE.unpack_from(body)[0] in codes
@@ -94,7 +74,7 @@ def encode_cancel() -> bytes:
     return _encode(Aside.CANCEL)
 
 
-def encode_event_values(event: AnyEvent) -> bytes:
+def encode_event_values(event: Event) -> bytes:
     """Give the last part of an EVENT, which is the same for all who get it: what `encode_event_aside` takes."""
     name = event.name
     if len(name) > _MOST_NAME_BYTES // 4:  # what was no UTF-8 has become longer
@@ -104,7 +84,7 @@ def encode_event_values(event: AnyEvent) -> bytes:
     )
 
 
-def encode_event_aside(event: AnyEvent, missed: int, values: bytes) -> bytes:
+def encode_event_aside(event: Event, missed: int, values: bytes) -> bytes:
     """Give the packet of an EVENT: `missed` is the count of who gets it."""
     head = _EVENT.pack(event.boot & _MOST_U32, min(missed, _MOST_U32), event.time_us >> 32)
     return _encode(Aside.EVENT, head + values)
@@ -133,15 +113,15 @@ def check_cancel(body: bytes) -> None:
     _unpack(struct.Struct(""), body)
 
 
-def decode_event_aside(body: bytes) -> tuple[EventMessage, int, int, int]:
-    """Read an EVENT: the message, its boot, how many were missed, and the time in microseconds, beyond 32 bits, too."""
+def decode_event_aside(body: bytes) -> Event:
+    """Read an EVENT; its `missed` is as the server counts."""
     at = _CODE.size + _EVENT.size
     boot, missed, time_high = _unpack(_EVENT, body[:at])
     try:
-        message = decode_event_body(body[at:])
+        number, is_reliable, time_us, name, values = decode_event_body(body[at:])
     except struct.error as error:
         raise ProtocolError("5", f"EVENT: {error}") from None
-    return message, boot, missed, (time_high << 32) + message.time_us
+    return Event(number, name, values, (time_high << 32) + time_us, missed, is_reliable, boot)
 
 
 def decode_progress(body: bytes) -> tuple[int, int]:

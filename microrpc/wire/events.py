@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from microrpc.wire.datatypes import TypeCode
+from microrpc.wire.link import sealed, unsealed
 from microrpc.wire.session import MessageType
 
 EventValue: TypeAlias = int | float | str | bytes
@@ -23,8 +24,6 @@ _STATE = struct.Struct("<III")
 _INT = struct.Struct("<q")
 _FLOAT = struct.Struct("<d")
 _SIZE = struct.Struct("<H")
-_CRC = struct.Struct("<I")
-_CRC_OF_GOOD = 0x2144DF1C  # the crc32 of anything with its own crc32 behind it
 _RELIABLE = 1
 _LOST = 1
 
@@ -59,9 +58,39 @@ EventNews: TypeAlias = EventMessage | EventState
 """What a device tells of events."""
 
 
-def _seal(session_id: int, message_type: MessageType, body: bytes) -> bytes:
-    message = _HEADER.pack(session_id, message_type) + body
-    return message + _CRC.pack(zlib.crc32(message))
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a board said without being asked, as a host has it, and a server passes it on (docs/link.md 8, 11).
+
+    number: of this kind (`reliable` or plain), since the board's boot, modulo 2**32. name, values: what it is.
+    time_us: when, by the board's clock, in microseconds since its boot, 0 where it has none; of one that is older than
+    the first that came it may be negative. missed: how many of this kind were lost before it, since the last one that
+    was delivered. boot: a number that is another after each boot. Where nothing follows what was lost, a gap is told
+    with no name and no values: its number is that of the first one lost, and its time that of the last event.
+    """
+
+    number: int
+    name: str
+    values: tuple[EventValue, ...] = ()
+    time_us: int = 0
+    missed: int = 0
+    reliable: bool = False
+    boot: int = 0
+
+    @property
+    def value(self) -> EventValue:
+        """The single value. Raises ValueError where there are none or several."""
+        (value,) = self.values
+        return value
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether it tells only that some were lost."""
+        return not self.name and not self.values and self.missed > 0
+
+
+def _encode(session_id: int, message_type: MessageType, body: bytes) -> bytes:
+    return sealed(_HEADER.pack(session_id, message_type) + body)
 
 
 def _encode_value(value: EventValue) -> bytes:
@@ -83,30 +112,30 @@ def encode_event_body(event: EventMessage) -> bytes:
 
 def encode_event(session_id: int, body: bytes) -> bytes:
     """Give the frame payload of an EVENT, of the body that `encode_event_body` gave."""
-    return _seal(session_id, MessageType.LINK_EVENT, body)
+    return _encode(session_id, MessageType.LINK_EVENT, body)
 
 
 def encode_event_ack(session_id: int, ack: EventAck) -> bytes:
     """Give the frame payload of an EVENT_ACK."""
     body = _ACK.pack(ack.wanted, ack.credit_bytes, _LOST if ack.is_lost else 0)
-    return _seal(session_id, MessageType.LINK_EVENT_ACK, body)
+    return _encode(session_id, MessageType.LINK_EVENT_ACK, body)
 
 
 def encode_event_state(session_id: int, state: EventState) -> bytes:
     """Give the frame payload of an EVENT_STATE."""
-    return _seal(session_id, MessageType.LINK_EVENT_STATE, _STATE.pack(*state))
+    return _encode(session_id, MessageType.LINK_EVENT_STATE, _STATE.pack(*state))
 
 
 def decode_event_news(payload: bytes) -> EventNews | None:
     """Read an EVENT or EVENT_STATE; None where its crc32 is wrong, or it is none, or its lengths do not add up."""
-    if not _is_whole(payload, _HEADER.size):
-        return None
-    body = payload[_HEADER.size : -_CRC.size]
+    message = unsealed(payload)
     try:
-        if payload[2] == MessageType.LINK_EVENT_STATE:
-            return EventState(*_STATE.unpack(body))
-        if payload[2] == MessageType.LINK_EVENT:
-            return decode_event_body(body)
+        if message is not None:
+            _, message_type = _HEADER.unpack_from(message)
+            if message_type == MessageType.LINK_EVENT_STATE:
+                return EventState(*_STATE.unpack(message[_HEADER.size :]))
+            if message_type == MessageType.LINK_EVENT:
+                return decode_event_body(message[_HEADER.size :])
     except struct.error:
         pass
     return None
@@ -114,14 +143,11 @@ def decode_event_news(payload: bytes) -> EventNews | None:
 
 def decode_event_ack(payload: bytes) -> EventAck | None:
     """Read an EVENT_ACK; None where its crc32 or its length is wrong."""
-    if len(payload) != _HEADER.size + _ACK.size + _CRC.size or not _is_whole(payload, _HEADER.size):
+    message = unsealed(payload)
+    if message is None or len(message) != _HEADER.size + _ACK.size:
         return None
-    wanted, credit_bytes, flags = _ACK.unpack_from(payload, _HEADER.size)
+    wanted, credit_bytes, flags = _ACK.unpack_from(message, _HEADER.size)
     return EventAck(wanted, credit_bytes, bool(flags & _LOST))
-
-
-def _is_whole(payload: bytes, head_bytes: int) -> bool:
-    return len(payload) >= head_bytes + _CRC.size and zlib.crc32(payload) == _CRC_OF_GOOD
 
 
 def decode_event_body(body: bytes) -> EventMessage:

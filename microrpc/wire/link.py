@@ -105,17 +105,26 @@ class LinkParameters:
         return cls(window_requests, packet_bytes, handle >> 40 & 0xFFFFFF)
 
 
+def sealed(message: bytes) -> bytes:
+    """Give a message with its crc32 behind it (docs/link.md 2)."""
+    return message + _CRC.pack(zlib.crc32(message))
+
+
+def unsealed(payload: bytes) -> bytes | None:
+    """Give what `sealed` was given; None where the crc32 is wrong, or there is none."""
+    return payload[: -_CRC.size] if zlib.crc32(payload) == _CRC_OF_GOOD else None
+
+
 def encode_link_message(session_id: int, message_type: MessageType, seq: int, *content: Buffer) -> bytes:
     """Give the frame payload of a message (docs/link.md 2); `content` is what stands between seq and crc32."""
-    body = b"".join((_HEAD.pack(session_id, message_type, seq), *content))
-    return body + _CRC.pack(zlib.crc32(body))
+    return sealed(b"".join((_HEAD.pack(session_id, message_type, seq), *content)))
 
 
 def encode_with_kind(session_id: int, message_type: MessageType, seq: int, kind: int, *body: Buffer) -> bytes:
     """Give the frame payload of a request or reply (docs/link.md 2)."""
     head = _HEAD_AND_KIND.pack(session_id, message_type, seq, kind)
     message = head + body[0] if len(body) == 1 else b"".join((head, *body))
-    return message + _CRC.pack(zlib.crc32(message))
+    return message + _CRC.pack(zlib.crc32(message))  # as `sealed` does, in a step less
 
 
 def decode_link_message(payload: bytes) -> tuple[MessageType, int, bytes] | None:

@@ -150,6 +150,17 @@ def test_a_result_that_is_not_there_in_time_is_said_and_the_call_goes_on(api: Ap
         assert call.result() == 200
 
 
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), "1"])
+def test_a_result_is_waited_for_as_long_as_a_number_of_seconds_says(
+    api: Api, server: PtyServer, timeout_s: Any
+) -> None:
+    with api.connect(server.path) as board:
+        call = board.function("add").start(1, 2)
+        with pytest.raises(microrpc.RequestError, match="timeout_s is a number of seconds, 0 or more"):
+            call.result(timeout_s)
+        assert call.result(5) == 3
+
+
 def test_the_time_that_a_started_call_waits_for_its_turn_counts(api: Api, server: PtyServer) -> None:
     with api.connect(server.path) as board:
         sleep_ms = board.function("sleep_ms")

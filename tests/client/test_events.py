@@ -19,7 +19,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc import aio
 from microrpc.errors import ClosedError, FeatureMissingError, PortLostError, RequestError
-from microrpc.host.events import Event
+from microrpc.wire.events import Event
 from microrpc.wire.session import Timeouts
 
 

@@ -24,9 +24,9 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import aio
 from microrpc.errors import BoardResetError, ClosedError, FeatureMissingError, PortLostError, PortNotFoundError
-from microrpc.host.events import Event
 from microrpc.ports.aio import adopt
 from microrpc.ports.opening import open_serial
+from microrpc.wire.events import Event
 from microrpc.wire.session import Timeouts
 
 LOOPBACK = microrpc.profile("loopback")

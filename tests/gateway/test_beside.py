@@ -35,9 +35,9 @@ from microrpc.errors import (
 from microrpc.gateway import outbox, unix
 from microrpc.gateway.client import SharedClient
 from microrpc.host import subscriptions
-from microrpc.host.events import Event
 from microrpc.wire.asides import Want
 from microrpc.wire.datatypes import ModuleHandle
+from microrpc.wire.events import Event
 from microrpc.wire.packets import CallFunc, InitServer, Return, decode_packet, encode_packet
 
 LOOPBACK = microrpc.profile("loopback")

@@ -12,8 +12,8 @@ import pytest
 from microrpc.errors import PortLostError
 from microrpc.gateway import outbox
 from microrpc.gateway.outbox import Outbox
-from microrpc.host.events import Event
 from microrpc.wire.asides import Want, encode_event_values
+from microrpc.wire.events import Event
 
 EVENTS = Want.EVENTS | Want.PROGRESS
 

@@ -21,9 +21,9 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
 )
-from microrpc.host.events import Event
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stream import StreamConnection
+from microrpc.wire.events import Event
 from microrpc.wire.packets import CallFunc, PacketCode, Reply, Request, Return, Syscall, encode_packet
 from microrpc.wire.session import Timeouts
 

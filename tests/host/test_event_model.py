@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import pytest
 from talking_board import Collected, event_body, sealed
 
-from microrpc.host.events import Event, EventHost, _Phase
-from microrpc.wire.events import decode_event_ack
+from microrpc.host.events import EventHost, _Phase
+from microrpc.wire.events import Event, decode_event_ack
 
 FAULTS = int(os.environ.get("MICRORPC_MODEL_FAULTS", "2"))
 CREDIT_BYTES = 45  # of two events

@@ -9,9 +9,9 @@ import zlib
 import pytest
 from talking_board import Collected, event_body, sealed
 
-from microrpc.host.events import EVENT_POLL_S, Event, EventHost
+from microrpc.host.events import EVENT_POLL_S, EventHost
 from microrpc.host.operation import AT_ONCE
-from microrpc.wire.events import EventAck, decode_event_ack
+from microrpc.wire.events import Event, EventAck, decode_event_ack
 
 SESSION_ID, BOOT, OTHER_BOOT = 0x2766, 0xB007, 0xB008
 LOST = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 
-from microrpc.host.events import Event
 from microrpc.host.subscriptions import QUEUE_EVENTS, EventQueue, Subscriptions
+from microrpc.wire.events import Event
 
 
 class Told:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
 from microrpc.errors import ProtocolError
-from microrpc.host.events import Event
 from microrpc.wire.asides import (
     FROM_CLIENT,
     FROM_SERVER,
@@ -25,7 +25,7 @@ from microrpc.wire.asides import (
     encode_want,
     is_aside,
 )
-from microrpc.wire.events import EventMessage
+from microrpc.wire.events import Event
 
 WANT, CANCEL, EVENT, PROGRESS, GONE = (bytes((number, 0, 0x52, 0x4D)) for number in range(1, 6))
 
@@ -49,15 +49,14 @@ def test_an_event_has_its_boot_its_missed_ones_and_the_high_half_of_its_time_bef
     body = EVENT + b"\x04\x03\x02\x01" + b"\x09\0\0\0" + b"\x03\0\0\0" + values
     assert encode_event_values(event) == values
     assert encode_event_aside(event, 9, values) == packet(body)
-    message = EventMessage(7, True, 5, "ab", (-1, "x"))
-    assert decode_event_aside(body) == (message, 0x01020304, 9, (3 << 32) + 5)
+    assert decode_event_aside(body) == replace(event, missed=9)
 
 
 def test_the_time_of_an_event_may_be_before_the_first_and_its_count_beyond_what_fits() -> None:
     event = Event(0, "a", time_us=-1)
     data = encode_event_aside(event, 1 << 40, encode_event_values(event))
     assert data[8:] == EVENT + b"\0" * 4 + b"\xff" * 8 + b"\0\0\0\0\0" + b"\xff" * 4 + b"\x01a"
-    assert decode_event_aside(data[8:]) == (EventMessage(0, False, 0xFFFFFFFF, "a", ()), 0, 0xFFFFFFFF, -1)
+    assert decode_event_aside(data[8:]) == Event(0, "a", time_us=-1, missed=0xFFFFFFFF)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +64,7 @@ def test_the_time_of_an_event_may_be_before_the_first_and_its_count_beyond_what_
 )
 def test_a_name_that_has_become_longer_than_a_name_may_be_is_cut(name: str, kept: str) -> None:
     event = Event(0, name)
-    message, *_ = decode_event_aside(encode_event_aside(event, 0, encode_event_values(event))[8:])
-    assert message.name == kept
+    assert decode_event_aside(encode_event_aside(event, 0, encode_event_values(event))[8:]).name == kept
 
 
 def test_progress_and_the_end_are_to_the_byte() -> None:
