@@ -1,4 +1,4 @@
-"""What comes of a request, however it came: of a packet, and of a copy over the link (docs/device.md; docs/link.md 2)."""
+"""What comes of a request, however it came: of a packet, and of a copy over the link (docs/link.md 2)."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from microrpc.errors import BoardResetError, CallCancelledError, FeatureMissingError, OutcomeUnknownError
 from microrpc.host.blocks import Noise
+from microrpc.host.cancelled import between_error
 from microrpc.host.carriers import Carrier
 from microrpc.host.carriers.frames import FrameCarrier
 from microrpc.host.carriers.link import LinkCarrier
@@ -289,7 +290,7 @@ class Connection:
         """
         trust = self.trust
         if trust.is_cancelled:
-            raise CallCancelledError("it was cancelled before all of it was done", may_have_run=trust.is_out)
+            raise between_error(is_out=trust.is_out)
         negotiation = self._negotiation
         failures = 0
         for _ in range(2 * ATTEMPTS):

@@ -10,7 +10,7 @@ from microrpc.host.trust import Trust
 from microrpc.wire.features import Features
 from microrpc.wire.link import LinkParameters
 from microrpc.wire.names import FEATURES_FUNCTION, LINK_FUNCTION
-from microrpc.wire.packets import PacketCode, Return, Syscall, encode_packet
+from microrpc.wire.packets import PacketCode, Syscall, encode_packet, handle_of
 from microrpc.wire.session import Timeouts
 
 ATTEMPTS = 6
@@ -72,8 +72,7 @@ class Negotiation:
         except OutcomeUnknownError:
             pass  # which is doubt enough for another session
         else:
-            value = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
-            handle = int(value) if isinstance(value, int) else 0
+            handle = handle_of(reply)
         data, now = yield AT_ONCE
         if data:
             self._line.receive(data, now)

@@ -20,6 +20,7 @@ from microrpc.errors import (
     RemoteError,
 )
 from microrpc.host.asides import Asides
+from microrpc.host.cancelled import between_error, ended_error
 from microrpc.host.events import NO_EVENTS, EventHost
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.operation import AT_ONCE, Operation
@@ -29,7 +30,6 @@ from microrpc.host.trust import Trust
 from microrpc.wire.asides import encode_cancel
 from microrpc.wire.datatypes import Value
 from microrpc.wire.features import Feature, Features
-from microrpc.wire.link import CANCELLED_TEXT
 from microrpc.wire.names import STREAM_FUNCTION
 from microrpc.wire.packets import (
     PROTOCOL_VERSION,
@@ -39,10 +39,10 @@ from microrpc.wire.packets import (
     RemoteException,
     Reply,
     Request,
-    Return,
     Shutdown,
     Syscall,
     encode_packet,
+    handle_of,
 )
 from microrpc.wire.reader import ClientEndpoint, request_label
 from microrpc.wire.session import Timeouts
@@ -146,7 +146,7 @@ class StreamConnection:
             yield from self._ask_features()
         self._check_epoch(epoch)
         if trust.is_cancelled:
-            raise CallCancelledError("it was cancelled before all of it was done", may_have_run=trust.is_out)
+            raise between_error(is_out=trust.is_out)
         if not trust.is_preparing:
             trust.is_used = trust.is_asking = True
         self._asides.tell()
@@ -184,7 +184,7 @@ class StreamConnection:
                 self._closed = ""
                 self.counters.note_answer(asked_at)
                 if was_cancelled and isinstance(reply, RemoteException):
-                    raise _cancelled_error(label, reply.message)
+                    raise ended_error(label, reply.message)
                 return reply
             if self._is_cancelled and not was_cancelled:
                 was_cancelled = True
@@ -281,8 +281,7 @@ class StreamConnection:
             reply = yield from self._ask_own(_LOOK_UP)
             if isinstance(reply, RemoteException) and self._asks:  # the board is in trouble, and the next request asks
                 raise RemoteError(reply.message, code=request_label(_LOOK_UP))
-            value = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
-            self._asides.features = Features.from_handle(value if isinstance(value, int) else 0)
+            self._asides.features = Features.from_handle(handle_of(reply))
             if self._asides.known:
                 self._client.on_aside = self._asides.receive
 
@@ -342,11 +341,3 @@ class StreamConnection:
         if not self._closed:
             self.output.pieces.append(self._client.shutdown())
             self._closed = "it was closed here"
-
-
-def _cancelled_error(label: str, message: str) -> CallCancelledError:
-    if message == CANCELLED_TEXT:
-        return CallCancelledError(f"{label} was cancelled before it began", may_have_run=False)
-    if message.startswith(label):  # what the server's host says of it
-        return CallCancelledError(message)
-    return CallCancelledError(f"{label} was cancelled while it ran, and ended with: {message or 'no text'}")

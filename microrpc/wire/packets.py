@@ -353,3 +353,9 @@ def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
     if type(code) is int:
         form[0] = str(code)
     raise ProtocolError("3", f"a result is a type code and a value of that type, not ({', '.join(form)})")
+
+
+def handle_of(reply: Reply) -> int:
+    """Give the handle that a look-up was answered with; 0 for an exception, and for what is no handle."""
+    value = reply.values[0] if isinstance(reply, Return) and len(reply.values) == 1 else None
+    return int(value) if isinstance(value, int) else 0

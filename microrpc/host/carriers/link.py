@@ -10,6 +10,7 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
 )
+from microrpc.host.cancelled import ended_error
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.link import LinkHost
@@ -19,7 +20,7 @@ from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
 from microrpc.wire.features import NONE, Feature
 from microrpc.wire.frames import FRAME_OVERHEAD_BYTES
-from microrpc.wire.link import CALL, CANCELLED_TEXT, PACKET, LinkParameters, ReplyKind
+from microrpc.wire.link import CALL, PACKET, LinkParameters, ReplyKind
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, PACKET_NBYTES
 from microrpc.wire.packets import CallFunc, RemoteException, Reply, Request, Return, decode_packet
 from microrpc.wire.reader import request_label
@@ -122,7 +123,7 @@ class LinkCarrier:
                         self._counters.note_answer(asked_at)
                         answer = self._decode(reply, request)
                         if was_cancelled and isinstance(answer, RemoteException):
-                            raise _cancelled_error(request, answer.message)
+                            raise ended_error(request_label(request), answer.message)
                         return answer
                 deadline = answered_by + timeout_s + self._more_s(bytes_before)
             if self._is_cancelled and not was_cancelled:
@@ -335,13 +336,6 @@ class LinkCarrier:
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""
-
-
-def _cancelled_error(request: Request, message: str) -> CallCancelledError:
-    label = request_label(request)
-    if message == CANCELLED_TEXT:
-        return CallCancelledError(f"{label} was cancelled before it began", may_have_run=False)
-    return CallCancelledError(f"{label} was cancelled while it ran, and ended with: {message or 'no text'}")
 
 
 def _exception(reply: LinkReply) -> RemoteException:
