@@ -21,6 +21,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.board.parts import split_frames
 from firmware_sim.line.adapter import AdapterBuffer
 from firmware_sim.line.faults import Action, Direction, Fault, Faults
+from firmware_sim.line.flow import Flow
 from firmware_sim.line.injector import Injector
 from firmware_sim.line.lane import Crossing, Lane
 from firmware_sim.line.ring import Ring
@@ -60,7 +61,7 @@ class UartLine:
         self._adapter = AdapterBuffer(self.uart.adapter, self.uart.to_host.byte_s)
         self._ring = Ring(self.uart.receive_ring_bytes)
         self._bytes_unheard = 0
-        self._is_host_stopped = False
+        self._flow = Flow(self.uart.flow_control, self._ring, self._to_board, self._to_host)
         self._has_power = True
         self._cpu_free_at = boots_at  # infinity for a dead one
         self._listens_from = boots_at
@@ -194,10 +195,10 @@ class UartLine:
             if crossing := to_board.take(min(self._listens_from, until), most_bytes):
                 data, actions = self._damage(crossing)
                 self._bytes_unheard += len(data)
-            elif crossing := to_board.take(min(self._cpu_free_at, until), min(most_bytes, self._bytes_to_stop())):
+            elif crossing := to_board.take(min(self._cpu_free_at, until), min(most_bytes, self._flow.bytes_to_stop)):
                 data, actions = self._damage(crossing)
                 self._ring.put(data)
-                self._let_host_stop(crossing.end)
+                self._flow.stop_if_full(crossing.end)
             elif self._cpu_free_at > until:
                 return
             elif self.device.is_busy:
@@ -220,14 +221,13 @@ class UartLine:
         """Give what arrives of a crossing, and what happens to the board thereafter."""
         data, end = crossing
         data, actions = self._injector.carry(data, Direction.TO_BOARD, end, self._to_board.byte_s)
-        return self._obey_flow_control(data, self._to_host, end), actions
+        return self._flow.obey(data, self._to_host, end), actions
 
     def _work_from_ring(self) -> None:
         """Let the processor read on in the ring: a byte where it takes time for that, else a frame."""
         data = self._ring.take(1) if self.uart.firmware.byte_s else self._ring.take_frame()
         begin = self._cpu_free_at
-        if self._ring.is_nearly_empty:
-            self._let_host_go_on(begin)
+        self._flow.go_on_if_empty(begin)
         self._work(data, begin)
 
     def _go_on(self) -> None:
@@ -235,7 +235,7 @@ class UartLine:
         begin, device = self._cpu_free_at, self.device
         if device.listens and self._ring:
             data = self._ring.take()
-            self._let_host_go_on(begin)
+            self._flow.go_on_if_empty(begin)
             self._work(data, begin)
         self._clock.move_to(begin)
         device.go_on()
@@ -269,42 +269,13 @@ class UartLine:
     def _note_free(self) -> None:
         self._cpu_free_at = math.inf if self.device.is_dead else self._clock.now()
 
-    # --- flow control ----------------------------------------------------------------------------
-
-    def _bytes_to_stop(self) -> float:
-        """How many bytes may go into the ring until the board stops the host."""
-        if self.uart.flow_control is FlowControl.NONE or self._is_host_stopped:
-            return math.inf
-        return self._ring.bytes_to_stop
-
-    def _let_host_stop(self, at: float) -> None:
-        may_stop = self.uart.flow_control is not FlowControl.NONE and not self._is_host_stopped
-        if may_stop and self._ring.is_nearly_full:
-            self._is_host_stopped = True
-            self._to_board.set_gate(at + self._stop_delay_s(at), is_open=False)
-
-    def _let_host_go_on(self, at: float) -> None:
-        if self._is_host_stopped:
-            self._is_host_stopped = False
-            self._to_board.set_gate(at + self._stop_delay_s(at), is_open=True)
-
-    def _stop_delay_s(self, at: float) -> float:
-        """How long it takes until the host notices that it must stop, or may go on."""
-        if self.uart.flow_control is FlowControl.RTS_CTS:
-            return 0.0
-        return self._to_host.byte_s * (2 if self._to_host.is_busy(at) else 1)  # after the byte that is on its way
-
-    def _obey_flow_control(self, data: bytes, other: Lane, at: float) -> bytes:
-        """With XON/XOFF, eat what looks like it, and stop or start the `other` lane."""
-        return other.obey_xon_xoff(data, at) if self.uart.flow_control is FlowControl.XON_XOFF else data
-
     # --- towards the host ------------------------------------------------------------------------
 
     def _reach_host(self, crossing: Crossing) -> None:
         data, end = crossing
         data, actions = self._injector.carry(data, Direction.TO_HOST, end, self._to_host.byte_s)
         if self.is_plugged:
-            self._adapter.put(self._obey_flow_control(data, self._to_board, end), end)
+            self._adapter.put(self._flow.obey(data, self._to_board, end), end)
         if actions:
             self._let_board_work(end, in_parts=True)
         for action in actions:
@@ -331,7 +302,7 @@ class UartLine:
             case Action.UNPLUG | Action.UNPLUG_POWERED if self.is_plugged:
                 self.is_plugged = False
                 self._to_board.clear()
-                self._is_host_stopped = False
+                self._flow.forget()
                 self._adapter.clear()
                 if action is Action.UNPLUG:
                     self._lose_power(at)
@@ -353,7 +324,7 @@ class UartLine:
         self._bytes_unheard += len(self._ring.take())
         self._injector.forget_held()
         self._to_host.cut(at)
-        self._let_host_go_on(at)
+        self._flow.go_on_if_empty(at)
 
     def _power_up(self, at: float) -> None:
         self._to_host.put(self._injector.on_boot(at), at)
