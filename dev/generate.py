@@ -1,6 +1,6 @@
 """Make the blocking client from asyncio's: `make generate`. Both are checked in; a test says where they differ.
 
-What is written is `board.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins are the same
+What is written is `board.py`, `events.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins are the same
 text without the waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is true of one
 client only, the table below has what stands in its place. A pump is different work and written twice.
 """
@@ -14,7 +14,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "microrpc" / "client"
-FILES = ("board.py", "functions.py", "remote.py")
+FILES = ("board.py", "events.py", "functions.py", "remote.py")
 
 HEAD = "# Generated from {source} by `make generate`; edit that.\n"
 
@@ -54,6 +54,31 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("from microrpc.ports.aio import AsyncChannel\n", "from microrpc.ports.channel import AsyncChannel\n"),
         ("`microrpc.aio.connect` opens one", "`microrpc.connect` opens one"),
+    ),
+    "events.py": (
+        (
+            '"""Events of a board, as a task reads them."""',
+            '"""Events of a board, as a blocking program reads them."""',
+        ),
+        (
+            "    It is as `microrpc.client.events.Events`, but `async for` reads it, and several tasks may. `close` and "
+            "`with` are\n    not awaited.\n",
+            "    The loop over it ends where none comes for so long as it was told, and when the board is closed; another "
+            "loop goes\n    on then. Up to 1024 events wait to be read: then the board is asked for no more. It raises "
+            "PortLostError where the\n    port went away for good. `close`, the end of `with` and whoever drops it end "
+            "it. Any thread may read it, but not\n    within a request.\n",
+        ),
+        ("        pump.check_process()\n", "        pump.check_process()\n        pump.check_turn()\n"),
+        (
+            "                try:\n"
+            "                    async with asyncio.timeout(min(left_s, _LONGEST_WAIT_S)):\n"
+            "                        await self._has_arrived.wait()\n"
+            "                except TimeoutError:\n"
+            "                    pass\n",
+            "                self._has_arrived.wait(min(left_s, _LONGEST_WAIT_S))\n",
+        ),
+        ("= asyncio.Event()\n", "= threading.Event()\n"),
+        ("import asyncio\n", "import threading\n"),
     ),
     "functions.py": (
         (
@@ -106,7 +131,8 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
 WORDS = (
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
-    (r"\b__a(enter|exit)__\b", r"__\1__"),
+    (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
+    (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\bmicrorpc\.client\.aio\.", "microrpc.client."),
 )

@@ -1,3 +1,4 @@
+# Generated from microrpc/client/aio/events.py by `make generate`; edit that.
 """Events of a board, as a blocking program reads them."""
 
 from __future__ import annotations

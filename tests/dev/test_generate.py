@@ -9,12 +9,15 @@ import pytest
 
 from dev import generate
 from microrpc.client.aio.board import AsyncBoard
+from microrpc.client.aio.events import AsyncEvents
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
 from microrpc.client.board import Board
+from microrpc.client.events import Events
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 
 TWINS: list[tuple[type, type]] = [
     (AsyncBoard, Board),
+    (AsyncEvents, Events),
     (AsyncRemoteArray, RemoteArray),
     (AsyncRemoteFunction, RemoteFunction),
     (AsyncRemoteModule, RemoteModule),
