@@ -1,8 +1,8 @@
 """Make the blocking client from asyncio's: `make generate`. Both are checked in; a test says where they differ.
 
-What is written is `board.py`, `events.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins are the same
-text without the waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is true of one
-client only, the table below has what stands in its place. A pump is different work and written twice.
+What is written is `board.py`, `events.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins
+are the same text without the waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is
+true of one client only, the table below has what stands in its place. A pump is different work and written twice.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             '"""Events of a board, as a blocking program reads them."""',
         ),
         (
-            "    It is as `microrpc.client.events.Events`, but `async for` reads it, and several tasks may. `close` and "
-            "`with` are\n    not awaited.\n",
-            "    The loop over it ends where none comes for so long as it was told, and when the board is closed; another "
-            "loop goes\n    on then. Up to 1024 events wait to be read: then the board is asked for no more. It raises "
+            "    It is as `microrpc.client.events.Events`, but `async for` reads it, and several tasks may. `close` "
+            "and `with` are\n    not awaited.\n",
+            "    The loop over it ends where none comes for so long as it was told, and when the board is closed; "
+            "another loop goes\n    on then. Up to 1024 events wait to be read: then the board is asked for no more. It raises "
             "PortLostError where the\n    port went away for good. `close`, the end of `with` and whoever drops it end "
             "it. Any thread may read it, but not\n    within a request.\n",
         ),
