@@ -64,9 +64,9 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "    It is as `microrpc.client.events.Events`, but `async for` reads it, and several tasks may. `close` "
             "and `with` are\n    not awaited.\n",
             "    The loop over it ends where none comes for so long as it was told, and when the board is closed; "
-            "another loop goes\n    on then. Up to 1024 events wait to be read: then the board is asked for no more. It raises "
-            "PortLostError where the\n    port went away for good. `close`, the end of `with` and whoever drops it end "
-            "it. Any thread may read it, but not\n    within a request.\n",
+            "another loop goes\n    on then. Up to 1024 events wait to be read: then the board is asked for no more. "
+            "It raises PortLostError where the\n    port went away for good. `close`, the end of `with` and "
+            "whoever drops it end it. Any thread may read it, but not\n    within a request.\n",
         ),
         ("        pump.check_process()\n", "        pump.check_process()\n        pump.check_turn()\n"),
         (
