@@ -19,3 +19,6 @@ os.environ["MICRORPC_CACHE"] = "off"  # what a board told an earlier test is rea
 # obeys that. With a handler this process ignores it still, and those it starts have the default.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
+# In the background of a script it is SIGINT that is ignored; without this no Ctrl-C of a test would ever be one.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
