@@ -15,6 +15,6 @@ def ended_error(label: str, message: str) -> CallCancelledError:
     return CallCancelledError(f"{label} was cancelled while it ran, and ended with: {message or 'no text'}")
 
 
-def between_error(*, is_out: bool) -> CallCancelledError:
-    """Give the error for an operation of several requests that ends between two; `is_out`: one was sent."""
-    return CallCancelledError("it was cancelled before all of it was done", may_have_run=is_out)
+def between_error() -> CallCancelledError:
+    """Give the error for an operation of several requests that ends between two: one was answered already."""
+    return CallCancelledError("it was cancelled before all of it was done")

@@ -290,7 +290,7 @@ class Connection:
         """
         trust = self.trust
         if trust.is_cancelled:
-            raise between_error(is_out=trust.is_out)
+            raise between_error()
         negotiation = self._negotiation
         failures = 0
         for _ in range(2 * ATTEMPTS):

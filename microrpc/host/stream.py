@@ -146,7 +146,7 @@ class StreamConnection:
             yield from self._ask_features()
         self._check_epoch(epoch)
         if trust.is_cancelled:
-            raise between_error(is_out=trust.is_out)
+            raise between_error()
         if not trust.is_preparing:
             trust.is_used = trust.is_asking = True
         self._asides.tell()

@@ -25,10 +25,15 @@ class Aside(enum.IntEnum):
     """The codes; WANT and CANCEL are a client's, the others a server's."""
 
     WANT = 0x4D52_0001
+    """What the server may send unasked from now on."""
     CANCEL = 0x4D52_0002
+    """The call under way is to be cancelled."""
     EVENT = 0x4D52_0003
+    """An event of the board."""
     PROGRESS = 0x4D52_0004
+    """How far the call under way has come."""
     GONE = 0x4D52_0005
+    """Why the server drops this client."""
 
 
 FROM_CLIENT = frozenset((Aside.WANT, Aside.CANCEL))
@@ -38,11 +43,14 @@ FROM_SERVER = frozenset((Aside.EVENT, Aside.PROGRESS, Aside.GONE))
 
 
 class Want(enum.IntFlag):
-    """What a client wants to be sent: the flags of WANT. HOLD: its events are to be kept for it, as far as they can."""
+    """What a client wants to be sent: the flags of WANT."""
 
     EVENTS = 1
+    """The board's events."""
     PROGRESS = 2
+    """How far its calls have come."""
     HOLD = 4
+    """Its events are to be kept for it, as far as they can."""
 
 
 _ALL_WANTS = sum(Want)
