@@ -14,6 +14,7 @@ from microrpc.host.handles import AnyFunction
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
+from microrpc.wire.checks import check_seconds
 
 
 class Call:
@@ -75,6 +76,8 @@ class Call:
         Where it is not done within `timeout_s`, that is CallTimeoutError, and the call goes on. CallCancelledError:
         see `cancel`. Raises RequestError from within a request of this thread, ClosedError in a fork.
         """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s", may_be_zero=True)
         if not self.done():
             self._pump.check_process()
             self._pump.check_turn()

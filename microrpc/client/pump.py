@@ -214,6 +214,8 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
             wait = self._after_refusal(error)
         except (PortError, BoardError) as error:
             wait = self._after_loss(error)
+        except BaseException as error:  # of a callback: `sys.exit()`, or what fails a test
+            wait = self._after_raising(error)
         channel = waiting(wait.channel) if wait is not None else None
         return Wait(channel, wait.wait_s) if wait is not None else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +25,14 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import aio
-from microrpc.errors import BoardResetError, ClosedError, FeatureMissingError, PortLostError, PortNotFoundError
+from microrpc.errors import (
+    BoardResetError,
+    ClosedError,
+    FeatureMissingError,
+    PortLostError,
+    PortNotFoundError,
+    RequestError,
+)
 from microrpc.host.events import Event
 from microrpc.ports.aio import adopt
 from microrpc.ports.opening import open_serial
@@ -117,6 +126,48 @@ def test_a_gap_at_the_tail_is_found_although_nobody_asks(api: Api, server: PtySe
         server.do(lose)
         wait_until(lambda: got, api)
         assert [(event.is_gap, event.missed) for event in got] == [(True, 3)]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, pytest.fail.Exception])
+def test_what_ends_a_program_ends_in_the_thread_that_listens_nothing_but_is_logged(
+    server: PtyServer, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    got: list[Event] = []
+
+    def handle(event: Event) -> None:
+        got.append(event)
+        if len(got) == 1:
+            raise error("enough")
+
+    with microrpc.connect(server.path) as board:
+        board.on_event("sample", handle)
+        wait_until(lambda: has_credit(server))
+        emit(server, 1, reliable=True)
+        wait_until(lambda: caplog.records)
+        emit(server, 2, reliable=True)
+        wait_until(lambda: len(got) == 2)
+        assert [event.value for event in got] == [1, 2]
+        assert board.function("add")(2, 3) == 5
+    (record,) = caplog.records
+    assert record.name == "microrpc.events"
+    assert "goes on" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is error
+
+
+def test_a_full_iterator_that_nobody_has_any_more_holds_up_no_handler(api: Api, server: PtyServer) -> None:
+    got: list[Event] = []
+    with api.connect(server.path) as board:
+        board.on_event("sample", got.append)
+        events = board.events("sample")
+        subscriptions = board.pump.subscriptions
+        while subscriptions.has_room:
+            wait_until(lambda: has_credit(server) or not subscriptions.has_room, api)
+            emit(server, *range(40))
+        while has_credit(server):
+            emit(server, *range(40))
+        del events
+        wait_until(lambda: has_credit(server), api)
 
 
 def test_a_board_without_events_is_told_of_once_in_the_log(
@@ -261,6 +312,46 @@ def test_a_board_of_asyncio_that_nobody_has_any_more_gives_its_port_back(server:
         await (await aio.connect(server.path)).close()
 
     asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+def test_another_thread_may_end_what_a_board_of_asyncio_tells_but_begin_nothing(server: PtyServer) -> None:
+    async def test() -> None:
+        async with aio.connect(server.path) as board:
+            sleep_ms = await board.function("sleep_ms")
+            events, subscription = [board.events()], board.on_event(None, print)
+            while not has_credit(server):
+                await asyncio.sleep(0.001)
+            await asyncio.to_thread(subscription.close)
+            await asyncio.to_thread(events.clear)
+            while has_credit(server):
+                await asyncio.sleep(0.001)
+            for begin in (board.events, lambda: board.on_event(None, print), lambda: sleep_ms.start(1)):
+                with pytest.raises(RequestError, match="belongs to another event loop"):
+                    await asyncio.to_thread(begin)
+
+    asyncio.run(test(), debug=True)
+
+
+def test_a_board_of_asyncio_whose_loop_is_closed_says_so(server: PtyServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def begin() -> Any:
+        board = await aio.connect(server.path)
+        things = board.events(), board.on_event(None, print)
+        while not has_credit(server):
+            await asyncio.sleep(0.001)
+        return board, await board.function("add"), things
+
+    loop = asyncio.new_event_loop()
+    board, add, things = loop.run_until_complete(begin())
+    loop.close()
+    for thing in things:
+        thing.close()
+    for use in (board.events, partial(board.on_event, None, print), add.start):
+        with pytest.raises(RequestError, match="belongs to another event loop"):
+            use()
+    asyncio.run(board.close())
+    del board, add, things, thing, use
+    gc.collect()
+    assert {record.name for record in caplog.records} <= {"asyncio"}, "which tells of the task that it could not end"
 
 
 def test_closing_ends_an_iterator_that_waits_in_another_thread(server: PtyServer) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.cancelling import Cancelling, cancellable
 from microrpc.client.refusals import not_done_error
+from microrpc.errors import CallCancelledError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyFunction
 from microrpc.host.job import Progress
 from microrpc.host.operation import Operation
 from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
+from microrpc.wire.checks import check_seconds
 
 
 class AsyncCall:
@@ -29,6 +31,7 @@ class AsyncCall:
         timeout_s: float | None,
         on_progress: Progress | None,
     ) -> None:
+        pump.check_loop()
         self._pump = pump
         self._operations = operations
         self._function = function
@@ -49,9 +52,14 @@ class AsyncCall:
             raise
         except BaseException as error:
             if not self._future.done():
-                self._future.set_exception(error)
+                self._settle(error)
         else:
             self._future.set_result(result)
+
+    def _settle(self, error: BaseException) -> None:
+        self._future.set_exception(error)
+        if isinstance(error, CallCancelledError):  # as was wished: nobody must ask for it
+            self._future.exception()
 
     def _make(self, timeout_s: float | None) -> Operation[Any]:
         function, operations = self._function, self._operations
@@ -71,6 +79,8 @@ class AsyncCall:
         Where it is not done within `timeout_s`, that is CallTimeoutError, and the call goes on, as it does where this
         is cancelled. CallCancelledError: see `cancel`. Raises ClosedError in a fork.
         """
+        if timeout_s is not None:
+            check_seconds(timeout_s, "timeout_s", may_be_zero=True)
         if not self.done():
             self._pump.check_process()
         await asyncio.wait([self._future], timeout=timeout_s)
@@ -89,7 +99,7 @@ class AsyncCall:
         then; where the call was done all the same, it gives what came of it.
         """
         if not self._cancelling.ask() and not self._future.done():
-            self._future.set_exception(self._cancelling.unsent_error())
+            self._settle(self._cancelling.unsent_error())
             self._task.cancel()
 
     def __repr__(self) -> str:
