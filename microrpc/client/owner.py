@@ -213,7 +213,7 @@ class PortOwner(Generic[ChannelT, ReopenT]):
 
     def _release(self) -> None:
         self._channel.close()
-        self.subscriptions.end(None)
+        self.subscriptions.close()
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
 

@@ -29,7 +29,7 @@ def in_use_error(name: str, whose: str, timeout_s: float) -> CallTimeoutError:
     """Give the error for a request whose turn did not come in time, because of other threads or tasks, `whose`."""
     return CallTimeoutError(
         f"{name} was in use by {whose} for the {timeout_s:g} s that this request was given; nothing was sent. "
-        "Give it a longer timeout_s",
+        "Give it a longer timeout_s, and let no handler of events wait",
         may_have_run=False,
     )
 

@@ -99,6 +99,12 @@ class Subscriptions:
             if isinstance(subscriber, EventQueue):
                 subscriber.end(error)
 
+    def close(self) -> None:
+        """Deliver nothing more to anybody: not what is left of an arrival, either, of which a handler is called now."""
+        self.end(None)
+        self._subscribers.clear()
+        self._note()
+
     def remove(self, subscriber: Subscriber) -> None:
         """Give no more to a subscriber. Doing it twice is fine."""
         for key, found in list(self._subscribers.items()):

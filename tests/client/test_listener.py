@@ -354,6 +354,25 @@ def test_a_board_of_asyncio_whose_loop_is_closed_says_so(server: PtyServer, capl
     assert {record.name for record in caplog.records} <= {"asyncio"}, "which tells of the task that it could not end"
 
 
+def test_a_handler_that_is_slow_is_not_called_once_the_board_is_closed(server: PtyServer) -> None:
+    got: list[Event] = []
+    goes_on = threading.Event()
+
+    def handle(event: Event) -> None:
+        got.append(event)
+        goes_on.wait(LIMIT_S)
+
+    with microrpc.connect(server.path) as board:
+        board.on_event("sample", handle)
+        wait_until(lambda: has_credit(server))
+        emit(server, *range(5), reliable=True)
+        wait_until(lambda: got)
+        listener = listeners()[0]
+    goes_on.set()
+    listener.join(LIMIT_S)
+    assert [event.value for event in got] == [0]
+
+
 def test_closing_ends_an_iterator_that_waits_in_another_thread(server: PtyServer) -> None:
     board = microrpc.connect(server.path)
     events, came = board.events(), []

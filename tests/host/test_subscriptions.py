@@ -135,6 +135,23 @@ def test_a_function_whose_subscription_another_one_closes_is_not_called_with_the
     assert got == []
 
 
+def test_nothing_is_delivered_once_all_are_closed_not_even_what_came_with_the_last_event() -> None:
+    told, got = Told(), list[int]()
+    queue = told.queue()
+
+    def close(one: Event) -> None:
+        got.append(one.number)
+        told.all.close()
+
+    told.all.call("", close)
+    for number in range(3):
+        told.all.deliver(event(number))
+    assert got == [0]
+    assert read_all(queue) == [event(0)], "what was there can be read"
+    assert queue.is_ended
+    assert not told.all.is_wanted
+
+
 def test_a_subscription_is_neither_copied_nor_pickled() -> None:
     told = Told()
     for thing in (told.all.call("", print), told.queue()):
