@@ -34,6 +34,14 @@ def in_use_error(name: str, whose: str, timeout_s: float) -> CallTimeoutError:
     )
 
 
+def crossed_error(name: str) -> RequestError:
+    """Give the error for two callbacks of two boards, each of which uses the other's board at the same time."""
+    return RequestError(
+        f"<Board {name}> is used by a thread that itself waits for a board which this thread is in a callback of: each "
+        "would wait for the other for ever. Nothing was sent. Take a note there, and ask when the request is done"
+    )
+
+
 def not_done_error(label: str, timeout_s: float) -> CallTimeoutError:
     """Give the error for a call whose result was waited for in vain; it goes on."""
     return CallTimeoutError(

@@ -299,6 +299,25 @@ def test_a_board_that_nobody_has_any_more_gives_its_port_back_at_once(server: Pt
     microrpc.connect(server.path).close()
 
 
+def test_a_port_is_waited_for_that_only_what_listens_has_at_that_moment(server: PtyServer) -> None:
+    board = microrpc.connect(server.path)
+    is_within, goes_on = threading.Event(), threading.Event()
+
+    def handle(event: Event) -> None:
+        is_within.set()
+        goes_on.wait(LIMIT_S)
+
+    board.on_event(None, handle)
+    wait_until(lambda: has_credit(server))
+    emit(server, 1)
+    assert is_within.wait(LIMIT_S)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        del board
+        threading.Timer(0.02, goes_on.set).start()
+        microrpc.connect(server.path).close()
+
+
 def test_a_board_of_asyncio_that_nobody_has_any_more_gives_its_port_back(server: PtyServer) -> None:
     async def test() -> None:
         board = await aio.connect(server.path)
@@ -352,6 +371,38 @@ def test_a_board_of_asyncio_whose_loop_is_closed_says_so(server: PtyServer, capl
     del board, add, things, thing, use
     gc.collect()
     assert {record.name for record in caplog.records} <= {"asyncio"}, "which tells of the task that it could not end"
+
+
+def test_handlers_of_two_boards_that_use_each_others_board_do_not_wait_for_ever(
+    server: PtyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        PtyServer(simulate(LOOPBACK)) as other,
+        microrpc.connect(server.path) as one,
+        microrpc.connect(other.path) as two,
+    ):
+        both_are_within = threading.Barrier(2)
+        got: list[int] = []
+
+        def use(add: Any) -> Callable[[Event], None]:
+            def handle(event: Event) -> None:
+                both_are_within.wait(LIMIT_S)
+                got.append(add(2, 3))
+
+            return handle
+
+        one_add, two_add = one.function("add"), two.function("add")
+        one.on_event("sample", use(two_add))
+        two.on_event("sample", use(one_add))
+        wait_until(lambda: has_credit(server) and has_credit(other))
+        emit(server, 1)
+        emit(other, 1)
+        wait_until(lambda: len(got) + len(caplog.records) == 2)
+        assert one_add(1, 2) == two_add(1, 2) == 3
+    assert caplog.records
+    for record in caplog.records:
+        assert record.exc_info is not None
+        assert "each would wait for the other for ever. Nothing was sent" in str(record.exc_info[1])
 
 
 def test_a_handler_that_is_slow_is_not_called_once_the_board_is_closed(server: PtyServer) -> None:
