@@ -9,7 +9,7 @@ from typing import Any
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.cancelling import Cancelling, cancellable
 from microrpc.client.refusals import not_done_error
-from microrpc.errors import CallCancelledError
+from microrpc.errors import CallCancelledError, ClosedError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyFunction
 from microrpc.host.job import Progress
@@ -58,7 +58,7 @@ class AsyncCall:
 
     def _settle(self, error: BaseException) -> None:
         self._future.set_exception(error)
-        if isinstance(error, CallCancelledError):  # as was wished: nobody must ask for it
+        if isinstance(error, CallCancelledError | ClosedError):  # as the program wished: it need not ask for that
             self._future.exception()
 
     def _make(self, timeout_s: float | None) -> Operation[Any]:
