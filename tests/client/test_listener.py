@@ -348,7 +348,7 @@ def test_another_thread_may_end_what_a_board_of_asyncio_tells_but_begin_nothing(
                 with pytest.raises(RequestError, match="belongs to another event loop"):
                     await asyncio.to_thread(begin)
 
-    asyncio.run(test(), debug=True)
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S), debug=True)
 
 
 def test_a_board_of_asyncio_whose_loop_is_closed_says_so(server: PtyServer, caplog: pytest.LogCaptureFixture) -> None:
