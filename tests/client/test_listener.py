@@ -34,6 +34,7 @@ from microrpc.errors import (
     RequestError,
 )
 from microrpc.host.events import Event
+from microrpc.ports import registry
 from microrpc.ports.aio import adopt
 from microrpc.ports.opening import open_serial
 from microrpc.wire.session import Timeouts
@@ -299,7 +300,9 @@ def test_a_board_that_nobody_has_any_more_gives_its_port_back_at_once(server: Pt
     microrpc.connect(server.path).close()
 
 
-def test_a_port_is_waited_for_that_only_what_listens_has_at_that_moment(server: PtyServer) -> None:
+def test_a_port_is_waited_for_that_only_what_listens_has_at_that_moment(
+    server: PtyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board = microrpc.connect(server.path)
     is_within, goes_on = threading.Event(), threading.Event()
 
@@ -307,14 +310,22 @@ def test_a_port_is_waited_for_that_only_what_listens_has_at_that_moment(server: 
         is_within.set()
         goes_on.wait(LIMIT_S)
 
+    def look(port: str) -> bool:
+        looks.append(registry_look(port))
+        if len(looks) == 2:  # after garbage was collected
+            goes_on.set()
+        return looks[-1]
+
     board.on_event(None, handle)
     wait_until(lambda: has_credit(server))
     emit(server, 1)
     assert is_within.wait(LIMIT_S)
+    registry_look, looks = registry.is_open_here, list[bool]()
+    monkeypatch.setattr(registry, "_LISTENS_S", LIMIT_S)
+    monkeypatch.setattr(registry, "is_open_here", look)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         del board
-        threading.Timer(0.02, goes_on.set).start()
         microrpc.connect(server.path).close()
 
 
