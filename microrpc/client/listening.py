@@ -103,6 +103,12 @@ def warn_of(name: str, error: Exception) -> None:
     _log.warning("%s: %s", name, error)
 
 
+def log_raised(name: str, error: BaseException) -> None:
+    """Log what a callback raised that the listener of the board on port `name` called."""
+    text = "%s: what listens to the board met this in a callback, and goes on"
+    _log.error(text, name, exc_info=error)
+
+
 def failure_log(name: str) -> Callable[[str], None]:
     """Give what logs that a handler of an event of the board on port `name` raised."""
     return lambda event: _log.exception("%s: a handler of the event %r raised", name, event)

@@ -9,7 +9,17 @@ import warnings
 from collections.abc import Callable
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from microrpc.client.listening import LONGEST_PAUSE_S, LOOK_S, Patience, Wait, failure_log, wait_until, warn_of, weakly
+from microrpc.client.listening import (
+    LONGEST_PAUSE_S,
+    LOOK_S,
+    Patience,
+    Wait,
+    failure_log,
+    log_raised,
+    wait_until,
+    warn_of,
+    weakly,
+)
 from microrpc.client.losses import loss_of
 from microrpc.client.refusals import closed_error, ended_error, inherited_error
 from microrpc.errors import (
@@ -186,6 +196,11 @@ class PortOwner(Generic[ChannelT, ReopenT]):
             self._untold_loss = str(error)
         return None
 
+    def _after_raising(self, error: BaseException) -> Wait[ChannelT]:
+        """Take note that a callback raised, in the listener's thread, what ends a program, and can end none there."""
+        log_raised(self.name, error)
+        return Wait(None, self._patience.after(True))
+
     def _unreachable_error(self) -> MicroRpcError:
         """Give the error for a port that is gone for good; the first request after a listener met that tells."""
         if self._untold_loss and not self._is_closing:
@@ -197,7 +212,7 @@ class PortOwner(Generic[ChannelT, ReopenT]):
 
     def _release(self) -> None:
         self._channel.close()
-        self.subscriptions.end(None)
+        self.subscriptions.close()
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
 

@@ -13,7 +13,7 @@ from microrpc.client.listener import Listener
 from microrpc.client.listening import BUSY_S, Wait, politely
 from microrpc.client.losses import retold
 from microrpc.client.owner import GRACE_S, PortOwner
-from microrpc.client.refusals import in_use_error, within_error
+from microrpc.client.refusals import crossed_error, in_use_error, within_error
 from microrpc.client.turns import Turns
 from microrpc.errors import BoardError, ClosedError, FeatureMissingError, MicroRpcError, PortError, PortLostError
 from microrpc.host.operation import AT_ONCE, Operation
@@ -151,7 +151,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
         timeout_s, began_at = kwargs.get("timeout_s"), monotonic()
         if not isinstance(timeout_s, int | float) or not timeout_s > 0:  # the operation says what is wrong with it
             timeout_s = None
-        has_turn = self._turns.wait(timeout_s)
+        has_turn = self._turns.wait(timeout_s, lambda: crossed_error(self.name))
         if not has_turn and self._is_closing:
             raise self._closed_error()
         if timeout_s is not None:
@@ -213,6 +213,8 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
             wait = self._after_refusal(error)
         except (PortError, BoardError) as error:
             wait = self._after_loss(error)
+        except BaseException as error:  # of a callback: `sys.exit()`, or what fails a test
+            wait = self._after_raising(error)
         channel = waiting(wait.channel) if wait is not None else None
         return Wait(channel, wait.wait_s) if wait is not None else None
 
@@ -296,6 +298,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
 
     def on_fork(self) -> None:
         """See `PortOwner.on_fork`."""
+        Turns.waits.clear()
         self._turns.owner = 0  # that of a request which goes on in the fork, to learn of it
         if self._listener is not None:
             self._listener.on_fork()

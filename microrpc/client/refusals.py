@@ -29,8 +29,16 @@ def in_use_error(name: str, whose: str, timeout_s: float) -> CallTimeoutError:
     """Give the error for a request whose turn did not come in time, because of other threads or tasks, `whose`."""
     return CallTimeoutError(
         f"{name} was in use by {whose} for the {timeout_s:g} s that this request was given; nothing was sent. "
-        "Give it a longer timeout_s",
+        "Give it a longer timeout_s, and let no handler of events wait",
         may_have_run=False,
+    )
+
+
+def crossed_error(name: str) -> RequestError:
+    """Give the error for two callbacks of two boards, each of which uses the other's board at the same time."""
+    return RequestError(
+        f"<Board {name}> is used by a thread that itself waits for a board which this thread is in a callback of: each "
+        "would wait for the other for ever. Nothing was sent. Take a note there, and ask when the request is done"
     )
 
 

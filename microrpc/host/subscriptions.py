@@ -6,6 +6,7 @@ meanwhile. So every change here is one step of Python: no lock is held while a p
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
+from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.wire.events import Event
 
 Handler = Callable[[Event], object]
@@ -86,6 +88,7 @@ class Subscriptions:
         def forget(_: object) -> None:
             if (subscriptions := reference()) is not None:
                 subscriptions._drop(key)
+                subscriptions.on_wish()  # it may have been what had no room
 
         self._add(key, weakref.ref(queue, forget))
         return queue
@@ -95,6 +98,12 @@ class Subscriptions:
         for subscriber in self._all():
             if isinstance(subscriber, EventQueue):
                 subscriber.end(error)
+
+    def close(self) -> None:
+        """Deliver nothing more to anybody: not what is left of an arrival, either, of which a handler is called now."""
+        self.end(None)
+        self._subscribers.clear()
+        self._note()
 
     def remove(self, subscriber: Subscriber) -> None:
         """Give no more to a subscriber. Doing it twice is fine."""
@@ -130,6 +139,8 @@ class _Counted:
         self._subscriptions = subscriptions
         self._missed_before = subscriptions.missed
 
+    __reduce_ex__ = uncopyable(CONNECT_THERE)
+
     def _counted(self, event: Event, missed: int) -> Event:
         """Give the event with this subscriber's count."""
         own, self._missed_before = missed - self._missed_before, missed
@@ -142,9 +153,12 @@ class Subscription(_Counted):
     def __init__(self, subscriptions: Subscriptions, name: str, handler: Handler) -> None:
         super().__init__(subscriptions, name)
         self._handler = handler
+        self._is_closed = False
 
     def take(self, event: Event, missed: int) -> None:
         """Call the function. What it raises is told, and breaks nothing."""
+        if self._is_closed:  # by a handler of this very event, or by another thread meanwhile
+            return
         counted = self._counted(event, missed)
         try:
             self._handler(counted)
@@ -153,6 +167,7 @@ class Subscription(_Counted):
 
     def close(self) -> None:
         """Call it no more. Closing twice is fine."""
+        self._is_closed = True
         self._subscriptions.remove(self)
 
     def __enter__(self) -> Subscription:
@@ -190,11 +205,10 @@ class EventQueue(_Counted):
 
     def read(self) -> Event | None:
         """Give the next event, None where there is none."""
-        try:
+        event = None
+        with contextlib.suppress(IndexError):
             event = self._events.popleft()
-        except IndexError:
-            return None
-        if self.is_full and len(self._events) <= QUEUE_EVENTS // 2:
+        if self.is_full and len(self._events) <= QUEUE_EVENTS // 2:  # an empty one, too: see `take`, in another thread
             self.is_full = False
             self._subscriptions.on_wish()
         return event

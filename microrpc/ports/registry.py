@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import time
 import weakref
 from collections.abc import Callable
 from typing import Protocol
+
+_LISTENS_S = 0.1
 
 
 class Inherited(Protocol):
@@ -49,6 +52,13 @@ def collect_dropped(port: str) -> None:
     """Have a port given back that only garbage has: a Board in a circle of references, by its `on_log` for instance."""
     if is_open_here(port):
         gc.collect()
+
+
+def await_dropped(port: str) -> None:
+    """Wait a moment for a port that only what listens has: it does so each time that something comes."""
+    until = time.monotonic() + _LISTENS_S
+    while is_open_here(port) and time.monotonic() < until:
+        time.sleep(_LISTENS_S / 100)
 
 
 _endings: list[Callable[[], None]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import os
 import pickle
 import signal
@@ -141,6 +142,15 @@ def test_what_a_started_call_raises_its_result_raises_each_time(api: Api, server
                 call.result()
 
 
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), "1", True])
+def test_how_long_a_result_is_waited_for_is_a_number_of_seconds(api: Api, server: PtyServer, timeout_s: Any) -> None:
+    with api.connect(server.path) as board:
+        call = board.function("sleep_ms").start(1)
+        with pytest.raises(RequestError, match="timeout_s is a number of seconds, 0 or more"):
+            call.result(timeout_s)
+        assert call.result() == 1
+
+
 def test_a_result_that_is_not_there_in_time_is_said_and_the_call_goes_on(api: Api, server: PtyServer) -> None:
     with api.connect(server.path) as board:
         call = board.function("sleep_ms").start(200)
@@ -177,6 +187,28 @@ def test_await_of_a_started_call_gives_its_result(server: PtyServer) -> None:
             assert await asyncio.gather(*(add.start(number, 1) for number in range(5))) == [1, 2, 3, 4, 5]
 
     asyncio.run(test())
+
+
+def test_a_call_that_the_program_ended_need_not_be_asked_what_came_of_it(
+    server: PtyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with aio.connect(server.path) as board:
+            sleep_ms = await board.function("sleep_ms")
+            first, second = sleep_ms.start(100), sleep_ms.start(100)
+            await asyncio.sleep(0.02)
+            second.cancel()
+            first.cancel()
+            assert await sleep_ms(1) == 1
+            third = sleep_ms.start(1000)
+            await asyncio.sleep(0.02)
+        while not third.done():
+            await asyncio.sleep(0.001)
+        del first, second, third
+        gc.collect()
+
+    asyncio.run(test())
+    assert caplog.records == []
 
 
 def test_a_started_call_is_neither_copied_nor_pickled_and_no_forks(api: Api, server: PtyServer) -> None:

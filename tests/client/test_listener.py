@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +25,15 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import aio
-from microrpc.errors import BoardResetError, ClosedError, FeatureMissingError, PortLostError, PortNotFoundError
+from microrpc.errors import (
+    BoardResetError,
+    ClosedError,
+    FeatureMissingError,
+    PortLostError,
+    PortNotFoundError,
+    RequestError,
+)
+from microrpc.ports import registry
 from microrpc.ports.aio import adopt
 from microrpc.ports.opening import open_serial
 from microrpc.wire.events import Event
@@ -117,6 +127,48 @@ def test_a_gap_at_the_tail_is_found_although_nobody_asks(api: Api, server: PtySe
         server.do(lose)
         wait_until(lambda: got, api)
         assert [(event.is_gap, event.missed) for event in got] == [(True, 3)]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, pytest.fail.Exception])
+def test_what_ends_a_program_ends_in_the_thread_that_listens_nothing_but_is_logged(
+    server: PtyServer, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    got: list[Event] = []
+
+    def handle(event: Event) -> None:
+        got.append(event)
+        if len(got) == 1:
+            raise error("enough")
+
+    with microrpc.connect(server.path) as board:
+        board.on_event("sample", handle)
+        wait_until(lambda: has_credit(server))
+        emit(server, 1, reliable=True)
+        wait_until(lambda: caplog.records)
+        emit(server, 2, reliable=True)
+        wait_until(lambda: len(got) == 2)
+        assert [event.value for event in got] == [1, 2]
+        assert board.function("add")(2, 3) == 5
+    (record,) = caplog.records
+    assert record.name == "microrpc.events"
+    assert "goes on" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is error
+
+
+def test_a_full_iterator_that_nobody_has_any_more_holds_up_no_handler(api: Api, server: PtyServer) -> None:
+    got: list[Event] = []
+    with api.connect(server.path) as board:
+        board.on_event("sample", got.append)
+        events = board.events("sample")
+        subscriptions = board.pump.subscriptions
+        while subscriptions.has_room:
+            wait_until(lambda: has_credit(server) or not subscriptions.has_room, api)
+            emit(server, *range(40))
+        while has_credit(server):
+            emit(server, *range(40))
+        del events
+        wait_until(lambda: has_credit(server), api)
 
 
 def test_a_board_without_events_is_told_of_once_in_the_log(
@@ -248,6 +300,35 @@ def test_a_board_that_nobody_has_any_more_gives_its_port_back_at_once(server: Pt
     microrpc.connect(server.path).close()
 
 
+def test_a_port_is_waited_for_that_only_what_listens_has_at_that_moment(
+    server: PtyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = microrpc.connect(server.path)
+    is_within, goes_on = threading.Event(), threading.Event()
+
+    def handle(event: Event) -> None:
+        is_within.set()
+        goes_on.wait(LIMIT_S)
+
+    def look(port: str) -> bool:
+        looks.append(registry_look(port))
+        if len(looks) == 2:  # after garbage was collected
+            goes_on.set()
+        return looks[-1]
+
+    board.on_event(None, handle)
+    wait_until(lambda: has_credit(server))
+    emit(server, 1)
+    assert is_within.wait(LIMIT_S)
+    registry_look, looks = registry.is_open_here, list[bool]()
+    monkeypatch.setattr(registry, "_LISTENS_S", LIMIT_S)
+    monkeypatch.setattr(registry, "is_open_here", look)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        del board
+        microrpc.connect(server.path).close()
+
+
 def test_a_board_of_asyncio_that_nobody_has_any_more_gives_its_port_back(server: PtyServer) -> None:
     async def test() -> None:
         board = await aio.connect(server.path)
@@ -261,6 +342,97 @@ def test_a_board_of_asyncio_that_nobody_has_any_more_gives_its_port_back(server:
         await (await aio.connect(server.path)).close()
 
     asyncio.run(asyncio.wait_for(test(), LIMIT_S))
+
+
+def test_another_thread_may_end_what_a_board_of_asyncio_tells_but_begin_nothing(server: PtyServer) -> None:
+    async def test() -> None:
+        async with aio.connect(server.path) as board:
+            sleep_ms = await board.function("sleep_ms")
+            events, subscription = [board.events()], board.on_event(None, print)
+            while not has_credit(server):
+                await asyncio.sleep(0.001)
+            await asyncio.to_thread(subscription.close)
+            await asyncio.to_thread(events.clear)
+            while has_credit(server):
+                await asyncio.sleep(0.001)
+            for begin in (board.events, lambda: board.on_event(None, print), lambda: sleep_ms.start(1)):
+                with pytest.raises(RequestError, match="belongs to another event loop"):
+                    await asyncio.to_thread(begin)
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S), debug=True)
+
+
+def test_a_board_of_asyncio_whose_loop_is_closed_says_so(server: PtyServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def begin() -> Any:
+        board = await aio.connect(server.path)
+        things = board.events(), board.on_event(None, print)
+        while not has_credit(server):
+            await asyncio.sleep(0.001)
+        return board, await board.function("add"), things
+
+    loop = asyncio.new_event_loop()
+    board, add, things = loop.run_until_complete(begin())
+    loop.close()
+    for thing in things:
+        thing.close()
+    for use in (board.events, partial(board.on_event, None, print), add.start):
+        with pytest.raises(RequestError, match="belongs to another event loop"):
+            use()
+    asyncio.run(board.close())
+    del board, add, things, thing, use
+    gc.collect()
+    assert {record.name for record in caplog.records} <= {"asyncio"}, "which tells of the task that it could not end"
+
+
+def test_handlers_of_two_boards_that_use_each_others_board_do_not_wait_for_ever(
+    server: PtyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        PtyServer(simulate(LOOPBACK)) as other,
+        microrpc.connect(server.path) as one,
+        microrpc.connect(other.path) as two,
+    ):
+        both_are_within = threading.Barrier(2)
+        got: list[int] = []
+
+        def use(add: Any) -> Callable[[Event], None]:
+            def handle(event: Event) -> None:
+                both_are_within.wait(LIMIT_S)
+                got.append(add(2, 3))
+
+            return handle
+
+        one_add, two_add = one.function("add"), two.function("add")
+        one.on_event("sample", use(two_add))
+        two.on_event("sample", use(one_add))
+        wait_until(lambda: has_credit(server) and has_credit(other))
+        emit(server, 1)
+        emit(other, 1)
+        wait_until(lambda: len(got) + len(caplog.records) == 2)
+        assert one_add(1, 2) == two_add(1, 2) == 3
+    assert caplog.records
+    for record in caplog.records:
+        assert record.exc_info is not None
+        assert "each would wait for the other for ever. Nothing was sent" in str(record.exc_info[1])
+
+
+def test_a_handler_that_is_slow_is_not_called_once_the_board_is_closed(server: PtyServer) -> None:
+    got: list[Event] = []
+    goes_on = threading.Event()
+
+    def handle(event: Event) -> None:
+        got.append(event)
+        goes_on.wait(LIMIT_S)
+
+    with microrpc.connect(server.path) as board:
+        board.on_event("sample", handle)
+        wait_until(lambda: has_credit(server))
+        emit(server, *range(5), reliable=True)
+        wait_until(lambda: got)
+        listener = listeners()[0]
+    goes_on.set()
+    listener.join(LIMIT_S)
+    assert [event.value for event in got] == [0]
 
 
 def test_closing_ends_an_iterator_that_waits_in_another_thread(server: PtyServer) -> None:

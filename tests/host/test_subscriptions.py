@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+
+import pytest
 
 from microrpc.host.subscriptions import QUEUE_EVENTS, EventQueue, Subscriptions
 from microrpc.wire.events import Event
@@ -121,6 +125,66 @@ def test_a_function_may_leave_and_others_may_come_while_an_event_is_delivered() 
     assert got == ["once", "second"]
     told.all.deliver(event(1))
     assert got[2:] == ["second", "new"]
+
+
+def test_a_function_whose_subscription_another_one_closes_is_not_called_with_the_event_of_that_moment() -> None:
+    told, got = Told(), list[str]()
+    told.all.call("", lambda one: second.close())
+    second = told.all.call("", lambda one: got.append("second"))
+    told.all.deliver(event(0))
+    assert got == []
+
+
+def test_nothing_is_delivered_once_all_are_closed_not_even_what_came_with_the_last_event() -> None:
+    told, got = Told(), list[int]()
+    queue = told.queue()
+
+    def close(one: Event) -> None:
+        got.append(one.number)
+        told.all.close()
+
+    told.all.call("", close)
+    for number in range(3):
+        told.all.deliver(event(number))
+    assert got == [0]
+    assert read_all(queue) == [event(0)], "what was there can be read"
+    assert queue.is_ended
+    assert not told.all.is_wanted
+
+
+def test_a_subscription_is_neither_copied_nor_pickled() -> None:
+    told = Told()
+    for thing in (told.all.call("", print), told.queue()):
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied or pickled"):
+                attempt(thing)
+
+
+def test_a_full_queue_that_nobody_has_any_more_makes_way_for_the_others() -> None:
+    told = Told()
+    queue, other = told.queue("sample"), told.queue("button")
+    for number in range(QUEUE_EVENTS):
+        told.all.deliver(event(number))
+    assert not told.all.has_room
+    wishes = told.wishes
+    del queue
+    gc.collect()
+    assert told.all.has_room
+    assert told.wishes == wishes + 1, "who listens is told, or it would wait for ever"
+    other.close()
+
+
+def test_a_queue_that_was_read_while_it_was_found_full_has_room_again() -> None:
+    told = Told()
+    queue = told.queue()
+    for number in range(QUEUE_EVENTS):
+        told.all.deliver(event(number))
+    read_all(queue)
+    queue.is_full = True  # what another thread found before that, and notes only now
+    wishes = told.wishes
+    assert queue.read() is None
+    assert told.all.has_room
+    assert told.wishes == wishes + 1
 
 
 def test_a_queue_that_nobody_has_any_more_wants_nothing() -> None:

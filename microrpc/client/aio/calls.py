@@ -9,6 +9,7 @@ from typing import Any
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.cancelling import Cancelling, cancellable
 from microrpc.client.refusals import not_done_error
+from microrpc.errors import CallCancelledError, ClosedError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import AnyFunction
 from microrpc.host.job import Progress
@@ -30,6 +31,7 @@ class AsyncCall:
         timeout_s: float | None,
         on_progress: Progress | None,
     ) -> None:
+        pump.check_loop()
         self._pump = pump
         self._operations = operations
         self._function = function
@@ -50,9 +52,14 @@ class AsyncCall:
             raise
         except BaseException as error:
             if not self._future.done():
-                self._future.set_exception(error)
+                self._settle(error)
         else:
             self._future.set_result(result)
+
+    def _settle(self, error: BaseException) -> None:
+        self._future.set_exception(error)
+        if isinstance(error, CallCancelledError | ClosedError):  # as the program wished: it need not ask for that
+            self._future.exception()
 
     def _make(self, timeout_s: float | None) -> Operation[Any]:
         function, operations = self._function, self._operations
@@ -92,7 +99,7 @@ class AsyncCall:
         then; where the call was done all the same, it gives what came of it.
         """
         if not self._cancelling.ask() and not self._future.done():
-            self._future.set_exception(self._cancelling.unsent_error())
+            self._settle(self._cancelling.unsent_error())
             self._task.cancel()
 
     def __repr__(self) -> str:

@@ -188,10 +188,30 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
     def listen(self) -> None:
         """See `PortOwner.listen`."""
         listener = self._listener
-        if listener is not None and listener.is_listening:
+        if self.loop.is_closed():
+            return
+        if self._is_elsewhere:  # a subscription may be closed, and garbage collected, by any thread
+            with contextlib.suppress(RuntimeError):  # where the loop is closed in this very moment
+                self.loop.call_soon_threadsafe(self.subscriptions.on_wish)
+        elif listener is not None and listener.is_listening:
             listener.wake()
-        elif not self._is_lost and waiting(self._channel) is not None and not self.loop.is_closed():
+        elif not self._is_lost and waiting(self._channel) is not None:
             self._listener = AsyncListener(self, self.loop)
+
+    def check_loop(self) -> None:
+        """Raise RequestError where nothing can be begun in its loop: that is closed, or another thread's."""
+        if self.loop.is_closed() or self._is_elsewhere:
+            raise self._other_loop_error()
+
+    def check_open(self) -> None:
+        """See `PortOwner.check_open`. Raises RequestError as `check_loop` does, too."""
+        super().check_open()
+        self.check_loop()
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether another thread than this one runs its loop."""
+        return self.loop.is_running() and get_ident() != self._thread
 
     @property
     def is_listening(self) -> bool:
@@ -281,7 +301,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
         super()._release()
 
     def _drop(self) -> None:
-        if self.loop.is_running() and get_ident() != self._thread:
+        if self._is_elsewhere:
             if self._listener is not None:
                 self.loop.call_soon_threadsafe(self._listener.end)
             self.loop.call_soon_threadsafe(self._channel.close)

@@ -11,6 +11,7 @@ from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.connecting.wrap import Tap, TappedChannel
 from microrpc.ports.channel import Channel, SerialChannel
 from microrpc.ports.opening import open_serial
+from microrpc.ports.registry import await_dropped
 
 
 def open_line(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
@@ -28,6 +29,8 @@ def open_line(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
             options=target.options,
         )
 
+    if "://" not in target.port:
+        await_dropped(target.port)
     channel = open_named(target.port, target.timeouts.start_s) if reset is None else _reset(target, reset)
     return Opened(channel, baud=target.baud, ring_bytes=target.ring_bytes, reopen=open_named)
 
