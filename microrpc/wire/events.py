@@ -39,6 +39,14 @@ class EventMessage(NamedTuple):
     values: tuple[EventValue, ...]
 
 
+class UnreadableEvent(NamedTuple):
+    """An EVENT that came as it was sent, and whose name and values do not add up."""
+
+    number: int
+    is_reliable: bool
+    time_us: int
+
+
 class EventAck(NamedTuple):
     """An EVENT_ACK: `wanted` is the next reliable number, `is_lost` that some from it on are to be sent again."""
 
@@ -55,7 +63,7 @@ class EventState(NamedTuple):
     next_reliable: int
 
 
-EventNews: TypeAlias = EventMessage | EventState
+EventNews: TypeAlias = EventMessage | UnreadableEvent | EventState
 """What a device tells of events."""
 
 
@@ -98,7 +106,7 @@ def encode_event_state(session_id: int, state: EventState) -> bytes:
 
 
 def decode_event_news(payload: bytes) -> EventNews | None:
-    """Read an EVENT or EVENT_STATE; None where its crc32 is wrong, or it is none, or its lengths do not add up."""
+    """Read an EVENT or EVENT_STATE; None where its crc32 is wrong, or it is none, or is too short to have a number."""
     if not _is_whole(payload, _HEADER.size):
         return None
     body = payload[_HEADER.size : -_CRC.size]
@@ -108,7 +116,9 @@ def decode_event_news(payload: bytes) -> EventNews | None:
         if payload[2] == MessageType.LINK_EVENT:
             return decode_event_body(body)
     except struct.error:
-        pass
+        if payload[2] == MessageType.LINK_EVENT and len(body) >= _EVENT.size:
+            number, flags, time_us, _ = _EVENT.unpack_from(body)
+            return UnreadableEvent(number, bool(flags & _RELIABLE), time_us)
     return None
 
 
