@@ -26,6 +26,7 @@ from microrpc.wire.reader import request_label
 
 _MOST_PAUSE_S = 0.2  # that a request waits for the answer to a notice, where both do not fit
 _FLUSH_S = 1.0  # how long the port may take for a notice
+_PROGRESS_BYTES = FRAME_OVERHEAD_BYTES + 17  # of one on the wire, without what is escaped
 _PROMPT_S = 0.05  # a wait that ends later than this was no wait for the board alone
 
 
@@ -114,6 +115,8 @@ class LinkCarrier:
                     if renews:
                         answered_by, bytes_before = max(answered_by, now), self._counters.bytes_received
                         timeout_s = self._silence_s
+                    else:
+                        bytes_before += len(host.progress) * _PROGRESS_BYTES  # which put no limit off
                     self._tell_progress(on_progress)
                 for reply in host.replies:
                     if reply.seq == seq:
