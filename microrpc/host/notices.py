@@ -24,9 +24,8 @@ class Notices:
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
     nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
-    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent
-    anything. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is
-    doubled; 0 again when anything is heard.
+    keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent anything. out_bytes: of the one that is
+    out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0 again when anything is heard.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Notices:
         byte_s: float = 0.0,
         now: float = 0.0,
     ) -> None:
-        self.is_needed = events is not None or keep_alive_s < math.inf
         self.keeps_alive = keep_alive_s < math.inf
         self.sent_at = now
         self.out_bytes = 0
@@ -56,6 +54,12 @@ class Notices:
         if self.out_bytes:
             return self._lost_at
         return min(self._ack_at, self.sent_at + self._keep_alive_s)
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether any may become due as things stand. A call, which is to be quick, asks for the same by itself."""
+        events = self.events
+        return self.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted))
 
     @property
     def must_be_prompt(self) -> bool:

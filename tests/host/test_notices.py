@@ -133,7 +133,7 @@ def test_a_line_of_one_direction_at_a_time_has_one_or_the_other_out() -> None:
 
 def test_a_board_that_asks_for_nothing_gets_nothing() -> None:
     link = make(events=False)
-    assert not link.notices.is_needed
+    assert not link.notices.are_wanted
     assert link.notices.due_at == math.inf
     link.notify(1e9)
     link.receive(STATE, 1e9)
