@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
 from collections.abc import Callable
 
@@ -219,3 +220,60 @@ def test_whatever_the_features_are_calls_go_on(handle: int, known: Feature, monk
     for count in range(1, 6):
         assert one.call(COUNT) == count
     assert len(one.sent) < 50
+
+
+class Liar:
+    """Has a board say anything at all that is whole, drawn from a seed: messages of the link, of sessions, and text."""
+
+    def __init__(self, one: World, seed: int) -> None:
+        self.one = one
+        self.random = random.Random(seed)
+
+    def begin(self) -> None:
+        self.one.at(self.one.now + self.random.expovariate(100), self._say)
+
+    def _say(self) -> None:
+        source, board = self.random, self.one.board
+        session_id = board.session.session_id
+        small = source.choice((0, 1, 2, 3, 255, 2**16 - 1, 2**31, 2**32 - 1))
+        seq = struct.pack("<H", source.choice((board.base, board.base - 1, board.base + 1, small)) % 2**16)
+        numbers = struct.pack("<II", small % 2**32, source.randrange(2**32))
+        junk = source.randbytes(source.randrange(24))
+        kind = source.choice((0x20, 0x22, 0x23, 0x23, 0x24, 0x25, 0x25, 0x26, 0x27, 0x27, 0x28, 0x29, 3))
+        body = {
+            0x23: event_body(small % 2**32, source.randrange(4), source.randrange(2**32), source.randbytes(3), junk),
+            0x25: struct.pack("<I", source.randrange(2)) + numbers,
+            0x27: seq + numbers,
+            0x28: bytes(2),
+        }.get(kind, seq)
+        if source.random() < 0.2:
+            body = junk
+        board.say(sealed(session_id, kind, body) if kind != 3 else struct.pack("<HB", 0, 3) + junk)
+        self.begin()
+
+
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(10, 100))])
+def test_whatever_a_board_says_besides_calls_run_once_and_copies_are_whole(seed: int) -> None:
+    one = world(slow_s=1.0, tells_s=0.3)
+    liar = Liar(one, seed)
+    liar.begin()
+    start, source = one.now, liar.random
+    for count in range(1, 30):
+        match source.randrange(4):
+            case 0:
+                one.listen(source.uniform(0, 0.5), until_event=source.random() < 0.5)
+            case 1:
+                data = source.randbytes(source.randrange(1, 3000))
+                one.run(copy_to(one.requests, memoryview(data), Tensor(64, CPU, DataType.parse("uint8"), (len(data),))))
+                assert one.board.memory[64 : 64 + len(data)] == data
+            case 2:
+                assert one.call(SLOW, on_progress=lambda done, total: None) == 3
+            case _:
+                one.sink.is_wanted = not one.sink.is_wanted
+        assert one.call(COUNT) == count
+    assert one.board.calls == 29
+    assert one.now - start < 29 * 2.0
+    assert one.connection.stats.sessions == 1
+    reliable = one.sink.reliable()
+    assert len(one.sink.events) < 100 * (one.now - start) + 1000
+    assert len(reliable) <= len(one.sink.events)
