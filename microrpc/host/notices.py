@@ -15,6 +15,7 @@ from microrpc.wire.session import MessageType
 MOST_NOTICE_BYTES = FRAME_OVERHEAD_BYTES + 2 * 14
 """What one takes on the wire at most: each byte of an EVENT_ACK may be escaped."""
 
+_LEAST_KEEP_ALIVE_S = 0.02  # whatever a board asks for: a host cannot promise more, and has other things to do
 _MOST_PATIENCE_S = 10.0
 _MOST_BACK_OFFS = 8
 
@@ -23,7 +24,8 @@ class Notices:
     """The EVENT_ACKs and KEEP_ALIVEs of one session; at most one of them is out.
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
-    nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
+    nothing was sent a KEEP_ALIVE is, but no sooner than after 20 ms; infinity where the device asks for none. byte_s: a
+    byte's time on the line.
     keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent anything. out_bytes: of the one that is
     out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0 again when anything is heard.
     """
@@ -43,7 +45,7 @@ class Notices:
         self.back_offs = 0
         self._session_id = session_id
         self.events = events
-        self._keep_alive_s = keep_alive_s
+        self._keep_alive_s = max(keep_alive_s, _LEAST_KEEP_ALIVE_S)
         self._byte_s = byte_s
         self._lost_at = math.inf
         self._awaited: MessageType | None = None

@@ -157,6 +157,14 @@ def test_where_nothing_was_sent_for_a_while_the_host_says_that_it_is_there() -> 
     assert link.notices.due_at == 2.0
 
 
+def test_it_says_so_fifty_times_a_second_at_most_whatever_the_board_asks_for() -> None:
+    link = make(events=False, keep_alive_s=0.001 / 3)
+    link.notify(0.019)
+    assert said(link) == []
+    link.notify(0.02)
+    assert said(link) == [0x28]
+
+
 def test_a_request_says_so_too() -> None:
     link = make(events=False, keep_alive_s=1.0)
     link.send_packet(b"packet", 0.7)
