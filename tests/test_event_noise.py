@@ -142,6 +142,7 @@ def run_virtually(seed: int, rate: float) -> VirtualProgram:
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("seeds", [SOME, pytest.param(ALL, marks=pytest.mark.long)], ids=["some-seeds", "100-seeds"])
+@pytest.mark.timeout(900)
 def test_on_a_noisy_line_reliable_events_come_once_and_the_gaps_of_plain_ones_are_told(
     rate: float, seeds: range
 ) -> None:

@@ -17,6 +17,7 @@ from microrpc.wire.events import (
     EventMessage,
     EventState,
     EventValue,
+    UnreadableEvent,
     decode_event_news,
     encode_event_ack,
 )
@@ -110,6 +111,7 @@ class EventHost:
 
     def end(self) -> None:
         """Take note that the session is over; the numbers stay."""
+        self._skips = self._skips or not self.sink.is_wanted
         self._session_id, self._phase, self.is_on = None, _Phase.OFF, False
 
     def on_reset(self) -> None:
@@ -134,7 +136,7 @@ class EventHost:
     def make_ack(self, now: float) -> bytes:
         """Give the frame payload of the EVENT_ACK that is due, to be sent now."""
         if not self.sink.is_wanted:
-            self._phase = _Phase.LEAVING
+            self._phase, self._skips = _Phase.LEAVING, True
         elif self._phase is not _Phase.ON:
             self._phase = _Phase.ASKING
         self.is_on = True
@@ -156,7 +158,7 @@ class EventHost:
             self._on_event(news, now)
         return False
 
-    def _on_event(self, event: EventMessage, now: float) -> None:
+    def _on_event(self, event: EventMessage | UnreadableEvent, now: float) -> None:
         missed = 0
         if event.is_reliable:
             ahead = distance(event.number, self._wanted)
@@ -171,15 +173,22 @@ class EventHost:
                 return
             self._next_plain = (event.number + 1) % NUMBER_MODULUS
         time_us = self._unwrap(event.time_us, now)
+        if isinstance(event, UnreadableEvent):
+            first = (event.number - missed) % NUMBER_MODULUS
+            self._deliver(first, "", (), time_us, missed + 1, event.is_reliable)
+            return
         self._deliver(event.number, event.name, event.values, time_us, missed, event.is_reliable)
 
     def _on_state(self, state: EventState) -> None:
         if self._phase is _Phase.LEAVING:
-            self._phase, self.is_on, self._skips = _Phase.OFF, False, True
+            self._phase, self.is_on = _Phase.OFF, False
         if self._phase is _Phase.OFF:
             return
         if self._phase is _Phase.ASKING:
             self._phase, self._acked_at = _Phase.ON, AT_ONCE
+            self._begin_numbers(state)
+        elif state.boot != self._boot:  # which no board that keeps its session may say: begin as after its boot
+            self._is_first = True
             self._begin_numbers(state)
         missed = distance(state.next_number, self._next_plain)
         if missed > 0:

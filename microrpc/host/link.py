@@ -53,7 +53,7 @@ class LinkHost:
     requests. noise: what was learned of the line in earlier sessions. retransmissions: how often a request was sent
     again. repeats, repeats_s: how often because it was lost, since they were set to 0, and what the line takes for
     that, in seconds; no more than a deadline allows for. deadline: when `on_time` wants to be called; infinity where
-    nothing is unanswered.
+    nothing is unanswered. silence_s: how long a device may be silent that tells of the progress of a CALL.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LinkHost:
         self._packets = RoundTrip()  # which take as long as the functions that they call
         self._copies = RoundTrip()
         self._is_damaged = False
-        self._silence_s = math.inf
+        self.silence_s = self._limit_s = math.inf
         self._is_cancelling = False
 
     @property
@@ -100,13 +100,13 @@ class LinkHost:
 
     # --- sending -------------------------------------------------------------------------------
 
-    def send_packet(self, packet: Buffer, now: float, kind: RequestKind = PACKET, silence_s: float = math.inf) -> int:
+    def send_packet(self, packet: Buffer, now: float, kind: RequestKind = PACKET, limit_s: float = math.inf) -> int:
         """Send an RPC packet, from its code on, when nothing is unanswered; give its seq.
 
-        kind: PACKET or CALL; silence_s: how long a device may be silent that tells of the progress of a CALL.
+        kind: PACKET or CALL; limit_s: the caller's own, within which a device may be silent less long.
         """
         seq = self._next_seq
-        self.repeats, self.repeats_s, self._silence_s, self._is_cancelling = 0, 0.0, silence_s, False
+        self.repeats, self.repeats_s, self._limit_s, self._is_cancelling = 0, 0.0, limit_s, False
         frame = encode_frame(encode_with_kind(self.session_id, LINK_REQUEST, seq, kind, packet))
         self._send(LinkRequest(kind, seq, frame), now)
         return seq
@@ -172,7 +172,7 @@ class LinkHost:
                 replies_bytes = sum(other.reply_bytes for other in unanswered.values())
                 if replies_bytes + request.reply_bytes > _MOST_REPLIES_BYTES:
                     return False
-        elif not self.has_room_beside_notice(len(request.frame)):
+        elif self.notices.out_bytes and not self.has_room_beside_notice(len(request.frame)):
             return False
         self._send(request, now)
         return True
@@ -285,7 +285,7 @@ class LinkHost:
                 self.progress.append(PROGRESS.unpack(content))
                 if not self._is_cancelling:  # for it says nothing of a CANCEL
                     request.waited_from = now
-                    self.deadline = max(self.deadline, now + self._silence_s / 2)
+                    self.deadline = max(self.deadline, now + min(self.silence_s, self._limit_s) / 2)
         else:
             self.notices.receive(message_type, payload, now)
 

@@ -15,6 +15,7 @@ from microrpc.wire.session import MessageType
 MOST_NOTICE_BYTES = FRAME_OVERHEAD_BYTES + 2 * 14
 """What one takes on the wire at most: each byte of an EVENT_ACK may be escaped."""
 
+_LEAST_KEEP_ALIVE_S = 0.02  # whatever a board asks for: a host cannot promise more, and has other things to do
 _MOST_PATIENCE_S = 10.0
 _MOST_BACK_OFFS = 8
 
@@ -23,10 +24,10 @@ class Notices:
     """The EVENT_ACKs and KEEP_ALIVEs of one session; at most one of them is out.
 
     events: tells when an EVENT_ACK is due, None where the device sends none. keep_alive_s: after how long in which
-    nothing was sent a KEEP_ALIVE is, infinity where the device does not ask for it. byte_s: a byte's time on the line.
-    is_needed: whether there may be any; keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent
-    anything. out_bytes: of the one that is out, on the wire, 0 without one. back_offs: how often the patience is
-    doubled; 0 again when anything is heard.
+    nothing was sent a KEEP_ALIVE is, but no sooner than after 20 ms; infinity where the device asks for none. byte_s: a
+    byte's time on the line.
+    keeps_alive: whether there are KEEP_ALIVEs. sent_at: when the host last sent anything. out_bytes: of the one that is
+    out, on the wire, 0 without one. back_offs: how often the patience is doubled; 0 again when anything is heard.
     """
 
     def __init__(
@@ -38,14 +39,13 @@ class Notices:
         byte_s: float = 0.0,
         now: float = 0.0,
     ) -> None:
-        self.is_needed = events is not None or keep_alive_s < math.inf
         self.keeps_alive = keep_alive_s < math.inf
         self.sent_at = now
         self.out_bytes = 0
         self.back_offs = 0
         self._session_id = session_id
         self.events = events
-        self._keep_alive_s = keep_alive_s
+        self._keep_alive_s = max(keep_alive_s, _LEAST_KEEP_ALIVE_S)
         self._byte_s = byte_s
         self._lost_at = math.inf
         self._awaited: MessageType | None = None
@@ -56,6 +56,12 @@ class Notices:
         if self.out_bytes:
             return self._lost_at
         return min(self._ack_at, self.sent_at + self._keep_alive_s)
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether any may become due as things stand. A call, which is to be quick, asks for the same by itself."""
+        events = self.events
+        return self.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted))
 
     @property
     def must_be_prompt(self) -> bool:

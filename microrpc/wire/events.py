@@ -38,6 +38,14 @@ class EventMessage(NamedTuple):
     values: tuple[EventValue, ...]
 
 
+class UnreadableEvent(NamedTuple):
+    """An EVENT that came as it was sent, and whose name and values do not add up."""
+
+    number: int
+    is_reliable: bool
+    time_us: int
+
+
 class EventAck(NamedTuple):
     """An EVENT_ACK: `wanted` is the next reliable number, `is_lost` that some from it on are to be sent again."""
 
@@ -54,7 +62,7 @@ class EventState(NamedTuple):
     next_reliable: int
 
 
-EventNews: TypeAlias = EventMessage | EventState
+EventNews: TypeAlias = EventMessage | UnreadableEvent | EventState
 """What a device tells of events."""
 
 
@@ -127,17 +135,21 @@ def encode_event_state(session_id: int, state: EventState) -> bytes:
 
 
 def decode_event_news(payload: bytes) -> EventNews | None:
-    """Read an EVENT or EVENT_STATE; None where its crc32 is wrong, or it is none, or its lengths do not add up."""
+    """Read an EVENT or EVENT_STATE; None where its crc32 is wrong, or it is none, or is too short to have a number."""
     message = unsealed(payload)
+    if message is None or len(message) < _HEADER.size:
+        return None
+    _, message_type = _HEADER.unpack_from(message)
+    body = message[_HEADER.size :]
     try:
-        if message is not None:
-            _, message_type = _HEADER.unpack_from(message)
-            if message_type == MessageType.LINK_EVENT_STATE:
-                return EventState(*_STATE.unpack(message[_HEADER.size :]))
-            if message_type == MessageType.LINK_EVENT:
-                return decode_event_body(message[_HEADER.size :])
+        if message_type == MessageType.LINK_EVENT_STATE:
+            return EventState(*_STATE.unpack(body))
+        if message_type == MessageType.LINK_EVENT:
+            return decode_event_body(body)
     except struct.error:
-        pass
+        if message_type == MessageType.LINK_EVENT and len(body) >= _EVENT.size:
+            number, flags, time_us, _ = _EVENT.unpack_from(body)
+            return UnreadableEvent(number, bool(flags & _RELIABLE), time_us)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import gc
 import os
 import pickle
@@ -20,9 +21,10 @@ from forks import LIMIT_S, in_fork, outcome
 import microrpc
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
+from firmware_sim.line.faults import Faults, Flip
 from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.server import PtyServer
-from firmware_sim.running.simulate import simulate
+from firmware_sim.running.simulate import SimBoard, simulate
 from microrpc import aio
 from microrpc.errors import CallCancelledError, CallTimeoutError, ClosedError, RequestError
 from microrpc.wire.session import Timeouts
@@ -82,6 +84,34 @@ def test_a_call_of_an_hour_tells_how_far_it_has_come_and_is_waited_for(api: Api)
     assert work(3600, 1_000_000, on_progress=lambda done, total: told.append((done, total))) == 3600
     assert told == [(step + 1, 3600) for step in range(3600)]
     assert device.clock.now() >= 3600.0
+
+
+def test_a_call_of_an_hour_is_waited_for_over_a_line_that_damages_some_of_what_it_tells(api: Api) -> None:
+    profile = dataclasses.replace(LOOPBACK, baud=115200)
+    sim = SimBoard(profile, faults=Faults((Flip(rate=1e-5),), seed=1))
+    runs: list[int] = []
+
+    @sim.function
+    def work_on(steps: int) -> Any:
+        """Tell each second how far it is."""
+        runs.append(steps)
+        for step in range(steps):
+            sim.device.clock.sleep(1.0)
+            yield step + 1, steps
+        return steps
+
+    board = api.open_board(sim.open_channel(), Timeouts(call_s=5.0), baud=profile.baud)
+    told: list[tuple[int, int]] = []
+    work = board.function("work_on")
+    began_at = sim.now()
+    assert work(3600, on_progress=lambda done, total: told.append((done, total))) == 3600
+    assert 3600.0 <= sim.now() - began_at < 3610.0
+    assert told == sorted(set(told))
+    assert 3500 < len(told) < 3600, "some were damaged, and nothing came of that"
+    assert told[-1] == (3600, 3600)
+    assert runs == [3600]
+    assert board.stats.sessions == 1
+    assert board.stats.retransmissions < 2 * (3600 - len(told)) + 10
 
 
 def test_the_timeout_of_a_call_is_its_limit_whatever_it_tells(api: Api) -> None:

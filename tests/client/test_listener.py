@@ -21,6 +21,8 @@ from apis import Api, AsyncioApi, BlockingApi
 from forks import LIMIT_S, in_fork, outcome
 
 import microrpc
+from firmware_sim.board.clock import RealClock
+from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
@@ -194,6 +196,48 @@ def test_a_board_that_wants_to_hear_of_its_host_does_though_nobody_subscribes(ap
         frames = served.device.stats.frames_received
         wait_until(lambda: served.device.stats.frames_received >= frames + 5, api)
         assert told == [True]
+
+
+def watched(told: list[bool]) -> Device:
+    device = Device(host_timeout_ms=600, on_session=told.append, clock=RealClock())
+    install(device)
+    return device
+
+
+def test_a_program_that_waits_for_a_long_function_is_there(api: Api) -> None:
+    told: list[bool] = []
+    with PtyServer(watched(told)) as served, api.connect(served.path) as board:
+        assert board.function("sleep_ms")(1500) == 1500
+        assert board.function("work")(15, 100_000) == 15
+        assert board.function("add")(2, 3) == 5
+        assert told == [True]
+
+
+def test_a_program_that_is_busy_elsewhere_is_there_where_a_thread_listens_for_it() -> None:
+    told: list[bool] = []
+    with PtyServer(watched(told)) as served, microrpc.connect(served.path) as board:
+        assert board.function("add")(2, 3) == 5
+        time.sleep(1.5)
+        assert told == [True]
+        assert board.function("add")(2, 3) == 5
+
+
+def test_a_program_of_asyncio_that_lets_its_loop_stand_is_gone_until_it_goes_on() -> None:
+    told: list[bool] = []
+
+    async def test(path: str) -> None:
+        async with await aio.connect(path) as board:
+            add = await board.function("add")
+            assert await add(2, 3) == 5
+            await asyncio.sleep(1.5)
+            assert told == [True], "the loop has listened"
+            time.sleep(1.5)
+            assert told == [True, False]
+            assert await add(2, 3) == 5
+            assert told == [True, False, True]
+
+    with PtyServer(watched(told)) as served:
+        asyncio.run(test(served.path))
 
 
 # --- what a request tells stays news -----------------------------------------------------------------------

@@ -425,6 +425,19 @@ def test_a_cancel_is_sent_once_and_the_reply_tells_what_came_of_it() -> None:
     assert peer.ask(cancel, DONE) == Return((0, 5)), "it was done all the same"
 
 
+def test_what_came_of_a_cancel_may_be_told_before_anybody_has_waited_for_it() -> None:
+    peer = begun()
+
+    def cancel_and_hear() -> bytes:  # as a server on the same machine answers it
+        assert peer.connection.cancel(peer.now)
+        return exception(b"cancelled before it began")
+
+    with pytest.raises(CallCancelledError, match="CallFunc was cancelled before it began") as caught:
+        peer.ask(cancel_and_hear)
+    assert not caught.value.may_have_run
+    assert peer.ask(DONE) == Return((0, 5)), "the next one is not cancelled"
+
+
 def test_a_cancel_is_waited_for_and_no_longer_than_the_call() -> None:
     for timeout_s, until in ((10.0, 102.0), (0.5, 100.5)):
         peer = begun()

@@ -195,6 +195,28 @@ def test_who_wants_no_more_events_says_so_until_it_is_heard() -> None:
     assert desk.host.due_at == math.inf
 
 
+def test_what_came_before_the_board_heard_that_nobody_wants_any_is_not_missed() -> None:
+    desk = Desk()
+    desk.subscribe()
+    desk.sink.is_wanted = False
+    assert desk.ack() == EventAck(0, 0, False)
+    desk.event(0)
+    desk.sink.is_wanted = True
+    desk.subscribe(next_number=3)
+    desk.event(3)
+    assert desk.told() == [(3, 0)]
+
+
+def test_what_was_not_wanted_is_not_missed_where_the_board_was_never_told_so() -> None:
+    desk = Desk()
+    desk.subscribe()
+    desk.sink.is_wanted = False
+    desk.new_session()
+    desk.sink.is_wanted = True
+    desk.subscribe(next_number=3)
+    assert desk.told() == []
+
+
 def test_what_was_not_wanted_is_not_missed_but_reliable_ones_come_later() -> None:
     desk = Desk()
     desk.subscribe()
@@ -443,13 +465,65 @@ def test_a_board_without_a_clock_has_the_time_0() -> None:
     assert times((0, 0), (5000, 0), (5000, 0)) == [0, 0, 0]
 
 
+# --- what breaks the rules ---------------------------------------------------------------------------
+
+
+def test_a_boot_that_changes_within_a_session_begins_the_numbers_anew() -> None:
+    desk = Desk()
+    desk.subscribe()
+    for number in range(5):
+        desk.event(number)
+        desk.event(number, 1)
+    assert len(desk.told()) == 10
+    desk.state(2, 1, OTHER_BOOT)
+    assert desk.told() == [(-1, 1), (-1, 2)], "the reliable one before the oldest, and the plain ones"
+    desk.event(2)
+    desk.event(1, 1)
+    assert [(event.number, event.boot) for event in desk.sink.events] == [(2, OTHER_BOOT), (1, OTHER_BOOT)]
+
+
+@pytest.mark.parametrize("jump", [2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1])
+def test_numbers_that_jump_cost_nothing_and_end_nothing(jump: int) -> None:
+    desk = Desk()
+    desk.subscribe()
+    for i in range(1, 100):
+        number = i * jump % 2**32
+        desk.event(number)
+        desk.event(number, 1)
+        desk.state(number, number)
+    assert len(desk.told()) <= 300
+    desk.state(0, 0, OTHER_BOOT)
+    desk.told()
+    desk.event(0)
+    desk.event(0, 1)
+    assert desk.told() == [(0, 0), (0, 0)]
+
+
 # --- what is none ------------------------------------------------------------------------------------
+
+
+def test_an_event_that_cannot_be_read_is_missed_and_what_follows_it_comes() -> None:
+    for flags in (0, 1):
+        desk = Desk()
+        desk.subscribe()
+        desk.event(0, flags)
+        desk.event(1, flags, values=b"\x07")
+        desk.event(2, flags)
+        assert [(event.number, event.missed) for event in desk.sink.events] == [(0, 0), (1, 1), (2, 0)]
+        assert [event.is_gap for event in desk.sink.events] == [False, True, False]
+        assert {event.reliable for event in desk.sink.events} == {bool(flags)}
+        assert desk.wanted == 3 * flags
+    desk = Desk()
+    desk.subscribe()
+    desk.event(2, values=b"\x07")
+    [gap] = desk.sink.events
+    assert (gap.is_gap, gap.number, gap.missed) == (True, 0, 3)
 
 
 def test_what_does_not_add_up_is_dropped() -> None:
     desk = Desk()
     desk.subscribe()
-    assert not desk.host.receive(sealed(SESSION_ID, 0x23, event_body(0, 0, 0, b"n", b"\x07")), desk.now)
+    assert not desk.host.receive(sealed(SESSION_ID, 0x23, event_body(0, 0, 0, b"n", b"")[:9]), desk.now)
     assert not desk.host.receive(sealed(SESSION_ID, 0x25, b"\0" * 11), desk.now)
     damaged = sealed(SESSION_ID, 0x25, b"\0" * 12)[:-4] + struct.pack("<I", zlib.crc32(b""))
     assert not desk.host.receive(damaged, desk.now)

@@ -133,7 +133,7 @@ def test_a_line_of_one_direction_at_a_time_has_one_or_the_other_out() -> None:
 
 def test_a_board_that_asks_for_nothing_gets_nothing() -> None:
     link = make(events=False)
-    assert not link.notices.is_needed
+    assert not link.notices.are_wanted
     assert link.notices.due_at == math.inf
     link.notify(1e9)
     link.receive(STATE, 1e9)
@@ -155,6 +155,14 @@ def test_where_nothing_was_sent_for_a_while_the_host_says_that_it_is_there() -> 
     assert link.notices.due_at == 1.2  # when it is taken for lost
     link.receive(KEEP_ALIVE, 1.01)
     assert link.notices.due_at == 2.0
+
+
+def test_it_says_so_fifty_times_a_second_at_most_whatever_the_board_asks_for() -> None:
+    link = make(events=False, keep_alive_s=0.001 / 3)
+    link.notify(0.019)
+    assert said(link) == []
+    link.notify(0.02)
+    assert said(link) == [0x28]
 
 
 def test_a_request_says_so_too() -> None:

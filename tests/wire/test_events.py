@@ -13,6 +13,7 @@ from microrpc.wire.events import (
     EventAck,
     EventMessage,
     EventState,
+    UnreadableEvent,
     decode_event_ack,
     decode_event_news,
     encode_event,
@@ -78,13 +79,6 @@ def test_a_state_is_as_the_specification_has_it() -> None:
     "message",
     [
         "6627 23 00000000 00 00000000",  # no size of the name
-        "6627 23 00000000 00 00000000 02 61",  # a name that is too short
-        "6627 23 00000000 00 00000000 00 00 010203",  # an Int
-        "6627 23 00000000 00 00000000 00 02 010203",  # a Float
-        "6627 23 00000000 00 00000000 00 0b 01",  # a size
-        "6627 23 00000000 00 00000000 00 0b 0200 61",  # a Str
-        "6627 23 00000000 00 00000000 00 0c ffff 61",  # Bytes
-        "6627 23 00000000 00 00000000 00 03 0000",  # a type that no value has
         "6627 25 04030201 05000000 060000",
         "6627 25 04030201 05000000 06000000 00",
         "6627 24 04030201 0010 01",  # which only a host sends
@@ -94,6 +88,23 @@ def test_a_state_is_as_the_specification_has_it() -> None:
 )
 def test_what_does_not_add_up_is_nothing(message: str) -> None:
     assert decode_event_news(with_crc(bytes.fromhex(message))) is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "02 61",  # a name that is too short
+        "00 00 010203",  # an Int
+        "00 02 010203",  # a Float
+        "00 0b 01",  # a size
+        "00 0b 0200 61",  # a Str
+        "00 0c ffff 61",  # Bytes
+        "00 03 0000",  # a type that no value has
+    ],
+)
+def test_an_event_whose_lengths_do_not_add_up_has_a_number_all_the_same(rest: str) -> None:
+    message = with_crc(bytes.fromhex("6627 23 04030201 01 05000000" + rest))
+    assert decode_event_news(message) == UnreadableEvent(0x01020304, True, 5)
 
 
 @pytest.mark.parametrize("message", ["6627 24 04030201 0010", "6627 24 04030201 0010 01 00", "6627 24", ""])

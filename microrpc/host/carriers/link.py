@@ -27,6 +27,7 @@ from microrpc.wire.reader import request_label
 
 _MOST_PAUSE_S = 0.2  # that a request waits for the answer to a notice, where both do not fit
 _FLUSH_S = 1.0  # how long the port may take for a notice
+_PROGRESS_BYTES = FRAME_OVERHEAD_BYTES + 17  # of one on the wire, without what is escaped
 _PROMPT_S = 0.05  # a wait that ends later than this was no wait for the board alone
 
 
@@ -54,10 +55,10 @@ class LinkCarrier:
         self._trust = trust
         self._counters = counters
         self._is_just_sent = False
-        self._has_notices = host.notices.is_needed
+        self._events, self._keeps_alive = host.notices.events, host.notices.keeps_alive
         self._can_cancel = bool(known & Feature.CANCEL)
         self._call_kind = CALL if known & (Feature.PROGRESS | Feature.CANCEL) else PACKET
-        self._silence_s = silence_s
+        self._silence_s = host.silence_s = silence_s
         self._cancel_s = cancel_s
         self._is_cancelled = False
 
@@ -98,13 +99,12 @@ class LinkCarrier:
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         asked_at, bytes_before = now, self._counters.bytes_received
-        notices = host.notices
-        events = notices.events
-        if notices.keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted)):
+        events = self._events
+        if self._keeps_alive or (events is not None and (events.is_on or events.sink.is_wanted)):
             now = yield from self._notify_before(request, len(packet), now)
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
-        seq = host.send_packet(packet[PACKET_NBYTES:], now, kind, min(timeout_s, self._silence_s))
+        seq = host.send_packet(packet[PACKET_NBYTES:], now, kind, timeout_s)
         answered_by = host.answered_by
         deadline = answered_by + timeout_s
         while True:
@@ -115,6 +115,8 @@ class LinkCarrier:
                     if renews:
                         answered_by, bytes_before = max(answered_by, now), self._counters.bytes_received
                         timeout_s = self._silence_s
+                    else:
+                        bytes_before += len(host.progress) * _PROGRESS_BYTES  # which put no limit off
                     self._tell_progress(on_progress)
                 for reply in host.replies:
                     if reply.seq == seq:
@@ -271,7 +273,8 @@ class LinkCarrier:
         prepared: LinkRequest | None = None
         while blocks or (todo and failure is None):
             trust.doubt = INTERRUPTED  # before the link's state changes
-            if self._has_notices:
+            has_notices = host.notices.are_wanted
+            if has_notices:
                 host.notify(now)  # which has room after any reply: that of a request no smaller than the smallest
             while todo and failure is None:
                 offset, end = todo[0]
@@ -288,7 +291,7 @@ class LinkCarrier:
                 prepared = None
             deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
             wait_until = self._wait_until(deadline)
-            if self._has_notices and host.notices.due_at > now:  # else a reply makes room for it
+            if has_notices and host.notices.due_at > now:  # else a reply makes room for it
                 wait_until = min(wait_until, host.notices.due_at)
             data, now = yield wait_until
             if data:
