@@ -35,7 +35,7 @@ uint64_t mrpc_features(const microrpc_t *device) {
     others = mrpc_host_timeout_ms(device);
 #endif
 #if MICRORPC_DESCRIBE
-    others |= (uint64_t)mrpc_description_hash(device) << 16;
+    others |= (uint64_t)device->description_hash << 16;
 #endif
     (void)device;
     return FEATURES_VERSION | known << 8 | others << 16;

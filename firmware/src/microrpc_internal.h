@@ -264,8 +264,6 @@ void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t ha
 #if MICRORPC_DESCRIBE
 /* Take note of what the tables are: they stay as they are. */
 void mrpc_describe_start(microrpc_t *device);
-/* The crc32 of the description. */
-uint32_t mrpc_description_hash(const microrpc_t *device);
 void mrpc_describe(microrpc_call_t *call);
 #endif
 
@@ -295,7 +293,7 @@ struct microrpc {
     size_t received_bytes; /* of the buffer: the message that is being served */
     const char *failure;
 #if MICRORPC_DESCRIBE
-    uint32_t description_hash;
+    uint32_t description_hash; /* its crc32 */
     uint32_t description_bytes; /* that the hash is of */
 #endif
     uint32_t random_words; /* that random_fill drew */
