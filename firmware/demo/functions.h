@@ -13,4 +13,9 @@ extern const size_t board_global_function_count;
 extern const char board_firmware_name[];
 extern const char board_firmware_version[];
 
+/* What the board does besides serving, as looking at a sensor and telling events: called in each turn of the main loop of
+ * the bare-metal boards and of `posix`, with the board's time in microseconds. True: again soon; false: it may sleep until
+ * something comes. Nothing is answered while it runs. It need not be there. */
+bool board_loop(microrpc_t *device, uint32_t now_us);
+
 #endif

@@ -102,7 +102,7 @@ typedef struct {
      * tasks go on. It must not call the library. NULL: nothing is to be done. */
     void (*idle)(void *port);
     /* Called when a frame was handed to `write` to its end: send what is kept to be sent together, as USB, TCP and BLE
-     * do. NULL: nothing is kept. */
+     * do. It must not call the library, nor must `write`. NULL: nothing is kept. */
     void (*flush)(void *port);
 #endif
 #if MICRORPC_DESCRIBE
@@ -122,9 +122,10 @@ typedef struct {
     size_t event_ring_bytes;
 #endif
 #if MICRORPC_PROGRESS
-    /* Give up to `size` bytes that came over the line, 0 where there is nothing: it does not wait. For
-     * microrpc_is_cancelled(), which takes them from where the main loop does. It may call microrpc_lost_bytes() where
-     * bytes were lost between those that it gave before and those that it gives. NULL: no function can be cancelled. */
+    /* Give up to `size` bytes that came over the line, 0 where there is nothing: it does not wait. More than `size`, as
+     * from a -1, is nothing, too. For microrpc_is_cancelled(), which takes them from where the main loop does. It may
+     * call microrpc_lost_bytes() where bytes were lost between those that it gave before and those that it gives. NULL:
+     * no function can be cancelled. */
     size_t (*read)(void *port, uint8_t *bytes, size_t size);
 #endif
 #if MICRORPC_HOOKS && MICRORPC_LINK

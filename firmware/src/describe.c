@@ -57,8 +57,6 @@ void mrpc_describe_start(microrpc_t *device) {
     device->description_bytes = teller.told;
 }
 
-uint32_t mrpc_description_hash(const microrpc_t *device) { return device->description_hash; }
-
 void mrpc_describe(microrpc_call_t *call) {
     microrpc_t *device = call->device;
     uint64_t offset = (uint64_t)microrpc_int(call, 0); /* a negative one is past the end */

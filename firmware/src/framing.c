@@ -168,10 +168,10 @@ static void put_number(microrpc_t *device, uint32_t value, unsigned size_bytes) 
     put_escaped(device, bytes, size_bytes);
 }
 
-void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, bool has_crc32) {
+void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, const mrpc_reply_t *reply) {
     static const uint8_t start[] = {NOP, ESCAPE, START};
-    const mrpc_reply_t *reply = &device->reply;
     unsigned skipped = device->has_sent;
+    bool has_crc32 = MICRORPC_LINK && header[2] >= MESSAGE_LINK_REQUEST;
     put(device, start + skipped, sizeof start - skipped);
     device->has_sent = true;
     device->crc_sent = CRC_OF_START;

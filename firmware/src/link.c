@@ -35,7 +35,7 @@ uint64_t mrpc_features(const microrpc_t *device) {
     others = mrpc_host_timeout_ms(device);
 #endif
 #if MICRORPC_DESCRIBE
-    others |= (uint64_t)mrpc_description_hash(device) << 16;
+    others |= (uint64_t)device->description_hash << 16;
 #endif
     (void)device;
     return FEATURES_VERSION | known << 8 | others << 16;
@@ -44,24 +44,20 @@ uint64_t mrpc_features(const microrpc_t *device) {
 
 /* --- sending --------------------------------------------------------------------------------------------------- */
 
-/* Send a message of what is in device->reply, with `kind` before it, or without if that is NO_KIND. */
-#define NO_KIND 0xFF
-static void send(microrpc_t *device, uint8_t message_type, uint16_t seq, uint8_t kind) {
+static void send_nak(microrpc_t *device) {
+    uint8_t base[2];
+    mrpc_put(base, sizeof base, device->link.base);
+    mrpc_session_tell(device, MESSAGE_LINK_NAK, base, sizeof base);
+}
+
+/* Send what is in device->reply. */
+static void send_reply(microrpc_t *device, uint16_t seq, uint8_t kind) {
     uint8_t header[HEAD_BYTES + 1];
     mrpc_put(header, 2, device->session.id);
-    header[2] = message_type;
+    header[2] = MESSAGE_LINK_REPLY;
     mrpc_put(header + HEADER_BYTES, 2, seq);
     header[HEAD_BYTES] = kind;
-    mrpc_frame_send(device, header, kind == NO_KIND ? HEAD_BYTES : sizeof header, true);
-}
-
-static void send_nak(microrpc_t *device) {
-    mrpc_reply_clear(device, NULL, 0);
-    send(device, MESSAGE_LINK_NAK, device->link.base, NO_KIND);
-}
-
-static void send_reply(microrpc_t *device, uint16_t seq, uint8_t kind) {
-    send(device, MESSAGE_LINK_REPLY, seq, kind);
+    mrpc_frame_send(device, header, sizeof header, &device->reply);
 }
 
 void mrpc_link_damaged(microrpc_t *device) {
@@ -173,7 +169,8 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
     }
 #if MICRORPC_PROGRESS
     if (device->pull.is_on) {
-        device->pull.is_cancelled |= message_type == MESSAGE_CANCEL && link->is_call && seq == link->last_seq;
+        if (message_type == MESSAGE_CANCEL && device->pull.kind && seq == link->last_seq)
+            device->pull.cancelled |= CANCELLED_BY_CANCEL;
         return;
     }
 #endif
@@ -196,7 +193,7 @@ void mrpc_link_receive(microrpc_t *device, size_t size) {
         body = NULL;
         kind = REQUEST_CALL;
     }
-    link->is_call = kind == REQUEST_CALL;
+    device->pull.kind = kind;
 #endif
     if (is_request) link->is_active = true;
     if (ahead >= (int)LINK_WINDOW_REQUESTS) return;

@@ -3,6 +3,7 @@
 #define MICRORPC_INTERNAL_H
 
 #include "microrpc.h"
+#include "packets.h"
 
 /* A freestanding compiler has no string.h, but calls these four. */
 void *memcpy(void *to, const void *from, size_t size);
@@ -49,8 +50,8 @@ typedef struct {
 } mrpc_reader_t;
 
 void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
-/* Send a frame: `header`, and what device->reply has; with `has_crc32` the crc32 of it all at its end. */
-void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, bool has_crc32);
+/* Send a frame: `header`, what `reply` has, and for a message of the link the crc32 of it all. */
+void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, const mrpc_reply_t *reply);
 
 /* --- session messages (session.c, protocol 2) ------------------------------------------------------------------ */
 
@@ -80,10 +81,8 @@ typedef struct {
 
 /* A good frame came, whose payload is in the receive buffer. */
 void mrpc_session_receive(microrpc_t *device, size_t size);
-#if HAS_MORE_MESSAGES
-/* Send a LOG, or a message of the link with its crc32, of what is before that in `body`, whatever reply is being made. */
+/* Send a message that is no reply to a packet: the one that is being made, if any, stays as it is. */
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size);
-#endif
 /* A damaged frame came, or bytes outside of any. */
 void mrpc_session_damaged(microrpc_t *device);
 
@@ -101,9 +100,6 @@ typedef struct {
     bool has_last;
     bool is_active;
     bool has_complained;
-#if MICRORPC_PROGRESS
-    bool is_call; /* what is running, and has the seq last_seq, is a CALL */
-#endif
 #if MICRORPC_EVENTS
     uint16_t credit_bytes;
 #endif
@@ -145,15 +141,17 @@ void mrpc_events_acknowledge(microrpc_t *device, const uint8_t *ack);
 #if MICRORPC_PROGRESS
 /* What comes while a function runs: the reader goes on, with another receive buffer. */
 typedef struct {
+    bool is_on;         /* the receive buffer is `payload`, and has room for no more */
+    uint8_t kind;       /* of the request last_seq, while its function runs: 0 unless it is a CALL */
+    uint16_t cancelled; /* 0: the function that is running is not */
+    bool is_quiet;      /* it is being timed, and does not tell how far it is */
+    uint8_t payload[16];
     const uint8_t *rest; /* of what microrpc_receive() was given */
     size_t rest_bytes;
-    bool is_on;        /* the receive buffer is `payload`, and has room for no more */
-    bool is_cancelled; /* the function that is running */
-    bool is_quiet;     /* it is being timed, and does not tell how far it is */
-    bool has_session;  /* an INIT or TERMINATE came: the last one's */
-    uint8_t initiator; /* 0 for TERMINATE */
-    uint8_t payload[16];
 } mrpc_pull_t;
+/* By CANCEL, and by the last INIT or TERMINATE that came, with the host's nonce or 0 in the lowest byte. */
+#define CANCELLED_BY_CANCEL 0x100u
+#define CANCELLED_BY_SESSION 0x200u
 
 /* The message was served: act on what came meanwhile, and let the reader use the receive buffer again. */
 void mrpc_pull_end(microrpc_t *device);
@@ -208,8 +206,6 @@ uint32_t mrpc_heap_largest(microrpc_t *device);
 #endif
 /* The block of this kind that begins there, or NULL. */
 void *mrpc_heap_block(const microrpc_t *device, uint64_t address, mrpc_block_kind_t kind);
-
-#include "packets.h"
 
 /* --- serving (server.c, call.c, runtime.c) --------------------------------------------------------------------- */
 
@@ -268,8 +264,6 @@ void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t ha
 #if MICRORPC_DESCRIBE
 /* Take note of what the tables are: they stay as they are. */
 void mrpc_describe_start(microrpc_t *device);
-/* The crc32 of the description. */
-uint32_t mrpc_description_hash(const microrpc_t *device);
 void mrpc_describe(microrpc_call_t *call);
 #endif
 
@@ -278,11 +272,13 @@ void mrpc_describe(microrpc_call_t *call);
 struct microrpc {
     const microrpc_config_t *config;
     uint8_t *buffer; /* config->packet_bytes: the payload that comes in */
-    mrpc_heap_t heap;
     mrpc_reader_t reader;
-    bool has_sent;       /* a frame; the first one has a lone FE before it */
-    uint16_t crc_sent;   /* of the frame that is being sent */
     mrpc_session_t session;
+#if MICRORPC_PROGRESS
+    mrpc_pull_t pull;
+#endif
+    bool has_sent;     /* a frame; the first one has a lone FE before it */
+    uint16_t crc_sent; /* of the frame that is being sent */
 #if MICRORPC_LINK
     mrpc_link_t link;
     uint8_t *kept; /* mrpc_reply_bytes(): the last PACKET's reply */
@@ -290,16 +286,14 @@ struct microrpc {
 #if MICRORPC_EVENTS
     mrpc_events_t events;
 #endif
-#if MICRORPC_PROGRESS
-    mrpc_pull_t pull;
-#endif
 #if HAS_PRESENCE
     mrpc_presence_t presence;
 #endif
+    mrpc_heap_t heap;
     size_t received_bytes; /* of the buffer: the message that is being served */
     const char *failure;
 #if MICRORPC_DESCRIBE
-    uint32_t description_hash;
+    uint32_t description_hash; /* its crc32 */
     uint32_t description_bytes; /* that the hash is of */
 #endif
     uint32_t random_words; /* that random_fill drew */

@@ -8,7 +8,7 @@
 void microrpc_progress(microrpc_call_t *call, uint32_t done, uint32_t total) {
     microrpc_t *device = call->device;
     uint8_t body[10];
-    if (!device->link.is_call || device->pull.is_quiet) return;
+    if (!device->pull.kind || device->pull.is_quiet) return;
     mrpc_put(body, 2, device->link.last_seq);
     mrpc_put(body + 2, 8, done | (uint64_t)total << 32);
     mrpc_session_tell(device, MESSAGE_PROGRESS, body, sizeof body);
@@ -19,18 +19,23 @@ bool microrpc_is_cancelled(microrpc_call_t *call) {
     const microrpc_config_t *config = device->config;
     mrpc_pull_t *pull = &device->pull;
     uint8_t *buffer = device->buffer;
-    size_t size, received_bytes = device->received_bytes;
+    size_t received_bytes = device->received_bytes, size = pull->rest_bytes;
+    const uint8_t *at = pull->rest;
+    unsigned reads = MOST_READS;
     uint8_t bytes[16];
     if (!config->read) return false;
     pull->is_on = true;
     device->buffer = pull->payload;
-    mrpc_frame_receive(device, pull->rest, pull->rest_bytes);
-    for (unsigned reads = MOST_READS; reads && (size = config->read(config->port, bytes, sizeof bytes)) != 0; reads--)
-        mrpc_frame_receive(device, bytes, size);
+    do {
+        mrpc_frame_receive(device, at, size);
+        at = bytes;
+        if (!reads--) break;
+        size = config->read(config->port, bytes, sizeof bytes);
+    } while (size - 1 < sizeof bytes); /* more than there is room for is an error of the port's: none came */
     device->received_bytes = received_bytes;
     device->buffer = buffer;
     pull->is_on = false;
-    return pull->is_cancelled;
+    return pull->cancelled != 0;
 }
 
 #endif

@@ -3,41 +3,23 @@
 
 #define SESSION_VERSION 1u
 
-static void send(microrpc_t *device, uint16_t session_id, uint8_t message_type) {
-    uint8_t header[HEADER_BYTES];
-    mrpc_put(header, 2, session_id);
-    header[2] = message_type;
-    mrpc_frame_send(device, header, sizeof header, false);
-}
-
-static void send_terminate(microrpc_t *device) {
-    mrpc_reply_clear(device, NULL, 0);
-    send(device, 0, MESSAGE_TERMINATE);
-}
-
-#if HAS_MORE_MESSAGES
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size) {
-    bool is_log = message_type == MESSAGE_LOG;
-    mrpc_reply_t reply = device->reply; /* a function may have made its own already */
+    bool has_no_session = message_type == MESSAGE_LOG || message_type == MESSAGE_TERMINATE;
     uint8_t header[HEADER_BYTES];
-    mrpc_put(header, 2, is_log ? 0 : device->session.id);
+    mrpc_reply_t reply;
+    reply.tail = body;
+    reply.tail_bytes = size;
+    reply.head_bytes = 0;
+    mrpc_put(header, 2, has_no_session ? 0 : device->session.id);
     header[2] = message_type;
-    mrpc_reply_clear(device, body, size);
-    mrpc_frame_send(device, header, sizeof header, !is_log);
-    device->reply = reply;
+    mrpc_frame_send(device, header, sizeof header, &reply);
 }
+
+static void send_terminate(microrpc_t *device) { mrpc_session_tell(device, MESSAGE_TERMINATE, NULL, 0); }
 
 void microrpc_log(microrpc_t *device, const char *text) {
     mrpc_session_tell(device, MESSAGE_LOG, text, mrpc_length(text));
 }
-#else
-void microrpc_log(microrpc_t *device, const char *text) {
-    mrpc_reply_t reply = device->reply; /* a function may have made its own already */
-    mrpc_reply_clear(device, text, mrpc_length(text));
-    send(device, 0, MESSAGE_LOG);
-    device->reply = reply;
-}
-#endif
 
 static void begin_session(microrpc_t *device, uint16_t id) {
     device->session.id = id;
@@ -50,14 +32,13 @@ static void begin_session(microrpc_t *device, uint16_t id) {
 #endif
 }
 
-static void on_init(microrpc_t *device, uint16_t initiator) {
+static void on_init(microrpc_t *device, unsigned initiator) {
     static const uint8_t own_version = SESSION_VERSION;
     uint8_t nonce = device->session.nonce;
     nonce = (uint8_t)((nonce << 5 | nonce >> 5) + 1); /* never 0 */
     device->session.nonce = nonce;
     begin_session(device, (uint16_t)(initiator | (unsigned)nonce << 8));
-    mrpc_reply_clear(device, &own_version, 1);
-    send(device, device->session.id, MESSAGE_REPLY);
+    mrpc_session_tell(device, MESSAGE_REPLY, &own_version, 1);
 }
 
 static void send_reply(microrpc_t *device) {
@@ -65,7 +46,7 @@ static void send_reply(microrpc_t *device) {
     mrpc_put(header, 2, device->session.id);
     header[2] = MESSAGE_NORMAL;
     mrpc_put(header + HEADER_BYTES, 8, device->reply.head_bytes + (uint32_t)device->reply.tail_bytes);
-    mrpc_frame_send(device, header, sizeof header, false);
+    mrpc_frame_send(device, header, sizeof header, &device->reply);
 }
 
 static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
@@ -89,32 +70,25 @@ static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
 }
 
 /* A session begins, with this nonce of the host, or the last one ends: 0. */
+#define change_session(device, initiator) ((initiator) ? on_init(device, initiator) : begin_session(device, 0))
+
 #if MICRORPC_PROGRESS
-static void change_session(microrpc_t *device, uint16_t initiator) {
-    mrpc_pull_t *pull = &device->pull;
-    if (pull->is_on) { /* the function that is running is cancelled, and returns first */
-        pull->is_cancelled = true;
-        pull->has_session = true;
-        pull->initiator = (uint8_t)initiator;
-        return;
-    }
-    if (initiator)
-        on_init(device, initiator);
-    else
-        begin_session(device, 0);
+/* When no function runs any more; one that does is cancelled by it. */
+static void change_session_later(microrpc_t *device, unsigned initiator) {
+    device->pull.cancelled = (uint16_t)(CANCELLED_BY_SESSION | initiator);
 }
 
 void mrpc_pull_end(microrpc_t *device) {
     mrpc_pull_t *pull = &device->pull;
+    unsigned cancelled = pull->cancelled;
     if (pull->is_on) return;
-    pull->is_cancelled = false;
-    device->link.is_call = false;
-    if (pull->has_session) change_session(device, pull->initiator);
-    pull->has_session = false;
+    pull->kind = 0;
+    pull->cancelled = 0;
+    if (cancelled & CANCELLED_BY_SESSION) change_session(device, cancelled & 0xFF);
     memcpy(device->buffer, pull->payload, sizeof pull->payload); /* where a frame that has begun goes on */
 }
 #else
-#define change_session(device, initiator) ((initiator) ? on_init(device, initiator) : begin_session(device, 0))
+#define change_session_later change_session
 #endif
 
 void mrpc_session_receive(microrpc_t *device, size_t size) {
@@ -126,10 +100,10 @@ void mrpc_session_receive(microrpc_t *device, size_t size) {
     switch (payload[2]) {
     case MESSAGE_INIT: /* its id is a nonce, and nothing comes after the version */
         if (id && id <= 0xFF && size == HEADER_BYTES + 1 && payload[HEADER_BYTES] == SESSION_VERSION)
-            change_session(device, id);
+            change_session_later(device, id);
         break;
     case MESSAGE_TERMINATE:
-        if (size == HEADER_BYTES && (!id || id == device->session.id)) change_session(device, 0);
+        if (size == HEADER_BYTES && (!id || id == device->session.id)) change_session_later(device, 0);
         break;
     case MESSAGE_NORMAL:
         if (id && id == device->session.id) {

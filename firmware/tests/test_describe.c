@@ -62,7 +62,7 @@ static void the_description_is_that_of_the_tables(void) {
     CHECK_IS(find_global(&host, "microrpc.describe"), DESCRIBE);
     CHECK_IS(find_global(&host, "extra"), STATIC_HANDLE(REGISTRY_GLOBAL, RUNTIME_FUNCTIONS));
     check_page(0, 512);
-    CHECK_IS(mrpc_description_hash(host.device), 0x7B33B7F5);
+    CHECK_IS(host.device->description_hash, 0x7B33B7F5);
     host_close(&host);
 }
 

@@ -528,6 +528,60 @@ static void a_port_may_lose_bytes_and_may_never_be_silent(void) {
     host_close(&host);
 }
 
+static size_t given; /* by the port, of `answers` or without end */
+
+static size_t read_too_much(void *port, uint8_t *bytes, size_t size) {
+    (void)port;
+    (void)bytes;
+    asked++;
+    return given ? given : size + 1;
+}
+
+static void more_than_was_asked_for_is_an_error_of_the_port_and_counts_as_nothing(void) {
+    static const size_t wrong[] = {0, 17, 1000000, SIZE_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        open();
+        ((microrpc_config_t *)(uintptr_t)host.device->config)->read = read_too_much;
+        given = wrong[i];
+        say_link(&host, 0, SAY_CALL, toil_packet(1));
+        hear_progress(0, 1, 1);
+        hear_whole(0);
+        CHECK_IS(asked, 2); /* by the function, and of the port: once */
+        host_close(&host);
+    }
+}
+
+static blob_t answers;
+
+static size_t read_answers(void *port, uint8_t *bytes, size_t size) {
+    size_t left = given < answers.size ? answers.size - given : 0;
+    (void)port;
+    if (left < size) size = left;
+    memcpy(bytes, answers.data + given, size);
+    given += size;
+    return size;
+}
+
+static void all_that_was_read_counts_and_the_rest_waits(void) {
+    blob_t payload;
+    for (size_t more = 0; more < 2; more++) { /* 64 times 16 bytes are read at once */
+        open();
+        payload = cancel(0);
+        payload = frame_of(payload.data, payload.size);
+        answers = blob_of(NULL, 0);
+        while (answers.size + payload.size < 1024 + more) add_number(&answers, 0xFE, 1);
+        add_bytes(&answers, payload.data, payload.size);
+        given = 0;
+        ((microrpc_config_t *)(uintptr_t)host.device->config)->read = read_answers;
+        say_link(&host, 0, SAY_CALL, toil_packet(3));
+        hear_progress(0, 1, 3);
+        if (more) hear_progress(0, 2, 3);
+        hear_cancelled(0);
+        CHECK_IS(asked, 1 + more);
+        host_close(&host);
+    }
+}
+
 /* --- the time evaluator ---------------------------------------------------------------------------------------- */
 
 static uint64_t evaluator(int repeat) {
@@ -587,6 +641,8 @@ const test_t long_call_tests[] = {
     TEST(a_long_frame_of_which_bytes_were_pulled_ends_as_damage),
     TEST(the_length_of_a_frame_may_be_cut_too),
     TEST(a_port_may_lose_bytes_and_may_never_be_silent),
+    TEST(more_than_was_asked_for_is_an_error_of_the_port_and_counts_as_nothing),
+    TEST(all_that_was_read_counts_and_the_rest_waits),
     TEST(the_time_evaluator_reports_between_its_repeats),
     TEST(the_time_evaluator_can_be_cancelled),
     TESTS_END,

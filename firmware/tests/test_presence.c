@@ -155,6 +155,47 @@ static void every_good_message_of_the_session_counts(void) {
     host_close(&host);
 }
 
+static void log_session(void *port, bool begins) {
+    (void)port;
+    microrpc_log(host.device, begins ? "begins" : "ends");
+#if MICRORPC_EVENTS
+    microrpc_event(host.device, "session", NULL, 0);
+#endif
+}
+
+/* While the host is greeted, while a message of the link is taken, and from the main loop. */
+static void what_a_session_is_told_to_may_log_and_tell_events(void) {
+    blob_t heard;
+    boot(40);
+    ((microrpc_config_t *)(uintptr_t)host.device->config)->on_session = log_session;
+    say_frame(&host, "\x07\0\0\x01", 4);
+    heard = hear_frame(&host);
+    CHECK_TEXT((const char *)heard.data + 3, heard.size - 3, "begins");
+    heard = hear_frame(&host);
+    CHECK_IS(heard.data[2], MESSAGE_REPLY);
+    host.session = (uint16_t)number_at(&heard, 0, 2);
+#if MICRORPC_EVENTS
+    say_sealed(&host, MESSAGE_EVENT_ACK, blob_of("\0\0\0\0\xFF\0\0", 7)); /* credit for some */
+    heard = hear_sealed(&host, MESSAGE_EVENT_STATE);
+    CHECK_IS(number_at(&heard, 4, 4), 1); /* the first one was lost: there was no credit yet */
+#endif
+    wait_ms(41);
+    heard = hear_frame(&host);
+    CHECK_TEXT((const char *)heard.data + 3, heard.size - 3, "ends");
+#if MICRORPC_EVENTS
+    CHECK_IS(hear_frame(&host).data[2], MESSAGE_EVENT);
+#endif
+    say_keep_alive();
+    heard = hear_frame(&host);
+    CHECK_TEXT((const char *)heard.data + 3, heard.size - 3, "begins");
+#if MICRORPC_EVENTS
+    CHECK_IS(hear_frame(&host).data[2], MESSAGE_EVENT);
+#endif
+    hear_keep_alive(); /* with the bytes that it was asked with */
+    CHECK_SILENT(&host);
+    host_close(&host);
+}
+
 static void only_the_time_in_which_the_port_is_read_counts(void) {
     open(100);
     for (int i = 0; i < 3; i++) { /* whatever a function takes does not count, and of each pause a quarter */
@@ -233,6 +274,7 @@ const test_t presence_tests[] = {
     TEST(a_session_that_begins_and_ends_is_told),
     TEST(a_silent_host_is_gone_until_it_speaks),
     TEST(every_good_message_of_the_session_counts),
+    TEST(what_a_session_is_told_to_may_log_and_tell_events),
     TEST(only_the_time_in_which_the_port_is_read_counts),
     TEST(the_clock_may_wrap_around),
     TEST(the_longest_time_is_kept),

@@ -89,7 +89,8 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 
 * `functions.c`: what the board can do. Start here.
 * `include/`, `src/`: the device library, as it came with microrpc {version}.
-* `ports/`: how it starts, and its UART.
+* `ports/`: how it starts, and its UART. `ports/common/examples/sensor.c` is a `functions.c` that reports what a sensor
+  sees, without being asked.
 * `port.toml`: what is built, how, and what runs it.
 * `LICENSE`: that of the library, and of the files that came with it.
 """

@@ -225,6 +225,24 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
             )
 
 
+@pytest.mark.parametrize("board", port_names())
+def test_the_example_of_a_sensor_reports_in_the_main_loop_of_a_new_project(tmp_path: Path, board: str) -> None:
+    needs.emulated(board)
+    directory = tmp_path / "my_sensor"
+    assert run("firmware", "new", directory, "--board", board).code == 0
+    example = directory / "ports" / "common" / "examples" / "sensor.c"
+    (directory / "functions.c").write_text(example.read_text())
+    with running(directory) as process, microrpc.connect(first_line(process), board=board) as connected:
+        (described,) = [function for function in connected.functions() if function.name == "set_threshold"]
+        assert described.doc == "Report what differs by so much."
+        connected.function("set_threshold")(1)
+        events = iter(connected.events("sample", timeout_s=10))
+        first, second = next(events), next(events)
+    assert (first.values[1], second.values[1]) == ("A0", "A0")
+    assert (second.values[0] - first.values[0]) % 1000 == 100
+    assert 0.8 < (second.time_us - first.time_us) / 1e6 < 1.5
+
+
 @pytest.mark.parametrize(
     ("memory", "has_them"),
     [

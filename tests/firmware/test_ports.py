@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import pty
+import re
 import select
 import subprocess
 import sys
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import needs
 import numpy as np
@@ -20,6 +22,7 @@ from c_board import SWITCHED_ON
 import microrpc
 from microrpc.errors import RemoteError
 from microrpc.firmware.new import new_project
+from microrpc.host.events import Event
 from microrpc.wire.events import EventAck, EventMessage, decode_event_news, encode_event_ack
 from microrpc.wire.frames import FrameDecoder, FrameEncoder
 from microrpc.wire.link import encode_link_message
@@ -67,6 +70,34 @@ def _board(program: pathlib.Path) -> Iterator[microrpc.Client]:
         process.wait()
         os.close(master)
         os.close(slave)
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("example", "values", "told"),
+    [
+        ("arduino/examples/Events/Events.ino", (480, "A0"), "7 480\n"),
+        ("arduino/examples/Interrupt/Interrupt.ino", (3, 0), "3 us; 0 were lost in the ring\n"),
+        ("common/examples/sensor.c", (480, "A0"), "7 480 A0\n"),
+    ],
+)
+def test_the_python_beside_an_example_takes_its_events_and_a_gap(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    example: str,
+    values: tuple[int | str, ...],
+    told: str,
+) -> None:
+    text = (FIRMWARE / "ports" / example).read_text()
+    lines = re.findall(r"^(?://| \*)     (.*)$", text, flags=re.MULTILINE)
+    (name,) = re.findall(r'microrpc_event\(device, "(\w+)"|device\.event\("(\w+)"', text)
+    board = Mock(**{"events.return_value": [Event(1, "", missed=2), Event(3, "".join(name), values, time_us=7)]})
+    monkeypatch.setattr(microrpc, "connect", Mock(return_value=board))
+    exec("\n".join(lines), {})
+    assert capsys.readouterr().out == told
+    board.events.assert_called_once_with("".join(name))
 
 
 # --- Arduino --------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from microrpc.firmware.project import load_port
 KIB = 1024
 MOST_RAM_BYTES = 512  # besides receive buffer and heap
 MOST_OF_A_PART_BYTES = {
-    "MICRORPC_DESCRIBE=1": 600,
-    "MICRORPC_EVENTS=1": 900,
-    "MICRORPC_RELIABLE_EVENTS=1": 500,
-    "MICRORPC_PROGRESS=1": 400,
+    "MICRORPC_DESCRIBE=1": 620,
+    "MICRORPC_EVENTS=1": 600,
+    "MICRORPC_RELIABLE_EVENTS=1": 350,
+    "MICRORPC_PROGRESS=1": 540,
 }
 
 

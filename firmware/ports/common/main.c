@@ -14,6 +14,13 @@ static uint32_t boots __attribute__((section(".noinit")));
 
 static microrpc_t *device;
 
+/* Where functions.c has none. */
+__attribute__((weak)) bool board_loop(microrpc_t *of, uint32_t now_us) {
+    (void)of;
+    (void)now_us;
+    return false;
+}
+
 #if MICRORPC_PROGRESS
 /* While a function runs. */
 static size_t read_ring(void *port, uint8_t *bytes, size_t size) {
@@ -77,6 +84,8 @@ int main(void) {
         if (ring_take_loss(&port_ring)) {
             microrpc_lost_bytes(device);
         }
-        port_sleep();
+        if (!board_loop(device, port_now_us(NULL))) {
+            port_sleep();
+        }
     }
 }

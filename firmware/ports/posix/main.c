@@ -177,6 +177,13 @@ static void read_options(int count, char **words) {
     }
 }
 
+/* Where functions.c has none. */
+__attribute__((weak)) bool board_loop(microrpc_t *device, uint32_t now_us) {
+    (void)device;
+    (void)now_us;
+    return false;
+}
+
 int main(int count, char **words) {
     static port_t port;
     static microrpc_config_t config;
@@ -233,7 +240,9 @@ int main(int count, char **words) {
     int timeout_ms = options[HOST_TIMEOUT_MS].value == 0 ? -1 : (int)options[HOST_TIMEOUT_MS].value / 8 + 1;
     for (;;) {
         uint8_t bytes[4096];
+        bool is_awake = board_loop(device, now_us(NULL));
         flush(&port);
-        microrpc_receive(device, bytes, can_read(&port, timeout_ms) ? read_terminal(&port, bytes, sizeof bytes) : 0);
+        bool has_input = can_read(&port, is_awake ? 1 : timeout_ms);
+        microrpc_receive(device, bytes, has_input ? read_terminal(&port, bytes, sizeof bytes) : 0);
     }
 }

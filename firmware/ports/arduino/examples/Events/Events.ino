@@ -3,8 +3,9 @@
 //     import microrpc
 //     board = microrpc.connect("/dev/ttyACM0")
 //     for event in board.events("sample"):
-//         millivolts, pin = event.values
-//         print(event.time_s, millivolts)
+//         if not event.is_gap:
+//             millivolts, pin = event.values
+//             print(event.time_us, millivolts)
 #include <MicroRPCDevice.h>
 
 static int64_t threshold = 20;

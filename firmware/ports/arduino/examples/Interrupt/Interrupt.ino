@@ -4,7 +4,8 @@
 //     import microrpc
 //     board = microrpc.connect("/dev/ttyACM0")
 //     for event in board.events("pulse"):
-//         print(event.values[0], "us;", event.values[1], "were lost in the ring")
+//         if not event.is_gap:
+//             print(event.values[0], "us;", event.values[1], "were lost in the ring")
 #include <MicroRPCDevice.h>
 
 static const uint8_t PIN = 2;
