@@ -48,6 +48,8 @@ def show_long_calls(board: Board, screen: Screen) -> None:
     work(_STEPS, _STEP_US, on_progress=lambda done, total: told.append((done, total)))
     shown = ", ".join(str(done) for done, _ in told) or "nothing"
     screen.check("progress of work(5, 1000)", f"{shown} of {_STEPS}", (_STEPS, _STEPS) in told)
+    if not told:
+        return
     has_begun = threading.Event()
     call = work.start(_LONG_STEPS, _LONG_STEP_US, on_progress=lambda done, total: has_begun.set())
     has_begun.wait(_WAIT_S)
