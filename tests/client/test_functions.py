@@ -38,7 +38,8 @@ PROFILE = microrpc.profile("loopback")
 
 
 def make(api: Api, data: bytes | None = None, **options: Any) -> tuple[Any, SimBoard, describing.Telling]:
-    """A board that tells of itself; `tells=False`: one that does not."""
+    """A board that tells of itself, by hand so that its link tells another hash; `tells=False`: one that does not."""
+    data = describing.describe() if data is None else data
     page_bytes, tells = options.pop("page_bytes", describing.PAGE_BYTES), options.pop("tells", True)
     link, store = options.pop("link", True), options.pop("store", None)
     sim = SimBoard(options.pop("profile", PROFILE), **options)
