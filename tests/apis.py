@@ -102,6 +102,11 @@ class Waiting:
         return repr(self.target)
 
 
+def by_name(board: Any, name: str) -> Any:
+    """Give a function of `board.f`, which waits."""
+    return Waiting(board.api, board.target.f[name]) if isinstance(board, Waiting) else board.f[name]
+
+
 Api = BlockingApi | AsyncioApi
 
 

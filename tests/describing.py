@@ -1,9 +1,9 @@
-"""A board that tells of itself, made by hand: what its firmware would serve (docs/description.md 1, 2)."""
+"""A meter, a simulated board that tells of itself; and descriptions made by hand (docs/description.md 1, 2)."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from firmware_sim.board.device import Device
@@ -24,7 +24,7 @@ def describe(
     functions: Sequence[tuple[str, str, str]] = FUNCTIONS,
     identity: tuple[str, str, str] = ("lab board", "meter", "1.2"),
 ) -> bytes:
-    """Give the bytes of a description."""
+    """Give the bytes of a description, by the specification: those of the meter, or of what no board would tell."""
     body = "\t".join(identity) + "\n" + "".join("\t".join(function) + "\n" for function in functions)
     data = body.encode()
     return b"microrpc\t1\t%08x\t%d\t" % (zlib.crc32(data), len(data)) + data
@@ -33,9 +33,9 @@ def describe(
 class Telling:
     """What `microrpc.describe` of a board gives, and how often it was asked: `offsets`."""
 
-    def __init__(self, device: Device, data: bytes | None = None, *, page_bytes: int = PAGE_BYTES) -> None:
+    def __init__(self, device: Device, data: bytes, *, page_bytes: int) -> None:
         self.device = device
-        self.data = describe() if data is None else data
+        self.data = data
         self.offsets: list[int] = []
         self.page_bytes = page_bytes
         device.functions["microrpc.describe"] = self.page
@@ -46,7 +46,7 @@ class Telling:
 
 
 def install(device: Device, data: bytes | None = None, *, page_bytes: int = PAGE_BYTES) -> Telling:
-    """Let a board tell of itself, and have the functions that it tells of."""
+    """Make a board the meter. Pages are cut shorter, and `data` is told in the place of what the board has to tell."""
 
     def scale(x: object, factor: float) -> None:
         x *= factor  # type: ignore[operator]
@@ -57,10 +57,25 @@ def install(device: Device, data: bytes | None = None, *, page_bytes: int = PAGE
     def total(*values: int) -> int:
         return sum(values)
 
+    functions: dict[str, Callable[..., Any]] = {
+        "scale": scale,
+        "voltage": voltage,
+        "sum": total,
+        "a.b": lambda: 7,
+        "matmul": lambda a, b, c: None,
+        **dict.fromkeys(("odd", "plain"), lambda *values: len(values)),
+    }
     library = device.system_library
-    library["scale"], library["voltage"], library["sum"], library["a.b"] = scale, voltage, total, lambda: 7
-    library["odd"] = library["plain"] = lambda *values: len(values)
-    library["matmul"] = lambda a, b, c: None
+    if data is None:
+        for name in library:
+            device.functions.pop(name, None)
+        library.clear()
+    for name, signature, doc in FUNCTIONS:
+        device.function(functions[name], name=name, signature=signature, doc=doc)
+    device.description._identity = ("lab board", "meter", "1.2")
+    if data is None:
+        data = bytes(device.description)
+        assert data == describe()
     return Telling(device, data, page_bytes=page_bytes)
 
 

@@ -34,6 +34,7 @@ from microrpc.cli.signals import StoppedError
 from microrpc.cli.streams import note, say
 from microrpc.errors import FunctionNotFoundError, ProtocolError, RemoteError
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
+from microrpc.wire.features import Feature, Features
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
 
 if TYPE_CHECKING:
@@ -49,6 +50,15 @@ _ROUND_TRIPS = 25
 _OPTIONAL_FUNCTIONS = {
     "time_evaluator": TIME_EVALUATOR_FUNCTION,
     "random_fill": RANDOM_FILL_FUNCTION,
+}
+
+_FEATURES = {
+    Feature.EVENTS: "events",
+    Feature.RELIABLE: "reliable events",
+    Feature.PROGRESS: "progress",
+    Feature.CANCEL: "cancelling",
+    Feature.DESCRIBE: "description",
+    Feature.MEMORY: "memory",
 }
 
 
@@ -75,6 +85,7 @@ def info(
             memory = _memory_of(opened)
             round_trip_s = _measure_round_trip(opened)
             session_id, link, stats = opened.session_id, opened.link, opened.stats
+            features = opened.operations.connection.features
         is_limited = packet_bytes != UNLIMITED
         if as_json:
             print_json(
@@ -88,6 +99,8 @@ def info(
                     "max_packet_bytes": packet_bytes if is_limited else None,
                     "receive_buffer_bytes": packet_bytes + MESSAGE_OVERHEAD_BYTES if is_limited else None,
                     "link": dataclasses.asdict(link) if link is not None else None,
+                    "features": [name for feature, name in _FEATURES.items() if feature in features.known],
+                    "host_timeout_ms": features.host_timeout_ms,
                     "round_trip_s": round_trip_s,
                     "system_library": has_library,
                     **has,
@@ -106,6 +119,7 @@ def info(
                 ("session", f"0x{session_id:04x}" if session_id else "none, this is a plain stream"),
                 ("largest packet", limit + buffer),
                 ("reliable link", _describe(link, is_stream=not session_id)),
+                ("features", _list_features(features)),
                 ("round trip", f"{format_time(round_trip_s)} (an empty look-up, median of {_ROUND_TRIPS})"),
                 ("system library", _yes(has_library)),
                 ("time evaluator", _yes(has["time_evaluator"])),
@@ -128,6 +142,12 @@ def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
     if link is None:
         return "no, the board does not know it"
     return f"yes, {link.window_requests} requests and {link.window_bytes} bytes at once"
+
+
+def _list_features(features: Features) -> str:
+    known = ", ".join(name for feature, name in _FEATURES.items() if feature in features.known) or "none"
+    gone = f"; a host that is silent for {features.host_timeout_ms} ms is gone" if features.host_timeout_ms else ""
+    return known + gone
 
 
 def _yes(present: bool) -> str:

@@ -101,11 +101,9 @@ app.command(
         "microrpc call sim:// matmul_f32 @a.npy @b.npy tensor:float32[4,4] --json",
     ),
 )(call)
-app.command(
-    epilog=examples(
-        "microrpc events /dev/ttyACM0", "microrpc events /tmp/board sample --json", "microrpc events sim:// --json"
-    )
-)(events)
+app.command(epilog=examples("microrpc events /dev/ttyACM0", "microrpc events unix:///tmp/board.sock sample --json"))(
+    events
+)
 app.command(
     epilog=examples(
         "microrpc put /tmp/board weights.npy",

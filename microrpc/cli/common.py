@@ -10,7 +10,9 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,7 +59,8 @@ Exit codes:
     4  the board did not answer, was reset, or its answer was damaged
     5  the request cannot be made: no such function, too large, ...
     6  a file or the output cannot be read or written, or memory is full here
-  130  interrupted; 143 and 129: ended by SIGTERM, SIGHUP
+  130  interrupted; 143 and 129: ended by SIGTERM, SIGHUP (what goes on
+       until then, as sim, share, log and events do, is done: 0)
   141  whoever read the output has gone"""
 """What `--help` says of them."""
 
@@ -261,10 +264,25 @@ def _print_json(value: Any, indent: int | None) -> None:
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]], *, say: Callable[[str], None] = say) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns. What a terminal has no room for goes on below, in the second one."""
     width = max(len(name) for name, _ in pairs)
+    columns = terminal_columns()
     for name, value in pairs:
-        say(f"{name:<{width}}  {value}")
+        line = f"{name:<{width}}  {value}"
+        say(line if columns is None else folded(line, columns, width + 2))
+
+
+def terminal_columns() -> int | None:
+    """Give how wide the terminal is; None where nobody looks at what is printed."""
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+
+
+def folded(line: str, columns: int, indent: int, *, first_indent: int = 0) -> str:
+    """Give the lines that `line` takes: it goes on at a column, less far to the right where that leaves no room."""
+    indent = indent if indent <= columns * 2 // 3 else columns // 6
+    wrapper = textwrap.TextWrapper(columns, initial_indent=" " * first_indent, subsequent_indent=" " * indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.fill(line)
 
 
 def say_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

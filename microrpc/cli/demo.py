@@ -22,6 +22,7 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
+from microrpc.cli.demo_talk import show_description, show_events, show_long_calls
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
 from microrpc.errors import RemoteError, RequestError
@@ -51,6 +52,10 @@ _SHOWN_FRAMES = (  # kind, whether it goes to the board, what it says, and how m
     ("READ", True, "", 2),
     ("CallFunc", True, "log(", 2),
     ("CallFunc", True, "fail(", 1),
+    ("EVENT", False, "", 0),
+    ("PROGRESS", False, "", 0),
+    ("CANCEL", True, "", 0),
+    ("Exception", False, '"cancelled"', 0),
 )
 
 
@@ -126,10 +131,15 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
             opened_s = time.perf_counter() - opening
             show = _Demo(profile, device, board, trace, logs, screen)
             show.handshake(opened_s)
+            with show.part("What the board tells of itself"):
+                show_description(board, screen)
             show.functions()
             show.copies(baud)
             show.tensors()
             show.logs_and_errors()
+            with show.part("Events, and functions that take long"):
+                show_events(board, screen)
+                show_long_calls(board, screen)
             show.memory()
             session_id = board.session_id
     stats = board.stats
@@ -197,7 +207,7 @@ class _Demo:
     figures: dict[str, Any] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def _part(self, title: str) -> Iterator[None]:
+    def part(self, title: str) -> Iterator[None]:
         """Begin a section. An error that the board answers with is a difference too, and the rest goes on."""
         self.screen.section(title)
         try:
@@ -207,7 +217,7 @@ class _Demo:
 
     def handshake(self, opened_s: float) -> None:
         """Show the session and the board's limit."""
-        with self._part("Handshake"):
+        with self.part("Handshake"):
             session_id = self.board.session_id
             nonces = f"nonces 0x{session_id & 0xFF:02x} and 0x{session_id >> 8:02x}"
             replies = [frame.payload[:2] for frame in self.trace.frames if frame.kind == "REPLY"]
@@ -231,7 +241,7 @@ class _Demo:
             ("reverse(bytes:0102ff)", lambda: self._call("reverse", b"\1\2\xff"), b"\xff\2\1"),
             ("adder(40)(2)", self._call_adder, 42),
         ]
-        with self._part("Functions, looked up by name and called"):
+        with self.part("Functions, looked up by name and called"):
             for label, call, expected in calls:
                 try:
                     result = call()
@@ -263,7 +273,7 @@ class _Demo:
         size_bytes = min(_COPY_BYTES, self.profile.heap_bytes // 2)
         sent = np.random.default_rng().integers(0, 256, size_bytes, np.uint8)
         slowed = f", over a UART of {baud} baud" if baud else ""
-        with self._part(f"A tensor of {size_bytes} random bytes, there and back{slowed}"):
+        with self.part(f"A tensor of {size_bytes} random bytes, there and back{slowed}"):
             link = self.board.link
             assert link is not None
             chunk_bytes = link.packet_bytes - WRITE_OVERHEAD_BYTES
@@ -306,7 +316,7 @@ class _Demo:
         count = min(1024, self.profile.heap_bytes // 8)  # floats, in half of the heap
         x = rng.standard_normal(count).astype(np.float32)
         a, b = (rng.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
-        with self._part("Tensors, computed on the board and by numpy"):
+        with self.part("Tensors, computed on the board and by numpy"):
             with self.board.array(x) as on_board:
                 self._call("relu_f32", on_board)
                 self._compare_arrays(f"relu_f32(float32[{count}])", on_board.numpy(), np.maximum(x, 0), 0.0)
@@ -335,7 +345,7 @@ class _Demo:
 
     def logs_and_errors(self) -> None:
         """Show a line of the board's log, and an error of it."""
-        with self._part("What the board says"):
+        with self.part("What the board says"):
             self._call("log", _LOG_TEXT)
             self.screen.check("a line of its log", ", ".join(self.logs) or "(nothing)", self.logs == [_LOG_TEXT])
             try:
@@ -347,7 +357,7 @@ class _Demo:
 
     def memory(self) -> None:
         """Show that nothing is left on the board."""
-        with self._part("Memory of the board"):
+        with self.part("Memory of the board"):
             if self.device is None:
                 before, now = self.figures["heap_free_bytes"], self._largest_block()
                 self.screen.row("before the copy", f"{before} bytes free in one piece")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from microrpc.cli.common import (
     reporting,
 )
 from microrpc.cli.port_options import with_port_options
+from microrpc.cli.signals import StoppedError
 from microrpc.cli.streams import say
 from microrpc.errors import printable
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
@@ -45,6 +47,7 @@ def events(
     """
     with (
         reporting(as_json=as_json),
+        contextlib.suppress(StoppedError),
         open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened,
         opened.events(name) as found,
     ):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,12 +18,13 @@ from microrpc.cli.common import (
     TimeoutOption,
     check_file,
     find_board_port,
-    is_terminal,
+    folded,
     open_board,
     print_json,
     reporting,
     say_columns,
     say_pairs,
+    terminal_columns,
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import note, say
@@ -66,6 +64,9 @@ def functions(
         if told:
             say()
             _say_functions(told)
+        for function in told:
+            if function.signature and function.parsed is None:
+                note(f"{function.name}: nobody can read its signature (docs/description.md 3): nothing is checked")
 
 
 def identity_to_json(identity: Identity | None) -> dict[str, str] | None:
@@ -88,14 +89,14 @@ def _say_functions(told: Sequence[FunctionDescription]) -> None:
     """Print a table, where the terminal has room for one; else each function in lines of its own, and its doc below."""
     rows = [(function.name, function.signature, function.doc) for function in told]
     heads = ("NAME", "SIGNATURE", "DOC")
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    width = terminal_columns()
     if width is None or sum(max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)) - 2 <= width:
         say_columns(heads, rows)
         return
     for function in told:
-        say(textwrap.fill(str(function), width, subsequent_indent="        ", break_on_hyphens=False))
+        say(folded(str(function), width, 8))
         if function.doc:
-            say(textwrap.fill(function.doc, width, initial_indent="    ", subsequent_indent="    "))
+            say(folded(function.doc, width, 4, first_indent=4))
 
 
 @with_port_options

@@ -17,12 +17,12 @@ from typing import Any
 
 import microrpc
 import microrpc.aio
+
+Progress = Callable[[int, int], None]
 '''
 _TYPES = {
     *("int", "float", "str", "bytes", "bytearray", "memoryview", "bool", "property", "microrpc"),
-    "Any",
-    "Awaitable",
-    "Callable",
+    *("Any", "Awaitable", "Callable", "Progress"),
 }
 """What would be another thing within the class, if a method were called so; `f[...]` has it."""
 _SCALARS = {"float": "float", "str": "str", "bytes": "bytes | bytearray | memoryview", "bool": "bool", "any": "Any"}
@@ -54,7 +54,7 @@ def _method(function: FunctionDescription, prefix: str, module: str) -> Iterator
         result = "None" if signature.result is None else _type(signature.result, remote, _RESULTS)
     if not any(parameter.startswith("*") for parameter in taken):
         taken.append("*")
-    taken = ["self", *taken, "timeout_s: float | None = None"]
+    taken = ["self", *taken, "timeout_s: float | None = None", "on_progress: Progress | None = None"]
     is_async = "async " if prefix else ""
     yield f"    {is_async}def {function.name}({', '.join(taken)}) -> {result}:"
     told = "\n\n".join(text for text in (function.doc, str(function) if function.signature else "") if text)

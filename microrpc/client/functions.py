@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Self, overload
 
 from microrpc.client.remote import Owner
 from microrpc.errors import FunctionAttributeError, FunctionNotFoundError
 from microrpc.host.described import dress, is_attribute
+from microrpc.host.job import Progress
 from microrpc.host.uncopyable import LOOK_UP_THERE, uncopyable
-from microrpc.wire.checks import check_seconds
+from microrpc.wire.checks import check_callable, check_seconds
 from microrpc.wire.description import Description
 
 
 class Functions:
     """What `board.f` is: each function that the board tells of is an attribute, as Python's own functions are.
 
-    They have a signature, a docstring, and take arguments by name; names that are none of Python are had by
+    They have a signature, a docstring, and take arguments by name, `timeout_s` and `on_progress` as any call;
+    `board.function(name).start` begins one that goes on by itself. Names that are none of Python are had by
     `board.f["a.b"]`, as are those that begin with a `_`. The board is asked for their names once. A call looks its
     function up when it is called first. A board that tells nothing has functions of every name here, unchecked.
     """
@@ -38,10 +41,14 @@ class Functions:
         described = operations.described
         told = described.find(name)
 
-        def call(*args: Any, timeout_s: float | None = None, **named: Any) -> Any:
+        def call(*args: Any, timeout_s: float | None = None, on_progress: Progress | None = None, **named: Any) -> Any:
             if timeout_s is not None:
                 check_seconds(timeout_s, "timeout_s")
-            look_up, invoke = operations.function, operations.call
+            invoke = operations.call
+            if on_progress is not None:
+                check_callable(on_progress, "on_progress")
+                invoke = functools.partial(invoke, on_progress=on_progress)
+            look_up = operations.function
             return board.pump.run(described.call, look_up, invoke, name, args, named, timeout_s=timeout_s)
 
         dress(call, name, told)

@@ -74,7 +74,9 @@ Firmware for {board} that Python calls functions of. Yours are in `functions.c`.
 
 and in another terminal, with that port:
 
+    microrpc functions /dev/pts/7       # what it can do, where it is built to tell
     microrpc call /dev/pts/7 add 2 3
+    microrpc events /dev/pts/7          # what it says without being asked, likewise
 
 ```python
 import microrpc

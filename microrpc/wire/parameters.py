@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from microrpc.errors import ArgumentError
-from microrpc.wire.checks import show
+from microrpc.wire.checks import did_you_mean, show
 from microrpc.wire.datatypes import FunctionHandle, ModuleHandle, OpaqueHandle, Tensor
 
 DefaultValue: TypeAlias = int | float | str | bool | None
@@ -233,10 +233,12 @@ class Signature:
         """
         if not named:
             return tuple(args)
-        known = {parameter.python_name for parameter in self.parameters if not parameter.is_many}
+        known = [parameter.python_name for parameter in self.parameters if not parameter.is_many]
         for name in named:
             if name not in known:
-                raise self._error(function, f"no argument is called {name}")
+                raise self._error(function, f"no argument is called {name}{did_you_mean(name, known)}")
+            if name in known[: len(args)]:
+                raise self._error(function, f"argument {name} is given twice")
         bound, left = list(args), dict(named)
         for parameter in self.parameters[len(args) :]:
             if parameter.is_many or not left:
@@ -248,8 +250,6 @@ class Signature:
                 bound.append(parameter.default.value)
             else:
                 raise self._missing(parameter, len(bound), function)
-        if left:
-            raise self._error(function, f"argument {next(iter(left))} is given twice")
         return tuple(bound)
 
     def check(self, args: Sequence[Any], function: str, given: Sequence[Any] | None = None) -> tuple[Any, ...]:

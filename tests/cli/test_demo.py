@@ -43,6 +43,13 @@ def test_the_demonstration_holds_and_shows_every_part() -> None:
     for part in ("Handshake", "add(2, 3)", "33 chunks of up to 2030 bytes", "every byte as it was sent", "relu_f32"):
         assert part in result.out
     for part in (
+        "identity",
+        'an event, "sample"',
+        "1, 2, 3, 4, 5 of 5",
+        "cancelled after a step",
+        "EVENT",
+        "PROGRESS",
+        "CANCEL",
         "time_evaluator",
         "hello from the board",
         'RemoteError "fail',
@@ -104,7 +111,9 @@ def raise_error(*args: object) -> None:
         (replace("relu_f32", raise_error), "Tensors"),
         (replace("matmul_f32", lambda a, b, out: None), "matmul_f32"),
         (replace("log", no_log), "a line of its log"),
-        (replace("fail", no_log), "fail()"),
+        (replace("fail", raise_error), "fail()"),
+        (replace("work", lambda steps, step_us: steps), "progress of work"),
+        (lambda device: device.functions.pop("microrpc.describe", None), "identity"),
         (replace("fail", lambda: None), "fail()"),
         (lambda device: device.memory.alloc(16), "now"),
         (lambda device: device.system_library.pop("matmul_f32", None), "Tensors"),

@@ -6,9 +6,13 @@ import dataclasses
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import needs
 import pytest
+import typer.main
 from processes import COMMAND, first_line, run, serve
 
 from firmware_sim.board.clock import VirtualClock
@@ -16,6 +20,7 @@ from firmware_sim.line.uart import UartLine
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate, uart_of
 from microrpc.boards.catalogue import profile
+from microrpc.cli.commands import app
 from microrpc.cli.signals import StoppedError, until_signal
 
 
@@ -52,6 +57,62 @@ def test_a_signal_ends_a_simulated_board_and_removes_its_link(tmp_path: Path, nu
         server.send_signal(number)
         assert server.wait(timeout=10) == 0
         assert not link.is_symlink()
+
+
+ENDLESS = ("sim", "share", "log", "events", "firmware run")
+
+
+def commands_of(group: Any) -> dict[str, Any]:
+    found: dict[str, Any] = group.commands
+    return found
+
+
+def test_the_endless_commands_are_those_whose_help_says_so() -> None:
+    commands = dict(commands_of(typer.main.get_command(app)))
+    commands.update({f"firmware {name}": each for name, each in commands_of(commands.pop("firmware")).items()})
+    saying = {name for name, each in commands.items() if "until Ctrl-C" in " ".join((each.help or "").split())}
+    assert saying == set(ENDLESS)
+    said = " ".join((Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8").split())
+    listed = ", ".join(f"`{name}`" for name in ENDLESS)
+    assert f"A command that goes on until it is ended ({listed}) is done then" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ENDLESS)
+def test_a_command_that_goes_on_until_it_is_ended_is_done_then(
+    tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    needs.zig()
+    device = simulate(profile("loopback"))
+    device.log("for `log` to print")
+    with PtyServer(device) as server:
+        args: dict[str, list[object]] = {
+            "sim": ["--link", tmp_path / "board"],
+            "share": [server.path, "--socket", tmp_path / "socket"],
+            "firmware run": ["posix"],
+        }
+        with subprocess.Popen(
+            [*COMMAND, *command.split(), *map(str, args.get(command, [server.path]))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            try:
+                if command == "events":
+                    wait_for(lambda: device._events._credit_bytes > 0)
+                else:
+                    assert first_line(process)
+                process.send_signal(number)
+                assert process.wait(timeout=20) == 0
+            finally:
+                process.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_file_in_the_place_of_the_link_is_left_alone(tmp_path: Path) -> None:

@@ -157,6 +157,10 @@ def test_the_other_commands_take_it_for_a_board(board: PtyServer, tmp_path: Path
         info = run("info", url).out
         assert "system library  yes" in info
         assert "reliable link   not seen from here: it is between the board and whoever serves this stream" in info
+        assert "heap            0 of 262144 bytes used" in info
+        assert "features        events, reliable events, progress, cancelling" in info
+        for command in ("functions", "stubs"):
+            assert run(command, url).out == run(command, "sim://").out, "as on a board of one's own"
         failed = run("call", url, "fail")
         assert (failed.code, failed.err) == (1, "error: fail: this function always fails\n")
         logged = run("call", url, "log", "hello")

@@ -14,7 +14,7 @@ from typing import Any
 import describing
 import numpy as np
 import pytest
-from apis import Api, Waiting
+from apis import Api, Waiting, by_name
 
 import microrpc
 from firmware_sim.line.faults import Flip
@@ -38,7 +38,8 @@ PROFILE = microrpc.profile("loopback")
 
 
 def make(api: Api, data: bytes | None = None, **options: Any) -> tuple[Any, SimBoard, describing.Telling]:
-    """A board that tells of itself; `tells=False`: one that does not."""
+    """A board that tells of itself, by hand so that its link tells another hash; `tells=False`: one that does not."""
+    data = describing.describe() if data is None else data
     page_bytes, tells = options.pop("page_bytes", describing.PAGE_BYTES), options.pop("tells", True)
     link, store = options.pop("link", True), options.pop("store", None)
     sim = SimBoard(options.pop("profile", PROFILE), **options)
@@ -52,18 +53,6 @@ def make(api: Api, data: bytes | None = None, **options: Any) -> tuple[Any, SimB
 
 def inner(board: Any) -> Any:
     return board.target if isinstance(board, Waiting) else board
-
-
-def function(api: Api, board: Any, name: str) -> Any:
-    """Give a function of `board.f`, which waits."""
-    found = inner(board).f[name]
-    return (
-        found if not isinstance(board, Waiting) else lambda *args, **named: api.wait(found(*unwrapped(args), **named))
-    )  # type: ignore[union-attr]
-
-
-def unwrapped(args: Any) -> Any:
-    return [inner(arg) for arg in args]
 
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -108,12 +97,12 @@ def test_a_board_that_tells_nothing_has_no_functions_and_no_identity_and_works_a
     board, _, _ = make(api, tells=False, firmware=firmware)
     assert (board.functions(), board.identity) == ([], None)
     assert dir(inner(board).f) == []
-    assert function(api, board, "voltage")(2, 3) == 2003.0
-    assert function(api, board, "a.b")() == 7
+    assert by_name(board, "voltage")(2, 3) == 2003.0
+    assert by_name(board, "a.b")() == 7
     with pytest.raises(FunctionNotFoundError, match="check the name's spelling"):
-        function(api, board, "scael")(1)
+        by_name(board, "scael")(1)
     with pytest.raises(ArgumentError, match="arguments have names where the board tells them, and it does not"):
-        function(api, board, "voltage")(channel=1)
+        by_name(board, "voltage")(channel=1)
     requests = board.stats.requests
     assert board.functions() == []
     assert board.stats.requests == requests
@@ -322,23 +311,35 @@ def test_a_hundred_functions_take_little_more_than_their_bytes_on_the_line(
 def test_functions_are_called_by_their_names_with_defaults_and_names_of_arguments(api: Api) -> None:
     board, _, _ = make(api)
     board.functions()
-    assert function(api, board, "voltage")(2) == 2010.0
-    assert function(api, board, "voltage")(2, 3) == 2003.0
-    assert function(api, board, "voltage")(delay=4, channel=1) == 1004.0
-    assert function(api, board, "sum")(1, 2, 3, timeout_s=1.0) == 6
-    assert function(api, board, "a.b")() == 7
+    assert by_name(board, "voltage")(2) == 2010.0
+    assert by_name(board, "voltage")(2, 3) == 2003.0
+    assert by_name(board, "voltage")(delay=4, channel=1) == 1004.0
+    assert by_name(board, "sum")(1, 2, 3, timeout_s=1.0) == 6
+    assert by_name(board, "a.b")() == 7
     x = board.array(np.arange(4, dtype="float32"))
-    assert function(api, board, "scale")(x, 2) is None
+    assert by_name(board, "scale")(x, 2) is None
     assert x.numpy().tolist() == [0, 2, 4, 6]
+
+
+def test_a_function_called_by_its_name_tells_how_far_it_has_come(api: Api) -> None:
+    sim = SimBoard(PROFILE)
+    board = api.open_board(sim.open_channel(), Timeouts())
+    board.functions()
+    told: list[tuple[int, int]] = []
+    work = by_name(board, "work")
+    assert work(3, step_us=1000, on_progress=lambda done, total: told.append((done, total))) == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(RequestError, match="on_progress is a function or None, not 5"):
+        work(3, 1000, on_progress=5)
 
 
 def test_a_function_is_looked_up_once_in_an_epoch_and_given_back_in_the_end(api: Api) -> None:
     board, sim, _ = make(api)
     board.functions()
-    voltage = function(api, board, "voltage")
+    voltage = by_name(board, "voltage")
     voltage(1)
     requests = board.stats.requests
-    voltage(2), function(api, board, "voltage")(3)
+    voltage(2), by_name(board, "voltage")(3)
     assert board.stats.requests == requests + 2
     sim.reset()
     with pytest.raises(BoardResetError):
@@ -463,20 +464,20 @@ def test_one_function_is_called_one(api: Api) -> None:
 
 def test_wrong_arguments_are_refused_before_anything_is_sent(api: Api) -> None:
     board, _, _ = make(api)
-    by_name = board.function("voltage")
+    looked_up = board.function("voltage")
     board.functions()
     sent = board.stats.bytes_sent
-    for call in (by_name, function(api, board, "voltage")):
+    for call in (looked_up, by_name(board, "voltage")):
         with pytest.raises(ArgumentError) as caught:
             call(8)
         assert str(caught.value) == (
             "voltage: argument 1 (channel) is 8, expected int(0..7); nothing was sent. "
             "Its signature: voltage(channel: int(0..7), delay: uint16 [ms] = 10) -> float [mV]"
         )
-    with pytest.raises(ArgumentError, match="no argument is called chanel"):
-        function(api, board, "voltage")(chanel=1)
+    with pytest.raises(ArgumentError, match="no argument is called chanel; did you mean 'channel'"):
+        by_name(board, "voltage")(chanel=1)
     with pytest.raises(ArgumentError, match="which is not on the board"):
-        function(api, board, "scale")(np.zeros(3), 1.0)
+        by_name(board, "scale")(np.zeros(3), 1.0)
     assert board.stats.bytes_sent == sent
 
 
@@ -484,14 +485,14 @@ def test_arrays_are_held_against_dtype_rank_and_extents(api: Api) -> None:
     board, _, _ = make(api)
     board.functions()
     a, b, c = (board.empty(shape, "float32") for shape in ((2, 3), (3, 4), (2, 4)))
-    assert function(api, board, "matmul")(a, b, c) is None
+    assert by_name(board, "matmul")(a, b, c) is None
     for args, reason in (
         ((a, c, c), r"argument 2 \(b\) is an array float32\[2, 4\], .* with k = 3, as in a"),
         ((board.empty(3, "float32"), b, c), r"is an array float32\[3\], expected float32\[n, k\]"),
         ((board.empty((2, 3), "int8"), b, c), r"is an array int8\[2, 3\], expected float32\[n, k\]"),
     ):
         with pytest.raises(ArgumentError, match=reason):
-            function(api, board, "matmul")(*args)
+            by_name(board, "matmul")(*args)
 
 
 def test_arrays_of_another_board_and_freed_ones_are_refused_as_ever(api: Api) -> None:
@@ -499,21 +500,21 @@ def test_arrays_of_another_board_and_freed_ones_are_refused_as_ever(api: Api) ->
     other, _, _ = make(api)
     board.functions()
     with pytest.raises(RequestError, match="belongs to another board"):
-        function(api, board, "scale")(other.array([1.0]), 2.0)
+        by_name(board, "scale")(other.array([1.0]), 2.0)
     x = board.array(np.zeros(3, "float32"))
     x.free()
     with pytest.raises(StaleHandleError):
-        function(api, board, "scale")(x, 2.0)
+        by_name(board, "scale")(x, 2.0)
 
 
 def test_an_integer_is_sent_as_a_float_where_one_is_wanted(api: Api) -> None:
     got: list[Any] = []
     board, sim, _ = make(api, describing.describe([("f", "x: float -> None", "")]))
     sim.device.system_library["f"] = got.append
-    by_name = board.function("f")
-    by_name(2)
+    looked_up = board.function("f")
+    looked_up(2)
     board.functions()
-    by_name(2), function(api, board, "f")(np.float32(3))
+    looked_up(2), by_name(board, "f")(np.float32(3))
     assert [(type(value), value) for value in got] == [(int, 2), (float, 2.0), (float, 3.0)]
 
 
@@ -530,9 +531,9 @@ def test_the_time_that_a_call_may_take_is_its_own(api: Api) -> None:
     board, _, _ = make(api, describing.describe([("sleep_ms", "ms: int [ms] -> int", "")]))
     board.functions()
     with pytest.raises(CallTimeoutError, match=r"within 0\.5 s"):
-        function(api, board, "sleep_ms")(2000, timeout_s=0.5)
+        by_name(board, "sleep_ms")(2000, timeout_s=0.5)
     with pytest.raises(RequestError, match="timeout_s is a number of seconds"):
-        function(api, board, "sleep_ms")(2000, timeout_s=-1)
+        by_name(board, "sleep_ms")(2000, timeout_s=-1)
 
 
 def test_the_functions_of_a_board_are_not_copied(api: Api) -> None:

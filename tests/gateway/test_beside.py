@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from apis import Api, AsyncioApi
+from apis import Api, AsyncioApi, by_name
 
 import microrpc
 from firmware_sim.board.device import Device
@@ -26,6 +26,7 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import aio
 from microrpc.errors import (
+    ArgumentError,
     CallCancelledError,
     ClosedError,
     FeatureMissingError,
@@ -577,6 +578,24 @@ def test_sharing_that_ends_in_a_call_cancels_it(path: Path) -> None:
 
 
 # --- what the board tells of itself ---------------------------------------------------------------
+
+
+def test_a_shared_board_is_called_by_the_names_that_it_describes_itself(api: Api, sharing: Sharing) -> None:
+    with api.connect(sharing.url) as board:
+        docs = {told.name: told.doc for told in board.functions()}
+        assert docs["scale_f32"] == "Multiply x by a factor, in place."
+        assert board.identity.hash == f"{sharing.device.description.hash:08x}"
+        x = board.array(np.arange(3, dtype="float32"))
+        by_name(board, "scale_f32")(x, factor=3)
+        assert x.numpy().tolist() == [0, 3, 6]
+        with pytest.raises(ArgumentError, match=r"scale_f32\(x: float32\[\.\.\.\], factor: float\) -> None"):
+            by_name(board, "scale_f32")(board.array([1]), 2.0)
+        told: list[int] = []
+        assert by_name(board, "work")(3, step_us=1000, on_progress=lambda done, total: told.append(done)) == 3
+        assert told == [1, 2, 3]
+        memory = board.memory()
+        assert memory.heap_bytes == LOOPBACK.heap_bytes
+        assert memory.used_bytes >= 12
 
 
 def test_what_the_board_tells_of_itself_is_passed_on_as_it_is(path: Path) -> None:

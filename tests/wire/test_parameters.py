@@ -220,9 +220,10 @@ def test_arguments_by_name_come_where_they_belong(args: Any, named: Any, bound: 
     [
         ((), {"c": 1}, "argument 1 (a: int) is missing"),
         ((), {"x": 1}, "no argument is called x"),
-        ((), {"in": 1}, "no argument is called in"),
+        ((), {"in": 1}, "no argument is called in; did you mean 'in_'?"),
         ((1,), {"d": 1}, "no argument is called d"),
         ((1,), {"a": 1}, "argument a is given twice"),
+        ((), {"a": 1, "x": 2}, "no argument is called x"),
         ((1, 2, 3, 4), {"c": 1}, "argument c is given twice"),
     ],
 )
@@ -231,6 +232,11 @@ def test_a_name_that_does_not_fit_is_one_error(args: Any, named: Any, reason: st
     with pytest.raises(ArgumentError) as caught:
         signature.bind(args, named, "f")
     assert f"f: {reason}; nothing was sent" in str(caught.value)
+
+
+def test_an_argument_that_is_given_twice_is_told_of_before_one_that_is_missing() -> None:
+    with pytest.raises(ArgumentError, match="argument a is given twice"):
+        parse_signature("a: int, b: int -> int").bind((1,), {"a": 2}, "add")
 
 
 @given(st.integers(-(2**70), 2**70))
