@@ -312,11 +312,12 @@ class Device:
 
         Tells whether a plain one was sent, which is lost where the host gave no credit for it; of a reliable one,
         whether there was room to keep it. False, too, for one of more than 4096 bytes of frame payload or than a packet
-        has, and from a board without such events. Raises RequestError for what an
-        event cannot carry.
+        has, and from a board without such events. Raises RequestError for what an event cannot carry.
         """
         time_us = to_microseconds(self.clock.now())
-        return not self.is_dead and self._events.emit(name, values, is_reliable=reliable, time_us=time_us)
+        is_out = not self.is_dead and self._events.emit(name, values, is_reliable=reliable, time_us=time_us)
+        self.stats.events_unsent += not is_out
+        return is_out
 
     @property
     def boot_id(self) -> int:

@@ -25,6 +25,9 @@ _FLOAT = struct.Struct("<d")
 _SIZE = struct.Struct("<H")
 _CRC = struct.Struct("<I")
 _CRC_OF_GOOD = 0x2144DF1C  # the crc32 of anything with its own crc32 behind it
+_MOST_BODY_BYTES = (
+    4096 + 255
+)  # over a stream a name that was no text is longer than it was in a frame (docs/link.md 11)
 _RELIABLE = 1
 _LOST = 1
 
@@ -126,6 +129,8 @@ def _is_whole(payload: bytes, head_bytes: int) -> bool:
 
 def decode_event_body(body: bytes) -> EventMessage:
     """Read what `encode_event_body` gave. Raises struct.error where its lengths do not add up."""
+    if len(body) > _MOST_BODY_BYTES:
+        raise struct.error(f"{len(body)} bytes are more than any event has")
     number, flags, time_us, name_bytes = _EVENT.unpack_from(body)
     at = _EVENT.size + name_bytes
     if at > len(body):
