@@ -311,16 +311,19 @@ def test_a_host_of_0_4_0_does_all_with_a_board_that_is_shared_today(old: pathlib
 def test_a_host_of_today_does_all_with_a_board_that_0_4_0_shares_but_what_that_cannot_pass_on(
     old: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    with PtyServer(simulate(profile("loopback"))) as server, _shared(server.path, tmp_path / "b", old=old) as url:
-        with microrpc.connect(url) as board:
-            came = conversation.converse(board, [])
-            assert came == conversation.EXPECTED | {"logs": []}
-            assert board.identity is not None
-            assert board.identity.board == "loopback"
-            assert any(function.name == "add" for function in board.functions())
-            with pytest.raises(microrpc.FeatureMissingError, match="microrpc share"):
-                next(iter(board.events("sample", timeout_s=5.0)))
-            heard: list[tuple[int, int]] = []
-            assert board.function("work").start(5, 100, on_progress=lambda *told: heard.append(told)).result() == 5
-            assert heard == []
-            assert board.function("add")(20, 22) == 42
+    with (
+        PtyServer(simulate(profile("loopback"))) as server,
+        _shared(server.path, tmp_path / "b.sock", old=old) as url,
+        microrpc.connect(url) as board,
+    ):
+        came = conversation.converse(board, [])
+        assert came == conversation.EXPECTED | {"logs": []}
+        assert board.identity is not None
+        assert board.identity.board == "loopback"
+        assert any(function.name == "add" for function in board.functions())
+        with pytest.raises(microrpc.FeatureMissingError, match="microrpc share"):
+            next(iter(board.events("sample", timeout_s=5.0)))
+        heard: list[tuple[int, int]] = []
+        assert board.function("work").start(5, 100, on_progress=lambda *told: heard.append(told)).result() == 5
+        assert heard == []
+        assert board.function("add")(20, 22) == 42
