@@ -183,7 +183,7 @@ class StreamConnection:
             if reply is not None:
                 self._closed = ""
                 self.counters.note_answer(asked_at)
-                if was_cancelled and isinstance(reply, RemoteException):
+                if self._is_cancelled and isinstance(reply, RemoteException):
                     raise _cancelled_error(label, reply.message)
                 return reply
             if self._is_cancelled and not was_cancelled:

@@ -425,6 +425,18 @@ def test_a_cancel_is_sent_once_and_the_reply_tells_what_came_of_it() -> None:
     assert peer.ask(cancel, DONE) == Return((0, 5)), "it was done all the same"
 
 
+def test_an_answer_that_comes_with_the_first_bytes_after_the_cancel_is_that_of_a_cancelled_call() -> None:
+    peer = begun()
+
+    def cancel() -> bytes:
+        assert peer.connection.cancel(peer.now)
+        return exception(b"cancelled before it began")
+
+    with pytest.raises(CallCancelledError, match="CallFunc was cancelled before it began"):
+        peer.ask(cancel)
+    assert peer.ask(DONE) == Return((0, 5))
+
+
 def test_a_cancel_is_waited_for_and_no_longer_than_the_call() -> None:
     for timeout_s, until in ((10.0, 102.0), (0.5, 100.5)):
         peer = begun()
