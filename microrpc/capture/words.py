@@ -137,7 +137,7 @@ class FrameReader:
         if message_type is MessageType.LINK_NAK or not content:
             return "NAK", f"something was damaged; I wait for #{seq}"
         code, body = content[0], content[1:]
-        if code == 0 or (message_type is MessageType.LINK_REQUEST and code == RequestKind.CALL):
+        if code == 0:
             kind, meaning = self._explain_packet(body)
         elif message_type is MessageType.LINK_REPLY:
             kind, meaning = (

@@ -26,10 +26,15 @@ class Aside(enum.IntEnum):
     """The codes; WANT and CANCEL are a client's, the others a server's."""
 
     WANT = 0x4D52_0001
+    """What the server may send unasked from now on."""
     CANCEL = 0x4D52_0002
+    """The call under way is to be cancelled."""
     EVENT = 0x4D52_0003
+    """An event of the board."""
     PROGRESS = 0x4D52_0004
+    """How far the call under way has come."""
     GONE = 0x4D52_0005
+    """Why the server drops this client."""
 
 
 FROM_CLIENT = frozenset((Aside.WANT, Aside.CANCEL))
@@ -39,11 +44,14 @@ FROM_SERVER = frozenset((Aside.EVENT, Aside.PROGRESS, Aside.GONE))
 
 
 class Want(enum.IntFlag):
-    """What a client wants to be sent: the flags of WANT. HOLD: its events are to be kept for it, as far as they can."""
+    """What a client wants to be sent: the flags of WANT."""
 
     EVENTS = 1
+    """The board's events."""
     PROGRESS = 2
+    """How far its calls have come."""
     HOLD = 4
+    """Its events are to be kept for it, as far as they can."""
 
 
 _ALL_WANTS = sum(Want)
@@ -55,19 +63,32 @@ class AnyEvent(Protocol):
     """An event as a host has it: see `microrpc.host.events.Event`."""
 
     @property
-    def number(self) -> int: ...  # noqa: D102
+    def number(self) -> int:
+        """See there."""
+
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """See there."""
+
     @property
-    def values(self) -> tuple[EventValue, ...]: ...  # noqa: D102
+    def values(self) -> tuple[EventValue, ...]:
+        """See there."""
+
     @property
-    def time_us(self) -> int: ...  # noqa: D102
+    def time_us(self) -> int:
+        """See there."""
+
     @property
-    def missed(self) -> int: ...  # noqa: D102
+    def missed(self) -> int:
+        """See there."""
+
     @property
-    def reliable(self) -> bool: ...  # noqa: D102
+    def reliable(self) -> bool:
+        """See there."""
+
     @property
-    def boot(self) -> int: ...  # noqa: D102
+    def boot(self) -> int:
+        """See there."""
 
 
 def is_aside(body: bytes, codes: frozenset[Aside]) -> bool:

@@ -205,10 +205,12 @@ def test_what_crosses_a_link_is_told_by_what_it_carries_and_its_number(channel: 
         '> GetGlobalFunc "microrpc.link"',
         "< Return a link: 8 requests, 2148 bytes, messages of 2048",
     ]
-    assert said[6:] == [
+    assert said[6] == '> GetGlobalFunc "microrpc.features"'
+    assert said[7].startswith("< Return events, reliable, progress, cancel, describe, memory; description 0x")
+    assert said[8:] == [
         '> GetGlobalFunc "add" #0',
         "< Return ADD #0",
-        "> CallFunc add(2, 3) #1",
+        "> CALL add(2, 3) #1",
         "< Return 5 #1",
         "> DevAllocDataWithScope uint8[6], nothing #2",
         "< Return 0x20000000 #2",
