@@ -279,7 +279,7 @@ def test_events_and_long_calls_are_told_in_words(payload: str, told_as: str) -> 
 
 
 def test_an_event_of_many_values_is_told_in_few_words() -> None:
-    name, text = 255 * "6e", "0b ff00" + 255 * "22"
+    name, text = 255 * "6e", "0b 0900" + 9 * "22"
     payload = sealed(f"6627 23 0c000000 00 00000000 ff {name} {300 * text}")
     (frame,) = FrameReader().read(0.0, False, encode_frame(payload))
     assert len(frame.meaning) < 1000
