@@ -25,9 +25,7 @@ _FLOAT = struct.Struct("<d")
 _SIZE = struct.Struct("<H")
 _CRC = struct.Struct("<I")
 _CRC_OF_GOOD = 0x2144DF1C  # the crc32 of anything with its own crc32 behind it
-_MOST_BODY_BYTES = (
-    4096 + 255
-)  # over a stream a name that was no text is longer than it was in a frame (docs/link.md 11)
+_MOST_BODY_BYTES = 4096 + 255  # a name that was no text is longer over a stream than in a frame (docs/link.md 11)
 _RELIABLE = 1
 _LOST = 1
 
