@@ -40,7 +40,8 @@ class Story:
         if not frames:
             return [f"{self.board}: no frames were seen", *self._more()]
         shown = f"the last {len(frames)} of {count}" if count > len(frames) else str(count)
-        lines = [f"{self.board}, frames: {shown}; times since the test began"]
+        in_a_row = "; of progress and of polls in a row the last" if self.trace.left_out else ""
+        lines = [f"{self.board}, frames: {shown}{in_a_row}; times since the test began"]
         lines += [frame.line(self.start_s) for frame in frames]
         lines += [f"a frame {direction} was begun and did not end" for direction in self.trace.unfinished]
         happened = self.trace.happened
@@ -77,6 +78,7 @@ class SimStory(Story):
             (state.bytes_overrun, f"bytes lost, its receive ring was full: {state.bytes_overrun}"),
             (state.bytes_unheard, f"bytes lost, it was off or booting: {state.bytes_unheard}"),
             (stats.frames_damaged, f"frames that reached it damaged: {stats.frames_damaged}"),
+            (stats.events_unsent, f"events that it did not send, without credit or room: {stats.events_unsent}"),
             (stats.resets, f"resets: {stats.resets}"),
             (not state.is_plugged, "its cable is pulled"),
             (state.is_plugged and device.is_dead, "it is silent until it is reset"),

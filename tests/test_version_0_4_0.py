@@ -272,3 +272,58 @@ def test_a_host_of_0_4_0_learns_of_a_reset_of_a_device_of_today(old: pathlib.Pat
     [came] = run_old_host(old, new.path, between=new.reset)
     assert came.pop("later") in (["BoardResetError", 42], ["StaleHandleError", 42])
     assert came == {"came": conversation.EXPECTED, "spoke": SPOKE, "link": True}
+
+
+# --- over a board that is shared, one side of 0.4.0 -----------------------------------------------------------
+
+UNIX = pytest.mark.skipif(os.name == "nt", reason="a board is shared on a Unix socket")
+
+
+@contextmanager
+def _shared(path: str, socket: pathlib.Path, *, old: pathlib.Path | None = None) -> Iterator[str]:
+    """Share the board at `path`, by today's command or that of 0.4.0; give what clients open."""
+    program = "from microrpc.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(old or ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-P", "-c", program, "share", path, "--socket", str(socket)]
+    process = subprocess.Popen(
+        command, env=environment, cwd=old or ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"unix://{socket}\n"
+        yield f"unix://{socket}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_S)
+
+
+@UNIX
+def test_a_host_of_0_4_0_does_all_with_a_board_that_is_shared_today(old: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with PtyServer(simulate(profile("loopback"))) as server, _shared(server.path, tmp_path / "b.sock") as url:
+        came = run_old_host(old, url, sessions=2)
+    wanted = expected(later=[42, 42], spoke=SPOKE, logs=False) | {"link": False}
+    for session in came:
+        assert session["came"].pop("logs") == []  # which stay with the one who shares it
+        assert session == wanted
+
+
+@UNIX
+def test_a_host_of_today_does_all_with_a_board_that_0_4_0_shares_but_what_that_cannot_pass_on(
+    old: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with (
+        PtyServer(simulate(profile("loopback"))) as server,
+        _shared(server.path, tmp_path / "b.sock", old=old) as url,
+        microrpc.connect(url) as board,
+    ):
+        came = conversation.converse(board, [])
+        assert came == conversation.EXPECTED | {"logs": []}
+        assert board.identity is not None
+        assert board.identity.board == "loopback"
+        assert any(function.name == "add" for function in board.functions())
+        with pytest.raises(microrpc.FeatureMissingError, match="microrpc share"):
+            next(iter(board.events("sample", timeout_s=5.0)))
+        heard: list[tuple[int, int]] = []
+        assert board.function("work").start(5, 100, on_progress=lambda *told: heard.append(told)).result() == 5
+        assert heard == []
+        assert board.function("add")(20, 22) == 42

@@ -315,7 +315,9 @@ class Device:
         has, and from a board without such events. Raises RequestError for what an event cannot carry.
         """
         time_us = to_microseconds(self.clock.now())
-        return not self.is_dead and self._events.emit(name, values, is_reliable=reliable, time_us=time_us)
+        is_out = not self.is_dead and self._events.emit(name, values, is_reliable=reliable, time_us=time_us)
+        self.stats.events_unsent += not is_out
+        return is_out
 
     @property
     def boot_id(self) -> int:

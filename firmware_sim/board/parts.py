@@ -21,6 +21,8 @@ class Stats:
     """Whole, but of no session, or not for a device."""
     resets: int = 0
     """How often it was reset."""
+    events_unsent: int = 0
+    """Events of its firmware that it neither sent nor kept: for want of credit, or of room."""
 
 
 class Port(Protocol):

@@ -6,8 +6,9 @@ from typing import Literal
 
 from firmware_sim.board.clock import Clock, RealClock, VirtualClock
 from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
-from firmware_sim.board.device import RING_MARGIN_BYTES, Device, Firmware
+from firmware_sim.board.device import ALL_FEATURES, RING_MARGIN_BYTES, Device, Firmware
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount
+from firmware_sim.board.host_watch import OnSession
 from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.line.settings import LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
@@ -16,6 +17,7 @@ from microrpc.boards.schema import BoardProfile
 from microrpc.errors import PortNotFoundError, RequestError
 from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.events import EventValue
+from microrpc.wire.features import Feature
 
 
 def simulate(
@@ -25,6 +27,9 @@ def simulate(
     firmware: Firmware | Literal["robust", "stock"] = Firmware.ROBUST,
     clock: Clock | None = None,
     time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
+    features: Feature | None = ALL_FEATURES,
+    host_timeout_ms: int = 0,
+    on_session: OnSession | None = None,
 ) -> Device:
     """Make a board with the buffer and heap of `profile`, in real time where no `clock` is given.
 
@@ -40,6 +45,9 @@ def simulate(
         board_name=profile.name,
         firmware_name=FIRMWARE_NAME,
         firmware_version=FIRMWARE_VERSION,
+        features=features,
+        host_timeout_ms=host_timeout_ms,
+        on_session=on_session,
     )
     install(device)
     return device
@@ -63,8 +71,8 @@ class SimBoard:
     """A simulated board on its line, in virtual time: waiting costs nothing, and each run is like the last.
 
     device: the board, to register functions with and to look inside. line: what it hangs on; `uart` is that of the
-    profile where none is given. `faults` strike from the start. time_evaluator_arguments: of
-    stock firmware, as `Device` has it. It has booted when it is made. Raises RequestError.
+    profile where none is given. `faults` strike from the start. The others are as `Device` has them. It has booted when
+    it is made. Raises RequestError.
     """
 
     def __init__(
@@ -76,6 +84,9 @@ class SimBoard:
         faults: Faults | None = None,
         seed: int = 0,
         time_evaluator_arguments: ArgumentCount = DEFAULT_COUNT,
+        features: Feature | None = ALL_FEATURES,
+        host_timeout_ms: int = 0,
+        on_session: OnSession | None = None,
     ) -> None:
         if not isinstance(profile, BoardProfile):
             raise RequestError(
@@ -90,6 +101,9 @@ class SimBoard:
             firmware=firmware,
             clock=VirtualClock(),
             time_evaluator_arguments=time_evaluator_arguments,
+            features=features,
+            host_timeout_ms=host_timeout_ms,
+            on_session=on_session,
         )
         self.function = self.device.function
         """See `Device.function`."""

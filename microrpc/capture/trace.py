@@ -13,16 +13,22 @@ from microrpc.capture.tally import Tally
 from microrpc.capture.words import MOST_TEXT_BYTES, NOISE, TEXT, Frame, FrameReader, log_text, text_meaning
 
 _MOST_PENDING_BYTES = 65536
+_PROGRESS, _ACK, _STATE = "PROGRESS", "EVENT_ACK", "EVENT_STATE"
 
 
 class Trace:
-    """The frames of one line, both directions: all of them, or the last `keep_frames` in bounded memory."""
+    """The frames of one line, both directions: all of them, or the last `keep_frames` in bounded memory.
+
+    Those that are kept are not wasted: of PROGRESS in a row the last is, and so is of EVENT_ACK and EVENT_STATE where
+    they say nothing new. left_out: how many are not kept because of that.
+    """
 
     def __init__(self, *, keep_frames: int | None = None) -> None:
         self.bytes_to_board = 0
         """How many bytes went to the board, since it was made or cleared."""
         self.bytes_to_host = 0
         """And how many came from it."""
+        self.left_out = 0
         self._keep_frames = keep_frames
         self._pending: list[tuple[float, bool, bytes]] = []
         self._pending_bytes = 0
@@ -79,7 +85,7 @@ class Trace:
         self._frames.clear()
         self._log_lines.clear()
         self._tally.forget()
-        self._count = self.bytes_to_board = self.bytes_to_host = 0
+        self._count = self.left_out = self.bytes_to_board = self.bytes_to_host = 0
 
     def _decode(self) -> None:
         pending, self._pending, self._pending_bytes = self._pending, [], 0
@@ -97,12 +103,26 @@ class Trace:
             last.meaning = text_meaning(last.payload)
             last.size_bytes += frame.size_bytes
             return
+        if self._keep_frames is not None:
+            self._leave_out(frame)
         self._frames.append(frame)
         self._count += 1
         if frame.kind != TEXT:
             self._tally.note(frame.payload, to_board=frame.to_board)
         if frame.kind == "LOG":
             self._log_lines.append((frame.time_s, log_text(frame.payload)))
+
+    def _leave_out(self, frame: Frame) -> None:
+        """Leave out what `frame`, which comes next, tells better: a wait would fill a report with the same words."""
+        frames = self._frames
+        if frame.kind == _PROGRESS and frames and frames[-1].kind == _PROGRESS:
+            frames.pop()
+            self.left_out += 1
+        elif frame.kind == _STATE and len(frames) > 2:  # ACK, STATE, ACK, and this one
+            acked, stated, asked = frames[-3], frames[-2], frames[-1]
+            if (stated.payload, acked.payload) == (frame.payload, asked.payload) and asked.kind == _ACK:
+                del frames[-3], frames[-2]
+                self.left_out += 2
 
 
 def _goes_on(line: bytes) -> bool:

@@ -14,9 +14,11 @@ from microrpc.gateway.shared import SharedBoard
 from microrpc.ports.aio import AsyncChannel
 from microrpc.ports.channel import READ_BYTES
 from microrpc.serve.endpoint import ServerEndpoint
-from microrpc.wire.asides import Aside, check_cancel, code_of, decode_want
+from microrpc.wire.asides import Aside, Want, check_cancel, code_of, decode_want
 from microrpc.wire.packets import RemoteException, encode_packet
 from microrpc.wire.reader import EndpointState
+
+_PIECE_BYTES = 4096  # of what a client says: so much of it is read before it is the others' turn
 
 
 class SharedClient:
@@ -50,6 +52,7 @@ class SharedClient:
         )
         self._news, self._may_read = asyncio.Event(), asyncio.Event()
         self._may_read.set()
+        self._wants: Want | None = None  # what it said last, of which nobody took note yet
         self._end: PortLostError | ProtocolError | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -103,10 +106,16 @@ class SharedClient:
         try:
             while endpoint.state is not EndpointState.SHUTDOWN_RECEIVED:
                 await self._may_read.wait()
-                endpoint.feed(await self._channel.read(math.inf))
-                if endpoint.buffered_bytes >= self._shared.limit_bytes:
-                    self._may_read.clear()
-                self._news.set()
+                data = await self._channel.read(math.inf)
+                for at in range(0, len(data), _PIECE_BYTES):
+                    await self._may_read.wait()
+                    endpoint.feed(data[at : at + _PIECE_BYTES])
+                    self._take_note()
+                    if endpoint.buffered_bytes >= self._shared.limit_bytes:
+                        self._may_read.clear()
+                    self._news.set()
+                    if len(data) > _PIECE_BYTES:
+                        await asyncio.sleep(0)  # there may be a thousand words in it; the others' turn
         except (PortLostError, ProtocolError) as error:
             self._end = error
             self._session.cancel()
@@ -117,6 +126,12 @@ class SharedClient:
             check_cancel(body)
             self._session.cancel()
             return
-        self._hub.want(self._outbox, decode_want(body))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._outbox.run())
+        self._wants = decode_want(body)
+
+    def _take_note(self) -> None:
+        """Take note of what the client wants by now."""
+        wants, self._wants = self._wants, None
+        if wants is not None:
+            self._hub.want(self._outbox, wants)
+            if self._writing is None:
+                self._writing = asyncio.create_task(self._outbox.run())

@@ -77,13 +77,16 @@ class Outbox:
         if self._is_too_slow:
             return
         packet = encode_event_aside(event, event.missed + self._missed, values)
-        if len(self._events) < MOST_EVENTS and self._events_bytes + len(packet) <= MOST_BYTES:
+        has_room = len(self._events) < MOST_EVENTS and self._events_bytes + len(packet) <= MOST_BYTES
+        if has_room and not (event.is_gap and self._missed):  # else they are one gap, which begins with its first
             self._events.append(packet)
             self._events_bytes += len(packet)
             self._missed, self._first_missed = 0, None
         elif event.reliable and not event.is_gap:
             self._is_too_slow = True
             self._forget_events()
+            # What is being written to it may never be read, nor why it is dropped.
+            asyncio.get_running_loop().call_later(self._take_s, self._channel.close)
         else:
             self._first_missed = self._first_missed or event
             self._missed += event.missed + (not event.is_gap)
@@ -115,9 +118,9 @@ class Outbox:
                 await self._news.wait()
                 self._news.clear()
                 await self._send_all()
-            async with asyncio.timeout(self._take_s), self._lock:
+            async with self._lock:
                 await self._channel.write(encode_gone(_TOO_SLOW), math.inf)
-        except (PortLostError, TimeoutError):
+        except PortLostError:
             pass
         self._channel.close()
 

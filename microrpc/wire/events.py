@@ -24,6 +24,7 @@ _STATE = struct.Struct("<III")
 _INT = struct.Struct("<q")
 _FLOAT = struct.Struct("<d")
 _SIZE = struct.Struct("<H")
+_MOST_BODY_BYTES = 4096 + 255  # a name that was no text is longer over a stream than in a frame (docs/link.md 11)
 _RELIABLE = 1
 _LOST = 1
 
@@ -164,6 +165,8 @@ def decode_event_ack(payload: bytes) -> EventAck | None:
 
 def decode_event_body(body: bytes) -> EventMessage:
     """Read what `encode_event_body` gave. Raises struct.error where its lengths do not add up."""
+    if len(body) > _MOST_BODY_BYTES:
+        raise struct.error(f"{len(body)} bytes are more than any event has")
     number, flags, time_us, name_bytes = _EVENT.unpack_from(body)
     at = _EVENT.size + name_bytes
     if at > len(body):

@@ -139,6 +139,28 @@ def test_only_the_last_frames_are_kept_and_memory_is_bounded() -> None:
     assert (trace.frames, trace.frame_count, trace.log_lines, trace.bytes_to_host) == ([], 0, [], 0)
 
 
+def test_of_progress_and_of_polls_in_a_row_only_the_last_are_kept_in_a_report() -> None:
+    acked, stated, news = (
+        "23 24 00000000 0010 00",
+        "23 25 07000000 00000000 00000000",
+        "23 25 07000000 01000000 00000000",
+    )
+    says = [(True, acked), (False, stated), (True, acked), (False, stated), (True, acked), (False, news)]
+    says += [(False, f"23 27 0500 {done:02x}000000 09000000") for done in (1, 2, 3)]
+    says += [(True, "23 26 0500"), (False, "23 27 0500 04000000 09000000")]
+    bounded, whole = Trace(keep_frames=30), Trace()
+    for time_s, (to_board, text) in enumerate(says):
+        payload = bytes.fromhex("11" + text)
+        for trace in (bounded, whole):
+            trace.note(time_s, encode_frame(payload + struct.pack("<I", zlib.crc32(payload))), to_board=to_board)
+    assert [frame.time_s for frame in whole.frames] == list(range(11))
+    assert [frame.time_s for frame in bounded.frames] == [2, 3, 4, 5, 8, 9, 10]
+    assert [frame.kind for frame in bounded.frames][:5] == ["EVENT_ACK", "EVENT_STATE"] * 2 + ["PROGRESS"]
+    assert (bounded.frame_count, bounded.left_out, whole.left_out) == (11, 4, 0)
+    bounded.clear()
+    assert bounded.left_out == 0
+
+
 def test_the_names_that_are_kept_are_bounded(channel: RecordingChannel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microrpc.capture.words._MOST_NAMES", 2)
     with open_board(channel, Timeouts(), seed=1, link=False) as board:
@@ -257,7 +279,7 @@ def test_events_and_long_calls_are_told_in_words(payload: str, told_as: str) -> 
 
 
 def test_an_event_of_many_values_is_told_in_few_words() -> None:
-    name, text = 255 * "6e", "0b ff00" + 255 * "22"
+    name, text = 255 * "6e", "0b 0900" + 9 * "22"
     payload = sealed(f"6627 23 0c000000 00 00000000 ff {name} {300 * text}")
     (frame,) = FrameReader().read(0.0, False, encode_frame(payload))
     assert len(frame.meaning) < 1000

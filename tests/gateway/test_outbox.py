@@ -36,14 +36,16 @@ class Channel:
         raise AssertionError("an outbox reads nothing")
 
     async def write(self, data: bytes, deadline: float) -> None:
-        if self.is_gone:
+        if not self.is_gone:
+            await self.is_read.wait()
+        if self.is_gone or self.is_closed:
             raise PortLostError(self.name, "it went")
-        await self.is_read.wait()
         self.written.append(data)
         self.deadlines.append(deadline)
 
     def close(self) -> None:
         self.is_closed = True
+        self.is_read.set()  # nobody waits for it any more
 
     def take(self) -> bytes:
         data = b"".join(self.written)
@@ -203,6 +205,42 @@ def test_a_client_that_is_dropped_and_does_not_read_that_is_waited_for_no_longer
         assert channel.written == []
 
     run(test, take_s=0.05)
+
+
+def test_a_client_that_reads_nothing_of_what_is_being_written_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST_EVENTS", 1)
+
+    async def test(channel: Channel, box: Outbox) -> None:
+        box.want(EVENTS)
+        channel.is_read.clear()
+        writing = asyncio.create_task(box.run())
+        put(box, reliable(0))
+        await settle()
+        put(box, reliable(1), reliable(2))
+        await writing
+        assert channel.is_closed
+        assert channel.written == []
+
+    run(test, take_s=0.05)
+
+
+def test_a_gap_behind_one_that_had_no_room_is_told_with_it_by_the_number_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "MOST_EVENTS", 1)
+
+    async def test(channel: Channel, box: Outbox) -> None:
+        box.want(EVENTS | Want.HOLD)
+        put(box, plain(0), plain(1))
+        box._events.clear()  # it has room again
+        put(box, Event(2, "", missed=3))
+        box.want(EVENTS)
+        writing = asyncio.create_task(box.run())
+        await settle()
+        assert channel.take() == packet(1, 4, name=b"")
+        writing.cancel()
+
+    run(test)
 
 
 def test_a_client_that_does_not_read_its_events_holds_up_nothing_but_its_own_reply() -> None:

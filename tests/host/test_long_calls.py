@@ -224,6 +224,19 @@ def test_a_function_that_is_cancelled_ends_at_once_and_the_session_goes_on() -> 
     assert one.connection.stats.sessions == sessions
 
 
+def test_an_answer_that_comes_with_the_first_bytes_after_the_cancel_is_that_of_a_cancelled_call() -> None:
+    one = world()
+
+    def cancel() -> None:
+        assert one.connection.cancel(one.now)
+        one.board.running.is_cancelled = True  # type: ignore[union-attr]
+
+    one.at(one.now + 2.5, cancel)
+    with pytest.raises(CallCancelledError, match="was cancelled while it ran, and ended with: stopped"):
+        one.call(SLOW)
+    assert one.call(COUNT) == 1
+
+
 def test_one_that_had_not_begun_does_not_run() -> None:
     one = world()
     one.damage = lambda data, to_board: b"" if to_board else data

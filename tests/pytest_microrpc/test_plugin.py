@@ -403,7 +403,7 @@ def test_an_old_name_that_nobody_has_now_is_told_the_new_one(run: Run) -> None:
 @pytest.mark.tools
 def test_pytest_embedded_is_a_neighbour(pytester: pytest.Pytester, server: PtyServer) -> None:
     python = needs.tools()
-    example = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)[1]
+    example = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)[2]
     both = """
 def test_both(dut, board):
     assert board.name == "sim://rpi_pico"
@@ -988,7 +988,7 @@ def test(board, monkeypatch):
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    example, _, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    example, on_events, _, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
     (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
@@ -997,6 +997,9 @@ def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtySer
     on_hardware = pytester.runpytest_inprocess(*strict, f"--microrpc-port={server.path}")
     on_hardware.assert_outcomes(passed=1, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
+
+    pytester.makepyfile(test_relu=f"{example}\n{on_events}")
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=5, skipped=1)
 
     pytester.makepyfile(test_relu=f"{example}\n{failing}")
     shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)

@@ -29,3 +29,14 @@ def test_events_that_were_missed_progress_and_cancelled_calls_are_told() -> None
     trace.clear()
     trace.note(0.009, b"a line of text\n", to_board=False)
     assert not any("on the line" in line for line in Story("a board", trace, 0.0).lines())
+
+
+def test_a_report_says_of_which_frames_it_has_only_the_last() -> None:
+    trace = Trace(keep_frames=30)
+    for done in (1, 2, 3):
+        trace.note(0.001 * done, frame(f"6627 27 0500 {done:02x}000000 64000000"), to_board=False)
+    assert Story("a board", trace, 0.0).lines() == [
+        "a board, frames: the last 1 of 3; of progress and of polls in a row the last; times since the test began",
+        "      3.0 ms  <- board    17 B  PROGRESS        3 of 100 #5",
+        "on the line: last progress: 3 of 100",
+    ]

@@ -127,6 +127,17 @@ def test_a_damaged_acknowledgement_is_nothing() -> None:
         message[at] ^= 1
 
 
+def test_an_event_that_is_longer_than_any_is_nothing_so_that_those_that_wait_are_bounded() -> None:
+    def message(size_bytes: int) -> bytes:
+        values = b"\x0c" + struct.pack("<H", size_bytes - 13) + bytes(size_bytes - 13)
+        return with_crc(b"\x66\x27\x23" + bytes(10) + values)
+
+    event = decode_event_news(message(4096 + 255))
+    assert isinstance(event, EventMessage)
+    assert event.values == (bytes(4096 + 255 - 13),)
+    assert decode_event_news(message(4096 + 256)) is None
+
+
 @given(st.binary(max_size=64))
 def test_no_bytes_raise(content: bytes) -> None:
     decode_event_news(with_crc(b"\x66\x27\x23" + content))

@@ -124,7 +124,7 @@ class LinkCarrier:
                         output.give_up_at, output.sent_by = AT_ONCE, host.sent_by
                         self._counters.note_answer(asked_at)
                         answer = self._decode(reply, request)
-                        if was_cancelled and isinstance(answer, RemoteException):
+                        if self._is_cancelled and isinstance(answer, RemoteException):
                             raise ended_error(request_label(request), answer.message)
                         return answer
                 deadline = answered_by + timeout_s + self._more_s(bytes_before)

@@ -43,6 +43,7 @@ from microrpc.errors import (
     PortNotFoundError,
     RequestError,
 )
+from microrpc.wire.features import Feature
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import FlowControl
 
@@ -281,3 +282,22 @@ def test_a_simulated_board_sends_an_event_at_the_time_of_its_host() -> None:
     assert [kind for kind, _ in heard] == [EVENT, EVENT]
     with pytest.raises(RequestError, match="value 0 of the event"):
         sim.event("bad", 1 << 64)
+
+
+def test_a_simulated_board_is_told_of_its_host_and_knows_what_it_was_made_with() -> None:
+    told: list[tuple[float, bool]] = []
+    sim = SimBoard(
+        profile("loopback"),
+        features=Feature.EVENTS,
+        host_timeout_ms=1000,
+        on_session=lambda begins: told.append((round(sim.now(), 1), begins)),
+    )
+    with open_board(sim.open_channel(), sim.profile.timeouts, seed=1) as board:
+        assert board.function("add")(2, 3) == 5
+        assert board.operations.connection.features.known == Feature.EVENTS
+        assert board.operations.connection.features.host_timeout_ms == 1000
+        assert not sim.event("sample", 1)
+        assert not sim.event("sample", 1, reliable=True)
+        sim.sleep(1.5)
+    assert sim.device.stats.events_unsent == 2  # without credit, and of a kind that it does not know
+    assert [begins for _, begins in told[:2]] == [True, False]
