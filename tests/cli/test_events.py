@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import signal
 import subprocess
 import sys
@@ -168,9 +169,12 @@ def test_events_of_a_shared_board_are_printed_as_those_of_ones_own(server: PtySe
     with running("share", server.path, "--socket", tmp_path / "b") as sharing:
         (url,) = read_lines(sharing, 1)
         with running("events", url) as one, running("events", url, "sample", "--json") as another:
-            wait_for_credit(server)
-            time.sleep(1.0)  # until the second of them has said so, too
-            server.do(lambda now: server.device.event("sample", 7, reliable=True))
+            deadline = time.monotonic() + LIMIT_S
+            streams = {one.stdout, another.stdout}
+            while streams:  # each gets what is said once it has said that it listens
+                assert time.monotonic() < deadline
+                server.do(lambda now: server.device.event("sample", 7, reliable=True))
+                streams -= set(select.select(list(streams), [], [], 0.1)[0])
             assert read_lines(one, 1)[0].split()[1:] == ["sample", "7"]
             (line,) = read_lines(another, 1)
             assert '"sample"' in line
