@@ -105,7 +105,7 @@ def test(sim_board):
     with microrpc.open_board(sim_board.open_channel(), sim_board.profile.timeouts) as board:
         assert board.function("add")(1, 1) == 2
     assert 0
-""").stdout.fnmatch_lines(["*CallFunc*add(1, 1)*"])
+""").stdout.fnmatch_lines(["*CALL*add(1, 1)*"])
 
 
 def test_waiting_takes_no_time(run: Run) -> None:
@@ -502,7 +502,7 @@ def test(board, sim_board):
     assert re.match(r"sim://loopback, frames: the last 30 of \d+; times since the test began\n", told)
     for part in (
         r" <- board +4 B  REPLY +session 0x",
-        r" -> board +\d+ B  CallFunc +add\(20, 22\) #1$",
+        r" -> board +\d+ B  CALL +add\(20, 22\) #1$",
         r" <- board +42 B  Return +42 #1$",
         r" <- board +3 B  TERMINATE +I have booted$",
         r"^ +\d+\.\d ms  a line that is longer than what a frame is told in$",
