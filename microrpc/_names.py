@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def lazy(package: str, places: Mapping[str, str]) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
     """Give `__all__`, `__getattr__` and `__dir__` of a `package`; the names it has from itself are its modules."""
+    module = sys.modules[package]  # as it is now: a test tool may take it out of there, and give it back
     found = _by_name(places)
 
     def load(name: str) -> object:
@@ -27,10 +28,10 @@ def lazy(package: str, places: Mapping[str, str]) -> tuple[list[str], Callable[[
         if place == package:
             return importlib.import_module(f"{package}.{name}")
         value = getattr(importlib.import_module(place), name)
-        setattr(sys.modules[package], name, value)
+        setattr(module, name, value)
         return value
 
-    return sorted(found), load, lambda: sorted({*vars(sys.modules[package]), *found})
+    return sorted(found), load, lambda: sorted({*vars(module), *found})
 
 
 def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
@@ -68,4 +69,4 @@ def _by_name(places: Mapping[str, str]) -> dict[str, str]:
 
 
 def _no_such(module: str, name: str) -> AttributeError:
-    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
+    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules.get(module))

@@ -214,3 +214,12 @@ def test_an_old_module_has_no_other_names_and_warns_of_none(module: str) -> None
 def test_what_did_not_move_does_not_warn() -> None:
     program = "import microrpc.firmware.project, microrpc.host.requests, microrpc.client.board; print('quiet')"
     assert python("-W", "error", "-c", program) == "quiet\n"
+
+
+def test_names_are_loaded_although_a_test_tool_has_taken_their_module_away_meanwhile() -> None:
+    code = (
+        "import sys, microrpc.aio\n"
+        "aio = sys.modules.pop('microrpc.aio')\n"
+        "print(aio.AsyncBoard.__name__, 'AsyncBoard' in dir(aio), hasattr(aio, 'nothing'))"
+    )
+    assert python("-c", code) == "AsyncBoard True False\n"

@@ -225,7 +225,13 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
             )
 
 
-@pytest.mark.parametrize("board", port_names())
+@pytest.mark.parametrize(
+    "board",
+    [
+        pytest.param(board, marks=pytest.mark.boards) if board in ("qemu_lm3s6965evb", "qemu_riscv32_virt") else board
+        for board in port_names()
+    ],
+)
 def test_the_example_of_a_sensor_reports_in_the_main_loop_of_a_new_project(tmp_path: Path, board: str) -> None:
     needs.emulated(board)
     directory = tmp_path / "my_sensor"
