@@ -24,6 +24,8 @@ from microrpc.client.remote import RemoteArray
 from microrpc.connecting.blocking import connect
 from microrpc.errors import FirmwareError, PortError
 
+pytestmark = pytest.mark.long  # two runs of all sections, in each process that has some of these tests
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 

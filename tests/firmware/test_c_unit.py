@@ -74,6 +74,7 @@ def test_the_tests_in_c_pass_with_gcc(tmp_path: pathlib.Path, enums: str) -> Non
     assert len(_run_unit_tests(tmp_path, "-O2", enums, compiler=("gcc",))) > 100
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # the first time zig builds a C library
 def test_the_tests_in_c_pass_where_an_address_has_32_bits(tmp_path: pathlib.Path) -> None:
     needs.zig()
