@@ -16,11 +16,12 @@ from microrpc.firmware.project import load_port
 KIB = 1024
 MOST_RAM_BYTES = 512  # besides receive buffer and heap
 MOST_OF_A_PART_BYTES = {
-    "MICRORPC_DESCRIBE=1": 620,
+    "MICRORPC_DESCRIBE=1": 600,
     "MICRORPC_EVENTS=1": 600,
     "MICRORPC_RELIABLE_EVENTS=1": 350,
-    "MICRORPC_PROGRESS=1": 540,
+    "MICRORPC_PROGRESS=1": 400,
 }
+TOO_LARGE = {"MICRORPC_DESCRIBE=1": 616, "MICRORPC_PROGRESS=1": 536}  # the aim is missed: no larger than this meanwhile
 
 
 @pytest.mark.parametrize("core", list(CORES)[:2])
@@ -82,9 +83,23 @@ def test_the_guide_has_todays_sizes_of_the_core(core: str) -> None:
 def test_the_guide_has_todays_sizes_of_each_part(flag: str) -> None:
     needs.zig()
     found = part_size(flag)
-    assert found.flash_bytes <= MOST_OF_A_PART_BYTES.get(flag, 2 * KIB)
+    assert found.flash_bytes <= TOO_LARGE.get(flag, MOST_OF_A_PART_BYTES.get(flag, 2 * KIB))
     skip_another(found.compiler)
     assert documented(f"`{flag}`") == (found.flash_bytes, found.ram_bytes)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        pytest.param(flag, marks=pytest.mark.xfail(strict=True, reason=f"{TOO_LARGE[flag]} bytes"))
+        if flag in TOO_LARGE
+        else flag
+        for flag in MOST_OF_A_PART_BYTES
+    ],
+)
+def test_a_part_takes_no_more_than_it_is_meant_to(flag: str) -> None:
+    needs.zig()
+    assert part_size(flag).flash_bytes <= MOST_OF_A_PART_BYTES[flag]
 
 
 def test_the_parts_are_those_of_the_header() -> None:
