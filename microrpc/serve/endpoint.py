@@ -19,6 +19,7 @@ from microrpc.wire.packets import (
     RETURN_NONE,
     CopyAck,
     InitServer,
+    Packet,
     RemoteException,
     Reply,
     Request,
@@ -59,12 +60,29 @@ class ServingSession(Protocol):
         """Execute `request` and call `done` with its reply. Raises nothing: what goes wrong is a RemoteException."""
 
 
-def encode_reply(reply: Reply) -> bytes:
+class Codec(Protocol):
+    """The layout of packets: what is between their bytes and what they mean (docs/protocol.md 3, docs/tvm_wire.md)."""
+
+    def decode_packet(self, body: bytes) -> Packet:
+        """Give the packet whose bytes after packet_nbytes are `body`. Raises ProtocolError."""
+
+    def encode_packet(self, packet: Packet) -> bytes:
+        """Give the whole packet. Raises UnsupportedValueError for what cannot be sent."""
+
+
+class _BoardsCodec:
+    """The layout of docs/protocol.md 3."""
+
+    decode_packet = staticmethod(decode_packet)
+    encode_packet = staticmethod(encode_packet)
+
+
+def encode_reply(reply: Reply, codec: Codec = _BoardsCodec) -> bytes:
     """Give the packet of `reply`, or that of an exception where it holds what cannot be sent."""
     try:
-        return encode_packet(reply)
+        return codec.encode_packet(reply)
     except MicroRpcError as error:
-        return encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
+        return codec.encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
 
 
 class ServerStatus(enum.IntEnum):
@@ -86,7 +104,8 @@ class ServerEndpoint:
     none). event_driven: whether asynchronous sessions can be hosted. send: takes bytes and tells how many it took;
     used by `on_io`, and to flush a reply that an asynchronous session gave. init_header: the stream begins with
     the remote key. on_aside: takes what a client says beside its requests (docs/link.md 11), from its code on, while
-    one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows.
+    one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows. codec: the layout
+    of the packets, that of docs/protocol.md 3 where nothing is said.
     """
 
     def __init__(
@@ -100,6 +119,7 @@ class ServerEndpoint:
         init_header: bool = False,
         max_packet_bytes: int = MAX_PACKET_BYTES,
         on_aside: Callable[[bytes], None] | None = None,
+        codec: Codec = _BoardsCodec,
     ) -> None:
         self.name = name
         """What its refusals of InitServer call it."""
@@ -111,6 +131,7 @@ class ServerEndpoint:
         self._event_driven = event_driven
         self._send = send
         self._on_aside = on_aside
+        self._codec = codec
         self._next: bytes | None = None  # a request that was read while another is executed
         self._output = bytearray()
         self._waiting: object | None = None
@@ -204,7 +225,7 @@ class ServerEndpoint:
                 self._next = body
                 return
             try:
-                packet = decode_packet(body)
+                packet = self._codec.decode_packet(body)
             except ProtocolError as error:
                 self._reply(RemoteException(str(error)))
                 continue
@@ -242,7 +263,7 @@ class ServerEndpoint:
         in_submit = False
 
     def _reply(self, reply: Reply) -> None:
-        self._output += encode_reply(reply)
+        self._output += encode_reply(reply, self._codec)
 
     def _init_server(self, packet: InitServer) -> Reply:
         if self._fixed_session is not None and not packet.args:
