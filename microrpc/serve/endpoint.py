@@ -105,7 +105,8 @@ class ServerEndpoint:
     used by `on_io`, and to flush a reply that an asynchronous session gave. init_header: the stream begins with
     the remote key. on_aside: takes what a client says beside its requests (docs/link.md 11), from its code on, while
     one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows. codec: the layout
-    of the packets, that of docs/protocol.md 3 where nothing is said.
+    of the packets, that of docs/protocol.md 3 where nothing is said. unknown_constructor: what it answers to an
+    InitServer that names none of them, in front of the name.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class ServerEndpoint:
         max_packet_bytes: int = MAX_PACKET_BYTES,
         on_aside: Callable[[bytes], None] | None = None,
         codec: Codec = _BoardsCodec,
+        unknown_constructor: str = "Cannot find session constructor",
     ) -> None:
         self.name = name
         """What its refusals of InitServer call it."""
@@ -132,6 +134,7 @@ class ServerEndpoint:
         self._send = send
         self._on_aside = on_aside
         self._codec = codec
+        self._unknown_constructor = unknown_constructor
         self._next: bytes | None = None  # a request that was read while another is executed
         self._output = bytearray()
         self._waiting: object | None = None
@@ -180,6 +183,10 @@ class ServerEndpoint:
         output = bytes(self._output)
         self._output.clear()
         return output
+
+    def encode(self, packet: Packet) -> bytes:
+        """Give a packet in the layout of the client, for what is said to it beside replies."""
+        return self._codec.encode_packet(packet)
 
     def on_io(self, in_bytes: bytes, event_flag: int) -> ServerStatus:
         """Serve one event: `in_bytes` came in (may be none); `event_flag` & 2: the channel can be written.
@@ -276,7 +283,8 @@ class ServerEndpoint:
         name, *args = packet.args or (DEFAULT_CONSTRUCTOR,)
         constructor = self._constructors.get(name) if isinstance(name, str) else None
         if constructor is None:
-            return RemoteException(f"Cannot find session constructor {name if isinstance(name, str) else repr(name)}")
+            shown = name if isinstance(name, str) else repr(name)
+            return RemoteException(f"{self._unknown_constructor} {shown}")
         return self._construct(str(name), constructor, args)
 
     def _check_version(self, packet: InitServer) -> RemoteException | None:
