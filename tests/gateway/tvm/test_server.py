@@ -17,7 +17,7 @@ from microrpc.errors import PortError, RequestError
 from microrpc.gateway import session
 from microrpc.gateway.tvm import server
 from microrpc.gateway.tvm.server import Gateway
-from microrpc.wire.packets import CallFunc, CopyFromRemote, InitServer, PacketCode, RemoteException, Return
+from microrpc.wire.packets import CallFunc, CopyFromRemote, InitServer, RemoteException, Return
 from microrpc.wire.tvm.layout import NEW
 
 
@@ -371,9 +371,11 @@ def test_a_client_holds_no_more_handles_than_there_is_room_for(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "_MOST_HANDLES", 40)
-    with serving.client() as client, pytest.raises(RefusedError, match="40 handles"):
-        for _ in range(50):
-            client.syscall(PacketCode.GET_GLOBAL_FUNC, "mul")
+    with serving.client() as client:
+        for _ in range(40):
+            client.look_up("mul")
+        with pytest.raises(RefusedError, match="40 handles"):
+            client.look_up("mul")
 
 
 # --- opening --------------------------------------------------------------------------------------

@@ -428,9 +428,9 @@ def test_a_module_that_was_loaded_is_the_system_library_and_what_was_before_is_s
             assert isinstance(module, ModuleHandle)
             main = client.call("tvm.rpc.server.ModuleGetFunction", module, "main", True)
             assert client.call(main) == "m: one"
-            with pytest.raises(RefusedError, match="StaleHandleError|BoardResetError"):
+            with pytest.raises(RefusedError, match=r"StaleHandleError|BoardResetError"):
                 client.call(mul, 1, 2)
-            with pytest.raises(RefusedError, match="StaleHandleError|BoardResetError"):
+            with pytest.raises(RefusedError, match=r"StaleHandleError|BoardResetError"):
                 client.copy_from(tensor)
             again = client.empty((4,), "float32")
             assert again.data != tensor.data
