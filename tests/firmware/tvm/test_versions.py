@@ -94,5 +94,7 @@ def test_the_extra_brings_the_newest_pair() -> None:
 
 def test_the_requirements_of_a_release_are_what_pip_takes() -> None:
     assert requirements_of("0.25") == "apache-tvm==0.25.0 apache-tvm-ffi==0.1.12"
-    with pytest.raises(FirmwareError, match=r"TVM 0.2 is none of those that microrpc was tested with: 0.27, 0.26, 0.25"):
+    with pytest.raises(
+        FirmwareError, match=r"TVM 0.2 is none of those that microrpc was tested with: 0.27, 0.26, 0.25"
+    ):
         requirements_of("0.2")
