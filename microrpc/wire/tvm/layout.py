@@ -39,7 +39,11 @@ _OBJECT_REFERENCES = (8, 9)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One of the layouts: what makes packets of bytes and bytes of packets and results in it."""
+    """One of the layouts: what makes packets of bytes and bytes of packets and results in it.
+
+    name: "old" or "new". decode_packet, encode_packet, encode_result, decode_result: as those of
+    `microrpc.wire.packets`, with what clients of that layout send and can read.
+    """
 
     name: str
     decode_packet: Callable[[Buffer], Packet]
