@@ -124,7 +124,7 @@ def _fits(layout: Layout, packet: Packet) -> bool:
     if not isinstance(packet, Syscall):
         return True
     args = packet.args
-    if any(isinstance(value, Device) and value.type < 1 for value in args):
+    if any((isinstance(value, Device) and value.type < 1) or isinstance(value, bool) for value in args):
         return False
     if packet.code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args:
         tensor = args[0]
