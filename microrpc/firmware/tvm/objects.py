@@ -32,6 +32,7 @@ _TAR_AT, _TAR = 257, b"ustar"
 _PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstandard"}
 _SYMBOL = "__tvm_ffi_"  # begins the name of what TVM calls; NAME is what comes after it
 _RUNTIME = "__tvm_ffi__"  # begins those of what is not called
+_ENTRY = "main"  # what every module of a single function has, besides that: one of them is enough
 _NAME = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _DEFINITION = re.compile(rf"\b{_SYMBOL}(\w+)\s*\([^;{{}}()]*\)\s*\{{", re.ASCII)
 # Whatever begins one of them is taken to its end, or to that of the line or the text: the time is linear in its length.
@@ -83,8 +84,8 @@ def read_upload(name: str, data: bytes) -> tuple[Part, ...]:
 
 
 def kernel_names(parts: tuple[Part, ...]) -> list[str]:
-    """Name all that can be called of an upload."""
-    return [kernel for part in parts for kernel in part.kernels]
+    """Name all that can be called of an upload, each once."""
+    return list(dict.fromkeys(kernel for part in parts for kernel in part.kernels))
 
 
 def check_machine(parts: tuple[Part, ...], board: str, machine: Machine) -> None:
@@ -196,9 +197,9 @@ def _check_kernels(name: str, parts: tuple[Part, ...]) -> None:
     owners: dict[str, str] = {}
     for part in parts:
         for kernel in part.kernels:
-            if kernel in owners:
+            if kernel in owners and kernel != _ENTRY:
                 raise FirmwareError(f"{name}: {kernel} is in {owners[kernel]} and in {part.name}")
-            owners[kernel] = part.name
+            owners.setdefault(kernel, part.name)
     if not owners:
         raise FirmwareError(f"{name}: has no kernel that TVM compiled: no function {_SYMBOL}NAME is in it")
     if len(owners) > MOST_KERNELS:
