@@ -37,17 +37,29 @@ def matmul(n: int) -> IRModule:
     return IRModule({"main": te.create_prim_func([a, b, c])})
 
 
+def compile_candidate(mod: IRModule, target: Target, params: object) -> object:
+    """Compile a schedule. TVM's own function loads the tensor instructions of all GPUs first: half a minute a process."""
+    from tvm.driver import build
+
+    return build(mod, target=target)
+
+
 @contextlib.contextmanager
 def served_board(tracker: Tracker):
     """Have a gateway bring the board to the tracker, until the block ends."""
     where = f"127.0.0.1:{tracker.port}"
-    command = ["-m", "microrpc", "tvm", "serve", f"qemu://{BOARD.removeprefix('qemu_')}", "--allow-load"]
-    gateway = subprocess.Popen([sys.executable, *command, "--key", BOARD, "--tracker", where])
+    command = ["-m", "microrpc.cli", "tvm", "serve", f"qemu://{BOARD.removeprefix('qemu_')}", "--allow-load"]
+    gateway = subprocess.Popen(
+        [sys.executable, *command, "--listen", "127.0.0.1:0", "--tracker", where], stdout=subprocess.PIPE
+    )
     try:
+        if not gateway.stdout.readline():  # where it listens: then the board runs
+            sys.exit("the gateway does not run")
         yield
     finally:
         gateway.terminate()
         gateway.wait(timeout=20)
+        tracker.terminate()
 
 
 def main() -> None:
@@ -60,15 +72,19 @@ def main() -> None:
     mod = matmul(wanted.size)
     tracker = Tracker(host="127.0.0.1", port=9190, port_end=9290, silent=True)
     with served_board(tracker), tempfile.TemporaryDirectory() as directory:
-        builder = ms.builder.LocalBuilder()
+        builder = ms.builder.LocalBuilder(max_workers=1, timeout_sec=120, f_build=compile_candidate)
         runner = ms.runner.RPCRunner(
             ms.runner.RPCConfig("127.0.0.1", tracker.port, BOARD, session_timeout_sec=60),
             ms.runner.EvaluatorConfig(number=3, repeat=1, min_repeat_ms=0),
         )
         (built,) = builder.build([ms.builder.BuilderInput(mod, TARGET)])
         as_written = [ms.arg_info.TensorInfo("float32", (wanted.size, wanted.size))] * 3
-        (future,) = runner.run([ms.runner.RunnerInput(built.artifact_path, "llvm", as_written)])
+        if built.error_msg:
+            sys.exit(str(built.error_msg))
+        (future,) = runner.run([ms.runner.RunnerInput(built.artifact_path, "cpu", as_written)])
         before = future.result()
+        if before.error_msg:
+            sys.exit(str(before.error_msg))
         database = ms.tune_tir(
             mod, TARGET, directory, wanted.trials, builder=builder, runner=runner, cost_model="random"
         )
