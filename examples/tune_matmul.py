@@ -38,7 +38,7 @@ def matmul(n: int) -> IRModule:
 
 
 def compile_candidate(mod: IRModule, target: Target, params: object) -> object:
-    """Compile a schedule. TVM's own function loads the tensor instructions of all GPUs first: half a minute a process."""
+    """Compile a schedule. TVM's own function first loads the tensor instructions of all GPUs: half a minute."""
     from tvm.driver import build
 
     return build(mod, target=target)

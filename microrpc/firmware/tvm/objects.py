@@ -143,7 +143,7 @@ def _members(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
                 if len(content) != member.size:
                     raise FirmwareError(f"{name}: ends within {place}")
                 yield place, content
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
         raise FirmwareError(f"{name}: is no tar, or a damaged one: {error}") from error
 
 
