@@ -1,0 +1,209 @@
+"""From a Relax function of TVM to a plan: kernels, the order in which they run, and where each tensor lies."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef
+from microrpc.firmware.tvm.planning import Lifetime, plan_arena
+from microrpc.firmware.tvm.reading import Buffer, Reading, Tensor, name_of, type_of
+from microrpc.firmware.tvm.scheduling import schedule_kernel
+from microrpc.firmware.tvm.workspace import workspace_bytes_of
+
+KERNEL_CONFIG = {"tirx.disable_assert": True}
+"""The options of TVM's with which kernels are compiled: a table checks what is called, not the kernel."""
+
+OUTPUT_NAMES = "microrpc.output_names"
+"""An attribute of a Relax function: what its outputs are called."""
+
+
+def relax_functions(module: Any) -> list[str]:
+    """Name the public Relax functions of an IRModule, in the order of the names."""
+    from tvm import relax
+
+    return sorted(
+        variable.name_hint
+        for variable, function in module.functions.items()
+        if isinstance(function, relax.Function) and "global_symbol" in (function.attrs or {})
+    )
+
+
+def lower_model(module: Any, function: str, target: Any, name: str | None = None) -> ModelPlan:
+    """Make a plan of a Relax function with static shapes, for a Target of TVM's.
+
+    `name` is what the model is called on the board, by default like the function; the symbols of its kernels begin with
+    it. A database of meta_schedule that is current gives the kernels that were tuned. Raises FirmwareError, which names
+    the binding that stands in the way, and the operator.
+    """
+    name = name or function
+    there = relax_functions(module)
+    if function not in there:
+        raise FirmwareError(f"{function}: is no Relax function of the module. There are: {', '.join(there) or 'none'}")
+    original = module[function]
+    Reading(function).read_types(original.params)
+    lowered = _lowered(module, function, target)
+    functions = {variable.name_hint: found for variable, found in lowered.functions.items()}
+    reading = Reading(function, _reshapes(functions))
+    reading.read(lowered[function])
+    prefix = re.sub(r"\W", "_", name, flags=re.ASCII)
+    symbols = {call.kernel: f"{prefix}_{call.kernel}" for call in reading.calls if call.kernel is not None}
+    with target:
+        prim_funcs = {
+            symbol: schedule_kernel(functions[kernel]).with_attr("global_symbol", symbol)
+            for kernel, symbol in symbols.items()
+        }
+    buffers = _arena_buffers(reading)
+    arena = plan_arena([Lifetime(buffer.size_bytes, buffer.first_step, buffer.last_step) for buffer in buffers])
+    for buffer, offset in zip(buffers, arena.offsets, strict=True):
+        buffer.index = offset
+    inputs, outputs = _arguments(original, reading)
+    return ModelPlan(
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        constants=tuple(Constant(f"{prefix}_constant_{i}", value) for i, value in enumerate(reading.constants)),
+        steps=_steps(reading, symbols),
+        arena_bytes=arena.size_bytes,
+        workspace_bytes=_workspace_bytes(prim_funcs),
+        prim_funcs=prim_funcs,
+    )
+
+
+def _lowered(module: Any, function: str, target: Any) -> Any:
+    """Run TVM's own passes: operators become kernels, neighbours are fused, what is constant is computed."""
+    import tvm
+    from tvm.relax import transform
+
+    passes = [
+        transform.DecomposeOpsForInference(function),
+        transform.CanonicalizeBindings(),
+        transform.LegalizeOps(),
+        transform.AnnotateTIROpPattern(),
+        transform.FoldConstant(),
+        transform.FuseOps(),
+        transform.FuseTIR(),
+        transform.DeadCodeElimination([function]),
+        transform.ToNonDataflow(),
+        transform.RemovePurityChecking(),
+    ]
+    database = tvm.s_tir.meta_schedule.Database.current()
+    if database is not None:
+        passes.append(transform.MetaScheduleApplyDatabase())
+    try:
+        with target, tvm.transform.PassContext(opt_level=3):
+            return tvm.transform.Sequential(passes)(module)
+    except Exception as error:  # whatever TVM raises: its passes have no class of their own
+        raise FirmwareError(f"{function}: TVM cannot lower it: {reason_of_tvm(error)}") from error
+
+
+def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
+    """Name the kernels that copy their elements in the order in which they are, into another shape."""
+    from tvm import relax, tirx
+
+    return frozenset(
+        name
+        for name, function in functions.items()
+        if isinstance(function, tirx.PrimFunc) and relax.analysis.has_reshape_pattern(function)
+    )
+
+
+def _workspace_bytes(prim_funcs: dict[str, Any]) -> int:
+    """What the kernels take of the workspace: their C source tells, whatever they are compiled to in the end."""
+    import tvm
+
+    if not prim_funcs:
+        return 0
+    target = tvm.target.Target("c")
+    try:
+        with tvm.transform.PassContext(config=KERNEL_CONFIG):
+            built = tvm.tirx.build(tvm.IRModule(prim_funcs), target=target)
+    except Exception as error:  # as above
+        raise FirmwareError(f"TVM cannot compile {', '.join(prim_funcs)}: {reason_of_tvm(error)}") from error
+    return workspace_bytes_of(built.inspect_source())
+
+
+def reason_of_tvm(error: BaseException) -> str:
+    """The last line of what TVM says, which tells what is wrong; the others tell where in TVM."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no reason is given'}"
+
+
+def _arena_buffers(reading: Reading) -> list[Buffer]:
+    found: dict[Buffer, None] = {}
+    for call in reading.calls:
+        found.update((tensor.buffer, None) for tensor in call.arguments if tensor.buffer.where is Place.ARENA)
+    return list(found)
+
+
+def _steps(reading: Reading, symbols: dict[str, str]) -> tuple[Step, ...]:
+    seen: Counter[str] = Counter()
+    steps = []
+    for call in reading.calls:
+        layer = "copy" if call.kernel is None else re.sub(r"^(fused_)?(tir_)?", "", call.kernel)
+        seen[layer] += 1
+        steps.append(
+            Step(
+                kernel=None if call.kernel is None else symbols[call.kernel],
+                arguments=tuple(_reference(tensor) for tensor in call.arguments),
+                output_count=call.output_count,
+                layer=layer if seen[layer] == 1 else f"{layer}.{seen[layer]}",
+            )
+        )
+    return tuple(steps)
+
+
+def _reference(tensor: Tensor) -> TensorRef:
+    return TensorRef(tensor.buffer.where, tensor.buffer.index, tensor.dtype, tensor.shape)
+
+
+def _arguments(
+    original: Any, reading: Reading
+) -> tuple[tuple[ModelArgument, ...], tuple[ModelArgument, ...]]:
+    """Describe inputs and outputs: names, types, and what the elements of quantised ones stand for."""
+    scales = _quantizations(original)
+    inputs = tuple(
+        ModelArgument(name_of(parameter), tensor.dtype, tensor.shape, scales.get(name_of(parameter)))
+        for parameter, tensor in zip(original.params, reading.inputs, strict=True)
+    )
+    names = _result_names(original)
+    if len(names) != len(reading.outputs):
+        names = ["" for _ in reading.outputs]
+    shown = [str(text) for text in (original.attrs or {}).get(OUTPUT_NAMES, [])]
+    if len(shown) != len(names):
+        shown = ["output"] if len(names) == 1 else [f"output_{i}" for i in range(len(names))]
+    outputs = tuple(
+        ModelArgument(shown[i], tensor.dtype, tensor.shape, scales.get(names[i]))
+        for i, tensor in enumerate(reading.outputs)
+    )
+    return inputs, outputs
+
+
+def _result_names(function: Any) -> list[str]:
+    """The variables that a function returns, one a result, where its result is written so."""
+    bound = {binding.var: binding.value for block in function.body.blocks for binding in block.bindings}
+    result = function.body.body
+    for _ in range(len(bound) + 1):
+        if result not in bound or type(bound[result]).__name__ not in ("Tuple", "Var", "DataflowVar"):
+            break
+        result = bound[result]
+    fields = result.fields if type(result).__name__ == "Tuple" else [result]
+    return [name_of(element) for element in fields]
+
+
+def _quantizations(function: Any) -> dict[str, Quantization]:
+    """Scale and zero point of each variable that QuantizeLinear makes, or DequantizeLinear reads, by its name."""
+    found: dict[str, Quantization] = {}
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            operator = getattr(getattr(getattr(binding, "value", None), "op", None), "name", "")
+            if operator not in ("relax.quantize", "relax.dequantize"):
+                continue
+            data, *factors = binding.value.args
+            values = [array.value.numpy() if hasattr(array, "value") else None for array in factors[:2]]
+            if all(value is not None and value.size == 1 for value in values):
+                variable = binding.var if operator == "relax.quantize" else data
+                found[name_of(variable)] = Quantization(float(values[0].item()), int(values[1].item()))
+    return found
