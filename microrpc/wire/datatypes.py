@@ -275,6 +275,17 @@ class FunctionHandle(int):
     __repr__ = OpaqueHandle.__repr__
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHandle:
+    """An object of the peer's that is none of the above: its u64 `handle`, and the `type_index` that the peer gave it.
+
+    Only the clients of today's TVM send them, as what a server gave them before (docs/tvm_wire.md); no board has any.
+    """
+
+    handle: int
+    type_index: int = 115
+
+
 class UInt(int):
     """An int that travels as UInt instead of Int: 0 .. 2**64 - 1."""
 
@@ -307,6 +318,7 @@ Value: TypeAlias = (
     | OpaqueHandle
     | ModuleHandle
     | FunctionHandle
+    | ObjectHandle
     | UInt
     | np.integer[Any]
     | np.floating[Any]
