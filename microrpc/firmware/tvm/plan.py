@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,3 +112,9 @@ class ModelPlan:
     def layers(self) -> tuple[str, ...]:
         """The names of the layers: one a step."""
         return tuple(step.layer for step in self.steps)
+
+
+def c_name(name: str) -> str:
+    """A name of C's, and of Python's, for what is called so."""
+    spelt = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return spelt if re.match(r"[A-Za-z]", spelt) else f"model_{spelt}"

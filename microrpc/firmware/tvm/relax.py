@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef
+from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef, c_name
 from microrpc.firmware.tvm.planning import Lifetime, plan_arena
 from microrpc.firmware.tvm.reading import Buffer, Reading, Tensor, name_of, type_of
 from microrpc.firmware.tvm.scheduling import schedule_kernel
@@ -48,7 +48,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
     functions = {variable.name_hint: found for variable, found in lowered.functions.items()}
     reading = Reading(function, _reshapes(functions))
     reading.read(lowered[function])
-    prefix = re.sub(r"\W", "_", name, flags=re.ASCII)
+    prefix = c_name(name)
     symbols = {call.kernel: f"{prefix}_{call.kernel}" for call in reading.calls if call.kernel is not None}
     with target:
         prim_funcs = {
@@ -64,7 +64,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         name=name,
         inputs=inputs,
         outputs=outputs,
-        constants=tuple(Constant(f"{prefix}_constant_{i}", value) for i, value in enumerate(reading.constants)),
+        constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
         workspace_bytes=_workspace_bytes(prim_funcs),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-ALIGNMENT_BYTES = 64
-"""TVM is promised that each block of the workspace begins at a multiple of it."""
+ALIGNMENT_BYTES = 16
+"""What firmware/tvm/microrpc_tvm.c rounds each block of the workspace up to."""
 _CALLS = re.compile(
     r"(?P<block>\w+) = [^;=]*?TVMBackendAllocWorkspace\([^,]*, [^,]*, \(uint64_t\)(?P<size>\d+)U?L*,"
     r"|TVMBackendFreeWorkspace\([^,]*, [^,]*, (?P<freed>\w+)\)"
