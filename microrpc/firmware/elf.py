@@ -1,4 +1,4 @@
-"""What an ELF file says of itself, without binutils: how large a program is, whose it is, and what an object defines."""
+"""What an ELF file says, without binutils: how large a program is, whose code it has, what an object defines."""
 
 from __future__ import annotations
 

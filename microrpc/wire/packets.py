@@ -70,6 +70,7 @@ class PacketCode(IntEnum):
     DEV_FREE_STREAM = 19
     DEV_SET_STREAM = 20
     DEV_GET_CURRENT_STREAM = 21
+    """Of TVM from 0.16 on; no board knows it."""
 
     @property
     def label(self) -> str:

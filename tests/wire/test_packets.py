@@ -179,14 +179,14 @@ def test_packet_codes_and_labels_are_those_of_the_protocol() -> None:
     assert " ".join(labels) == (
         "Shutdown InitServer CallFunc Return Exception CopyFromRemote CopyToRemote CopyAck GetGlobalFunc FreeHandle "
         "DevSetDevice DevGetAttr DevAllocData DevFreeData DevStreamSync CopyAmongRemote DevAllocDataWithScope "
-        "DevCreateStream DevFreeStream DevSetStream"
+        "DevCreateStream DevFreeStream DevSetStream DevGetCurrentStream"
     )
     assert PROTOCOL_VERSION == "0.8.0"
 
 
 def test_a_known_syscall_code_is_decoded_as_an_enum_and_an_unknown_one_as_an_int() -> None:
     known = decode_packet(_hex("09000000 00000000"))
-    unknown = decode_packet(_hex("15000000 00000000"))
+    unknown = decode_packet(_hex("16000000 00000000"))
     assert isinstance(known, Syscall)
     assert isinstance(unknown, Syscall)
     assert type(known.code) is PacketCode

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 
 from microrpc.errors import ProtocolError, UnsupportedValueError
+from microrpc.wire.tvm.values import DOCUMENT
 
 MAGIC = 0x000FF271
 """What both sides of an RPC connection begin with."""
@@ -21,6 +22,10 @@ _CLIENT = "client:"
 _TIMEOUT = "-timeout="
 _I32 = struct.Struct("<i")
 _HEAD = struct.Struct("<ii")
+
+
+def _wrong(message: str) -> ProtocolError:
+    return ProtocolError("1", message, document=DOCUMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def _read_timeout(options: list[str]) -> float | None:
             except ValueError:
                 timeout_s = math.nan
             if not 0 < timeout_s < math.inf:
-                raise ProtocolError("hello", f"a session timeout is a number of seconds above 0, not {option[:40]!r}")
+                raise _wrong(f"a session timeout is a number of seconds above 0, not {option[:40]!r}")
     return timeout_s
 
 
@@ -67,14 +72,12 @@ class HelloReader:
         buffer = self._buffer
         magic = _I32.pack(MAGIC)
         if buffer[:4] != magic[: len(buffer)]:
-            raise ProtocolError("hello", f"{buffer[:4].hex()} arrived where a client of TVM begins with {magic.hex()}")
+            raise _wrong(f"{buffer[:4].hex()} arrived where a client of TVM begins with {magic.hex()}")
         if len(buffer) < _HEAD.size:
             return None
         _, size_bytes = _HEAD.unpack_from(buffer)
         if not 0 <= size_bytes <= LARGEST_KEY_BYTES:
-            raise ProtocolError(
-                "hello", f"a key of {size_bytes} bytes is announced; at most {LARGEST_KEY_BYTES} are taken"
-            )
+            raise _wrong(f"a key of {size_bytes} bytes is announced; at most {LARGEST_KEY_BYTES} are taken")
         end = _HEAD.size + size_bytes
         if len(buffer) < end:
             return None

@@ -15,7 +15,6 @@ from microrpc.wire import packets
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
-    Device,
     FunctionHandle,
     ModuleHandle,
     ObjectHandle,
@@ -27,7 +26,8 @@ from microrpc.wire.packets import CallFunc, InitServer, Packet, PacketCode, Remo
 from microrpc.wire.signatures import fits_signature
 from microrpc.wire.tvm import packets as new
 from microrpc.wire.tvm.packets import clean_text
-from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from, malformed
+from microrpc.wire.tvm.values import malformed
+from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from
 
 _OBJECT = struct.Struct("<IQ")
 _BOOL_CODE = 15
@@ -119,8 +119,6 @@ def _fits(layout: Layout, packet: Packet) -> bool:
         return True
     if packet.code == PacketCode.FREE_HANDLE and not layout.has_type_code_in_free:
         return list(map(type, packet.args)) == [OpaqueHandle]
-    if packet.code == PacketCode.DEV_GET_CURRENT_STREAM:  # which boards do not know, and TVM does from 0.16 on
-        return list(map(type, packet.args)) == [Device]
     try:
         return fits_signature(packet)
     except UnsupportedValueError:  # an object, which no syscall takes

@@ -22,7 +22,7 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.packets import Packet, RemoteException, Return, Sequences
-from microrpc.wire.tvm.values import ByteArray, LongText, TypeIndex, decode_values, encode_values
+from microrpc.wire.tvm.values import DOCUMENT, ByteArray, LongText, TypeIndex, decode_values, encode_values
 from microrpc.wire.values import Buffer, find_for
 
 _SEQUENCES = Sequences(
@@ -142,4 +142,5 @@ def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
         case (0,) if type(values[0]) is int:
             return None
     form = [str(value) if type(value) is int else type(value).__name__ for value in values[:4]]
-    raise ProtocolError("3", f"a result is a type index and a value of that type, not ({', '.join(form)})")
+    form_text = f"a result is a type index and a value of that type, not ({', '.join(form)})"
+    raise ProtocolError("4", form_text, document=DOCUMENT)

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from microrpc.errors import ProtocolError, UnsupportedValueError
+from microrpc.wire.tvm.values import DOCUMENT
 
 TRACKER_MAGIC = 0x0002F271
 """What both sides of a tracker's connection begin with; the client waits for it before it says anything else."""
@@ -96,6 +97,10 @@ def get_pending_matchkeys() -> bytes:
 # --- what comes -------------------------------------------------------------------------------
 
 
+def _wrong(message: str) -> ProtocolError:
+    return ProtocolError("6", message, document=DOCUMENT)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
@@ -125,9 +130,7 @@ class MessageReader:
         buffer = self._buffer
         if not self._has_magic:
             if buffer[:4] != _MAGIC[: len(buffer)]:
-                raise ProtocolError(
-                    "tracker", f"{buffer[:4].hex()} arrived where a tracker's connection begins with {_MAGIC.hex()}"
-                )
+                raise _wrong(f"{buffer[:4].hex()} arrived where a tracker's connection begins with {_MAGIC.hex()}")
             if len(buffer) < 4:
                 return
             self._has_magic = True
@@ -135,9 +138,7 @@ class MessageReader:
         while len(buffer) >= 4:
             (size_bytes,) = _I32.unpack_from(buffer)
             if not 0 < size_bytes <= LARGEST_MESSAGE_BYTES:
-                raise ProtocolError(
-                    "tracker", f"a message of {size_bytes} bytes is announced; 1 .. {LARGEST_MESSAGE_BYTES} are taken"
-                )
+                raise _wrong(f"a message of {size_bytes} bytes is announced; 1 .. {LARGEST_MESSAGE_BYTES} are taken")
             if len(buffer) < 4 + size_bytes:
                 return
             text = bytes(buffer[4 : 4 + size_bytes])
@@ -145,5 +146,5 @@ class MessageReader:
             try:
                 value: JsonValue = json.loads(text.decode(), parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
-                raise ProtocolError("tracker", f"a message that is no JSON: {error}") from None
+                raise _wrong(f"a message that is no JSON: {error}") from None
             yield value

@@ -7,6 +7,7 @@ anything is allocated. A value of the caller that cannot be sent raises `Unsuppo
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from microrpc.errors import UnsupportedValueError
+from microrpc.wire import values as old
 from microrpc.wire.datatypes import (
     DataType,
     Device,
@@ -31,7 +33,6 @@ from microrpc.wire.values import (
     Reader,
     find_for,
     i32_from,
-    malformed,
     out_of_range,
     pack_bytes,
     pack_data_type,
@@ -97,6 +98,11 @@ class ByteArray(bytes):
 
     __slots__ = ()
 
+
+DOCUMENT = "tvm_wire.md"
+"""The document that errors refer to."""
+malformed = functools.partial(old.malformed, document=DOCUMENT)
+"""Give the error for what is wrong at a byte of a packet's body."""
 
 _I32 = struct.Struct("<i")
 _OBJECT_HEAD = struct.Struct("<IQ")
