@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from microrpc.errors import FirmwareError
@@ -67,7 +68,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
-        workspace_bytes=_workspace_bytes(prim_funcs),
+        workspace_bytes=workspace_bytes_of(kernel_source(prim_funcs)),
         prim_funcs=prim_funcs,
     )
 
@@ -110,19 +111,18 @@ def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _workspace_bytes(prim_funcs: dict[str, Any]) -> int:
-    """What the kernels take of the workspace: their C source tells, whatever they are compiled to in the end."""
+def kernel_source(prim_funcs: Mapping[str, Any]) -> str:
+    """The C source of kernels, by their symbols. Raises FirmwareError."""
     import tvm
 
     if not prim_funcs:
-        return 0
-    target = tvm.target.Target("c")
+        return ""
     try:
         with tvm.transform.PassContext(config=KERNEL_CONFIG):
-            built = tvm.tirx.build(tvm.IRModule(prim_funcs), target=target)
+            built = tvm.tirx.build(tvm.IRModule(dict(prim_funcs)), target=tvm.target.Target("c"))
     except Exception as error:  # as above
         raise FirmwareError(f"TVM cannot compile {', '.join(prim_funcs)}: {reason_of_tvm(error)}") from error
-    return workspace_bytes_of(built.inspect_source())
+    return str(built.inspect_source())
 
 
 def reason_of_tvm(error: BaseException) -> str:
