@@ -37,7 +37,7 @@ from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
 from microrpc.host.operation import Operation
 from microrpc.host.report import ask_memory
 from microrpc.host.requests import AnyConnection, Requests
-from microrpc.host.timing import Evaluators, check_runs
+from microrpc.host.timing import Evaluators, Runs, check_runs
 from microrpc.host.verify import Verifier
 from microrpc.wire.checks import check_callable, check_text, show
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor, Value
@@ -185,14 +185,24 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left_s, renews = round(limit_s - waiting.spent_s, 6), timeout_s is None
         return (yield from self.call(function, args, left_s, on_progress=on_progress, collects=False, renews=renews))
 
-    def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
+    def time_evaluator(
+        self,
+        name: str,
+        *,
+        number: int,
+        repeat: int,
+        min_repeat_ms: int,
+        module: ModuleT | None = None,
+        **more: int,
+    ) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
 
+        The function is looked up in `module`, None being the system library. more: what else `Runs` has.
         Raises FunctionNotFoundError, and RequestError for numbers that no board could mean.
         """
         check_text(name, _A_NAME)
-        runs = check_runs(number, repeat, min_repeat_ms)
-        library = yield from self.system_library()
+        runs = check_runs(Runs(number, repeat, min_repeat_ms, **more))
+        library = module if module is not None else (yield from self.system_library())
         if library is None:
             raise FunctionNotFoundError(
                 f"{self._maker.client.name} has no system library, and only its functions can be timed"
