@@ -42,10 +42,11 @@ def shipped_case(path: pathlib.Path) -> Case:
     import onnx
 
     model = onnx.load(path / "model.onnx")
-    data_sets = []
-    for data in sorted(path.glob("test_data_set_*")):
-        data_sets.append((_arrays(data, "input", model.graph.input), _arrays(data, "output", model.graph.output)))
-    return Case(path.name, path.parent.name, model, tuple(data_sets))
+    data_sets = tuple(
+        (_arrays(data, "input", model.graph.input), _arrays(data, "output", model.graph.output))
+        for data in sorted(path.glob("test_data_set_*"))
+    )
+    return Case(path.name, path.parent.name, model, data_sets)
 
 
 def _arrays(folder: pathlib.Path, which: str, described: Any) -> tuple[Any, ...]:

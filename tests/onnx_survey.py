@@ -2,8 +2,9 @@
 
     PYTHONPATH=.:tests python tests/onnx_survey.py --write
 
-tries all of them, in a quarter of an hour on two cores, and writes tests/tvm/onnx_survey.toml; docs/tvm_models.md sums it
-up. It needs the extra tvm, the package onnx and gcc. Each case is tried in a worker, a process that may crash or hang.
+tries all of them, in a quarter of an hour on two cores, and writes tests/tvm/onnx_survey.toml; docs/tvm_models.md sums
+it up. It needs the extra tvm, the package onnx and gcc. Each case is tried in a worker, a process that may crash or
+hang.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Worker:
         process = self._process = self._process or subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         print(path, file=process.stdin, flush=True)
         ready, _, _ = select.select([process.stdout], [], [], SECONDS_A_CASE)
         line = process.stdout.readline() if ready else ""
