@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.kernels import Argument, Kernel
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Step, TensorRef, c_name
 from microrpc.wire.datatypes import DataType
 
@@ -263,15 +264,8 @@ def _dtype(dtype: DataType) -> str:
 
 def _signature(plan: ModelPlan) -> str:
     """What the board tells of the function, by the grammar of docs/description.md."""
-    taken: set[str] = set()
-    parts = []
-    for argument in (*plan.inputs, *plan.outputs):
-        name = c_name(argument.name)
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        parts.append(f"{name}: {argument.dtype}[{', '.join(map(str, argument.shape))}]")
-    return f"{', '.join(parts)} -> None".strip()
+    arguments = (*plan.inputs, *plan.outputs)
+    return Kernel(plan.name, tuple(Argument(given.name, given.dtype, given.shape) for given in arguments)).signature
 
 
 def _text(text: str) -> str:

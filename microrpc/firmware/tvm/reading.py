@@ -234,7 +234,7 @@ def array_of(expression: Any) -> npt.NDArray[Any] | None:
     """The array of a constant: `value` since TVM 0.27, `data` before."""
     if type(expression).__name__ not in ("GenericConst", "Constant"):
         return None
-    payload = getattr(expression, "value", None)
+    payload: Any = getattr(expression, "value", None)
     payload = payload if payload is not None else getattr(expression, "data", None)
     return np.asarray(payload.numpy()) if hasattr(payload, "numpy") else None
 
