@@ -22,6 +22,7 @@ from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
 from microrpc.cli.sim import sim
+from microrpc.cli.tvm import tvm
 
 # Without "call" in front of them, -2 and --5 would be options.
 _RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -120,6 +121,7 @@ app.command(
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.add_typer(firmware, name="firmware")
+app.add_typer(tvm, name="tvm")
 
 
 def run() -> int:

@@ -2,7 +2,7 @@
 
     python client_checks.py HOST:PORT [--key KEY] [--tracker HOST:PORT] [--largest BYTES] [--extra]
 
-It prints a line for each check and exits with 1 where one fails. It knows nothing of microrpc: what it expects is what a
+It prints a line for each check and exits with 1 where one fails. It does not import microrpc: what it expects is what a
 client of TVM's own server may expect, and what docs/tvm_serve.md says of boards.
 """
 
@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,25 @@ class Remote:
         return tvm.runtime.empty(shape, dtype, self.device, **options)
 
 
-CHECKS: list[tuple[str, Callable[[Remote], None]]] = []
+@dataclass(frozen=True)
+class Check:
+    name: str
+    function: Callable[[Remote], None]
+    needs: str = ""
+    """An option without which there is nothing to check."""
+
+
+CHECKS: list[Check] = []
 
 
 def check(function: Callable[[Remote], None]) -> Callable[[Remote], None]:
-    CHECKS.append((function.__name__.replace("_", " "), function))
+    CHECKS.append(Check(function.__name__.replace("_", " "), function))
     return function
+
+
+def check_with(option: str) -> Callable[[Callable[[Remote], None]], None]:
+    """A check that is made where an option was given."""
+    return lambda function: CHECKS.append(Check(function.__name__.replace("_", " "), function, option))
 
 
 def check_each(what: str, values: Any) -> Callable[[Callable[[Remote, Any], None]], Callable[[Remote, Any], None]]:
@@ -96,7 +110,7 @@ def check_each(what: str, values: Any) -> Callable[[Callable[[Remote, Any], None
     def add(function: Callable[[Remote, Any], None]) -> Callable[[Remote, Any], None]:
         for value in values:
             name = f"{function.__name__.replace('_', ' ')}: {what} {value}"
-            CHECKS.append((name, lambda remote, value=value: function(remote, value)))
+            CHECKS.append(Check(name, lambda remote, value=value: function(remote, value)))
         return function
 
     return add
@@ -107,11 +121,12 @@ def raises(*words: str, kind: type[BaseException] = Exception) -> Iterator[None]
     """Want an error with these words; the session has to go on after it."""
     try:
         yield
-    except kind as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{type(error).__name__} without {missing}: {error}"
+    except kind as caught:
+        error = caught
     else:
         raise AssertionError(f"no error; {words} was expected")
+    missing = [word for word in words if word not in str(error)]
+    assert not missing, f"{type(error).__name__} without {missing}: {error}"
 
 
 def goes_on(remote: Remote) -> None:
@@ -443,9 +458,10 @@ def a_product_of_matrices_is_exact(remote: Remote) -> None:
 def a_bool_tensor_as_an_argument_is_taken_or_refused(remote: Remote) -> None:
     x = remote.tensor(np.array([True, False]))
     try:
-        assert remote.describe(x) == "1:7"
+        answer = remote.describe(x)
     except Exception as error:
-        assert "bool" in str(error), error
+        answer = str(error)
+    assert answer == "1:7" or "bool" in answer, answer
     assert x.numpy().tolist() == [True, False]
     goes_on(remote)
 
@@ -565,9 +581,10 @@ def a_function_of_a_module_is_timed(remote: Remote) -> None:
 @check
 def a_function_is_timed_with_tensors(remote: Remote) -> None:
     x = remote.tensor(np.ones(64, "float32"))
-    evaluator = remote.session.system_lib().time_evaluator("scale_f32", remote.device, number=3, repeat=2)
+    library, options = remote.session.system_lib(), {"number": 3, "repeat": 2, "limit_zero_time_iterations": 0}
+    evaluator = library.time_evaluator("scale_f32", remote.device, **options)
     assert len(evaluator(x, 2.0).results) == 2
-    assert x.numpy()[0] == 2.0**7  # once more than number x repeat
+    assert x.numpy()[0] in (2.0**6, 2.0**7), x.numpy()[0]  # TVM's server runs it once more than is timed
 
 
 @check
@@ -723,7 +740,9 @@ def a_session_ends_after_the_time_that_was_asked_for(remote: Remote) -> None:
 @check
 def a_session_constructor_is_refused(remote: Remote) -> None:
     remote.close()
-    with raises("Cannot find session constructor"):
+    with raises("Cannot find session constructor no.such"):
+        remote.open(session_constructor_args=["no.such", 1, "text", False])
+    with raises():
         remote.open(session_constructor_args=["rpc.Connect", "127.0.0.1", 1, "", False])
     goes_on(remote)
 
@@ -736,10 +755,8 @@ def another_key_is_refused(remote: Remote) -> None:
     goes_on(remote)
 
 
-@check
+@check_with("tracker")
 def a_tracker_lists_the_board(remote: Remote) -> None:
-    if not remote.options.tracker:
-        return
     summary = remote.tracker().summary()
     assert f"server:{remote.options.key}" in [server["key"] for server in summary["server_info"]], summary
     assert remote.options.key in remote.tracker().text_summary()
@@ -748,17 +765,15 @@ def a_tracker_lists_the_board(remote: Remote) -> None:
 # --- boards that have more: tests/tvm/extra_board.py ---------------------------------------------------------
 
 
-@check
+@check_with("extra")
 def texts_that_are_no_utf8_are_mended(remote: Remote) -> None:
-    if remote.options.extra:
-        assert remote.bad_text() == "caf�"
+    assert remote.bad_text() == "caf\ufffd"
 
 
-@check
+@check_with("extra")
 def errors_that_are_no_utf8_are_mended(remote: Remote) -> None:
-    if remote.options.extra:
-        with raises("caf�"):
-            remote.bad_error()
+    with raises("caf\ufffd"):
+        remote.bad_error()
     goes_on(remote)
 
 
@@ -781,24 +796,26 @@ def main() -> int:
     if options.one_call:
         print(remote.session.get_function("add")(1, 2))
         return 0
-    chosen = [(name, function) for name, function in CHECKS if options.k in name]
+    chosen = [check for check in CHECKS if options.k in check.name and (not check.needs or vars(options)[check.needs])]
     failed = 0
-    for name, function in chosen:
+    for check in chosen:
         faulthandler.dump_traceback_later(DEADLINE_S, exit=True)
         begun = time.monotonic()
         try:
-            function(remote)
+            check.function(remote)
         except Exception as error:
             failed += 1
-            where = traceback.extract_tb(error.__traceback__)[1].lineno
-            print(f"FAILED  {name}: line {where}: {type(error).__name__}: {str(error).strip()[-500:]}", flush=True)
-            error.__traceback__ = None
+            where = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
+            print(
+                f"FAILED  {check.name}: lines {where[1:]}: {type(error).__name__}: {str(error).strip()[-500:]}",
+                flush=True,
+            )
         else:
-            print(f"ok      {name} ({time.monotonic() - begun:.2f} s)", flush=True)
+            print(f"ok      {check.name} ({time.monotonic() - begun:.2f} s)", flush=True)
         gc.collect()
     remote.close()
     print(f"tvm {tvm.__version__}: {len(chosen)} checks, {failed} failed", flush=True)
-    return failed != 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

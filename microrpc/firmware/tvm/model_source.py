@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.kernels import Argument, Kernel
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Step, TensorRef, c_name
 from microrpc.wire.datatypes import DataType
 
@@ -19,6 +20,7 @@ _ALIGNED = "__attribute__((aligned(16)))"
 _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 _A_LINE = 16
 _MOST_EXTENT = 2**31 - 1
+_MOST_DIMENSIONS = 254
 _TENSOR_BYTES, _VALUE_BYTES = 48, 16
 """Of a DLTensor where addresses have 64 bits, and of a TVMFFIAny: what firmware/tvm lays out for each argument."""
 
@@ -77,9 +79,11 @@ def _check(plan: ModelPlan) -> None:
     for count, what in arguments:
         if count > 0x7FFF:
             raise FirmwareError(f"{plan.name}: {what} has {count} arguments, and a kernel at most 32767")
-    for tensor in (*plan.inputs, *plan.outputs, *(ref for step in plan.steps for ref in step.arguments)):
-        if len(tensor.shape) > 254 or any(extent > _MOST_EXTENT for extent in tensor.shape):
-            raise FirmwareError(f"{plan.name}: a tensor of shape {list(tensor.shape)} is larger than a board can have")
+    shapes = [argument.shape for argument in (*plan.inputs, *plan.outputs)]
+    shapes += [ref.shape for step in plan.steps for ref in step.arguments]
+    for shape in shapes:
+        if len(shape) > _MOST_DIMENSIONS or any(extent > _MOST_EXTENT for extent in shape):
+            raise FirmwareError(f"{plan.name}: a tensor of shape {list(shape)} is larger than a board can have")
 
 
 def _frame_bytes(tensors: Iterable[ModelArgument | TensorRef]) -> int:
@@ -109,7 +113,7 @@ def _lines(plan: ModelPlan, prefix: str) -> Iterator[str]:
 
 
 class _Extents:
-    """The shapes that tables point to: each is written once, for a kernel's table (int32_t) and a model's (uint32_t)."""
+    """The shapes that tables point to, each written once: for a kernel's table (int32_t), and a model's (uint32_t)."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -248,7 +252,8 @@ def _whole_function(plan: ModelPlan, prefix: str, extents: _Extents) -> Iterator
     yield f"    return microrpc_tvm_model_kernel(&{prefix}_model, {prefix}_given, args, count);"
     yield "}"
     yield f"static const microrpc_tvm_function_t {prefix}_function = {{"
-    yield f"    {_text(plan.name)}, {prefix}_kernel, {f'{prefix}_arguments' if arguments else 'NULL'}, {len(arguments)}}};"
+    table_name = f"{prefix}_arguments" if arguments else "NULL"
+    yield f"    {_text(plan.name)}, {prefix}_kernel, {table_name}, {len(arguments)}}};"
     yield f"void {prefix}_call(microrpc_call_t *call);"
     yield f"void {prefix}_call(microrpc_call_t *call) {{ microrpc_tvm_call(call, &{prefix}_function); }}"
 
@@ -259,15 +264,8 @@ def _dtype(dtype: DataType) -> str:
 
 def _signature(plan: ModelPlan) -> str:
     """What the board tells of the function, by the grammar of docs/description.md."""
-    taken: set[str] = set()
-    parts = []
-    for argument in (*plan.inputs, *plan.outputs):
-        name = c_name(argument.name)
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        parts.append(f"{name}: {argument.dtype}[{', '.join(map(str, argument.shape))}]")
-    return f"{', '.join(parts)} -> None".strip()
+    arguments = (*plan.inputs, *plan.outputs)
+    return Kernel(plan.name, tuple(Argument(given.name, given.dtype, given.shape) for given in arguments)).signature
 
 
 def _text(text: str) -> str:

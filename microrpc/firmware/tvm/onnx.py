@@ -10,7 +10,8 @@ import warnings
 from typing import Any
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.tvm.relax import OUTPUT_NAMES, reason_of_tvm
+from microrpc.firmware.tvm.compiler import import_tvm, reason_of_tvm
+from microrpc.firmware.tvm.relax import OUTPUT_NAMES
 
 FUNCTION = "main"
 """What TVM's importer calls the function that it makes."""
@@ -35,6 +36,7 @@ def import_onnx(path: pathlib.Path, shapes: dict[str, tuple[int, ...]] | None = 
 
 def import_model(model: Any, name: str, shapes: dict[str, tuple[int, ...]] | None = None) -> Any:
     """The same with a ModelProto; `name` is what errors call it."""
+    import_tvm()
     from tvm.relax.frontend.onnx import from_onnx
 
     given = shapes or {}
@@ -68,7 +70,7 @@ def _check_inputs(model: Any, name: str, given: dict[str, tuple[int, ...]]) -> N
             raise FirmwareError(f"{name}: input {entry.name!r} has no shape: give it one")
         for extent in tensor.shape.dim:
             if not extent.HasField("dim_value"):
-                shown = [part.dim_value if part.HasField("dim_value") else part.dim_param or "?" for part in tensor.shape.dim]
+                shown = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim]
                 raise FirmwareError(f"{name}: input {entry.name!r} has the dynamic shape {shown}: give it numbers")
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from microrpc.wire.datatypes import DataType
@@ -29,9 +28,9 @@ class Place(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor that a step reads or writes: `where` it lies, and there `index`, the number of the input, output or constant.
+    """A tensor that a step reads or writes: `where` it lies.
 
-    In the arena `index` is the offset in bytes, a multiple of 16.
+    `index` is the number of the input, output or constant; in the arena the offset in bytes, a multiple of 16.
     """
 
     where: Place

@@ -118,7 +118,7 @@ class Reading:
             whole = self._value(expression.tuple_value, where)
             assert isinstance(whole, tuple), "TVM's type checker lets only tuples be indexed"
             return whole[int(expression.index)]
-        array = _array_of(expression)
+        array = array_of(expression)
         if array is not None:
             return self._constant(array, where)
         if kind in ("ShapeExpr", "PrimValue", "IntImm", "FloatImm", "StringImm", "DataTypeImm"):
@@ -199,7 +199,7 @@ class Reading:
 
 
 def tensor_type(described: Any) -> tuple[DataType, tuple[int, ...]]:
-    """The data type and shape of a tensor's type in TVM. Raises UnsupportedValueError: no tensor, dynamic, of no use."""
+    """The data type and shape of a tensor's type in TVM. Raises UnsupportedValueError: no tensor, or a dynamic one."""
     if type(described).__name__ not in ("TensorType", "TensorStructInfo"):
         raise UnsupportedValueError(f"is no tensor but a {type(described).__name__}")
     extents = getattr(described.shape, "values", None)
@@ -230,11 +230,11 @@ def _checked(dtype: DataType) -> DataType:
     return dtype
 
 
-def _array_of(expression: Any) -> npt.NDArray[Any] | None:
+def array_of(expression: Any) -> npt.NDArray[Any] | None:
     """The array of a constant: `value` since TVM 0.27, `data` before."""
     if type(expression).__name__ not in ("GenericConst", "Constant"):
         return None
-    payload = getattr(expression, "value", None)
+    payload: Any = getattr(expression, "value", None)
     payload = payload if payload is not None else getattr(expression, "data", None)
     return np.asarray(payload.numpy()) if hasattr(payload, "numpy") else None
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.compiler import import_tvm, telling
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef, c_name
 from microrpc.firmware.tvm.planning import Lifetime, plan_arena
-from microrpc.firmware.tvm.reading import Buffer, Reading, Tensor, name_of, type_of
+from microrpc.firmware.tvm.prim_funcs import with_exact_constants
+from microrpc.firmware.tvm.reading import Buffer, Reading, Tensor, array_of, name_of
 from microrpc.firmware.tvm.scheduling import schedule_kernel
 from microrpc.firmware.tvm.workspace import workspace_bytes_of
 
@@ -52,7 +55,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
     symbols = {call.kernel: f"{prefix}_{call.kernel}" for call in reading.calls if call.kernel is not None}
     with target:
         prim_funcs = {
-            symbol: schedule_kernel(functions[kernel]).with_attr("global_symbol", symbol)
+            symbol: with_exact_constants(schedule_kernel(functions[kernel])).with_attr("global_symbol", symbol)
             for kernel, symbol in symbols.items()
         }
     buffers = _arena_buffers(reading)
@@ -67,14 +70,14 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
-        workspace_bytes=_workspace_bytes(prim_funcs),
+        workspace_bytes=workspace_bytes_of(kernel_source(prim_funcs)),
         prim_funcs=prim_funcs,
     )
 
 
 def _lowered(module: Any, function: str, target: Any) -> Any:
     """Run TVM's own passes: operators become kernels, neighbours are fused, what is constant is computed."""
-    import tvm
+    tvm = import_tvm()
     from tvm.relax import transform
 
     passes = [
@@ -92,11 +95,8 @@ def _lowered(module: Any, function: str, target: Any) -> Any:
     database = tvm.s_tir.meta_schedule.Database.current()
     if database is not None:
         passes.append(transform.MetaScheduleApplyDatabase())
-    try:
-        with target, tvm.transform.PassContext(opt_level=3):
-            return tvm.transform.Sequential(passes)(module)
-    except Exception as error:  # whatever TVM raises: its passes have no class of their own
-        raise FirmwareError(f"{function}: TVM cannot lower it: {reason_of_tvm(error)}") from error
+    with telling(f"{function}: TVM cannot lower it"), target, tvm.transform.PassContext(opt_level=3):
+        return tvm.transform.Sequential(passes)(module)
 
 
 def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
@@ -110,25 +110,14 @@ def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _workspace_bytes(prim_funcs: dict[str, Any]) -> int:
-    """What the kernels take of the workspace: their C source tells, whatever they are compiled to in the end."""
-    import tvm
-
+def kernel_source(prim_funcs: Mapping[str, Any]) -> str:
+    """The C source of kernels, by their symbols. Raises FirmwareError."""
+    tvm = import_tvm()
     if not prim_funcs:
-        return 0
-    target = tvm.target.Target("c")
-    try:
-        with tvm.transform.PassContext(config=KERNEL_CONFIG):
-            built = tvm.tirx.build(tvm.IRModule(prim_funcs), target=target)
-    except Exception as error:  # as above
-        raise FirmwareError(f"TVM cannot compile {', '.join(prim_funcs)}: {reason_of_tvm(error)}") from error
-    return workspace_bytes_of(built.inspect_source())
-
-
-def reason_of_tvm(error: BaseException) -> str:
-    """The last line of what TVM says, which tells what is wrong; the others tell where in TVM."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no reason is given'}"
+        return ""
+    with telling(f"TVM cannot compile {', '.join(prim_funcs)}"), tvm.transform.PassContext(config=KERNEL_CONFIG):
+        built = tvm.tirx.build(tvm.IRModule(dict(prim_funcs)), target=tvm.target.Target("c"))
+        return str(built.inspect_source())
 
 
 def _arena_buffers(reading: Reading) -> list[Buffer]:
@@ -159,9 +148,7 @@ def _reference(tensor: Tensor) -> TensorRef:
     return TensorRef(tensor.buffer.where, tensor.buffer.index, tensor.dtype, tensor.shape)
 
 
-def _arguments(
-    original: Any, reading: Reading
-) -> tuple[tuple[ModelArgument, ...], tuple[ModelArgument, ...]]:
+def _arguments(original: Any, reading: Reading) -> tuple[tuple[ModelArgument, ...], tuple[ModelArgument, ...]]:
     """Describe inputs and outputs: names, types, and what the elements of quantised ones stand for."""
     scales = _quantizations(original)
     inputs = tuple(
@@ -202,8 +189,8 @@ def _quantizations(function: Any) -> dict[str, Quantization]:
             if operator not in ("relax.quantize", "relax.dequantize"):
                 continue
             data, *factors = binding.value.args
-            values = [array.value.numpy() if hasattr(array, "value") else None for array in factors[:2]]
-            if all(value is not None and value.size == 1 for value in values):
+            scale, zero_point = (array_of(factor) for factor in factors[:2])
+            if scale is not None and zero_point is not None and scale.size == zero_point.size == 1:
                 variable = binding.var if operator == "relax.quantize" else data
-                found[name_of(variable)] = Quantization(float(values[0].item()), int(values[1].item()))
+                found[name_of(variable)] = Quantization(float(scale.item()), int(zero_point.item()))
     return found

@@ -29,9 +29,14 @@ class Pair:
         return ".".join(self.tvm.split(".")[:2])
 
     @property
+    def requirements(self) -> str:
+        """The two, as pip takes them."""
+        return f"{_TVM}=={self.tvm} {_FFI}=={self.ffi}"
+
+    @property
     def command(self) -> str:
         """What installs the two."""
-        return f"pip install {_TVM}=={self.tvm} {_FFI}=={self.ffi}"
+        return f"pip install {self.requirements}"
 
 
 PAIRS = (
@@ -40,6 +45,14 @@ PAIRS = (
     Pair("0.25.0", "0.1.12"),
 )
 """What works, newest first. The first one is what `pip install 'microrpc[tvm]'` brings."""
+
+
+def requirements_of(release: str) -> str:
+    """Give what pip is to install for a release, as "0.26". Raises FirmwareError for one that was not tested."""
+    for pair in PAIRS:
+        if pair.release == release:
+            return pair.requirements
+    raise FirmwareError(f"TVM {release} is none of those that microrpc was tested with: {_known()}")
 
 
 def check_versions() -> Pair:
@@ -54,8 +67,9 @@ def check_versions() -> Pair:
         raise FirmwareError(f"{_TVM} is not installed: pip install 'microrpc[tvm]', or {newest.command}")
     pair = next((pair for pair in PAIRS if tvm.split(".")[:2] == pair.release.split(".")), None)
     if pair is None:
-        known = ", ".join(pair.release for pair in PAIRS)
-        raise FirmwareError(f"{_TVM} {tvm} is none of those that microrpc was tested with ({known}): {newest.command}")
+        raise FirmwareError(
+            f"{_TVM} {tvm} is none of those that microrpc was tested with ({_known()}): {newest.command}"
+        )
     if ffi is None:
         raise FirmwareError(f"{_TVM} {tvm} needs {_FFI} {pair.ffi}, which is not installed: {pair.command}")
     if ffi != pair.ffi:
@@ -63,6 +77,10 @@ def check_versions() -> Pair:
             f"{_TVM} {tvm} does not work with {_FFI} {ffi}, which is installed, but with {pair.ffi}: {pair.command}"
         )
     return Pair(tvm, ffi)
+
+
+def _known() -> str:
+    return ", ".join(pair.release for pair in PAIRS)
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,7 @@ _CALLS = re.compile(
 
 
 def workspace_bytes_of(source: str) -> int:
-    """The most that is allocated at once in C source of TVM's: its kernels free what they allocate, in reverse order."""
+    """The most that is allocated at once in C source of TVM's: a kernel frees all that it allocates."""
     most = 0
     sizes: dict[str, int] = {}
     for call in _CALLS.finditer(source):

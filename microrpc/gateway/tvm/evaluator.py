@@ -1,4 +1,4 @@
-"""`runtime.RPCTimeEvaluator` as TVM's clients ask for it, by what a board has (docs/protocol.md 6, docs/tvm_serve.md)."""
+"""`runtime.RPCTimeEvaluator` as TVM's clients ask for it, by what a board has (docs/protocol.md 6)."""
 
 from __future__ import annotations
 

@@ -13,13 +13,7 @@ from typing import NoReturn
 
 from microrpc.errors import ProtocolError, RequestError, printable, reason_of
 from microrpc.wire.checks import check_whole, show
-from microrpc.wire.tvm.tracker import (
-    TRACKER_MAGIC,
-    MessageReader,
-    encode_get_pending,
-    encode_put,
-    encode_update_info,
-)
+from microrpc.wire.tvm.tracker import MessageReader, encode_magic, get_pending_matchkeys, put, update_info
 
 POLL_S = 2.0
 """How often a tracker is asked whether somebody has got the board."""
@@ -76,8 +70,8 @@ class RegistrationState:
         self._begin()
 
     def _begin(self) -> None:
-        self._reader: MessageReader | None = None  # none before the tracker has said what it is
-        self._magic = b""
+        self._reader = MessageReader()
+        self._is_tracker = False
         self._on_reply: Callable[[object, float], None] | None = None
         self._since = 0.0
         self._gone_since: float | None = None
@@ -93,11 +87,11 @@ class RegistrationState:
     def connected(self, now: float) -> None:
         """A connection is there: say the magic, and nothing more before it comes back."""
         self._begin()
-        self._output = bytearray(TRACKER_MAGIC.to_bytes(4, "little"))
+        self._output = bytearray(encode_magic())
         self._since, self.wakes_at = now, now + REPLY_S
 
     def lost(self) -> None:
-        """The connection is gone, and with it what was offered. The matchkey holds: who was sent here may still come."""
+        """The connection is gone, and what was offered on it. Who was sent here may still come: the matchkey holds."""
         self.is_registered = False
         self.wakes_at = None
         self._output.clear()
@@ -109,27 +103,14 @@ class RegistrationState:
 
     def feed(self, data: bytes, now: float) -> None:
         """Take what the tracker said. Raises ProtocolError and TrackerError where the connection is of no use."""
-        if self._reader is None:
-            data = self._feed_magic(data, now)
-        if self._reader is None:
-            return
         for message in self._reader.feed(data):
             on_reply, self._on_reply, self.wakes_at = self._on_reply, None, None
             if on_reply is None:
                 raise TrackerError(f"said {show(message)}, which nobody asked for")
             on_reply(message, now)
-
-    def _feed_magic(self, data: bytes, now: float) -> bytes:
-        """Take the magic; give what follows it."""
-        missing = 4 - len(self._magic)
-        self._magic += data[:missing]
-        wanted = TRACKER_MAGIC.to_bytes(4, "little")
-        if not wanted.startswith(self._magic):
-            raise TrackerError("is no tracker: it did not answer with a tracker's magic")
-        if len(self._magic) == len(wanted):
-            self._reader = MessageReader()
-            self._ask(encode_update_info(self.key, self.port, self.address), self._on_known, now)
-        return data[missing:]
+        if self._reader.has_magic and not self._is_tracker:
+            self._is_tracker = True
+            self._ask(update_info(self.key, self.address, self.port), self._on_known, now)
 
     def tick(self, now: float) -> None:
         """Do what is due. Raises TrackerError where an answer is overdue."""
@@ -138,7 +119,7 @@ class RegistrationState:
         self.wakes_at = None
         if self._on_reply is not None or not self.is_registered:
             raise TrackerError(f"hangs: no answer in {REPLY_S:g} s")
-        self._ask(encode_get_pending(), self._on_pending, now)
+        self._ask(get_pending_matchkeys(), self._on_pending, now)
 
     # --- the session ------------------------------------------------------------------------------
 
@@ -152,8 +133,8 @@ class RegistrationState:
 
     def released(self, now: float) -> None:
         """The session is over: offer the board again."""
-        self._is_taken = False
-        if self.is_registered:
+        was_taken, self._is_taken = self._is_taken, False
+        if was_taken and self.is_registered:
             self._offer(now)
 
     # --- requests and replies ---------------------------------------------------------------------
@@ -169,7 +150,7 @@ class RegistrationState:
             return
         self._offers_next, self._gone_since = False, None
         self.matchkey = f"{self.key}:{self._chance.random()}"
-        self._ask(encode_put(self.key, self.port, self.matchkey, self.address), self._on_offered, now)
+        self._ask(put(self.key, self.port, self.matchkey, self.address), self._on_offered, now)
 
     def _on_known(self, reply: object, now: float) -> None:
         _expect_done(reply, "the board's name")
@@ -205,6 +186,23 @@ def _expect_done(reply: object, what: str) -> None:
         raise TrackerError(f"refused {what}: it answered {show(reply)}")
 
 
+class Retries:
+    """How long it is until the next attempt: doubled from one to the next, and never the same for many boards."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._most_s = FIRST_RETRY_S
+
+    def next_s(self) -> float:
+        """Give how many seconds to wait: half of the time there is at most, or more."""
+        most_s, self._most_s = self._most_s, min(2 * self._most_s, LAST_RETRY_S)
+        return most_s * self._chance.uniform(0.5, 1.0)
+
+    def begin(self) -> None:
+        """All was well: the next wait is a short one."""
+        self._most_s = FIRST_RETRY_S
+
+
 class Registration:
     """One board at one tracker: `run` keeps it there, and the gateway tells when a session begins and ends.
 
@@ -223,8 +221,9 @@ class Registration:
         chance: random.Random | None = None,
     ) -> None:
         self._tracker = tracker
-        self._chance = chance if chance is not None else random.SystemRandom()
-        self._state = RegistrationState(key, port, address, self._chance)
+        chance = chance if chance is not None else random.SystemRandom()
+        self._state = RegistrationState(key, port, address, chance)
+        self._retries = Retries(chance)
         self._on_note = on_note
         self._trouble: str | None = None  # what was told last: "" where all is well, None before the first attempt
         self._writer: asyncio.StreamWriter | None = None
@@ -253,17 +252,15 @@ class Registration:
     async def run(self) -> NoReturn:
         """Keep the board registered until this task is cancelled, which withdraws it."""
         loop = asyncio.get_running_loop()
-        delay_s = FIRST_RETRY_S
         while True:
             try:
                 await self._stay_connected()
             except (OSError, UnicodeError, ProtocolError, TrackerError) as error:  # UnicodeError: of a host's name
                 self._note_trouble(_describe(error))
             if self._state.has_lasted(loop.time()):
-                delay_s = FIRST_RETRY_S
+                self._retries.begin()
             self._state.lost()
-            await asyncio.sleep(delay_s * self._chance.uniform(0.5, 1.0))
-            delay_s = min(2 * delay_s, LAST_RETRY_S)
+            await asyncio.sleep(self._retries.next_s())
 
     async def _stay_connected(self) -> NoReturn:
         """Connect, register, and answer for the board. Raises what ended it."""
@@ -282,10 +279,8 @@ class Registration:
                 if data == b"":
                     raise TrackerError("closed the connection")
                 now = loop.time()
-                if data is None:
-                    self._state.tick(now)
-                else:
-                    self._state.feed(data, now)
+                self._state.feed(data or b"", now)
+                self._state.tick(now)
                 self._note_success(now)
         finally:
             self._writer = None

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from microrpc.errors import CallTimeoutError, PortError, PortLostError, ProtocolError, RequestError, reason_of
+from microrpc.gateway.tvm.registration import Registration
 from microrpc.gateway.tvm.station import TAKE_S, Station
-from microrpc.ports.aio import AsyncChannel, WaitingAsyncChannel, adopt, waiting
+from microrpc.ports.aio import AsyncChannel, adopt
 from microrpc.ports.selected import SocketChannel
 from microrpc.ports.sockets import keep_alive, socket_channel
 from microrpc.wire.tvm.hello import ClientHello, HelloReader, encode_hello, encode_refusal
@@ -31,6 +33,7 @@ HELLO_S = 10.0
 MOST_WAITING = 16
 """How many clients wait for each board; one more is closed, as by a stock server whose queue is full."""
 _MOST_STRANGERS = 64  # that have not said yet who they are
+_MOST_EARLY_BYTES = 1 << 16  # of what is said before the server has answered
 _BACKLOG = 128
 _DESCRIPTORS_S = 1.0  # how long nobody is let in when the system has no more descriptors
 
@@ -40,13 +43,25 @@ class _Waiting:
     """A client that waits for a board, any of `stations`."""
 
     stations: Sequence[Station]
-    turn: asyncio.Future[Station]
+    turn: asyncio.Future[Station | None]
+
+    def end(self) -> None:
+        """It waits no more: it has gone."""
+        if not self.turn.done():
+            self.turn.set_result(None)
+
+    @property
+    def given(self) -> Station | None:
+        """The board that it was given."""
+        return self.turn.result() if self.turn.done() and not self.turn.cancelled() else None
 
 
 class Gateway:
     """Serves `stations` on one TCP port; used with `async with`, which opens the boards first and closes them last.
 
     host, port: where it listens; port 0: any that is free. hello_s: how long a client may take to say who it is.
+    tracker: where the boards are offered, its host and port; address: how clients reach this computer, None being as
+    the tracker sees it. on_note: told in a line what goes wrong.
     Raises PortError where nothing can listen there, and what opening a board raises.
     """
 
@@ -56,6 +71,8 @@ class Gateway:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        tracker: tuple[str, int] | None = None,
+        address: str | None = None,
         hello_s: float = HELLO_S,
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -63,6 +80,7 @@ class Gateway:
             raise RequestError("a gateway serves one board or more: name a port")
         self._stations = list(stations)
         self._host, self._port = host, port
+        self._tracker, self._address = tracker, address
         self._hello_s = hello_s
         self._on_note = on_note
         self._clients: set[asyncio.Task[None]] = set()
@@ -87,7 +105,9 @@ class Gateway:
             for station in self._stations:
                 await station.open()
                 stack.push_async_callback(station.close)
-            self._own_tasks = [
+            if self._tracker is not None:
+                self._own_tasks += [asyncio.create_task(self._register(station).run()) for station in self._stations]
+            self._own_tasks += [
                 asyncio.create_task(self._accept()),
                 *(asyncio.create_task(station.watch()) for station in self._stations),
             ]
@@ -105,6 +125,14 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _register(self, station: Station) -> Registration:
+        """Have a board offered at the tracker, and let clients in by the matchkeys of that alone."""
+        assert self._tracker is not None
+        station.offer = registration = Registration(
+            self._tracker, key=station.key, port=self.address[1], address=self._address, on_note=self._on_note
+        )
+        return registration
 
     # --- who comes -----------------------------------------------------------------------------
 
@@ -160,19 +188,23 @@ class Gateway:
             self._on_note(f"{channel.name}: no board has the key {hello.matchkey!r}")
             await channel.write(encode_refusal(), channel.now() + TAKE_S)
             return
-        station = await self._turn(channel, stations)
+        early = bytearray(hello.rest)
+        station = await self._turn(channel, stations, early)
         if station is None:
             return
         try:
             await channel.write(encode_hello(f"server:{station.key}"), channel.now() + TAKE_S)
-            await station.serve(channel, hello)
+            await station.serve(channel, replace(hello, rest=bytes(early)))
         finally:
             self._release(station)
 
     # --- whose turn it is ------------------------------------------------------------------------
 
-    async def _turn(self, channel: AsyncChannel, stations: Sequence[Station]) -> Station | None:
-        """Give a board that is this client's from now on; None where it went, or too many wait already."""
+    async def _turn(self, channel: AsyncChannel, stations: Sequence[Station], early: bytearray) -> Station | None:
+        """Give a board that is this client's from now on; None where it went, or too many wait already.
+
+        What it says meanwhile is put behind `early`.
+        """
         for station in stations:
             if not station.is_busy:
                 return self._take(station)
@@ -181,26 +213,19 @@ class Gateway:
             return None
         one = _Waiting(stations, asyncio.get_running_loop().create_future())
         self._waiting.append(one)
-        gone = asyncio.ensure_future(_wait_until_gone(channel))
+        listening = asyncio.ensure_future(_hear(channel, early))
+        listening.add_done_callback(lambda _: one.end())
         try:
-            await asyncio.wait({one.turn, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if one.turn.done() and not gone.done():
-                return one.turn.result()
+            return await one.turn
         except BaseException:
-            self._give_up(one)
+            if one.given is not None:
+                self._release(one.given)
             raise
         finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-        self._give_up(one)
-        return None
-
-    def _give_up(self, one: _Waiting) -> None:
-        """Forget a client that waits; the board that it was just given is the next one's."""
-        if one.turn.done():
-            self._release(one.turn.result())
-        else:
-            self._waiting.remove(one)
+            if one in self._waiting:
+                self._waiting.remove(one)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
     def _take(self, station: Station) -> Station:
         station.is_busy = True
@@ -213,18 +238,19 @@ class Gateway:
         if station.offer is not None:
             station.offer.released()
             return  # who waits has an old matchkey
-        for one in self._waiting:
+        for one in list(self._waiting):
             if station in one.stations:
                 self._waiting.remove(one)
-                one.turn.set_result(self._take(station))
-                return
+                if not one.turn.done():
+                    one.turn.set_result(self._take(station))
+                    return
 
 
-async def _wait_until_gone(channel: AsyncChannel) -> None:
-    """Return when the peer has closed the connection; it has nothing to say before its turn."""
-    seen: WaitingAsyncChannel | None = waiting(channel)
-    assert seen is not None  # a socket's can be watched
-    await seen.wait_readable(float("inf"), asyncio.get_running_loop().create_future())
+async def _hear(channel: AsyncChannel, early: bytearray) -> None:
+    """Keep what a client says before its turn; return when it has gone, or says more than anybody has to say then."""
+    with contextlib.suppress(PortLostError):
+        while len(early) <= _MOST_EARLY_BYTES:
+            early += await channel.read(math.inf)
 
 
 def _channel(connection: socket.socket, peer: object) -> AsyncChannel:

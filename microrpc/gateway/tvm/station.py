@@ -49,7 +49,7 @@ class Station:
 
     name: for messages, as the user gave it. key: what clients ask for. open_board: opens it. call_s: how long one call
     may take, in seconds. make_loader: of what makes firmware of uploaded code; None: there is none. on_note: told in a
-    line what happens.
+    line what goes wrong; on_session: that a session began or is over.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Station:
         limit_bytes: int = MOST_PACKET_BYTES,
         take_s: float = TAKE_S,
         on_note: Callable[[str], None] = lambda text: None,
+        on_session: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.name = name
         self.key = key
@@ -74,12 +75,13 @@ class Station:
         self._call_s = call_s
         self._limit_bytes = limit_bytes
         self._take_s = take_s
-        self._on_note = on_note
+        self._on_note, self._on_session = on_note, on_session
         self._make_loader = make_loader
         self._image: Firmware | None = None
         self._session: TvmSession | None = None
         self._revived_at = -_REVIVE_S
         self._sessions = 0
+        self._opening = asyncio.Lock()  # a board is opened by one at a time
 
     def expects(self, matchkey: str) -> bool:
         """Whether a client with this key is let in; one without any takes what there is, but from a tracker's farm."""
@@ -105,15 +107,16 @@ class Station:
         All that clients have of it is stale then. Where it cannot be opened with `image` it is opened as it was, and
         what is wrong is raised: MicroRpcError.
         """
-        await self._shared.board.close()
-        before, self._image = self._image, image
-        try:
-            await self._open_again()
-        except MicroRpcError:
-            self._image = before
-            with contextlib.suppress(MicroRpcError):
+        async with self._opening:
+            await self._shared.board.close()
+            before, self._image = self._image, image
+            try:
                 await self._open_again()
-            raise
+            except MicroRpcError:
+                self._image = before
+                with contextlib.suppress(MicroRpcError):
+                    await self._open_again()
+                raise
 
     async def _open_again(self) -> None:
         try:
@@ -128,17 +131,20 @@ class Station:
 
     async def revive(self) -> None:
         """Open a board anew that is lost for good, as an emulator that ended; not again and again."""
-        now = asyncio.get_running_loop().time()
-        if self._shared.failure is None or now - self._revived_at < _REVIVE_S:
+        if self._shared.failure is None:
             return
-        self._revived_at = now
-        await self._shared.board.close()
-        try:
-            await self._open_again()
-        except MicroRpcError as error:
-            self._on_note(f"{self.name}: {error}")
-        else:
-            self._on_note(f"{self.name}: opened anew")
+        async with self._opening:
+            now = asyncio.get_running_loop().time()
+            if self._shared.failure is None or now - self._revived_at < _REVIVE_S:
+                return
+            self._revived_at = now
+            await self._shared.board.close()
+            try:
+                await self._open_again()
+            except MicroRpcError as error:
+                self._on_note(f"{self.name}: {error}")
+            else:
+                self._on_note(f"{self.name}: opened anew")
 
     async def watch(self) -> None:
         """Take note of what the board says while nobody uses it, until this is cancelled."""
@@ -173,7 +179,7 @@ class Station:
             take_s=self._take_s,
             on_served=self._look_after,
         )
-        self._on_note(f"{self.name}: session {number} began")
+        self._on_session(f"{self.name}: session {number} began")
         end = "it was ended"
         try:
             end = await client.serve(hello.rest)
@@ -181,7 +187,7 @@ class Station:
             channel.close()
             self._session = None
             session.release()
-            self._on_note(f"{self.name}: session {number} is over: {end}")
+            self._on_session(f"{self.name}: session {number} is over: {end}")
         await self._clean()
 
     async def _look_after(self) -> None:

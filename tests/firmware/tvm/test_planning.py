@@ -25,7 +25,8 @@ def check_apart(buffers: list[Lifetime], arena: Arena) -> None:
             first, second = sorted((a, b), key=lambda i: arena.offsets[i])
             assert arena.offsets[first] + max(buffers[first].size_bytes, 1) <= arena.offsets[second]
     for buffer, offset in zip(buffers, arena.offsets, strict=True):
-        assert offset % ALIGNMENT_BYTES == 0 and offset >= 0
+        assert offset >= 0
+        assert offset % ALIGNMENT_BYTES == 0
         assert offset + buffer.size_bytes <= arena.size_bytes
 
 

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.tvm.versions import PAIRS, Pair, check_versions
+from microrpc.firmware.tvm.versions import PAIRS, Pair, check_versions, requirements_of
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -90,3 +90,11 @@ def test_the_extra_brings_the_newest_pair() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     pinned = {requirement for requirement in extras["tvm"] if "==" in requirement}
     assert pinned == {f"apache-tvm=={PAIRS[0].tvm}", f"apache-tvm-ffi=={PAIRS[0].ffi}"}
+
+
+def test_the_requirements_of_a_release_are_what_pip_takes() -> None:
+    assert requirements_of("0.25") == "apache-tvm==0.25.0 apache-tvm-ffi==0.1.12"
+    with pytest.raises(
+        FirmwareError, match=r"TVM 0.2 is none of those that microrpc was tested with: 0.27, 0.26, 0.25"
+    ):
+        requirements_of("0.2")
