@@ -15,10 +15,12 @@ from microrpc.wire import packets
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
+    Device,
     FunctionHandle,
     ModuleHandle,
     ObjectHandle,
     OpaqueHandle,
+    Tensor,
     TypeCode,
     Value,
 )
@@ -114,11 +116,18 @@ _READABLE_BY_BOTH = Return((CPU,))
 
 
 def _fits(layout: Layout, packet: Packet) -> bool:
-    """Whether a client that speaks `layout` says such a thing."""
+    """Whether a client that speaks `layout` says such a thing before anything else."""
     if not isinstance(packet, Syscall):
         return True
+    args = packet.args
+    if any(isinstance(value, Device) and value.type < 1 for value in args):
+        return False
+    if packet.code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args:
+        tensor = args[0]
+        if isinstance(tensor, Tensor) and tensor.data != 0:  # nothing is allocated yet
+            return False
     if packet.code == PacketCode.FREE_HANDLE and not layout.has_type_code_in_free:
-        return list(map(type, packet.args)) == [OpaqueHandle]
+        return list(map(type, args)) == [OpaqueHandle]
     try:
         return fits_signature(packet)
     except UnsupportedValueError:  # an object, which no syscall takes
