@@ -28,8 +28,8 @@ from microrpc.wire.packets import CallFunc, InitServer, Packet, PacketCode, Remo
 from microrpc.wire.signatures import fits_signature
 from microrpc.wire.tvm import packets as new
 from microrpc.wire.tvm.packets import clean_text
-from microrpc.wire.tvm.values import malformed
-from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from
+from microrpc.wire.tvm.values import DOCUMENT
+from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from, malformed
 
 _OBJECT = struct.Struct("<IQ")
 _BOOL_CODE = 15
@@ -185,7 +185,8 @@ class LayoutFinder:
         if isinstance(new, ProtocolError):
             return self._decide(OLD, old)
         if not _are_same(old, new):
-            raise malformed("a first request that means one thing to TVM up to 0.20 and another from 0.21 on", 4)
+            told = "a first request that means one thing to TVM up to 0.20 and another to TVM from 0.21 on"
+            raise ProtocolError("1", told, document=DOCUMENT)
         return old
 
     def _decide(self, layout: Layout, packet: Packet) -> Packet:
