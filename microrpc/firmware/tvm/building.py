@@ -108,7 +108,7 @@ def _target_kind(target: str) -> TargetKind:
 
 def _port(board: str) -> Project:
     if board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r} that a project can be of. There are: {', '.join(port_names())}")
+        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join(port_names())}")
     return load_port(board)
 
 
@@ -119,7 +119,7 @@ def _parts(source: Source, words: TargetWords, name: str | None) -> _Parts:
     kernels = tuple(read_kernel(symbol, function) for symbol, function in functions.items())
     relax = relax_functions(source.module)
     if not kernels and not relax:
-        raise FirmwareError("the module has no public function: give a PrimFunc a global_symbol, or a Relax function one")
+        raise FirmwareError("the module has no public function: give a PrimFunc or a Relax function a global_symbol")
     if name is not None and len(relax) != 1:
         raise FirmwareError(f"--name {name}: is for a source with one Relax function, and this one has {len(relax)}")
     plans = [
@@ -131,7 +131,7 @@ def _parts(source: Source, words: TargetWords, name: str | None) -> _Parts:
 
 
 def _all_prim_funcs(module: Any, functions: dict[str, Any], plans: Sequence[ModelPlan]) -> Any:
-    """Give an IRModule of what is compiled: where there are models, no PrimFuncs but the public ones and the models'."""
+    """Give an IRModule of what is compiled: where there are models, the public PrimFuncs and the models' alone."""
     import tvm
     from tvm import tirx
 
@@ -145,7 +145,7 @@ def _all_prim_funcs(module: Any, functions: dict[str, Any], plans: Sequence[Mode
     for plan in plans:
         clash = sorted({*plan.prim_funcs, plan.name} & names)
         if clash:
-            raise FirmwareError(f"{clash[0]}: a PrimFunc and a part of the model {plan.name} have this name: rename one")
+            raise FirmwareError(f"{clash[0]}: two have this name, of which one is of the model {plan.name}: rename one")
         names.update((*plan.prim_funcs, plan.name))
         found.update({tvm.ir.GlobalVar(symbol): function for symbol, function in plan.prim_funcs.items()})
     return tvm.IRModule(found)
@@ -155,7 +155,8 @@ def _report(directory: pathlib.Path, board: str, kind: TargetKind, parts: _Parts
     project = load_project(directory)
     firmware = build_firmware(dataclasses.replace(project, flags=(*project.flags, STACK_FLAG)))
     bits = read_machine(firmware.elf).bits
-    names = [*(kernel.name for kernel in parts.kernels), *(name for plan, _ in parts.models for name in plan.prim_funcs)]
+    names = [kernel.name for kernel in parts.kernels]
+    names += [name for plan, _ in parts.models for name in plan.prim_funcs]
     measured = read_kernels(firmware, names, has_frames=kind is TargetKind.C)
     rows = rows_of(parts.kernels, parts.sources)
     handlers = [row.handler for row in rows]
@@ -164,7 +165,7 @@ def _report(directory: pathlib.Path, board: str, kind: TargetKind, parts: _Parts
         directory=directory,
         board=board,
         target=str(kind),
-        functions=tuple(f"{row.name}({row.signature})" for row in rows),
+        functions=tuple(row.shown for row in rows),
         kernels=measured,
         models=tuple(
             ModelReport(plan.name, len(plan.layers), plan.weights_bytes, plan.arena_bytes) for plan, _ in parts.models

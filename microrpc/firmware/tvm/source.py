@@ -67,7 +67,8 @@ def _from_python(path: pathlib.Path, name: str) -> Any:
         raise FirmwareError(f"{path}: {name!r} is no name of a function")
     module_name = f"_microrpc_source_{_c_name(path.stem)}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None  # the file ends with .py
+    assert spec is not None  # the file ends with .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with _imported_as(module_name, module, path.resolve().parent), telling(str(path)):
         spec.loader.exec_module(module)
@@ -80,7 +81,7 @@ def _from_python(path: pathlib.Path, name: str) -> Any:
 
 @contextlib.contextmanager
 def _imported_as(name: str, module: Any, folder: pathlib.Path) -> Iterator[None]:
-    """TVM's parser looks the source up by the module's name; its own imports are beside it. What it prints is no result."""
+    """TVM's parser looks a source up by its module; what that imports lies beside it; what it prints is no result."""
     path = list(sys.path)
     sys.modules[name] = module
     sys.path.insert(0, str(folder))
@@ -93,7 +94,7 @@ def _imported_as(name: str, module: Any, folder: pathlib.Path) -> Iterator[None]
 
 
 def _is_its_own(value: Any, module: str) -> bool:
-    return callable(value) and getattr(value, "__module__", None) == module or _is_tvms(value)
+    return (callable(value) and getattr(value, "__module__", None) == module) or _is_tvms(value)
 
 
 def _is_tvms(value: Any) -> bool:
