@@ -173,7 +173,7 @@ __attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 
-/* A kernel's arguments, in the workspace: the values, then the tensors, then their shapes. */
+/* A kernel's arguments, in the workspace: the values, then the tensors' shapes, then the tensors. */
 typedef struct {
     TVMFFIAny *values;
     DLTensor *tensors;
@@ -181,13 +181,14 @@ typedef struct {
 } frame_t;
 
 static bool push_frame(frame_t *frame, uint32_t count, uint64_t dimensions) {
-    uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), tensors = (uint64_t)count * sizeof(DLTensor);
-    uint8_t *memory = push(values + tensors + dimensions * sizeof(int64_t));
+    uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), shapes = dimensions * sizeof(int64_t);
+    uint64_t size_bytes = values + shapes + (uint64_t)count * sizeof(DLTensor);
+    uint8_t *memory = push(size_bytes);
     if (!memory) return false;
-    memset(memory, 0, (size_t)(values + tensors));
+    memset(memory, 0, (size_t)size_bytes);
     frame->values = (TVMFFIAny *)(void *)memory;
-    frame->tensors = (DLTensor *)(void *)(memory + values);
-    frame->shapes = (int64_t *)(void *)(memory + values + tensors);
+    frame->shapes = (int64_t *)(void *)(memory + values);
+    frame->tensors = (DLTensor *)(void *)(memory + values + shapes);
     return true;
 }
 
