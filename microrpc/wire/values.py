@@ -216,9 +216,9 @@ def encode_each(values: Sequence[Value], packers: Mapping[type, tuple[int, _Pack
 # --- bytes to values --------------------------------------------------------------------------
 
 
-def malformed(message: str, at: int, document: str = "protocol.md") -> ProtocolError:
-    """Give the error for what is wrong at byte `at` of a packet's body, by section 3 of `document`."""
-    return ProtocolError("3", f"{message}, at byte {at} of the packet's body", document=document)
+def malformed(message: str, at: int) -> ProtocolError:
+    """Give the error for what is wrong at byte `at` of a packet's body."""
+    return ProtocolError("3", f"{message}, at byte {at} of the packet's body")
 
 
 def too_short(what: str, at: int, needed: int, end: int) -> ProtocolError:

@@ -25,6 +25,12 @@ class Row:
     signature: str
     doc: str
 
+    @property
+    def shown(self) -> str:
+        """As people write it: with the name in front."""
+        parameters, _, result = self.signature.rpartition("->")
+        return f"{self.name}({parameters.strip()}) -> {result.strip()}"
+
 
 def rows_of(kernels: Sequence[Kernel], models: Sequence[tuple[str, ModelSource]]) -> list[Row]:
     """Give the functions that kernels and models (by their names) are."""

@@ -1,7 +1,7 @@
 """What TVM compiles for: a board's processor, as it is named by the port, in TVM's words.
 
-The triples are those whose objects link with what a port's compiler brings: LLVM calls the functions for floats by other
-names for `none-eabi` than for `linux-gnueabi`, and zig has the latter.
+The triples are those whose objects link with what a port's compiler brings: LLVM calls the functions for floats
+otherwise for `none-eabi` than for `linux-gnueabi`, and zig has the latter.
 """
 
 from __future__ import annotations

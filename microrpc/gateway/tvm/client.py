@@ -18,7 +18,8 @@ from microrpc.wire.tvm.layout import LayoutFinder
 _NO_CONSTRUCTOR = "Check failed: (fconstructor.has_value()) is false:  Cannot find session constructor"
 _WATCH_S = 0.05  # so long a request may take before it is looked whether its client is still there
 _PIECE_BYTES = 1 << 18
-_DRAIN_S = 2.0  # how long what a client still sends is thrown away, so that it reads why it is cut off
+# How long what a client still sends is thrown away, so that it reads why it is cut off; and how long it may pause.
+_DRAIN_S, _QUIET_S = 2.0, 0.2
 
 
 class TvmClient:
@@ -168,6 +169,7 @@ class TvmClient:
             await self._say_last(text)
 
     async def _drain(self) -> None:
-        until = self._channel.now() + _DRAIN_S
-        while await self._channel.read(until):
+        channel = self._channel
+        until = channel.now() + _DRAIN_S
+        while await channel.read(min(channel.now() + _QUIET_S, until)):
             pass

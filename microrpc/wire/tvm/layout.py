@@ -15,10 +15,12 @@ from microrpc.wire import packets
 from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
+    Device,
     FunctionHandle,
     ModuleHandle,
     ObjectHandle,
     OpaqueHandle,
+    Tensor,
     TypeCode,
     Value,
 )
@@ -26,8 +28,8 @@ from microrpc.wire.packets import CallFunc, InitServer, Packet, PacketCode, Remo
 from microrpc.wire.signatures import fits_signature
 from microrpc.wire.tvm import packets as new
 from microrpc.wire.tvm.packets import clean_text
-from microrpc.wire.tvm.values import malformed
-from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from
+from microrpc.wire.tvm.values import DOCUMENT
+from microrpc.wire.values import PACKERS, READERS, Buffer, decode_values, encode_each, i32_from, malformed
 
 _OBJECT = struct.Struct("<IQ")
 _BOOL_CODE = 15
@@ -114,11 +116,18 @@ _READABLE_BY_BOTH = Return((CPU,))
 
 
 def _fits(layout: Layout, packet: Packet) -> bool:
-    """Whether a client that speaks `layout` says such a thing."""
+    """Whether a client that speaks `layout` says such a thing before anything else."""
     if not isinstance(packet, Syscall):
         return True
+    args = packet.args
+    if any(isinstance(value, Device) and value.type < 1 for value in args):
+        return False
+    if packet.code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args:
+        tensor = args[0]
+        if isinstance(tensor, Tensor) and tensor.data != 0:  # nothing is allocated yet
+            return False
     if packet.code == PacketCode.FREE_HANDLE and not layout.has_type_code_in_free:
-        return list(map(type, packet.args)) == [OpaqueHandle]
+        return list(map(type, args)) == [OpaqueHandle]
     try:
         return fits_signature(packet)
     except UnsupportedValueError:  # an object, which no syscall takes
@@ -176,7 +185,8 @@ class LayoutFinder:
         if isinstance(new, ProtocolError):
             return self._decide(OLD, old)
         if not _are_same(old, new):
-            raise malformed("a first request that means one thing to TVM up to 0.20 and another from 0.21 on", 4)
+            told = "a first request that means one thing to TVM up to 0.20 and another to TVM from 0.21 on"
+            raise ProtocolError("1", told, document=DOCUMENT)
         return old
 
     def _decide(self, layout: Layout, packet: Packet) -> Packet:

@@ -22,7 +22,7 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.packets import Packet, RemoteException, Return, Sequences
-from microrpc.wire.tvm.values import DOCUMENT, ByteArray, LongText, TypeIndex, decode_values, encode_values
+from microrpc.wire.tvm.values import DOCUMENT, ByteArray, LongText, TypeIndex, decode_values, encode_values, is_object
 from microrpc.wire.values import Buffer, find_for
 
 _SEQUENCES = Sequences(
@@ -58,7 +58,10 @@ def decode_packet(body: Buffer) -> Packet:
 
     Raises ProtocolError where `body` is not exactly one packet. A FreeHandle is a Syscall with one OpaqueHandle.
     """
-    return packets.decode_packet(body, _SEQUENCES)
+    try:
+        return packets.decode_packet(body, _SEQUENCES)
+    except ProtocolError as error:
+        raise ProtocolError(error.section, error.reason, document=DOCUMENT) from None
 
 
 # --- results of CallFunc ----------------------------------------------------------------------
@@ -122,6 +125,12 @@ _RESULT_TYPES: dict[int, tuple[type, ...]] = {
 }
 
 
+_HANDLE_RESULTS: dict[int, type[FunctionHandle | ModuleHandle]] = {
+    TypeIndex.FUNCTION: FunctionHandle,
+    TypeIndex.MODULE: ModuleHandle,
+}
+
+
 def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
     """What a function returned, from the values of its Return as `decode_packet` gives them (docs/tvm_wire.md 4).
 
@@ -132,10 +141,11 @@ def decode_result(values: tuple[Value, ...]) -> Value | ArrayResult:
         case (int(index), value) if type(index) is int:
             if type(value) in _RESULT_TYPES.get(index, ()):
                 return value
-            if index >= TypeIndex.OBJECT and isinstance(value, OpaqueHandle):
-                if index == TypeIndex.FUNCTION:
-                    return FunctionHandle(value)
-                return ModuleHandle(value) if index == TypeIndex.MODULE else ObjectHandle(int(value), index)
+            if isinstance(value, OpaqueHandle):
+                if index in _HANDLE_RESULTS:
+                    return _HANDLE_RESULTS[index](value)
+                if is_object(index) and index != TypeIndex.TENSOR:
+                    return ObjectHandle(int(value), index)
         case (int(index), Tensor() as tensor, OpaqueHandle() as handle) if type(index) is int:
             if index in (TypeIndex.DL_TENSOR, TypeIndex.TENSOR, TypeIndex.MAP):  # a tensor of TVM 0.21 has Map's
                 return ArrayResult(tensor, handle)

@@ -7,7 +7,6 @@ anything is allocated. A value of the caller that cannot be sent raises `Unsuppo
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -16,7 +15,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from microrpc.errors import UnsupportedValueError
-from microrpc.wire import values as old
 from microrpc.wire.datatypes import (
     DataType,
     Device,
@@ -33,6 +31,7 @@ from microrpc.wire.values import (
     Reader,
     find_for,
     i32_from,
+    malformed,
     out_of_range,
     pack_bytes,
     pack_data_type,
@@ -101,9 +100,8 @@ class ByteArray(bytes):
 
 DOCUMENT = "tvm_wire.md"
 """The document that errors refer to."""
-malformed = functools.partial(old.malformed, document=DOCUMENT)
-"""Give the error for what is wrong at a byte of a packet's body."""
 
+_LARGEST_INDEX = 0x7FFFFFFF
 _I32 = struct.Struct("<i")
 _OBJECT_HEAD = struct.Struct("<IQ")
 _WITH_I64 = struct.Struct("<iq").pack
@@ -113,6 +111,14 @@ _WITH_SIZE = struct.Struct("<iIQ").pack
 _WITH_OBJECT = struct.Struct("<iIQ").pack
 _I64_FROM = struct.Struct("<q").unpack_from
 _NONE = _I32.pack(TypeIndex.NONE)
+
+_WITH_OWN_FORM = (TypeIndex.STR, TypeIndex.BYTES, TypeIndex.FUNCTION, TypeIndex.MODULE)
+
+
+def is_object(index: int) -> bool:
+    """Whether values of this type index are references to objects of the server's, and have no form of their own."""
+    return TypeIndex.OBJECT <= index <= _LARGEST_INDEX and index not in _WITH_OWN_FORM
+
 
 # --- values to bytes --------------------------------------------------------------------------
 
@@ -146,7 +152,7 @@ def _pack_view(value: memoryview) -> bytes:
 
 
 def _pack_object(value: ObjectHandle) -> bytes:
-    if value.type_index not in _OBJECTS:
+    if not is_object(value.type_index):
         raise UnsupportedValueError(f"an object with the type index {value.type_index} cannot be sent")
     return _WITH_OBJECT(value.type_index, TypeIndex.OBJECT_REFERENCE, value.handle)
 
@@ -252,16 +258,6 @@ _READERS: Mapping[int, Reader] = {
 }
 
 
-class _Objects:
-    """The type indices of objects: all from 64 on but those that have a form of their own."""
-
-    def __contains__(self, index: int) -> bool:
-        return TypeIndex.OBJECT <= index <= 0x7FFFFFFF and index not in _READERS and index not in _WORDS
-
-
-_OBJECTS = _Objects()
-
-
 def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]:
     """The packed sequence that starts at `offset`, and the offset of its end (docs/tvm_wire.md 3).
 
@@ -296,7 +292,7 @@ def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]
             elif index in _READERS:
                 value, at = _READERS[index](buf, at)
                 values.append(value)
-            elif index in _OBJECTS:
+            elif is_object(index):
                 handle, at = _read_object(buf, at)
                 values.append(ObjectHandle(handle, index))
             else:
