@@ -77,6 +77,7 @@ def _lowered(module: Any, function: str, target: Any) -> Any:
     from tvm.relax import transform
 
     passes = [
+        transform.DeadCodeElimination([function]),  # not to lower what other functions are made of
         transform.DecomposeOpsForInference(function),
         transform.CanonicalizeBindings(),
         tvm.relax.backend.DispatchSortScan(),
