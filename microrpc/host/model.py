@@ -6,7 +6,7 @@ Each run is one operation, from the copy of its inputs to that of its outputs, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ from microrpc.wire.memory import BoardMemory
 from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, decode_profile
 from microrpc.wire.names import MODEL_LAYER_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_RUN_FUNCTION
 
-Arrays = Sequence[npt.NDArray[Any]]
+Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
+"""Inputs or outputs of a model, as they are on the board."""
 T = TypeVar("T")
 
 

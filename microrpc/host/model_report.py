@@ -13,7 +13,7 @@ from microrpc.wire.model import ModelProfile, ModelTable
 
 @dataclass(frozen=True, slots=True)
 class LayerTime:
-    """How long a layer took in the mean of all runs, by the board's clock, in microseconds.
+    """A layer, by its name: how long it took in the mean of all runs, by the board's clock, in `time_us` microseconds.
 
     share: of the whole run, 0 to 1. output: the type and shape of what it gives; "" where the board does not tell.
     """
@@ -28,7 +28,7 @@ class LayerTime:
 class ModelReport:
     """How long a model takes on its board; printed, it is a table. Times are in microseconds, means of `runs`.
 
-    total_us: a run, by the board's clock; runtime_us: what of that is no layer's. input_us, call_us, output_us: by this
+    name: the model's. layers: in their order. total_us: a run, by the board's clock; runtime_us: what of that is no layer's. input_us, call_us, output_us: by this
     computer's clock, the copy of the inputs, a run with its request, and the copy of the outputs. weights_bytes,
     arena_bytes, workspace_bytes: as the board tells of the model. memory: of the board after it; None where its
     firmware does not tell.

@@ -62,6 +62,8 @@ def to_board(
     is_literal = not hasattr(data, "dtype") if is_literal is None else is_literal
     if is_number and (np.can_cast(source.dtype, base, "safe") or (is_literal and _can_have(base, source))):
         return np.ascontiguousarray(source, dtype=base).reshape(shape)
+    if source.dtype.kind not in "biuf":
+        raise ArgumentError(f"{what} is numbers of the type {tensor.dtype}, not {source.dtype}; nothing was sent")
     raise ArgumentError(
         f"{what} has the type {tensor.dtype}, and {source.dtype} cannot become that without a loss: "
         f"astype(np.{base}) says that it may; nothing was sent"

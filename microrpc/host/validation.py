@@ -26,7 +26,7 @@ DataSet: TypeAlias = npt.ArrayLike | Sequence[npt.ArrayLike] | Mapping[str, npt.
 
 @dataclass(frozen=True, slots=True)
 class WorstError:
-    """The element that is furthest from what was expected: of which sample, and which output."""
+    """The element that is furthest from what was expected: of which sample and which output, and the difference."""
 
     sample: int
     output: str
@@ -62,7 +62,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class LayerDifference:
-    """Where a layer, by its number and name, parts from a reference."""
+    """Where a layer, by its number and name, parts from a reference, and what the difference is."""
 
     layer: int
     name: str
