@@ -21,6 +21,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 LayerDone: TypeAlias = Callable[[int, Array | None], None]
 """Told after each layer, by its number, with what it gave, or None."""
 
+_NO_OUTPUT = "the output of this layer cannot be had"
 _MOST_TOLD_BYTES = 63  # of what is expected: that and the words around it fit the 96 bytes of the library in C
 
 
@@ -72,7 +73,7 @@ def register_models(session: RuntimeSession, models: Sequence[SimModel], clock: 
         check_kinds(("Int",), arguments)
         number: int = arguments[0]
         if not 0 <= number < len(models):
-            raise FunctionError(f"there is no model {number}: this board has {len(models)}")
+            raise FunctionError(f"there is no such model: there are {len(models)}")
         return models[number]
 
     @session.functions.function(name=MODELS_FUNCTION)
@@ -100,15 +101,15 @@ def register_models(session: RuntimeSession, models: Sequence[SimModel], clock: 
         wanted: int = arguments[1]
         layers = model.table.layers
         if not 0 <= wanted < len(layers):
-            raise FunctionError(f"there is no layer {wanted}: this model has {len(layers)}")
+            raise FunctionError(f"there is no such layer: there are {len(layers)}")
         output = layers[wanted].output
         if output is None:
-            raise FunctionError(f"layer {wanted}: its output cannot be had")
+            raise FunctionError(_NO_OUTPUT)
         inputs, outputs = _tensors(model.table, arguments, 3, output)
         one = _Run(model, clock, wanted, arguments[2])
         one.go(inputs, outputs)
         if not one.is_copied:
-            raise FunctionError(f"layer {wanted}: its output cannot be had")
+            raise FunctionError(_NO_OUTPUT)
 
 
 def _tensors(
@@ -123,14 +124,14 @@ def _tensors(
     if len(arguments) != begin + len(wanted):
         raise FunctionError(f"{begin + len(wanted)} arguments expected, not {len(arguments)}")
     tensors: list[Array] = list(arguments[begin:])
-    for index, (tensor, expected) in enumerate(zip(tensors, wanted, strict=True), begin):
-        if not _is(tensor, expected):
-            raise FunctionError(f"argument {index}: {_told(expected)} expected")
     middle = len(tensors) - len(table.outputs)
-    written = [*range(middle, len(tensors)), *(() if layer is None else (0,))]
-    for index in written:
-        if any(other != index and _overlap(tensors[index], tensors[other]) for other in range(len(tensors))):
-            raise FunctionError(f"argument {begin + index}: it shares memory with another one")
+    for index, (tensor, expected) in enumerate(zip(tensors, wanted, strict=True)):
+        if not _is(tensor, expected):
+            raise FunctionError(f"argument {begin + index}: {_told(expected)} expected")
+        # What is written to must be nothing else's.
+        others = tensors[:index] if index >= middle else tensors[: first - begin]
+        if any(_overlap(tensor, other) for other in others[:index]):
+            raise FunctionError(f"argument {begin + index} shares memory with another one")
     return tensors[first - begin : middle], tensors[middle:]
 
 
