@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,22 @@ def made_cases() -> Iterator[Case]:
         warnings.simplefilter("ignore")
         made = collect_testcases(None)
     for case in sorted(made, key=lambda case: str(case.name)):
-        data_sets = tuple((tuple(given), tuple(expected)) for given, expected in case.data_sets or ())
+        data_sets = tuple((_plain(given), _plain(expected)) for given, expected in case.data_sets or ())
         yield Case(case.name, case.kind, case.model, data_sets, case.rtol, case.atol)
+
+
+def _plain(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Numbers and TensorProtos as arrays."""
+    from onnx import TensorProto, numpy_helper
+
+    return tuple(
+        numpy_helper.to_array(value)
+        if isinstance(value, TensorProto)
+        else np.asarray(value)
+        if isinstance(value, np.generic | int | float)
+        else value
+        for value in values
+    )
 
 
 def is_close(given: npt.NDArray[Any], expected: npt.NDArray[Any], case: Case) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from microrpc.firmware.tvm.compile import compile_kernels
 from microrpc.firmware.tvm.model_source import write_model
 from microrpc.firmware.tvm.plan import ModelPlan
-from microrpc.firmware.tvm.relax import kernel_source
+from microrpc.firmware.tvm.relax import kernel_module
 
 FIRMWARE = pathlib.Path(__file__).resolve().parents[1] / "firmware"
 FLAGS = ("-std=c11", "-O1", "-fPIC", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
@@ -36,8 +37,8 @@ class HostModel:
         self._plan = plan
         source = write_model(plan)
         (directory / "model.c").write_text(source.text)
-        kernels = kernel_source(plan.prim_funcs)
-        (directory / "kernels.c").write_text(kernels)
+        kernels = compile_kernels(kernel_module(plan.prim_funcs), {"kind": "c"}).data if plan.prim_funcs else b""
+        (directory / "kernels.c").write_bytes(kernels)
         library = directory / "model.so"
         files = ("model.c", *(["kernels.c"] if kernels else []), str(adapter), "-lm")
         _run("gcc", *FLAGS, *_INCLUDES, _WORKSPACE, "-shared", "-o", str(library), *files, where=directory)

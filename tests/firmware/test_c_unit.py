@@ -21,7 +21,15 @@ FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL, _SAY_MODEL = 8, 9, 13, 14, 15, 17, 18  # in fuzz.c
+_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL, _SAY_MODEL = (
+    8,
+    9,
+    13,
+    14,
+    15,
+    17,
+    18,
+)  # in fuzz.c
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"

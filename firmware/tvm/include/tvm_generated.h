@@ -42,13 +42,16 @@ static inline float tvm_float32(uint32_t bits) {
     return same.number;
 }
 
-static inline double tvm_float64(uint64_t bits) {
+static inline double tvm_float64(int64_t bits) {
     union {
-        uint64_t bits;
+        int64_t bits;
         double number;
     } same = {bits};
     return same.number;
 }
+
+/* How TVM prints what its own rules compare to. */
+#define inff __builtin_inff()
 
 /* Every generated file has these two of its own; what calls its functions does so by their names. */
 #ifdef __cplusplus

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.intrinsics import teach_tvm_c
 from microrpc.firmware.tvm.versions import check_versions
 
 
@@ -17,6 +18,7 @@ def import_tvm() -> Any:
         import tvm
     except (ImportError, OSError, AttributeError) as error:  # what a wrong pair raises
         raise FirmwareError(f"TVM is installed and cannot be imported: {error}") from error
+    teach_tvm_c()
     return tvm
 
 

@@ -121,18 +121,25 @@ class Reading:
         array = array_of(expression)
         if array is not None:
             return self._constant(array, where)
+        if kind == "ShapeExpr" and all(isinstance(getattr(extent, "value", None), int) for extent in expression.values):
+            return self._constant(np.array([extent.value for extent in expression.values], "int64"), where)
         if kind in ("ShapeExpr", "PrimValue", "IntImm", "FloatImm", "StringImm", "DataTypeImm"):
             return None
         what = {"If": "is a branch", "Function": "is a function within the function"}.get(kind, f"is a {kind}")
         raise self._error(where, f"{what}: a model for a board is a fixed list of kernels")
 
     def _call(self, call: Any, where: str) -> Value:
-        operator = getattr(call.op, "name", None) or getattr(call.op, "name_hint", None) or type(call.op).__name__
+        operator = _called(call.op)
         if operator == _CALL_TIR:
             return self._kernel(call, where)
         if operator.startswith("relax.call_") and call.args:
-            called = getattr(call.args[0], "global_symbol", None) or name_of(call.args[0])
-            raise self._error(where, f"calls {called} by {operator}: a board has kernels of TVM's compiler only")
+            raise self._error(
+                where, f"calls {_called(call.args[0])} by {operator}: a board has kernels of TVM's compiler only"
+            )
+        if operator in ("relax.tensor_to_shape", "vm.builtin.tensor_to_shape"):
+            raise self._error(where, "takes a shape that is computed: a model for a board has fixed ones")
+        if type(call.op).__name__ != "Op":
+            raise self._error(where, f"calls {operator}: a board has kernels of TVM's compiler only")
         raise self._error(where, f"TVM has no kernel for {operator} here")
 
     def _kernel(self, call: Any, where: str) -> Value:
@@ -158,6 +165,8 @@ class Reading:
 
     def _give(self, results: tuple[Tensor, ...]) -> None:
         """Make the results the caller's: a kernel writes into his buffer; what is none of its own is copied there."""
+        if not results:
+            raise self._error("its result", "is no tensor")
         for index, result in enumerate(results):
             buffer = result.buffer
             if buffer.where is Place.ARENA:
@@ -222,6 +231,14 @@ def type_of(expression: Any) -> Any:
 def name_of(variable: Any) -> str:
     """What a variable is called."""
     return str(getattr(variable, "name_hint", None) or getattr(variable, "name", variable))
+
+
+def _called(operator: Any) -> str:
+    """What an operator or function is called."""
+    for name in ("name", "global_symbol", "name_hint"):
+        if isinstance(getattr(operator, name, None), str):
+            return str(getattr(operator, name))
+    return type(operator).__name__
 
 
 def _checked(dtype: DataType) -> DataType:

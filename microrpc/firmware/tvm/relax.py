@@ -8,16 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.compile import compile_kernels
 from microrpc.firmware.tvm.compiler import import_tvm, telling
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef, c_name
 from microrpc.firmware.tvm.planning import Lifetime, plan_arena
-from microrpc.firmware.tvm.prim_funcs import with_exact_constants
 from microrpc.firmware.tvm.reading import Buffer, Reading, Tensor, array_of, name_of
 from microrpc.firmware.tvm.scheduling import schedule_kernel
-from microrpc.firmware.tvm.workspace import workspace_bytes_of
-
-KERNEL_CONFIG = {"tirx.disable_assert": True}
-"""The options of TVM's with which kernels are compiled: a table checks what is called, not the kernel."""
 
 OUTPUT_NAMES = "microrpc.output_names"
 """An attribute of a Relax function: what its outputs are called."""
@@ -55,7 +51,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
     symbols = {call.kernel: f"{prefix}_{call.kernel}" for call in reading.calls if call.kernel is not None}
     with target:
         prim_funcs = {
-            symbol: with_exact_constants(schedule_kernel(functions[kernel])).with_attr("global_symbol", symbol)
+            symbol: schedule_kernel(functions[kernel]).with_attr("global_symbol", symbol)
             for kernel, symbol in symbols.items()
         }
     buffers = _arena_buffers(reading)
@@ -70,7 +66,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
-        workspace_bytes=workspace_bytes_of(kernel_source(prim_funcs)),
+        workspace_bytes=_workspace_bytes(prim_funcs),
         prim_funcs=prim_funcs,
     )
 
@@ -81,8 +77,10 @@ def _lowered(module: Any, function: str, target: Any) -> Any:
     from tvm.relax import transform
 
     passes = [
+        transform.DeadCodeElimination([function]),  # not to lower what other functions are made of
         transform.DecomposeOpsForInference(function),
         transform.CanonicalizeBindings(),
+        tvm.relax.backend.DispatchSortScan(),
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
@@ -110,14 +108,13 @@ def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def kernel_source(prim_funcs: Mapping[str, Any]) -> str:
-    """The C source of kernels, by their symbols. Raises FirmwareError."""
-    tvm = import_tvm()
-    if not prim_funcs:
-        return ""
-    with telling(f"TVM cannot compile {', '.join(prim_funcs)}"), tvm.transform.PassContext(config=KERNEL_CONFIG):
-        built = tvm.tirx.build(tvm.IRModule(dict(prim_funcs)), target=tvm.target.Target("c"))
-        return str(built.inspect_source())
+def _workspace_bytes(prim_funcs: Mapping[str, Any]) -> int:
+    return compile_kernels(kernel_module(prim_funcs), {"kind": "c"}).workspace_bytes if prim_funcs else 0
+
+
+def kernel_module(prim_funcs: Mapping[str, Any]) -> Any:
+    """The kernels of a plan as an IRModule, for `compile_kernels`."""
+    return import_tvm().IRModule(dict(prim_funcs))
 
 
 def _arena_buffers(reading: Reading) -> list[Buffer]:

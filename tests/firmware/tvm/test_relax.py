@@ -58,6 +58,19 @@ def places(plan: ModelPlan) -> list[list[tuple[str, int]]]:
     return [[(ref.where.value, ref.index) for ref in step.arguments] for step in plan.steps]
 
 
+BRANCHING = """
+@I.ir_module
+class Branching:
+    @R.function
+    def main(x: R.Tensor((4,), "float32"), flag: R.Tensor((), "bool")) -> R.Tensor((4,), "float32"):
+        if flag:
+            y = R.add(x, x)
+        else:
+            y = R.multiply(x, x)
+        return y
+"""
+
+
 def numbers(*shape: int, seed: int = 1) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape, "float32")
 
@@ -110,7 +123,7 @@ def test_a_reshape_is_no_kernel_wherever_it_stands(adapter: pathlib.Path, tmp_pa
     np.testing.assert_allclose(result, x.reshape(6).cumsum().reshape(3, 2), rtol=1e-6)
 
 
-def test_what_is_no_result_of_a_kernel_is_copied_into_the_outputs(adapter: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_what_no_kernel_gives_is_copied_into_the_outputs(adapter: pathlib.Path, tmp_path: pathlib.Path) -> None:
     from tvm import relax
 
     def body(builder: Any, x: Any) -> Any:
@@ -118,12 +131,11 @@ def test_what_is_no_result_of_a_kernel_is_copied_into_the_outputs(adapter: pathl
         return (x, doubled, doubled, relax.const(np.array([7.0, 8.0], "float32")))
 
     plan = plan_of(a_module((2,), body=body))
-    assert places(plan) == [
-        [("input", 0), ("output", 1)],
+    assert places(plan)[1:] == [
         [("input", 0), ("output", 0)],
         [("output", 1), ("output", 2)],
         [("constant", 0), ("output", 3)],
-    ] or places(plan)[0] == [("input", 0), ("input", 0), ("output", 1)]
+    ]
     assert [step.kernel is None for step in plan.steps] == [False, True, True, True]
     assert plan.layers == ("add", "copy", "copy.2", "copy.3")
     results = HostModel(plan, adapter, tmp_path)(np.array([1, -2], "float32"))
@@ -191,7 +203,7 @@ def test_a_module_tells_its_relax_functions() -> None:
 def test_a_function_that_is_not_there_is_told_with_those_that_are() -> None:
     import tvm
 
-    with pytest.raises(FirmwareError, match="forward: is no Relax function of the module. There are: main"):
+    with pytest.raises(FirmwareError, match=r"forward: is no Relax function of the module\. There are: main"):
         lower_model(mlp(), "forward", tvm.target.Target("c"))
 
 
@@ -224,21 +236,10 @@ def test_a_parameter_that_is_a_tuple_is_refused() -> None:
 
 
 def test_a_branch_is_refused_with_its_binding() -> None:
-    from tvm.script import ir as I  # noqa: N812
-    from tvm.script import relax as R  # noqa: N812
-
-    @I.ir_module
-    class Branching:
-        @R.function
-        def main(x: R.Tensor((4,), "float32"), flag: R.Tensor((), "bool")) -> R.Tensor((4,), "float32"):
-            if flag:
-                y = R.add(x, x)
-            else:
-                y = R.multiply(x, x)
-            return y
+    import tvm
 
     with pytest.raises(FirmwareError, match="main: binding y: is a branch: a model for a board is a fixed list"):
-        plan_of(Branching)
+        plan_of(tvm.script.from_source(BRANCHING))
 
 
 def test_a_function_of_the_hosts_is_refused_by_its_name() -> None:
@@ -247,7 +248,7 @@ def test_a_function_of_the_hosts_is_refused_by_its_name() -> None:
     def body(builder: Any, x: Any) -> Any:
         return builder.emit(relax.op.call_dps_packed("my.function", (x,), relax.TensorType((4,), "float32")))
 
-    with pytest.raises(FirmwareError, match="main: binding .*: calls my.function by relax.call_dps_packed"):
+    with pytest.raises(FirmwareError, match=r"main: binding .*: calls my\.function by relax\.call_dps_packed"):
         plan_of(a_module((4,), body=body))
 
 
@@ -257,7 +258,9 @@ def test_an_operator_that_tvm_has_no_kernel_for_is_told() -> None:
     def body(builder: Any, x: Any) -> Any:
         return builder.emit(relax.op.unique(x))
 
-    with pytest.raises(FirmwareError, match="main: .*unique|main: TVM cannot lower it"):
+    with pytest.raises(
+        FirmwareError, match=r"main: binding gv: calls relax\.run\.unique: a board has kernels of TVM's compiler only"
+    ):
         plan_of(a_module((4,), body=body))
 
 
