@@ -181,6 +181,8 @@ def _table(name: str, made_of: str, *, layer_count: int, more: Sequence[str] = (
 def _network_source(name: str, network: Any) -> str:
     """Give the C file of a network. Raises FirmwareError."""
     layers = list(zip(network.activations, network.weights, network.biases, strict=True))
+    if not layers:
+        raise FirmwareError(f"{name}: it has no layers")
     data: list[str] = []
     entries: list[str] = []
     told: list[str] = []

@@ -66,7 +66,7 @@ def listed_models(directory: pathlib.Path) -> list[str]:
     """Name the models of a project, by their numbers. Raises FirmwareError where another file of it lists them."""
     names: list[str] = []
     try:
-        for path in sorted(directory.glob("*.c")):
+        for path in filter(pathlib.Path.is_file, sorted(directory.glob("*.c"))):
             text = path.read_text(encoding="utf-8", errors="replace")
             if path.name == LIST_FILE and text.startswith(_HEAD):
                 names = _ENTRY.findall(text)
