@@ -19,11 +19,13 @@ from microrpc.cli.common import (
     check_file,
     examples,
     find_board_port,
+    folded,
     open_board,
     print_json,
     reporting,
     say_columns,
     say_pairs,
+    terminal_columns,
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
@@ -190,7 +192,9 @@ def profile(
             shown = {"host_us": report.host_us, "transport_share": report.transport_share}
             print_json({**dataclasses.asdict(report), **shown})
             return
-        say(str(report))
+        columns = terminal_columns()
+        for line in str(report).splitlines():
+            say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
 
 
 @model.command(

@@ -28,10 +28,10 @@ class LayerTime:
 class ModelReport:
     """How long a model takes on its board; printed, it is a table. Times are in microseconds, means of `runs`.
 
-    name: the model's. layers: in their order. total_us: a run, by the board's clock; runtime_us: what of that is no layer's. input_us, call_us, output_us: by this
-    computer's clock, the copy of the inputs, a run with its request, and the copy of the outputs. weights_bytes,
-    arena_bytes, workspace_bytes: as the board tells of the model. memory: of the board after it; None where its
-    firmware does not tell.
+    name: the model's. layers: in their order. total_us: a run, by the board's clock; runtime_us: what of that is no
+    layer's. input_us, call_us, output_us: by this computer's clock, the copy of the inputs, a run with its request, and
+    the copy of the outputs. weights_bytes, arena_bytes, workspace_bytes: as the board tells of the model. memory: of
+    the board after it; None where its firmware does not tell.
     """
 
     name: str
