@@ -38,7 +38,8 @@ def _library() -> ctypes.CDLL:
     needs.zig()
     with tempfile.TemporaryDirectory(prefix="microrpc-c-") as directory:
         path = pathlib.Path(directory, "board.so")
-        compile_c(FIRMWARE / "tests/board.c", *SWITCHED_ON, "-O2", "-g", "-shared", "-fPIC", "-o", path)
+        options = ("-O2", "-ffp-contract=off", "-g", "-shared", "-fPIC")
+        compile_c(FIRMWARE / "tests/board.c", *SWITCHED_ON, *options, "-o", path)
         library = ctypes.CDLL(str(path))
     library.board_new.restype = ctypes.c_void_p
     library.board_new.argtypes = [*[ctypes.c_uint32] * 4, ctypes.c_uint8, ctypes.c_uint32]
