@@ -1,4 +1,4 @@
-"""`microrpc model`: the models in a board's firmware: what they are, a run, its times, a data set (docs/models.md)."""
+"""`microrpc model`: the models in a board's firmware: what they are, a run, its times, a data set (docs/using_models.md)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ model = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run, time and check the models in a board's firmware (docs/models.md).",
+    help="Run, time and check the models in a board's firmware (docs/using_models.md).",
     epilog=examples(
         "microrpc model info sim://",
         "microrpc model run sim:// --name mlp --input '[[1, 2, 3, 4]]'",

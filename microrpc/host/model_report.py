@@ -1,4 +1,4 @@
-"""What was measured of a model: how long it and its layers take (docs/models.md)."""
+"""What was measured of a model: how long it and its layers take (docs/using_models.md)."""
 
 from __future__ import annotations
 

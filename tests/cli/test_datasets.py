@@ -1,4 +1,4 @@
-"""Files of data sets, whatever is in them (docs/models.md)."""
+"""Files of data sets, whatever is in them (docs/using_models.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`microrpc model`: info, run, profile, validate (docs/models.md)."""
+"""`microrpc model`: info, run, profile, validate (docs/using_models.md)."""
 
 from __future__ import annotations
 
