@@ -1,4 +1,4 @@
-"""`microrpc model`: the models in a board's firmware: what they are, a run, its times, a data set (docs/using_models.md)."""
+"""`microrpc model`: what models a board has; a run, its times, a data set (docs/using_models.md)."""
 
 from __future__ import annotations
 
