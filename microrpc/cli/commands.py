@@ -18,6 +18,7 @@ from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
 from microrpc.cli.functions import functions, stubs
 from microrpc.cli.log import log
+from microrpc.cli.model import model
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -119,6 +120,7 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.add_typer(model, name="model")
 app.add_typer(firmware, name="firmware")
 
 
