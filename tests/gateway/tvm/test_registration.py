@@ -196,6 +196,7 @@ def test_a_session_that_begins_while_an_answer_is_awaited_waits_for_it(released_
         play.state.released(play.now)
         assert play.said() == []  # one question at a time
         assert play.reply([]) == [[3, "board", [9190, "board:0.5"], None]]
+        assert play.reply(0) == []  # once is enough
     else:
         assert play.reply([]) == []
         assert play.state.wakes_at is None
@@ -715,3 +716,79 @@ def test_a_host_that_no_name_can_be_of_is_told_of_as_well() -> None:
 
     run(test)
     assert "the tracker at aaa" in notes[0]
+
+
+class Counted(registration.Retries):
+    """Remembers what was asked of it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(chance)
+        self.asked: list[str] = []
+
+    def next_s(self) -> float:
+        self.asked.append("next")
+        return 0.0
+
+    def begin(self) -> None:
+        self.asked.append("begin")
+
+
+@pytest.mark.parametrize(("polls", "asked"), [(0, ["next"] * 3), (2, ["begin", "next"] * 3)])
+def test_only_a_connection_that_has_lasted_for_a_poll_makes_the_next_wait_a_short_one(
+    monkeypatch: pytest.MonkeyPatch, polls: int, asked: list[str]
+) -> None:
+    hasten(monkeypatch, POLL_S=0.02)
+    monkeypatch.setattr(registration, "Retries", Counted)
+    ended = 0
+
+    async def test() -> None:
+        enough = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal ended
+            await reader.readexactly(4)
+            writer.write(MAGIC)
+            for _ in range(2 + polls):
+                writer.write(framed([] if (await read_message(reader))[0] == 7 else 0))
+            writer.close()
+            ended += 1
+            if ended == 4:
+                enough.set()
+
+        async with listening(serve) as port, registered(port, []) as one:
+            await enough.wait()
+            assert isinstance(one._retries, Counted)
+            assert one._retries.asked[: len(asked)] == asked
+
+    run(test)
+
+
+def test_a_tracker_that_hangs_after_a_session_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch, REPLY_S=0.1)
+    notes: list[str] = []
+
+    async def test() -> None:
+        offered = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(4)
+            writer.write(MAGIC)
+            for _ in range(2):
+                await read_message(reader)
+                writer.write(framed(0))
+            offered.set()
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+
+        async with listening(serve) as port, registered(port, notes) as one:
+            await offered.wait()
+            while not one.is_registered:
+                await asyncio.sleep(0.01)
+            one.taken()
+            await asyncio.sleep(0.3)
+            assert "hangs" not in str(notes)  # nothing was asked
+            one.released()
+            while "hangs: no answer in 0.1 s" not in notes[-1]:
+                await asyncio.sleep(0.01)
+
+    run(test)
