@@ -8,16 +8,19 @@ INSTALLED_BENCH := .venv/.installed-bench
 # Other people's tools have an environment of their own: a plugin of pytest among them would be in all tests.
 TOOLS := build/tools
 INSTALLED_TOOLS := $(TOOLS)/.installed
+# And so has TVM, which works with one version of its own interface only. The clients of older ones have no tests' tools.
+TVM := build/tvm-0.27
+INSTALLED_TVM := $(TVM)/.installed
+OLDER_TVM := build/tvm-0.26/.installed build/tvm-0.25/.installed
 RESULTS := build/benchmarks.json
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
-# The tests with a mark that no test may have yet: pytest ends with 5 then.
-marked = $(PYTEST) -m $(1) $(ARGS) || { test $$? -eq 5 && echo "no test is marked '$(1)' yet"; }
+TVM_PYTEST := $(TVM)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help demo test test-boards test-long test-tvm test-tools lint mutants soak generate docs bench plots venv clean
+.PHONY: help demo test test-boards test-long test-tvm test-tvm-versions test-tools lint mutants soak generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED) ## show it all on a simulated board
 	$(BIN)/microrpc demo
@@ -31,11 +34,14 @@ test-boards: $(INSTALLED) ## run those of every other emulated board
 test-long: $(INSTALLED) ## run those that take minutes: a fault at every byte
 	$(PYTEST) --dist loadfile -m long $(ARGS)
 
-test-tvm: $(INSTALLED) ## run those against TVM's own programs
-	$(call marked,tvm)
+test-tvm: $(INSTALLED_TVM) ## run those against TVM's own programs
+	$(TVM_PYTEST) -m "tvm and not tvm_versions" $(ARGS)
+
+test-tvm-versions: $(INSTALLED_TVM) $(OLDER_TVM) ## run those with clients of older releases of TVM
+	$(TVM_PYTEST) -m tvm_versions $(ARGS)
 
 test-tools: $(INSTALLED) $(INSTALLED_TOOLS) ## run those with other people's tools
-	$(call marked,tools)
+	$(PYTEST) -m tools $(ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
@@ -77,6 +83,18 @@ $(INSTALLED): pyproject.toml
 $(INSTALLED_TOOLS): $(INSTALLED)
 	test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[tools]'
+	@touch $@
+
+$(INSTALLED_TVM): $(INSTALLED)
+	test -x $(TVM)/bin/pip || $(PYTHON) -m venv $(TVM)
+	$(TVM)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast,tvm]'
+	@touch $@
+
+build/tvm-%/.installed: $(INSTALLED)
+	test -x build/tvm-$*/bin/pip || $(PYTHON) -m venv build/tvm-$*
+	build/tvm-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$($(BIN)/python -c 'from microrpc.firmware.tvm import versions; print(versions.requirements_of("$*"))') \
+		cloudpickle psutil tornado
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

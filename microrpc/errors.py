@@ -144,10 +144,10 @@ class VerifyError(BoardError):
 
 
 class ProtocolError(BoardError):
-    """The peer sent something that the protocol does not allow. `section` is that of docs/protocol.md."""
+    """The peer sent something that the protocol does not allow. `section` is that of `document` in docs/."""
 
-    def __init__(self, section: str, message: str) -> None:
-        super().__init__(f"{message} (docs/protocol.md, section {section})")
+    def __init__(self, section: str, message: str, *, document: str = "protocol.md") -> None:
+        super().__init__(f"{message} (docs/{document}, section {section})")
         self.section = section
         self.reason = message
         """What was wrong, without the section."""

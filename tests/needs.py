@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from microrpc.errors import FirmwareError
 from microrpc.firmware.project import has_port, load_port
+from microrpc.firmware.tvm.versions import check_versions
 
 REQUIRE = "MICRORPC_REQUIRE_QEMU"
 """Set to anything, what is missing is a failure."""
@@ -39,6 +42,20 @@ def tools() -> str:
     python = Path(__file__).parent.parent / "build" / "tools" / "bin" / "python"
     if not python.exists():
         _missing("needs build/tools: make test-tools")
+    return str(python)
+
+
+def tvm(release: str | None = None) -> str:
+    """Need TVM where the tests run, or a client of another release of it ("0.25"); give its interpreter."""
+    if release is None:
+        try:
+            check_versions()
+        except FirmwareError as error:
+            _missing(f"needs TVM: make test-tvm ({error})")
+        return sys.executable
+    python = Path(__file__).parent.parent / "build" / f"tvm-{release}" / "bin" / "python"
+    if not python.exists():
+        _missing(f"needs build/tvm-{release}: make test-tvm-versions")
     return str(python)
 
 

@@ -43,7 +43,8 @@ MAY_IMPORT = {
         "microrpc.capture microrpc.host microrpc.wire microrpc.errors"
     ),
     "microrpc.gateway": (
-        "microrpc.connecting microrpc.client microrpc.ports microrpc.serve microrpc.wire microrpc.errors"
+        "microrpc.connecting microrpc.firmware microrpc.client microrpc.boards microrpc.ports microrpc.serve "
+        "microrpc.wire microrpc.errors"
     ),
     "microrpc.cli": (
         "microrpc.gateway microrpc.connecting firmware_sim.running firmware_sim.line firmware_sim.board "
@@ -69,6 +70,7 @@ FACES = {
     *("firmware_sim", "firmware_sim.device", "firmware_sim.faults", "firmware_sim.loopback"),
     *("firmware_sim.serve", "firmware_sim.simulate", "firmware_sim.uart"),
     *("microrpc.channel", "microrpc.client", "microrpc.emulator", "microrpc.host", "microrpc.link", "microrpc.share"),
+    "microrpc.tvm",
 }
 
 # What is measured beside 0.4.0 runs with that, too, and so by the names that both have.

@@ -128,6 +128,11 @@ typedef struct {
      * no function can be cancelled. */
     size_t (*read)(void *port, uint8_t *bytes, size_t size);
 #endif
+#if MICRORPC_MODELS
+    /* What it has of models, by their numbers (microrpc_model.h). */
+    const struct microrpc_model *const *models;
+    size_t model_count;
+#endif
 #if MICRORPC_HOOKS && MICRORPC_LINK
     /* Called with true when a session begins, or a host that was gone speaks again; with false when that session ends,
      * by the host or by the next one, or the host is gone: time to stop a motor. It may log and send events. NULL: nobody
@@ -194,7 +199,8 @@ typedef enum {
     MICRORPC_DTYPE_INT = 0,
     MICRORPC_DTYPE_UINT = 1,
     MICRORPC_DTYPE_FLOAT = 2,
-    MICRORPC_DTYPE_BFLOAT = 4
+    MICRORPC_DTYPE_BFLOAT = 4,
+    MICRORPC_DTYPE_BOOL = 6 /* of 8 bits; a bool of 1 bit is a MICRORPC_DTYPE_UINT */
 } microrpc_dtype_code_t;
 
 /* The type of a tensor's elements, bool is uint1. */

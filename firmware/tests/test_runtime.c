@@ -78,6 +78,12 @@ static void the_functions_have_fixed_handles(void) {
 #if MICRORPC_MEMORY
         "microrpc.memory",
 #endif
+#if MICRORPC_MODELS
+        "microrpc.models",
+        "microrpc.model.run",
+        "microrpc.model.profile",
+        "microrpc.model.layer",
+#endif
     };
     uint32_t count = sizeof names / sizeof names[0];
     open(0);
@@ -136,6 +142,7 @@ static void random_fill_gives_words(void) {
         {MICRORPC_DTYPE_INT, 32, 2, {UINT32_MAX, UINT32_MAX}, {0, 0}},
         {MICRORPC_DTYPE_UINT, 64, 3, {UINT32_MAX, UINT32_MAX}, {0, 0}},
         {MICRORPC_DTYPE_UINT, 1, 9, {0x01010101, 0x01010101}, {0, 0}},
+        {MICRORPC_DTYPE_BOOL, 8, 9, {0x01010101, 0x01010101}, {0, 0}},
         {MICRORPC_DTYPE_FLOAT, 16, 5, {0x03FF03FF, 0x03FF03FF}, {0x3C003C00, 0x3C003C00}},
         {MICRORPC_DTYPE_FLOAT, 32, 3, {0x007FFFFF, 0x007FFFFF}, {0x3F800000, 0x3F800000}},
         {MICRORPC_DTYPE_FLOAT, 64, 3, {UINT32_MAX, 0x000FFFFF}, {0, 0x3FF00000}},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli.addresses import parse_address, warn_of_others
 from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, reporting
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note, say
@@ -105,20 +105,9 @@ def _serve(board: SimulatedBoard, link: Path | None, tcp: str | None) -> PtyServ
 
     if tcp is None:
         return PtyServer(board, link=link)
-    host, _, number = tcp.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not (number.isascii() and number.isdigit()) or len(number) > 5:
-        raise typer.BadParameter(f"--tcp {tcp}: write HOST:PORT, or PORT alone, for example 127.0.0.1:5000")
-    if not _is_loopback(host):
-        note(f"warning: whoever reaches {host}:{number} over the network can use this board; nothing is encrypted")
-    return TcpServer(board, host=host, number=int(number))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    host, number = parse_address(tcp, "--tcp", "127.0.0.1:5000")
+    warn_of_others(host, number, "this board")
+    return TcpServer(board, host=host, number=number)
 
 
 def _announce(server: PtyServer | TcpServer, name: str, wrong: Faults) -> None:

@@ -46,6 +46,11 @@ class ClientMemory:
         self._allocated: dict[int, Block] = {}
         self._blocks: Regions[Block] = Regions()
 
+    def move(self) -> None:
+        """Go on with the board that took the shared one's place: what there is is as from before a reset."""
+        self._first_epoch = self._shared.board.epoch - (self._board.epoch - self._first_epoch)
+        self._board = self._shared.board
+
     def release(self) -> None:
         """Free what the client allocated."""
         for visible in list(self._allocated):

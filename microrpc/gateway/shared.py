@@ -51,12 +51,25 @@ class SharedBoard:
         self.failure: MicroRpcError | None = None
         """Why the board can be used no more."""
         self._numbers = itertools.count(_FIRST_HANDLE)
+        self._begin(board)
+
+    def _begin(self, board: AsyncBoard) -> None:
         self._named: WeakValueDictionary[tuple[bool, str], Kept] = WeakValueDictionary()
         self._kept: WeakValueDictionary[tuple[type, int, int], Kept] = WeakValueDictionary()
         self._memory: Regions[object] = Regions()
         self._memory_epoch = board.epoch
         if board.trust.on_reset is None:  # each client is told by its own handles, not one of them for all
             board.trust.on_reset = lambda: None
+
+    def move(self, board: AsyncBoard) -> None:
+        """Let another board take this one's place, which is closed: what clients have of it is as from before a reset.
+
+        Each of their sessions is to be told (`ClientSession.move`).
+        """
+        self.board.trust.forget_handles()
+        self.board = board
+        self.failure = None
+        self._begin(board)
 
     # --- who owns which of the board's addresses -------------------------------------------------
 
@@ -66,9 +79,9 @@ class SharedBoard:
         self._memory.add(array.tensor.data, array.size_bytes, owner)
 
     def disown(self, array: AsyncRemoteArray, address: int) -> None:
-        """Note that the array at `address` is no more; what is from another boot is forgotten anyway."""
+        """Note that the array at `address` is no more; what is from another boot, or board, is forgotten anyway."""
         self._forget_other_boots()
-        if array.epoch == self._memory_epoch:
+        if array.board is self.board and array.epoch == self._memory_epoch:
             self._memory.remove(address)
 
     def may_use(self, owner: object, address: int, size_bytes: int) -> bool:

@@ -34,10 +34,11 @@ from microrpc.host.handles import (
 from microrpc.host.job import Progress
 from microrpc.host.library import Library
 from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
+from microrpc.host.models import Models
 from microrpc.host.operation import Operation
 from microrpc.host.report import ask_memory
 from microrpc.host.requests import AnyConnection, Requests
-from microrpc.host.timing import Evaluators, check_runs
+from microrpc.host.timing import Evaluators, Runs, check_runs
 from microrpc.host.verify import Verifier
 from microrpc.wire.checks import check_callable, check_text, show
 from microrpc.wire.datatypes import CPU, DataType, OpaqueHandle, Tensor, Value
@@ -67,7 +68,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
     be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
     the board is closed. described: what it tells of itself. system_library, find_in_module: what is there, as
-    `Library` gives it.
+    `Library` gives it. models: those of its firmware.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
         self.described = Described(self._requests, self._maker)
+        self.models = Models(self._requests, self._maker)
         self._library = library = Library(self._requests, self._maker)
         self.system_library, self.find_in_module = library.give, library.find
         self._evaluators = Evaluators()
@@ -185,14 +187,24 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         left_s, renews = round(limit_s - waiting.spent_s, 6), timeout_s is None
         return (yield from self.call(function, args, left_s, on_progress=on_progress, collects=False, renews=renews))
 
-    def time_evaluator(self, name: str, *, number: int, repeat: int, min_repeat_ms: int) -> Operation[FunctionT]:
+    def time_evaluator(
+        self,
+        name: str,
+        *,
+        number: int,
+        repeat: int,
+        min_repeat_ms: int,
+        module: ModuleT | None = None,
+        **more: int,
+    ) -> Operation[FunctionT]:
         """Give the board's function that times its function `name` (docs/protocol.md 6); `timing` calls it.
 
+        The function is looked up in `module`, None being the system library. more: what else `Runs` has.
         Raises FunctionNotFoundError, and RequestError for numbers that no board could mean.
         """
         check_text(name, _A_NAME)
-        runs = check_runs(number, repeat, min_repeat_ms)
-        library = yield from self.system_library()
+        runs = check_runs(Runs(number, repeat, min_repeat_ms, **more))
+        library = module if module is not None else (yield from self.system_library())
         if library is None:
             raise FunctionNotFoundError(
                 f"{self._maker.client.name} has no system library, and only its functions can be timed"
@@ -358,7 +370,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
-        self.garbage += self._library.owned + self.described.owned
+        self.garbage += self._library.owned + self.described.owned + self.models.owned
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             self._maker.client.pump.tell_left(left)

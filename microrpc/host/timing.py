@@ -20,29 +20,34 @@ NEWEST = 12
 COUNTS: tuple[int, ...] = (NEWEST, 11, 10, 8)
 """How many arguments it takes, by TVM version, the newest first."""
 
-_LIMIT_ZERO_TIME_ITERATIONS = 100  # TVM's default: so often nothing may be measured, while min_repeat_ms wants more
-_COOLDOWN_INTERVAL_MS, _REPEATS_TO_COOLDOWN = 0, 1
-_CACHE_FLUSH_BYTES = 0
 _NO_PREPARATION = ""
 _REFUSALS = ("not enough args", "invalid arg types", " expected")
 _MOST_RUNS = 2**31 - 1  # the C runtime has it in an int
 
 
 class Runs(NamedTuple):
-    """How often a function is run: `number` times for each of `repeat` figures, and for `min_repeat_ms` at least."""
+    """How often a function is run: `number` times for each of `repeat` figures, and for `min_repeat_ms` at least.
+
+    The rest only newer boards take; the defaults are TVM's. limit_zero_time_iterations: so often nothing may be
+    measured, while min_repeat_ms wants more. cooldown_interval_ms: a pause, after every `repeats_to_cooldown` figures.
+    cache_flush_bytes: what is written before each run, so that caches are cold.
+    """
 
     number: int
     repeat: int
     min_repeat_ms: int
+    limit_zero_time_iterations: int = 100
+    cooldown_interval_ms: int = 0
+    repeats_to_cooldown: int = 1
+    cache_flush_bytes: int = 0
 
 
-def check_runs(number: int, repeat: int, min_repeat_ms: int) -> Runs:
+def check_runs(runs: Runs) -> Runs:
     """Give what a caller wants. Raises RequestError for numbers that no board could mean."""
-    return Runs(
-        check_whole(number, "number", 1, _MOST_RUNS),
-        check_whole(repeat, "repeat", 1, _MOST_RUNS),
-        check_whole(min_repeat_ms, "min_repeat_ms", 0, _MOST_RUNS),
-    )
+    least = Runs(1, 1, 0, 0, 0, 1, 0)
+    for name, number, lowest in zip(runs._fields, runs, least, strict=True):
+        check_whole(number, name, lowest, _MOST_RUNS)
+    return runs
 
 
 class Evaluators:
@@ -78,10 +83,10 @@ class Evaluators:
 
 def evaluator_arguments(count: int, library: object, name: str, runs: Runs) -> tuple[Any, ...]:
     """Give the `count` arguments that make a function which times `name` of `library`."""
-    head = (library, name, CPU.type, CPU.id, *runs)
-    zeros = (_LIMIT_ZERO_TIME_ITERATIONS,) if count >= 11 else ()
-    cooldown = (_COOLDOWN_INTERVAL_MS, _REPEATS_TO_COOLDOWN) if count >= 10 else ()
-    flush = (_CACHE_FLUSH_BYTES,) if count >= NEWEST else ()
+    head = (library, name, CPU.type, CPU.id, *runs[:3])
+    zeros = (runs.limit_zero_time_iterations,) if count >= 11 else ()
+    cooldown = (runs.cooldown_interval_ms, runs.repeats_to_cooldown) if count >= 10 else ()
+    flush = (runs.cache_flush_bytes,) if count >= NEWEST else ()
     return (*head, *zeros, *cooldown, *flush, _NO_PREPARATION)
 
 

@@ -19,6 +19,7 @@ from microrpc.wire.packets import (
     RETURN_NONE,
     CopyAck,
     InitServer,
+    Packet,
     RemoteException,
     Reply,
     Request,
@@ -59,12 +60,29 @@ class ServingSession(Protocol):
         """Execute `request` and call `done` with its reply. Raises nothing: what goes wrong is a RemoteException."""
 
 
-def encode_reply(reply: Reply) -> bytes:
+class Codec(Protocol):
+    """The layout of packets: what is between their bytes and what they mean (docs/protocol.md 3, docs/tvm_wire.md)."""
+
+    def decode_packet(self, body: bytes) -> Packet:
+        """Give the packet whose bytes after packet_nbytes are `body`. Raises ProtocolError."""
+
+    def encode_packet(self, packet: Packet) -> bytes:
+        """Give the whole packet. Raises UnsupportedValueError for what cannot be sent."""
+
+
+class _BoardsCodec:
+    """The layout of docs/protocol.md 3."""
+
+    decode_packet = staticmethod(decode_packet)
+    encode_packet = staticmethod(encode_packet)
+
+
+def encode_reply(reply: Reply, codec: Codec = _BoardsCodec) -> bytes:
     """Give the packet of `reply`, or that of an exception where it holds what cannot be sent."""
     try:
-        return encode_packet(reply)
+        return codec.encode_packet(reply)
     except MicroRpcError as error:
-        return encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
+        return codec.encode_packet(RemoteException(f"{type(error).__name__}: {error}"))
 
 
 class ServerStatus(enum.IntEnum):
@@ -86,7 +104,9 @@ class ServerEndpoint:
     none). event_driven: whether asynchronous sessions can be hosted. send: takes bytes and tells how many it took;
     used by `on_io`, and to flush a reply that an asynchronous session gave. init_header: the stream begins with
     the remote key. on_aside: takes what a client says beside its requests (docs/link.md 11), from its code on, while
-    one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows.
+    one is executed, too; it may raise ProtocolError. Without it, that is a request that nobody knows. codec: the layout
+    of the packets, that of docs/protocol.md 3 where nothing is said. unknown_constructor: what it answers to an
+    InitServer that names none of them, in front of the name.
     """
 
     def __init__(
@@ -100,6 +120,8 @@ class ServerEndpoint:
         init_header: bool = False,
         max_packet_bytes: int = MAX_PACKET_BYTES,
         on_aside: Callable[[bytes], None] | None = None,
+        codec: Codec = _BoardsCodec,
+        unknown_constructor: str = "Cannot find session constructor",
     ) -> None:
         self.name = name
         """What its refusals of InitServer call it."""
@@ -111,6 +133,8 @@ class ServerEndpoint:
         self._event_driven = event_driven
         self._send = send
         self._on_aside = on_aside
+        self._codec = codec
+        self._unknown_constructor = unknown_constructor
         self._next: bytes | None = None  # a request that was read while another is executed
         self._output = bytearray()
         self._waiting: object | None = None
@@ -160,6 +184,10 @@ class ServerEndpoint:
         self._output.clear()
         return output
 
+    def encode(self, packet: Packet) -> bytes:
+        """Give a packet in the layout of the client, for what is said to it beside replies."""
+        return self._codec.encode_packet(packet)
+
     def on_io(self, in_bytes: bytes, event_flag: int) -> ServerStatus:
         """Serve one event: `in_bytes` came in (may be none); `event_flag` & 2: the channel can be written.
 
@@ -204,7 +232,7 @@ class ServerEndpoint:
                 self._next = body
                 return
             try:
-                packet = decode_packet(body)
+                packet = self._codec.decode_packet(body)
             except ProtocolError as error:
                 self._reply(RemoteException(str(error)))
                 continue
@@ -242,7 +270,7 @@ class ServerEndpoint:
         in_submit = False
 
     def _reply(self, reply: Reply) -> None:
-        self._output += encode_reply(reply)
+        self._output += encode_reply(reply, self._codec)
 
     def _init_server(self, packet: InitServer) -> Reply:
         if self._fixed_session is not None and not packet.args:
@@ -255,7 +283,8 @@ class ServerEndpoint:
         name, *args = packet.args or (DEFAULT_CONSTRUCTOR,)
         constructor = self._constructors.get(name) if isinstance(name, str) else None
         if constructor is None:
-            return RemoteException(f"Cannot find session constructor {name if isinstance(name, str) else repr(name)}")
+            shown = name if isinstance(name, str) else repr(name)
+            return RemoteException(f"{self._unknown_constructor} {shown}")
         return self._construct(str(name), constructor, args)
 
     def _check_version(self, packet: InitServer) -> RemoteException | None:

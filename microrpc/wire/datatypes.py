@@ -48,11 +48,13 @@ class DataTypeCode(IntEnum):
     FLOAT = 2
     HANDLE = 3
     BFLOAT = 4
+    BOOL = 6
+    """A bool that fills a byte, as TVM has them since 0.21; elsewhere bool is UINT of 1 bit."""
 
 
 _CODE_NAMES = {code.value: code.name.lower() for code in DataTypeCode}
 _NAME_CODES = {name: code for code, name in _CODE_NAMES.items()}
-_SPELLING = re.compile(r"(?:(u?int|b?float|handle)|custom\[([0-9]{1,3})\])([0-9]{1,3})?(?:x([0-9]{1,5}))?")
+_SPELLING = re.compile(r"(?:(u?int|b?float|handle|bool)|custom\[([0-9]{1,3})\])([0-9]{1,3})?(?:x([0-9]{1,5}))?")
 
 # Keyed by dtype.str, which names the byte order.
 _FROM_NUMPY: dict[str, tuple[int, int]] = {
@@ -73,6 +75,7 @@ _FROM_NUMPY: dict[str, tuple[int, int]] = {
 _TO_NUMPY = {(int(code), bits): np.dtype(name) for name, (code, bits) in _FROM_NUMPY.items()}
 _NUMPY_HASHES = {key: hash(dtype) for key, dtype in _TO_NUMPY.items()}
 _TO_NUMPY[DataTypeCode.BFLOAT, 16] = np.dtype("<u2")
+_TO_NUMPY[DataTypeCode.BOOL, 8] = np.dtype("?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +278,17 @@ class FunctionHandle(int):
     __repr__ = OpaqueHandle.__repr__
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHandle:
+    """An object of the peer's that is none of the above: its u64 `handle`, and the `type_index` that the peer gave it.
+
+    Only the clients of today's TVM send them, as what a server gave them before (docs/tvm_wire.md); no board has any.
+    """
+
+    handle: int
+    type_index: int = 115
+
+
 class UInt(int):
     """An int that travels as UInt instead of Int: 0 .. 2**64 - 1."""
 
@@ -307,6 +321,7 @@ Value: TypeAlias = (
     | OpaqueHandle
     | ModuleHandle
     | FunctionHandle
+    | ObjectHandle
     | UInt
     | np.integer[Any]
     | np.floating[Any]

@@ -9,6 +9,7 @@ that are really there before anything is allocated. A value of the caller that c
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -68,6 +69,8 @@ class PacketCode(IntEnum):
     DEV_CREATE_STREAM = 18
     DEV_FREE_STREAM = 19
     DEV_SET_STREAM = 20
+    DEV_GET_CURRENT_STREAM = 21
+    """Of TVM from 0.16 on; no board knows it."""
 
     @property
     def label(self) -> str:
@@ -157,6 +160,25 @@ _HEAD_U64 = struct.Struct("<QiQ")
 # --- packets ----------------------------------------------------------------------------------
 
 _CLIENT_ONLY = (ModuleHandle, FunctionHandle)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """How packed sequences stand in packets: `docs/protocol.md` 3 has it so, today's TVM otherwise.
+
+    encode, decode: as `encode_values` and `decode_values` of `microrpc.wire.values`. text_code: the type of the text
+    in an Exception. client_only: classes that no Return has.
+    """
+
+    encode: Callable[[Sequence[Value]], bytes]
+    decode: Callable[[Buffer, int], tuple[tuple[Value, ...], int]]
+    text_code: int
+    client_only: tuple[type, ...] = _CLIENT_ONLY
+
+
+PACKED = Sequences(encode_values, decode_values, TypeCode.STR)
+"""Those of docs/protocol.md 3."""
+
 _SYSCALLS = {code.value: code for code in PacketCode if code >= PacketCode.GET_GLOBAL_FUNC}
 
 
@@ -177,16 +199,16 @@ def _exception_text(message: str) -> bytes:
         return message.encode("utf-8", "backslashreplace")
 
 
-def _encode_return_values(values: tuple[Value, ...]) -> bytes:
+def _encode_return_values(values: tuple[Value, ...], sequences: Sequences) -> bytes:
     for index, value in enumerate(values):
-        if isinstance(value, _CLIENT_ONLY):
+        if isinstance(value, sequences.client_only):
             raise UnsupportedValueError(
                 f"ValueError: Cannot pass argument {index}, type {type(value).__name__} goes from client to server only"
             )
-    return encode_values(values)
+    return sequences.encode(values)
 
 
-def _code_and_parts(packet: Packet) -> tuple[int, tuple[Buffer, ...]]:
+def _code_and_parts(packet: Packet, sequences: Sequences) -> tuple[int, tuple[Buffer, ...]]:
     match packet:
         case CopyAck(data):
             return 8, (_flat(data),)
@@ -198,19 +220,19 @@ def _code_and_parts(packet: Packet) -> tuple[int, tuple[Buffer, ...]]:
         case Syscall(code, args):
             if code < PacketCode.GET_GLOBAL_FUNC:
                 raise UnsupportedValueError(f"a syscall has a code of 9 or more, not {code}")
-            return code, (encode_values(args),)
+            return code, (sequences.encode(args),)
         case RemoteException(message):
             text = _exception_text(message)
-            return 5, (struct.pack("<iiQ", 1, TypeCode.STR, len(text)), text)
+            return 5, (struct.pack("<iiQ", 1, sequences.text_code, len(text)), text)
         case InitServer(version, args):
             raw = version.encode("utf-8", "surrogateescape")
-            return 2, (U64.pack(len(raw)), raw, encode_values(args))
+            return 2, (U64.pack(len(raw)), raw, sequences.encode(args))
         case Shutdown():
             return 1, ()
     raise TypeError(f"{packet!r} is not a packet")
 
 
-def encode_packet(packet: Packet) -> bytes:
+def encode_packet(packet: Packet, sequences: Sequences = PACKED) -> bytes:
     """The whole packet, from packet_nbytes (u64) on (docs/protocol.md 3).
 
     Raises UnsupportedValueError as `encode_values` does, and for a Return with a ModuleHandle or FunctionHandle in it
@@ -220,12 +242,12 @@ def encode_packet(packet: Packet) -> bytes:
     """
     try:
         if type(packet) is CallFunc:  # this and its Return are sent most
-            args = encode_values(packet.args)
+            args = sequences.encode(packet.args)
             return _HEAD_U64.pack(len(args) + 12, 3, packet.handle) + args
         if type(packet) is Return:
-            values = _encode_return_values(packet.values)
+            values = _encode_return_values(packet.values, sequences)
             return _HEAD.pack(len(values) + 4, 4) + values
-        code, parts = _code_and_parts(packet)
+        code, parts = _code_and_parts(packet, sequences)
         return b"".join((_HEAD.pack(4 + sum(map(len, parts)), code), *parts))
     except struct.error as error:
         raise UnsupportedValueError(f"{type(packet).__name__}: a number does not fit its field: {error}") from None
@@ -235,20 +257,20 @@ def encode_packet(packet: Packet) -> bytes:
         raise UnsupportedValueError(f"{type(packet).__name__}: a field is of the wrong type: {error}") from None
 
 
-def _decode_exception(body: Buffer) -> tuple[RemoteException, int]:
-    values, at = decode_values(body, 4)
+def _decode_exception(body: Buffer, sequences: Sequences) -> tuple[RemoteException, int]:
+    values, at = sequences.decode(body, 4)
     if len(values) != 1 or not isinstance(values[0], str):
         raise malformed("an Exception that is not one Str", 4)
     return RemoteException(values[0]), at
 
 
-def _decode_request(code: int, body: Buffer) -> tuple[Packet, int]:
+def _decode_request(code: int, body: Buffer, sequences: Sequences) -> tuple[Packet, int]:
     if code >= PacketCode.GET_GLOBAL_FUNC:
-        args, at = decode_values(body, 4)
+        args, at = sequences.decode(body, 4)
         return Syscall(_SYSCALLS.get(code, code), args), at
     match code:
         case PacketCode.CALL_FUNC:
-            args, at = decode_values(body, 12)
+            args, at = sequences.decode(body, 12)
             return CallFunc(u64_from(body, 4)[0], args), at
         case PacketCode.COPY_TO_REMOTE:
             tensor, at = read_tensor(body, 4)
@@ -259,14 +281,14 @@ def _decode_request(code: int, body: Buffer) -> tuple[Packet, int]:
             return CopyFromRemote(tensor, u64_from(body, at)[0]), at + 8
         case PacketCode.INIT_SERVER:
             version, at = read_blob(body, 4, "the protocol version")
-            args, at = decode_values(body, at)
+            args, at = sequences.decode(body, at)
             return InitServer(version.decode("utf-8", "surrogateescape"), args), at
         case PacketCode.SHUTDOWN:
             return Shutdown(), 4
     raise malformed(f"the unknown packet code {code}", 0)
 
 
-def decode_packet(body: Buffer) -> Packet:
+def decode_packet(body: Buffer, sequences: Sequences = PACKED) -> Packet:
     """The packet whose bytes after packet_nbytes are `body`, a bytes-like object of u8 (docs/protocol.md 3).
 
     Everything in the packet is copied out of `body`. Raises ProtocolError where `body` is not exactly one packet;
@@ -278,17 +300,17 @@ def decode_packet(body: Buffer) -> Packet:
     packet: Packet
     try:
         if code == 4:
-            values, at = decode_values(body, 4)
+            values, at = sequences.decode(body, 4)
             for value in values:
-                if type(value) in _CLIENT_ONLY:
+                if type(value) in sequences.client_only:
                     raise malformed(f"a Return with a {type(value).__name__}, which goes from client to server only", 4)
             packet = Return(values)
         elif code == 8:
             packet, at = CopyAck(bytes(body[4:])), len(body)
         elif code == 5:
-            packet, at = _decode_exception(body)
+            packet, at = _decode_exception(body, sequences)
         else:
-            packet, at = _decode_request(code, body)
+            packet, at = _decode_request(code, body, sequences)
     except struct.error as error:
         raise malformed(f"a packet of code {code} breaks off: {error}", len(body)) from None
     if at != len(body):

@@ -24,6 +24,7 @@ _ARGUMENTS: dict[int, tuple[tuple[TypeCode, ...], ...]] = {
     PacketCode.DEV_CREATE_STREAM: (_DEVICE,),
     PacketCode.DEV_FREE_STREAM: (_DEVICE, _HANDLE),
     PacketCode.DEV_SET_STREAM: (_DEVICE, _HANDLE),
+    PacketCode.DEV_GET_CURRENT_STREAM: (_DEVICE,),
 }
 """What each syscall takes: for each argument its types (docs/protocol.md 3)."""
 

@@ -9,9 +9,9 @@ that are really there before anything is allocated. A value of the caller that c
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from microrpc.wire.datatypes import DataType, Device, FunctionHandle, ModuleHand
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes to be read or sent."""
+Reader: TypeAlias = Callable[[Buffer, int], tuple[Value, int]]
+"""Reads the value at a byte; gives it and where it ends. Raises ProtocolError, struct.error where it breaks off."""
+T = TypeVar("T")
 
 _I32 = struct.Struct("<i")
 _I64 = struct.Struct("<q")
@@ -80,11 +83,13 @@ def _pack_null(_: None) -> bytes:
     return b""
 
 
-def _pack_data_type(value: DataType) -> bytes:
+def pack_data_type(value: DataType) -> bytes:
+    """Give a data type, with its padding."""
     return _DATA_TYPE.pack(value.code, value.bits, value.lanes, 0)
 
 
-def _pack_device(value: Device) -> bytes:
+def pack_device(value: Device) -> bytes:
+    """Give a device. Raises UnsupportedValueError where it carries a session mask."""
     _check_device(value)
     return _DEVICE.pack(value.type, value.id)
 
@@ -100,7 +105,8 @@ def pack_tensor(value: Tensor) -> bytes:
     )
 
 
-def _pack_str(value: str) -> bytes:
+def pack_str(value: str) -> bytes:
+    """Give the length of a text in bytes (u64), and its bytes. Raises UnsupportedValueError where it has a NUL."""
     try:
         text = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -113,50 +119,66 @@ def _pack_str(value: str) -> bytes:
     return U64.pack(len(text)) + text
 
 
-def _pack_bytes(value: bytes | bytearray) -> bytes:
+def pack_bytes(value: bytes | bytearray) -> bytes:
+    """Give the length of bytes (u64), and the bytes."""
     return U64.pack(len(value)) + value
 
 
-def _pack_view(value: memoryview) -> bytes:
+def pack_view(value: memoryview) -> bytes:
+    """Give the length of a view in bytes (u64), and its bytes."""
     return U64.pack(value.nbytes) + value.tobytes()
 
 
 _Packer: TypeAlias = Callable[[Any], bytes]
-_PACKERS: dict[type, tuple[int, _Packer]] = {
-    int: (0, _I64.pack),
+PACKERS: dict[type, tuple[int, _Packer]] = {
     bool: (0, _I64.pack),
     UInt: (1, U64.pack),
     float: (2, _F64.pack),
     OpaqueHandle: (3, U64.pack),
     type(None): (4, _pack_null),
-    DataType: (5, _pack_data_type),
-    Device: (6, _pack_device),
+    DataType: (5, pack_data_type),
+    Device: (6, pack_device),
     Tensor: (7, pack_tensor),
     ModuleHandle: (9, U64.pack),
     FunctionHandle: (10, U64.pack),
-    str: (11, _pack_str),
-    bytes: (12, _pack_bytes),
-    bytearray: (12, _pack_bytes),
-    memoryview: (12, _pack_view),
+    str: (11, pack_str),
+    bytes: (12, pack_bytes),
+    bytearray: (12, pack_bytes),
+    memoryview: (12, pack_view),
     np.bool_: (0, lambda value: _I64.pack(int(value))),
     np.integer: (0, _I64.pack),
     np.floating: (2, _F64.pack),
+    int: (0, _I64.pack),  # the last, for subclasses: the handles and UInt are ints too
 }
-# For subclasses: the handles and UInt are ints too, so int is tried last.
-_BASES: tuple[type, ...] = tuple(sorted(_PACKERS, key=lambda base: base is int))
+"""Type code and encoder of each class of values."""
 
 
 def find_packer(index: int, value: object) -> tuple[int, _Packer]:
     """Give type code and encoder for argument `index`. Raises UnsupportedValueError."""
-    found = _PACKERS.get(type(value))
+    return find_for(PACKERS, index, value)
+
+
+def find_for(table: Mapping[type, T], index: int, value: object) -> T:
+    """Give what `table` has for the class of argument `index`, or for a base of it, in the table's order.
+
+    Raises UnsupportedValueError where it has nothing.
+    """
+    found = table.get(type(value))
     if found is None and not isinstance(value, np.timedelta64):  # which numpy counts among its integers
-        found = next((_PACKERS[base] for base in _BASES if isinstance(value, base)), None)
+        found = next((table[base] for base in table if isinstance(value, base)), None)
     if found is None:
         hint = "; copy it to the board first: board.array(x)" if isinstance(value, np.ndarray) else ""
         raise UnsupportedValueError(
             f"ValueError: Cannot pass argument {index}, type {type(value).__name__} is not supported by RPC{hint}"
         )
     return found
+
+
+def out_of_range(index: int, value: object, error: Exception) -> UnsupportedValueError:
+    """Give the error for argument `index`, whose encoder raised `error`."""
+    return UnsupportedValueError(
+        f"ValueError: Cannot pass argument {index}, {type(value).__name__} out of range: {error}"
+    )
 
 
 def encode_values(values: Sequence[Value]) -> bytes:
@@ -168,26 +190,25 @@ def encode_values(values: Sequence[Value]) -> bytes:
     """
     for value in values:
         if type(value) is not int:
-            return _encode_each(values)
+            return encode_each(values)
     whole, before = _whole_numbers(len(values))  # as in most calls
     try:
         return whole.pack(*before, *values)
     except struct.error:
-        return _encode_each(values)
+        return encode_each(values)
 
 
-def _encode_each(values: Sequence[Value]) -> bytes:
+def encode_each(values: Sequence[Value], packers: Mapping[type, tuple[int, _Packer]] = PACKERS) -> bytes:
+    """Do as `encode_values`, with the type codes and encoders of `packers`."""
     head = [len(values)]
     parts = [b""]
     for value in values:
-        found = _PACKERS.get(type(value)) or find_packer(len(head) - 1, value)
+        found = packers.get(type(value)) or find_for(packers, len(head) - 1, value)
         head.append(found[0])
         try:
             parts.append(found[1](value))
         except (struct.error, TypeError) as error:
-            raise UnsupportedValueError(
-                f"ValueError: Cannot pass argument {len(head) - 2}, {type(value).__name__} out of range: {error}"
-            ) from None
+            raise out_of_range(len(head) - 2, value, error) from None
     parts[0] = _ints(len(head)).pack(*head)
     return b"".join(parts)
 
@@ -212,12 +233,14 @@ def _checked_device(device_type: int, device_id: int, at: int) -> Device:
     return device
 
 
-def _read_data_type(buf: Buffer, at: int) -> tuple[DataType, int]:
+def read_data_type(buf: Buffer, at: int) -> tuple[DataType, int]:
+    """Read the data type at byte `at`; give it and where it ends. Raises as `read_tensor`."""
     code, bits, lanes, _ = _DATA_TYPE.unpack_from(buf, at)  # the reference does not look at the padding either
     return _data_type(code, bits, lanes), at + 8
 
 
-def _read_device(buf: Buffer, at: int) -> tuple[Device, int]:
+def read_device(buf: Buffer, at: int) -> tuple[Device, int]:
+    """Read the device at byte `at`; give it and where it ends. Raises as `read_tensor`."""
     device_type, device_id = _DEVICE.unpack_from(buf, at)
     return _checked_device(device_type, device_id, at), at + 8
 
@@ -249,7 +272,8 @@ def read_blob(buf: Buffer, at: int, what: str) -> tuple[bytes, int]:
     return bytes(buf[start : start + size]), start + size
 
 
-def _read_str(buf: Buffer, at: int) -> tuple[str, int]:
+def read_str(buf: Buffer, at: int) -> tuple[str, int]:
+    """Read the text, up to its first NUL at byte `at`; give it and where it ends. Raises as `read_tensor`."""
     raw, at = read_blob(buf, at, "a Str")
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape"), at
 
@@ -258,27 +282,32 @@ def _read_bytes(buf: Buffer, at: int) -> tuple[bytes, int]:
     return read_blob(buf, at, "a Bytes")
 
 
-def _read_float(buf: Buffer, at: int) -> tuple[float, int]:
+def read_float(buf: Buffer, at: int) -> tuple[float, int]:
+    """Read the Float at byte `at`; give it and where it ends. Raises as `read_tensor`."""
     return _F64.unpack_from(buf, at)[0], at + 8
 
 
 _WORDS: dict[int, Callable[[int], Value]] = {1: UInt, 3: OpaqueHandle, 9: ModuleHandle, 10: FunctionHandle}
-_READERS: dict[int, Callable[[Buffer, int], tuple[Value, int]]] = {
-    2: _read_float,
-    5: _read_data_type,
-    6: _read_device,
+READERS: dict[int, Reader] = {
+    2: read_float,
+    5: read_data_type,
+    6: read_device,
     7: read_tensor,
-    11: _read_str,
+    11: read_str,
     12: _read_bytes,
 }
+"""What reads the value of each type code, but Int, Null and those that are one u64."""
 _REFUSED_NAMES = {8: "Object", 13: "NDArray", 14: "ObjectRValueRef"}
 
 
-def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]:
+def decode_values(
+    buf: Buffer, offset: int = 0, readers: Mapping[int, Reader] = READERS
+) -> tuple[tuple[Value, ...], int]:
     """The packed sequence that starts at `offset`, and the offset of its end (docs/protocol.md 3).
 
     A Str ends at its first NUL, and bytes in it that are not UTF-8 become surrogates, so that they encode to
-    themselves again. Raises ProtocolError for anything malformed or truncated.
+    themselves again. `readers` are those of `READERS`, or more. Raises ProtocolError for anything malformed or
+    truncated.
     """
     end = len(buf)
     at = offset + 4
@@ -303,7 +332,7 @@ def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]
                 values.append(_WORDS[code](u64_from(buf, at)[0]))
                 at += 8
             else:
-                value, at = _READERS[code](buf, at)
+                value, at = readers[code](buf, at)
                 values.append(value)
     except struct.error:
         # Only the parts of a fixed size end here; those of a variable size compare their lengths themselves.

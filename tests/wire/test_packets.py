@@ -129,7 +129,7 @@ PACKETS: list[tuple[Packet, str]] = [
         Syscall(PacketCode.DEV_SET_STREAM, (CPU, OpaqueHandle(7))),
         "2000000000000000 14000000 02000000 06000000 03000000 01000000 00000000 0700000000000000",
     ),
-    (Syscall(21, (None,)), "0c00000000000000 15000000 01000000 04000000"),
+    (Syscall(22, (None,)), "0c00000000000000 16000000 01000000 04000000"),
     (Syscall(2**31 - 1, ()), "0800000000000000 ffffff7f 00000000"),
 ]
 IDS = [f"{type(packet).__name__}-{number}" for number, (packet, _) in enumerate(PACKETS)]
@@ -175,18 +175,18 @@ def test_bytes_left_over_after_a_packet_are_a_protocol_error(packet: Packet, wir
 
 def test_packet_codes_and_labels_are_those_of_the_protocol() -> None:
     labels = [code.label for code in sorted(PacketCode)]
-    assert [int(code) for code in sorted(PacketCode)] == list(range(1, 21))
+    assert [int(code) for code in sorted(PacketCode)] == list(range(1, 22))
     assert " ".join(labels) == (
         "Shutdown InitServer CallFunc Return Exception CopyFromRemote CopyToRemote CopyAck GetGlobalFunc FreeHandle "
         "DevSetDevice DevGetAttr DevAllocData DevFreeData DevStreamSync CopyAmongRemote DevAllocDataWithScope "
-        "DevCreateStream DevFreeStream DevSetStream"
+        "DevCreateStream DevFreeStream DevSetStream DevGetCurrentStream"
     )
     assert PROTOCOL_VERSION == "0.8.0"
 
 
 def test_a_known_syscall_code_is_decoded_as_an_enum_and_an_unknown_one_as_an_int() -> None:
     known = decode_packet(_hex("09000000 00000000"))
-    unknown = decode_packet(_hex("15000000 00000000"))
+    unknown = decode_packet(_hex("16000000 00000000"))
     assert isinstance(known, Syscall)
     assert isinstance(unknown, Syscall)
     assert type(known.code) is PacketCode

@@ -28,6 +28,7 @@ GOOD: list[tuple[PacketCode, tuple[Value, ...]]] = [
     (PacketCode.DEV_CREATE_STREAM, (CPU,)),
     (PacketCode.DEV_FREE_STREAM, (CPU, HANDLE)),
     (PacketCode.DEV_SET_STREAM, (CPU, HANDLE)),
+    (PacketCode.DEV_GET_CURRENT_STREAM, (CPU,)),
 ]
 WRONG: tuple[Value, ...] = (1.5, b"add", UInt(3), ModuleHandle(16))
 

@@ -1,0 +1,1 @@
+"""Kernels and models that TVM compiles, made into firmware."""

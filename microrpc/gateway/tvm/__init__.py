@@ -1,0 +1,1 @@
+"""Boards as RPC servers of TVM: for its clients, its tracker and its tuner (docs/tvm.md)."""
