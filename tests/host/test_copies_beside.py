@@ -161,7 +161,9 @@ def test_answers_that_come_in_one_piece_are_all_taken() -> None:
     data = np.arange(400, dtype=np.uint16).astype(np.uint8)
     job = CopyJob(flat(array.tensor), memoryview(data), True, UNLIMITED, 2.0, array.epoch)
     seven = board.function("seven")
-    reply = board.pump.run(board.operations._requests.request, CallFunc(seven.handle, ()), epoch=0, beside=job)
+    reply = board.pump.run(
+        board.operations._requests.request, CallFunc(seven.handle, ()), epoch=seven.epoch, beside=job
+    )
     assert isinstance(reply, Return)
     assert decode_result(reply.values) == 7
     assert (array.numpy() == data).all()
