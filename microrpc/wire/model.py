@@ -91,9 +91,9 @@ class ModelTable:
     """A model.
 
     name: what it is called. inputs, outputs: what it takes and gives, in the order of the arguments. layers: its steps,
-    in the order of their numbers. hash: u64, another one for other weights or another structure, so that a host knows what it speaks to.
-    weights_bytes: constants, in flash. arena_bytes: where intermediate tensors live; workspace_bytes: what its
-    kernels need besides. Raises UnsupportedValueError for a number that is out of its range.
+    in the order of their numbers. hash: u64, another one for other weights or another structure, so that a host knows
+    what it speaks to. weights_bytes: constants, in flash. arena_bytes: where intermediate tensors live;
+    workspace_bytes: what its kernels need besides. Raises UnsupportedValueError for a number that is out of its range.
     """
 
     name: str
