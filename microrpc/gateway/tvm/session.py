@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from microrpc.errors import FunctionNotFoundError
+from microrpc.errors import FunctionNotFoundError, MicroRpcError
 from microrpc.gateway.hub import EventHub
 from microrpc.gateway.session import OWN_FUNCTIONS, ClientSession, Own, OwnFunction
 from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
@@ -42,7 +42,6 @@ from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
     PacketCode,
-    RemoteException,
     Reply,
     Request,
     Return,
@@ -134,8 +133,8 @@ class TvmSession:
                         _check_type(value.dtype, f"argument {index}")
             else:
                 _check_device(request.tensor.device)  # type: ignore[union-attr]  # a copy: the rest is the endpoint's
-        except RefusedError as error:
-            return RemoteException(str(error))
+        except (RefusedError, MicroRpcError) as error:
+            return self._inner.explain(error)
         return await self._inner.execute(request)
 
     def _encode(self, result: Value | ArrayResult) -> Return:
