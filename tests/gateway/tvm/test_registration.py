@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.errors import ProtocolError, RequestError
@@ -332,6 +332,7 @@ def test_nonsense_ends_the_connection(data: bytes) -> None:
         play.state.feed(data, 0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([MAGIC, framed(0), framed([])])), max_size=20))
 def test_whatever_a_tracker_says_only_these_two_errors_come_of_it(pieces: list[bytes]) -> None:
     play = Play(RegistrationState("board", 9190, None, random.Random(1)))
@@ -344,6 +345,7 @@ def test_whatever_a_tracker_says_only_these_two_errors_come_of_it(pieces: list[b
             assert len(parsed(play.state.take().removeprefix(MAGIC))) <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["wait", "reply", "gone", "take", "release", "lose"]), max_size=60))
 def test_in_any_order_of_things_a_free_board_is_offered_and_a_taken_one_is_not(steps: list[str]) -> None:
     """The model: what is on offer at the tracker is what was put last on this connection, unless it is gone."""
