@@ -125,6 +125,14 @@ def test_two_clients_that_load_do_not_mix(address: str, tmp_path: Path) -> None:
         assert second.result() == [3.0 * i for i in range(16)]
 
 
+def test_vectors_of_this_computer_find_their_tensors_aligned(tmp_path: Path) -> None:
+    path = str(tmp_path / "mod.tar")
+    with served("emulated://posix", "--allow-load", "--key", BOARD) as (address, _), client(address) as one:
+        one.do(f'export({path!r}, "llvm"); session.upload({path!r}); m = session.load_module("mod.tar")')
+        for _ in range(4):  # whatever lies beside them
+            assert one.do("result = run(m); x = tvm.runtime.empty((3,), 'int8', session.cpu(0))") == DOUBLED
+
+
 def test_nothing_is_loaded_without_being_allowed(tmp_path: Path) -> None:
     path = tmp_path / "mod.tar"
     with served("sim://", "--key", BOARD) as (address, _), client(address) as one:

@@ -26,8 +26,11 @@ class Argument:
     """One argument: a tensor with a `shape`, whose extents are numbers or names, or a number where that is None."""
 
     name: str
+    """As its author calls it."""
     dtype: DataType
+    """Of the elements, or of the number."""
     shape: tuple[int | str, ...] | None
+    """Of a tensor."""
 
     @property
     def ndim(self) -> int:
@@ -40,7 +43,9 @@ class Kernel:
     """A function that TVM compiles: its name in the system library, which is its `global_symbol`, and its arguments."""
 
     name: str
+    """As hosts call it."""
     arguments: tuple[Argument, ...]
+    """In their order: what it writes comes last."""
     gives: str = "None"
     """What it returns, as a signature says it."""
 

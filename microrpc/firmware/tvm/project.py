@@ -20,8 +20,10 @@ _HEAD = (
     "Written by microrpc tvm build, which writes this file and the folder kernels/ anew each time, and nothing else.",
 )
 # TVM's C looks at floats as ints.
-_FLAGS = ("-fno-strict-aliasing",)
-_LIBRARIES = ("m", "c")
+FLAGS = ("-fno-strict-aliasing",)
+"""What generated C is compiled with besides."""
+LIBRARIES = ("m", "c")
+"""What kernels call."""
 
 _FUNCTIONS = """\
 /* The functions of this board: what TVM compiled, and yours. Each is called from Python by its name.
@@ -88,9 +90,9 @@ def write_project(
         files={**{f"{FOLDER}/{name}": data for name, data in files.items()}, f"{FOLDER}/{_MARK}": mark.encode()},
         sources=(*(source for source in sources if not source.endswith(".h")), *adapter),
         includes=(FOLDER, "tvm", "tvm/include"),
-        flags=(*_FLAGS, *flags),
+        flags=(*FLAGS, *flags),
         defines=tuple(defines),
-        libraries=_LIBRARIES,
+        libraries=LIBRARIES,
         head=_HEAD,
     )
     if (directory / FOLDER / _MARK).is_file() and (directory / FILE_NAME).is_file():

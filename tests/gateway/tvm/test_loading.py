@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,14 @@ from microrpc.boards.catalogue import profile
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.connecting.address import find_target
 from microrpc.errors import FirmwareError
+from microrpc.firmware.build import Firmware
 from microrpc.firmware.emulator import build_to_run
 from microrpc.firmware.project import load_port
 from microrpc.gateway.tvm.loading import UploadLoader, check_loadable, make_linker
 from microrpc.gateway.tvm.opening import BoardOpener
+from microrpc.gateway.tvm.station import Station
 from microrpc.wire.datatypes import ModuleHandle
+from microrpc.wire.packets import CallFunc
 
 LOAD, UPLOAD = "tvm.rpc.server.load_module", "tvm.rpc.server.upload"
 
@@ -154,6 +159,31 @@ def test_a_kernel_that_ends_the_board_is_an_exception_and_the_next_client_goes_o
             times(client, "crash")
     with emulated.client() as client:
         assert client.call("add", 2, 3) == 5
+
+
+def test_a_client_that_goes_while_it_loads_leaves_the_board_as_it_was() -> None:
+    opener, has_restarted = BoardOpener("emulated://posix"), threading.Event()
+    linker = make_linker(opener.target)
+
+    def make_loader(station: Station) -> UploadLoader:
+        async def restart(firmware: Firmware | None) -> None:
+            await station.restart_with(firmware)
+            has_restarted.set()
+            await asyncio.sleep(600)
+
+        return UploadLoader(linker, restart)
+
+    serving = Serving(call_s=5.0, make_loader=make_loader)
+    serving.openers = {"posix": opener}  # type: ignore[dict-item]
+    with serving:
+        with serving.client() as client:
+            client.call(UPLOAD, "lib0.c", kernel("twice", 2))
+            load = CallFunc(client.look_up(LOAD), ("lib0.c",))
+            client.socket.sendall(client.layout.encode_packet(load))
+            assert has_restarted.wait(60)
+        with serving.client() as client:
+            assert client.call("add", 2, 3) == 5
+            assert client.look_up("twice") == 0
 
 
 def test_a_compiler_that_takes_too_long_is_an_exception() -> None:
