@@ -255,13 +255,13 @@ class TvmSession:
         module = args[0]
         if not isinstance(module, ModuleHandle | None):
             raise RefusedError(f"{TIME_EVALUATOR_FUNCTION}: the first argument is a module or None")
-        board = self._shared.board
         # A board times functions of its system library alone, where TVM means the global registry by None.
-        timed = await wanted.make(board, await self._inner.from_client(module) if module is not None else None)
+        of = await self._inner.from_client(module) if module is not None else None
+        timed = await wanted.make(self._shared.board, of)
 
         async def run(args: tuple[Value, ...]) -> bytes:
             values = [await self._inner.from_client(value) for value in args]
-            return await wanted.run(board, timed, values, wanted.deadline_s(self._call_s))
+            return await wanted.run(self._shared.board, timed, values, wanted.deadline_s(self._call_s))
 
         return OwnFunction(f"time evaluator of {wanted.name}", run)
 
