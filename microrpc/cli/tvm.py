@@ -46,11 +46,6 @@ tvm = typer.Typer(
 )
 
 
-@tvm.callback()
-def _tvm() -> None:
-    """Keep `serve` a command of its own, while it is the only one."""
-
-
 @tvm.command(
     epilog=examples(
         "microrpc tvm serve sim://",

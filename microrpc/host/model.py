@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from microrpc.errors import ArgumentError, FunctionNotFoundError, ProtocolError, RequestError
+from microrpc.errors import ArgumentError, FunctionNotFoundError, RequestError
 from microrpc.host.blocks import UNLIMITED
 from microrpc.host.board import BoardOperations
 from microrpc.host.copies import flat
@@ -23,7 +23,7 @@ from microrpc.host.quantising import Block, to_board
 from microrpc.wire.checks import did_you_mean, show
 from microrpc.wire.datatypes import CPU, Tensor, Value
 from microrpc.wire.memory import BoardMemory
-from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, decode_profile
+from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, decode_profile, untrue
 from microrpc.wire.names import MODEL_LAYER_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_RUN_FUNCTION
 
 Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
@@ -244,7 +244,7 @@ class _Times:
 def take_nothing(result: object) -> None:
     """Take the result of a function that returns none. Raises ProtocolError."""
     if result is not None:
-        raise ProtocolError("3", f"a model returned {show(result)}, not None")
+        raise untrue(f"a model returned {show(result)}, not None")
 
 
 def layer_numbers(table: ModelTable) -> Iterator[int]:

@@ -13,7 +13,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.requests import Requests
 from microrpc.wire.checks import check_text, did_you_mean, show
 from microrpc.wire.datatypes import TypeCode, Value
-from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, decode_model
+from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, decode_model, untrue
 from microrpc.wire.names import MODELS_FUNCTION
 from microrpc.wire.packets import CallFunc, CopyAck, Return, decode_result
 
@@ -59,7 +59,7 @@ class Models:
             while (table := (yield from self._read_table(len(tables), handle, epoch))) is not None:
                 tables.append(table)
                 if len(tables) > _MOST_MODELS:
-                    raise ProtocolError("3", f"{MODELS_FUNCTION} tells of more than {_MOST_MODELS} models")
+                    raise untrue(f"{MODELS_FUNCTION} tells of more than {_MOST_MODELS} models")
             self.tables, self.epoch = tuple(tables), epoch
         return self.tables
 
@@ -70,10 +70,10 @@ class Models:
             if page is None and not data:
                 return None
             if not isinstance(page, bytes):
-                raise ProtocolError("3", f"{MODELS_FUNCTION} returned {show(page)}, not bytes")
+                raise untrue(f"{MODELS_FUNCTION} returned {show(page)}, not bytes")
             data += page
             if len(data) > MOST_TABLE_BYTES:
-                raise ProtocolError("3", f"{MODELS_FUNCTION} tells more of model {model} than {MOST_TABLE_BYTES} bytes")
+                raise untrue(f"{MODELS_FUNCTION} tells more of model {model} than {MOST_TABLE_BYTES} bytes")
             if len(page) < _LEAST_PAGE_BYTES:  # the last one, or of a board that would never come to an end
                 return decode_model(bytes(data))
 

@@ -20,7 +20,6 @@ MODEL_VERSION: Final = 1
 MOST_TABLE_BYTES: Final = 1 << 20
 """A host reads no more of a table than this: more is no model of a microcontroller."""
 
-_SECTION = "3"
 _HEAD = struct.Struct("<QIIIHHH")
 _TYPE = struct.Struct("<BBHB")
 _QUANTISED = struct.Struct("<fi")
@@ -125,6 +124,11 @@ class ModelProfile:
     layers_us: tuple[int, ...]
 
 
+def untrue(reason: str) -> ProtocolError:
+    """Give the error for what no board may tell of its models."""
+    return ProtocolError("1", reason, document="models.md")
+
+
 # --- bytes ------------------------------------------------------------------------------------
 
 
@@ -160,7 +164,7 @@ def decode_profile(data: object, layer_count: int) -> ModelProfile:
     """Read what a board returned of a run. Raises ProtocolError."""
     size_bytes = _U32.size * (1 + layer_count)
     if not isinstance(data, bytes) or len(data) != size_bytes:
-        raise ProtocolError(_SECTION, f"{MODEL_PROFILE_FUNCTION} returned {show(data)}, not {size_bytes} bytes")
+        raise untrue(f"{MODEL_PROFILE_FUNCTION} returned {show(data)}, not {size_bytes} bytes")
     total_us, *layers_us = (us for (us,) in _U32.iter_unpack(data))
     return ModelProfile(total_us, tuple(layers_us))
 
@@ -241,4 +245,4 @@ def _decode_table(reader: _Reader) -> ModelTable:
 
 
 def _unreadable(reason: str) -> ProtocolError:
-    return ProtocolError(_SECTION, f"the table of a model, from {MODELS_FUNCTION}, cannot be read: {reason}")
+    return untrue(f"the table of a model, from {MODELS_FUNCTION}, cannot be read: {reason}")

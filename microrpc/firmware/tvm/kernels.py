@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.workspace import aligned
 from microrpc.wire.datatypes import DataType, DataTypeCode
 
 SYMBOL_PREFIX = "__tvm_ffi_"
@@ -18,7 +19,6 @@ ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_runtime.c")
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _VALUE_BYTES = 16
 _TENSOR_BYTES = {32: 40, 64: 48}  # of a DLTensor, by the bits of an address
-_WORKSPACE_ALIGNMENT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Kernel:
         """What a call takes of the workspace for the arguments, in bytes."""
         shapes = sum(8 * argument.ndim for argument in self.arguments)
         size = len(self.arguments) * (_VALUE_BYTES + _TENSOR_BYTES[address_bits]) + shapes
-        return -(-size // _WORKSPACE_ALIGNMENT_BYTES) * _WORKSPACE_ALIGNMENT_BYTES
+        return aligned(size)
 
 
 def check_name(name: str) -> str:
