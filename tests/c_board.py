@@ -21,7 +21,7 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror
 SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), *sorted(FIRMWARE.glob("demo/*.c")))
 SWITCHED_ON = tuple(f"-D{define}" for define in load_port("posix").defines)
 """All that the library can have, as the boards to try out have it, and the simulator."""
-INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}")
+INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}", f"-I{FIRMWARE / 'tvm'}")
 
 
 def compile_c(

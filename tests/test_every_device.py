@@ -483,3 +483,24 @@ def ask(board: Board, request: Request) -> Packet:
         return board.request(request)
     except RemoteError as error:
         return RemoteException(error.message)
+
+
+def test_a_model_is_run_timed_looked_into_and_held_against_a_data_set(board: Board) -> None:
+    mlp, quantised = board.model("mlp"), board.model("quantised")
+    x = (np.random.default_rng(2).integers(-80, 80, (40, 4)) / 8).astype(np.float32)
+    y = np.concatenate([mlp(sample[np.newaxis]) for sample in x])
+    assert mlp.validate(x, y, rtol=0, atol=0)
+    wrong = y.copy()
+    wrong[33, 2] += 0.5
+    result = mlp.validate(x, wrong)
+    assert (result.samples, result.failed, result.first_failed) == (40, 1, 33)
+    assert result.worst is not None
+    assert (result.worst.difference.index, result.worst.difference.error) == ((0, 2), 0.5)
+    layers = mlp.layer_outputs(x[:1])
+    assert list(layers) == ["dense_1", "relu_1", "dense_2"]
+    assert (np.maximum(layers["dense_1"], 0) == layers["relu_1"]).all()
+    assert mlp.first_difference(x[:1], reference={**layers, "relu_1": layers["relu_1"] + 1}).name == "relu_1"  # type: ignore[union-attr]
+    assert quantised(np.zeros((1, 8), np.float32)).tolist() == [[0.25, 0.5, 0.75, 0.0]]
+    report = mlp.profile(x[:1], repeat=3)
+    assert sum(layer.time_us for layer in report.layers) <= report.total_us <= report.call_us * 1.5 + 1000
+    assert report.memory is not None

@@ -1,4 +1,4 @@
-"""Inputs of a model as they are written on the command line, and data sets in files (docs/models.md).
+"""Inputs of a model as they are written on the command line, and data sets in files (docs/using_models.md).
 
     x.npy  @x.npy  NAME=x.npy   a file             [[1, 2.5]]  NAME=[[1, 2.5]]   numbers, as JSON has them
     tensor:float32[1,4]         zeros

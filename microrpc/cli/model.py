@@ -1,4 +1,4 @@
-"""`microrpc model`: the models in a board's firmware: what they are, a run, its times, a data set (docs/models.md)."""
+"""`microrpc model`: what models a board has; a run, its times, a data set (docs/using_models.md)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from microrpc.cli.common import (
     check_file,
     examples,
     find_board_port,
+    folded,
     open_board,
     print_json,
     reporting,
     say_columns,
     say_pairs,
+    terminal_columns,
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
@@ -40,7 +42,7 @@ model = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run, time and check the models in a board's firmware (docs/models.md).",
+    help="Run, time and check the models in a board's firmware (docs/using_models.md).",
     epilog=examples(
         "microrpc model info sim://",
         "microrpc model run sim:// --name mlp --input '[[1, 2, 3, 4]]'",
@@ -190,7 +192,9 @@ def profile(
             shown = {"host_us": report.host_us, "transport_share": report.transport_share}
             print_json({**dataclasses.asdict(report), **shown})
             return
-        say(str(report))
+        columns = terminal_columns()
+        for line in str(report).splitlines():
+            say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
 
 
 @model.command(

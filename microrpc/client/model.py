@@ -1,5 +1,5 @@
 # Generated from microrpc/client/aio/model.py by `make generate`; edit that.
-"""A model in a board's firmware, as a program runs, times and checks it (docs/models.md)."""
+"""A model in a board's firmware, as a program runs, times and checks it (docs/using_models.md)."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class ModelsOf:
         return list(self.pump.run(self.operations.models.read))
 
     def model(self: Owner, name: str | None = None) -> Model:
-        """Give the model of that name in the board's firmware; without a name the only one (docs/models.md).
+        """Give the model of that name in the board's firmware; without a name the only one (docs/using_models.md).
 
         Raises RequestError where there is none of that name, or several and no name; else as `models`.
         """

@@ -1,4 +1,4 @@
-"""How far what a board computed is from what was expected (docs/models.md)."""
+"""How far what a board computed is from what was expected (docs/using_models.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One model of a board: runs of it, and the memory of the board that they use (docs/models.md).
+"""One model of a board: runs of it, and the memory of the board that they use (docs/using_models.md).
 
 Each run is one operation, from the copy of its inputs to that of its outputs, so that no other comes between.
 """

@@ -1,4 +1,4 @@
-"""What was measured of a model: how long it and its layers take (docs/models.md)."""
+"""What was measured of a model: how long it and its layers take (docs/using_models.md)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Self
 from microrpc.errors import printable
 from microrpc.wire.memory import BoardMemory
 from microrpc.wire.model import ModelProfile, ModelTable
+
+_MANY_US = 1000  # from here on a table has milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,10 @@ class LayerTime:
 class ModelReport:
     """How long a model takes on its board; printed, it is a table. Times are in microseconds, means of `runs`.
 
-    name: the model's. layers: in their order. total_us: a run, by the board's clock; runtime_us: what of that is no layer's. input_us, call_us, output_us: by this
-    computer's clock, the copy of the inputs, a run with its request, and the copy of the outputs. weights_bytes,
-    arena_bytes, workspace_bytes: as the board tells of the model. memory: of the board after it; None where its
-    firmware does not tell.
+    name: the model's. layers: in their order. total_us: a run, by the board's clock; runtime_us: what of that is no
+    layer's. input_us, call_us, output_us: by this computer's clock, the copy of the inputs, a run with its request, and
+    the copy of the outputs. weights_bytes, arena_bytes, workspace_bytes: as the board tells of the model. memory: of
+    the board after it; None where its firmware does not tell.
     """
 
     name: str
@@ -98,10 +100,11 @@ class ModelReport:
 
     def __str__(self) -> str:
         heads = ("LAYER", "TIME", "SHARE", "OUTPUT")
-        rows = [(layer.name, _ms(layer.time_us), f"{layer.share:.1%}", layer.output) for layer in self.layers]
+        shown = _ms if self.total_us >= _MANY_US else _us
+        rows = [(layer.name, shown(layer.time_us), f"{layer.share:.1%}", layer.output) for layer in self.layers]
         share = self.runtime_us / self.total_us if self.total_us else 0.0
-        rows += [("(runtime)", _ms(self.runtime_us), f"{share:.1%}", "")] if self.layers else []
-        rows.append(("all", _ms(self.total_us), "100.0%", ""))
+        rows += [("(runtime)", shown(self.runtime_us), f"{share:.1%}", "")] if self.layers else []
+        rows.append(("all", shown(self.total_us), "100.0%", ""))
         widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(3)]
         lines = [f"{self.name}: mean of {self.runs} run{'s' if self.runs > 1 else ''}, by the board's clock"]
         for name, time, part, output in (heads, *rows):
@@ -118,6 +121,10 @@ class ModelReport:
             stack = f"; stack: {self.memory.most_stack_bytes} of {self.memory.stack_bytes}"
             lines.append(heap + (stack if self.memory.stack_bytes is not None else ""))
         return printable("\n".join(lines), keep="\n")
+
+
+def _us(time_us: float) -> str:
+    return f"{time_us:.1f} us"
 
 
 def _ms(time_us: float) -> str:

@@ -1,4 +1,4 @@
-"""One run of a model after the other: the next input is copied while the board computes (docs/models.md)."""
+"""One run of a model after the other: the next input is copied while the board computes (docs/using_models.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models a board's firmware has: tables, read once an epoch, and functions that run them (docs/models.md)."""
+"""What models firmware has: tables, read once an epoch, and functions that run them (docs/using_models.md)."""
 
 from __future__ import annotations
 

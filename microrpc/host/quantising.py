@@ -1,4 +1,4 @@
-"""What a program gives and gets for the tensors of a model: held against them, quantised, dequantised (docs/models.md).
+"""What a program gives and gets for the tensors of a model: checked, quantised, dequantised (docs/using_models.md).
 
 A number q of a quantised tensor stands for (q - zero_point) * scale. As in ONNX, halves go to the even number, what is
 out of range to the nearest that is in it, and all is computed in float32.

@@ -1,4 +1,4 @@
-"""A model on a data set: samples in, outputs held against what was expected (docs/models.md)."""
+"""A model on a data set: samples in, outputs held against what was expected (docs/using_models.md)."""
 
 from __future__ import annotations
 

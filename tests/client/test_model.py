@@ -1,4 +1,4 @@
-"""Models as a program has them: run, timed, looked into, held against a data set (docs/models.md)."""
+"""Models as a program has them: run, timed, looked into, held against a data set (docs/using_models.md)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from microrpc.host.copies import flat
 from microrpc.host.job import CopyJob
 from microrpc.host.link import LinkHost
 from microrpc.serve.local import FunctionError
-from microrpc.wire.link import CALL, LinkParameters
+from microrpc.wire.link import CALL, LINK_REPLY, LinkParameters, ReplyKind, encode_with_kind
 from microrpc.wire.packets import CallFunc, Return, decode_result
 from microrpc.wire.session import Timeouts
 
@@ -150,6 +151,28 @@ def test_a_reset_in_the_middle_says_so() -> None:
     assert raised.value.may_have_run
 
 
+@pytest.mark.parametrize("size_bytes", [300, 5000])
+def test_an_interruption_cancels_the_call_and_the_next_goes_on_in_the_same_session(size_bytes: int) -> None:
+    bench = Bench(size_bytes, work_s=0.8)
+    channel, interrupt_at = bench.board.pump._channel, bench.sim.now() + 0.3
+    read, interruptions = channel.read, [KeyboardInterrupt]
+
+    def read_until(deadline: float) -> bytes:
+        data = read(min(deadline, interrupt_at) if interruptions else deadline)
+        if interruptions and channel.now() >= interrupt_at:
+            raise interruptions.pop()
+        return data
+
+    channel.read = read_until  # type: ignore[method-assign]
+    sessions = bench.board.stats.sessions
+    with pytest.raises(KeyboardInterrupt):
+        bench.call(bench.job())
+    assert bench.runs == 1
+    assert bench.call(bench.job()) == 2
+    assert bench.is_copied
+    assert bench.board.stats.sessions == sessions
+
+
 def _frames(size_bytes: int) -> int:
     """How many bytes cross to the board in a call with a copy beside it, from the call on."""
     bench = Bench(size_bytes)
@@ -253,3 +276,32 @@ def test_while_a_call_runs_time_repeats_it_alone() -> None:
         now = host.deadline
         host.on_time(now)
     assert host.frames == [call] * 6
+
+
+def test_a_call_beside_blocks_is_cancelled_in_its_place_and_they_are_answered_after_it() -> None:
+    host = link(1000)
+    seq = host.send_packet(bytes(40), 0.0, CALL)
+    send_all(host, 300)
+    blocks = len(host.frames) - 1
+    host.frames.clear()
+    assert host.cancel(0.1)
+    assert len(host.frames) == 1
+    assert host.unanswered == 1 + blocks
+    host.receive(encode_with_kind(0x1234, LINK_REPLY, seq, ReplyKind.PACKET, b"ended"), 0.2)
+    for block in range(1, blocks + 1):
+        host.receive(encode_with_kind(0x1234, LINK_REPLY, seq + block, ReplyKind.DONE), 0.3)
+    assert [(reply.seq, reply.kind) for reply in host.replies] == [
+        (seq, ReplyKind.PACKET),
+        *((seq + block, ReplyKind.DONE) for block in range(1, blocks + 1)),
+    ]
+    assert (host.unanswered, host.deadline) == (0, math.inf)
+
+
+def test_a_block_that_is_answered_first_tells_that_the_call_was_lost() -> None:
+    host = link(1000)
+    seq = host.send_packet(bytes(40), 0.0, CALL)
+    (call,) = host.frames
+    send_all(host, 100)
+    host.frames.clear()
+    host.receive(encode_with_kind(0x1234, LINK_REPLY, seq + 1, ReplyKind.DONE), 0.1)
+    assert host.frames == [call]

@@ -1,4 +1,4 @@
-"""What models a board's firmware has: tables read page by page, whatever the board says (docs/models.md)."""
+"""What models a board's firmware has: tables read page by page, whatever the board says (docs/using_models.md)."""
 
 from __future__ import annotations
 

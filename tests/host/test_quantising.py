@@ -1,4 +1,4 @@
-"""What goes to the board for a model's tensors, and what comes of it (docs/models.md); numbers worked out by hand."""
+"""What goes to the board for a model's tensors, and what comes of it (docs/using_models.md); worked out by hand."""
 
 from __future__ import annotations
 

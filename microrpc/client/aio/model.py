@@ -1,4 +1,4 @@
-"""A model in a board's firmware, as a program runs, times and checks it (docs/models.md)."""
+"""A model in a board's firmware, as a program runs, times and checks it (docs/using_models.md)."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class AsyncModelsOf:
         return list(await self.pump.run(self.operations.models.read))
 
     async def model(self: Owner, name: str | None = None) -> AsyncModel:
-        """Give the model of that name in the board's firmware; without a name the only one (docs/models.md).
+        """Give the model of that name in the board's firmware; without a name the only one (docs/using_models.md).
 
         Raises RequestError where there is none of that name, or several and no name; else as `models`.
         """

@@ -11,6 +11,7 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.elf import Machine, read_machine
 from microrpc.firmware.project import Project, firmware_directory
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 from microrpc.firmware.tvm.objects import Part, check_machine, kernel_names
 
 _GENERATED = "_functions.c"  # a name that no part gets
@@ -89,7 +90,7 @@ def _with_adapter(project: Project, workspace_bytes: int) -> Project:
     return dataclasses.replace(
         project,
         name=project.name,
-        sources=(*sources, str(adapter / "microrpc_tvm.c")),
+        sources=(*sources, *(str(adapter / name) for name in ADAPTER_SOURCES)),
         includes=(*project.includes, str(adapter), str(adapter / "include")),
         defines=(*project.defines, *(f"{_WORKSPACE}={size}" for size in workspace)),
         flags=(*project.flags, "-std=c11", "-w"),  # its author is a generator: what it warns of helps nobody

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.new import Contents, new_project, write_port_file
 from microrpc.firmware.project import FILE_NAME, load_port
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 
 FOLDER = "kernels"
 """Where a project has what was generated."""
@@ -78,7 +79,7 @@ def write_project(
     Raises FirmwareError: the directory has something else in it, or is for another board.
     """
     sources = [f"{FOLDER}/*{ending}" for ending in sorted({pathlib.PurePath(name).suffix for name in files})]
-    adapter = ["tvm/microrpc_tvm.c", *(["tvm/microrpc_tvm_model.c"] if has_models else [])]
+    adapter = [f"tvm/{name}" for name in (*ADAPTER_SOURCES, *(["microrpc_tvm_model.c"] if has_models else []))]
     mark = json.dumps({"board": board}, indent=1) + "\n"
     contents = Contents(
         functions=_FUNCTIONS,
