@@ -22,8 +22,8 @@ from microrpc.wire.model import ModelTable
 pytestmark = pytest.mark.tvm
 
 MOST_DIFFERENT = (
-    "Conv2d_padding Conv2d_depthwise_with_multiplier MaxPool2d AvgPool2d_stride BatchNorm2d_eval Linear softmax_lastdim "
-    "operator_chunk PReLU_2d matmulinteger",
+    "Conv2d_padding Conv2d_depthwise_with_multiplier MaxPool2d AvgPool2d_stride BatchNorm2d_eval Linear operator_chunk "
+    "softmax_lastdim PReLU_2d matmulinteger",
     "ConvTranspose2d Conv1d_groups log_softmax_dim3 PixelShuffle operator_addmm add_uint8 quantizelinear_axis "
     "dequantizelinear_axis maxpool_2d_uint8 argmax_keepdims_example",
 )
@@ -33,14 +33,14 @@ GROUPS = (
     "Conv1d Conv1d_dilated Conv2d Conv2d_strided Conv2d_dilated Conv2d_groups Conv2d_depthwise_padded Conv3d "
     "Conv3d_stride_padding basic_conv_with_padding",
     "AvgPool1d AvgPool3d MaxPool1d MaxPool2d_stride_padding_dilation MaxPool3d BatchNorm1d_3d_input_eval "
-    "BatchNorm3d_momentum_eval globalaveragepool lrn instancenorm_example",
-    "ReLU ELU LeakyReLU SELU Sigmoid Tanh Softplus Softsign GLU gelu_tanh_1",
-    "Linear_no_bias Embedding ConstantPad2d ReflectionPad2d ReplicationPad2d ZeroPad2d depthtospace_example "
+    "BatchNorm3d_momentum_eval globalaveragepool ReflectionPad2d instancenorm_example",
+    "ReLU ELU LeakyReLU SELU Sigmoid Tanh Softplus Softsign ReplicationPad2d gelu_tanh_1",
+    "Linear_no_bias Embedding ConstantPad2d lrn GLU sign_model depthtospace_example "
     "gather_elements_0 transpose_all_permutations_3 scatter_elements_with_axis",
     "operator_basic operator_clip operator_concat2 operator_flatten operator_maxpool operator_mm operator_params "
     "operator_permute2 operator_pow operator_reduced_mean",
     "sub_int8 mul_uint8 div_int32_trunc max_int8 min_uint8 mod_mixed_sign_int32 bitwise_xor_i32_2d bitshift_left_uint8 "
-    "sign_model single_relu_model",
+    "ZeroPad2d single_relu_model",
 )
 HERE = tuple(name for group in GROUPS for name in group.split())
 ELSEWHERE = tuple(name for group in MOST_DIFFERENT for name in group.split())
@@ -54,7 +54,7 @@ def cases() -> dict[str, Case]:
 
 
 def module_of(names: str) -> Any:
-    """One IRModule with a function for each case."""
+    """One IRModule with a function for each case; what the importer has made besides keeps its kernels' names apart."""
     import tvm
 
     from microrpc.firmware.tvm.onnx import FUNCTION, import_model
@@ -62,7 +62,11 @@ def module_of(names: str) -> Any:
     module = tvm.IRModule({})
     for name in names.split():
         imported = import_model(cases()[name].model, name)
-        module[name] = imported[FUNCTION].with_attr("global_symbol", name)
+        for variable, function in imported.functions.items():
+            if variable.name_hint == FUNCTION:
+                module[name] = function.with_attr("global_symbol", name)
+            else:
+                module[variable] = function
     return module
 
 

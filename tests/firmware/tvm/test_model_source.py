@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 from microrpc.firmware.tvm.model_source import ModelSource, model_hash, workspace_bytes, write_model
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef
 from microrpc.wire.datatypes import DataType
