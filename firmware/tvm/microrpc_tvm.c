@@ -132,7 +132,9 @@ static bool take_number(microrpc_call_t *call, frame_t *frame, uint32_t index, c
         return false;
     }
     begin_wanted(index, wanted);
-    microrpc_tvm_add_text(type == MICRORPC_TENSOR ? ", given a tensor" : type == MICRORPC_FLOAT ? ", given a float" : ", given no number");
+    microrpc_tvm_add_text(type == MICRORPC_TENSOR  ? ", given a tensor"
+                          : type == MICRORPC_FLOAT ? ", given a float"
+                                                   : ", given no number");
     return false;
 }
 

@@ -46,7 +46,9 @@ def board_with(directory: pathlib.Path, board: str) -> Iterator[microrpc.Board]:
         yield connected
 
 
-def run(board: microrpc.Board, name: str, inputs: list[Any], shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+def run(
+    board: microrpc.Board, name: str, inputs: list[Any], shape: tuple[int, ...], dtype: str
+) -> np.ndarray[Any, Any]:
     """Call a kernel with arrays, and numbers as they are; give its output."""
     given = [board.array(x) if isinstance(x, np.ndarray) else x for x in inputs]
     out = board.array(np.zeros(shape, dtype))
@@ -200,7 +202,9 @@ def test_a_saved_module_is_a_source(tmp_path: pathlib.Path) -> None:
 
     x = te.placeholder((4,), "float32", name="x")
     function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] * 2, name="out")])
-    (tmp_path / "saved.json").write_text(tvm.ir.save_json(tvm.IRModule({"twice": function.with_attr("global_symbol", "twice")})))
+    (tmp_path / "saved.json").write_text(
+        tvm.ir.save_json(tvm.IRModule({"twice": function.with_attr("global_symbol", "twice")}))
+    )
     report = microrpc.tvm.build(str(tmp_path / "saved.json"), board="posix", out=tmp_path / "made")
     assert report.functions == ("twice(x: float32[4], out: float32[4]) -> None",)
     (tmp_path / "broken.json").write_text("{}")
@@ -279,9 +283,16 @@ def test_kernels_link_for_other_cores_of_arm(tmp_path: pathlib.Path, target: str
     includes = [f"-I{firmware / folder}" for folder in ("include", "tvm", "tvm/include")]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, f"-mcpu={cpu}", *flags, *includes]
     sources = ["start.c", f"code{compiled.ending}", *map(str, sorted((firmware / "src").glob("*.c")))]
-    sources += [*(str(firmware / "tvm" / name) for name in ADAPTER_SOURCES), str(firmware / "ports" / "common" / "libc.c")]
+    sources += [
+        *(str(firmware / "tvm" / name) for name in ADAPTER_SOURCES),
+        str(firmware / "ports" / "common" / "libc.c"),
+    ]
     done = subprocess.run(
-        [*command, *sources, "-Wl,-e,start", "-o", "linked.elf"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, *sources, "-Wl,-e,start", "-o", "linked.elf"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -298,11 +309,16 @@ def test_the_command_builds_and_reports(tmp_path: pathlib.Path) -> None:
     assert {"weights_bytes", "arena_bytes", "workspace_bytes", "stack_bytes", "ram_bytes", "flash_bytes"} < said.keys()
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "made"), "--target", "llvm"],
-        capture_output=True, text=True, check=False, timeout=200,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert "stack      not known: objects of TVM's LLVM do not tell it\n" in done.stdout
     assert f"Try: microrpc firmware run {tmp_path / 'made'}" in done.stdout
-    done = subprocess.run([*command[:-1], "nano", "--out", "x"], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        [*command[:-1], "nano", "--out", "x"], capture_output=True, text=True, check=False, timeout=200
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: there is no port to 'nano'" in done.stderr

@@ -42,8 +42,8 @@ _RISCV32 = {
     "generic_rv32+m": ["+m"],
     "generic_rv32": [],
 }
-# LLVM takes every tensor to be aligned as TVM's own are, to 64 bytes. A board's heap aligns to 8: so there are no vectors,
-# which only a computer would have. The third level makes the code twice as large, and no faster on a small core.
+# LLVM takes every tensor to be aligned as TVM's own are, to 64 bytes, and a board's heap aligns to 8: so there are no
+# vectors, which only a computer would have. The third level makes the code of kernels half as large again.
 _LLVM = {
     "kind": "llvm",
     "opt-level": 2,
