@@ -58,6 +58,7 @@ def places(plan: ModelPlan) -> list[list[tuple[str, int]]]:
     return [[(ref.where.value, ref.index) for ref in step.arguments] for step in plan.steps]
 
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "tvm_models.py"
 BRANCHING = """
 @I.ir_module
 class Branching:
@@ -274,3 +275,21 @@ def test_every_step_of_a_plan_reads_what_was_written_before() -> None:
             assert (ref.where, ref.index) in written
         written |= {(ref.where, ref.index) for ref in step.outputs}
     assert {(Place.OUTPUT, i) for i in range(len(plan.outputs))} <= written
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet"])
+def test_the_models_of_the_examples_give_what_tvms_own_runtime_does(
+    name: str, adapter: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    import tvm
+    from tvm import relax
+
+    from microrpc.firmware.tvm.source import load_source
+
+    module = load_source(f"{EXAMPLES}:{name}").module
+    plan = lower_model(module, name, tvm.target.Target("c"))
+    x = np.random.default_rng(5).random(plan.inputs[0].shape, "float32")
+    machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
+    expected = machine[name](tvm.runtime.tensor(x)).numpy()
+    (result,) = HostModel(plan, adapter, tmp_path)(x)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
