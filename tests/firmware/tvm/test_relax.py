@@ -265,6 +265,25 @@ def test_an_operator_that_tvm_has_no_kernel_for_is_told() -> None:
         plan_of(a_module((4,), body=body))
 
 
+def test_a_kernel_that_calls_tvms_runtime_is_refused() -> None:
+    from tvm import relax
+
+    module = a_module((4,), body=lambda builder, x: builder.emit(relax.op.sort(x)))
+    with pytest.raises(FirmwareError, match="main: the kernel main_sort calls a function of TVM's runtime, which no"):
+        plan_of(module)
+
+
+def test_of_several_functions_each_is_lowered_alone() -> None:
+    import tvm
+
+    module = tvm.IRModule({})
+    for name in ("first", "second"):
+        module[name] = mlp()["main"].with_attr("global_symbol", name)
+    plans = [lower_model(module, name, tvm.target.Target("c")) for name in ("first", "second")]
+    assert [plan.layers for plan in plans] == [("matmul_relu", "matmul1")] * 2
+    assert not {*plans[0].prim_funcs} & {*plans[1].prim_funcs}
+
+
 def test_every_step_of_a_plan_reads_what_was_written_before() -> None:
     plan = plan_of(mlp())
     written = {(Place.INPUT, i) for i in range(len(plan.inputs))} | {
