@@ -127,4 +127,14 @@ void (*__TVMFFIErrorSetRaisedFromCStr)(const char *, const char *) = TVMFFIError
 /* LLVM names it in its unwinding tables, which no linker script of ours keeps. */
 void __aeabi_unwind_cpp_pr0(void);
 __attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
+
+#if !defined(__ARM_PCS_VFP)
+/* And calls the conversions of float16 by the names that GCC has for them. */
+float __aeabi_h2f(uint16_t half);
+uint16_t __aeabi_f2h(float number);
+float __gnu_h2f_ieee(uint16_t half);
+uint16_t __gnu_f2h_ieee(float number);
+__attribute__((weak)) float __gnu_h2f_ieee(uint16_t half) { return __aeabi_h2f(half); }
+__attribute__((weak)) uint16_t __gnu_f2h_ieee(float number) { return __aeabi_f2h(number); }
+#endif
 #endif
