@@ -102,7 +102,8 @@ OWN_FUNCTIONS: Mapping[str, Own | OwnFunction] = {
 class ClientSession:
     """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited.
 
-    hub: tells what the board knows besides. on_progress: told how far a call has come, as (done, total). functions:
+    hub: tells what the board knows besides. on_progress: told how far a call has come, as (done, total); None: the
+    client has no word for that, nor for cancelling. functions:
     by name, what is answered here. finds_all: whether a function of the system library is found by a plain look-up,
     too. encode: makes a Return of the result of a call.
     """
@@ -114,7 +115,7 @@ class ClientSession:
         self,
         shared: SharedBoard,
         hub: EventHub,
-        on_progress: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None] | None,
         *,
         functions: Mapping[str, Own | OwnFunction] = OWN_FUNCTIONS,
         finds_all: bool = False,
@@ -158,15 +159,19 @@ class ClientSession:
         """Execute a request; whatever goes wrong becomes an exception packet."""
         try:
             return await self._execute(request)
-        except RefusedError as error:
+        except (RefusedError, MicroRpcError) as error:
+            return self.explain(error)
+
+    def explain(self, error: RefusedError | MicroRpcError) -> RemoteException:
+        """Give what the client is told of an error, and take note of it where it is the board's end."""
+        if isinstance(error, RefusedError):
             return RemoteException(str(error))
-        except RemoteError as error:
+        if isinstance(error, RemoteError):
             return RemoteException(error.message)
-        except CallCancelledError as error:
+        if isinstance(error, CallCancelledError):
             return RemoteException(str(error) if error.may_have_run else CANCELLED_TEXT)
-        except MicroRpcError as error:
-            self._shared.note(error)
-            return RemoteException(f"{type(error).__name__}: {error}")
+        self._shared.note(error)
+        return RemoteException(f"{type(error).__name__}: {error}")
 
     def move(self, hub: EventHub) -> None:
         """Go on with the board that took the place of the shared one (`SharedBoard.move`): all it had is stale."""
@@ -214,6 +219,8 @@ class ClientSession:
         return self._encode(self._to_client(await self._call_board(function.one, args)))
 
     async def _call_board(self, function: AsyncRemoteFunction, args: list[Any]) -> Any:
+        if self._on_progress is None:
+            return await self._board.pump.run(self._board.operations.call, function, tuple(args))
         if not self._hub.known & Feature.CANCEL:
             return await self._board.call(function, args, on_progress=self._on_progress)
         if self._is_cancelled:

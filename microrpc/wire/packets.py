@@ -166,7 +166,8 @@ _CLIENT_ONLY = (ModuleHandle, FunctionHandle)
 class Sequences:
     """How packed sequences stand in packets: `docs/protocol.md` 3 has it so, today's TVM otherwise.
 
-    text_code: the type of the text in an Exception. client_only: classes that no Return has.
+    encode, decode: as `encode_values` and `decode_values` of `microrpc.wire.values`. text_code: the type of the text
+    in an Exception. client_only: classes that no Return has.
     """
 
     encode: Callable[[Sequence[Value]], bytes]

@@ -111,10 +111,11 @@ def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
 
 def _is_training(function: Any) -> bool:
     """Whether a batch norm takes mean and variance from the batch itself, which no inference does."""
-    calls = [getattr(binding, "value", None) for block in function.body.blocks for binding in block.bindings]
+    calls: list[Any] = [getattr(binding, "value", None) for block in function.body.blocks for binding in block.bindings]
+    operators = [getattr(getattr(call, "op", None), "name", "") for call in calls]
     return any(
-        getattr(getattr(call, "op", None), "name", "") == "relax.nn.batch_norm" and bool(call.attrs.training)
-        for call in calls
+        operator == "relax.nn.batch_norm" and bool(call.attrs.training)
+        for call, operator in zip(calls, operators, strict=True)
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from microrpc.errors import FunctionNotFoundError
+from microrpc.errors import FunctionNotFoundError, MicroRpcError
 from microrpc.gateway.hub import EventHub
 from microrpc.gateway.session import OWN_FUNCTIONS, ClientSession, Own, OwnFunction
 from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
@@ -42,7 +42,6 @@ from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
     PacketCode,
-    RemoteException,
     Reply,
     Request,
     Return,
@@ -103,9 +102,7 @@ class TvmSession:
         self._files = Files()
         self._fill: Kept | None = None
         self._is_of_021 = False
-        self._inner = ClientSession(
-            shared, hub, _ignore_progress, functions=self._functions(), finds_all=True, encode=self._encode
-        )
+        self._inner = ClientSession(shared, hub, None, functions=self._functions(), finds_all=True, encode=self._encode)
         self.submit: Callable[[Request, Done], None] = self._inner.submit
         """See `ClientSession.submit`."""
         self.take: Callable[[], tuple[Request, Done] | None] = self._inner.take
@@ -136,8 +133,8 @@ class TvmSession:
                         _check_type(value.dtype, f"argument {index}")
             else:
                 _check_device(request.tensor.device)  # type: ignore[union-attr]  # a copy: the rest is the endpoint's
-        except RefusedError as error:
-            return RemoteException(str(error))
+        except (RefusedError, MicroRpcError) as error:
+            return self._inner.explain(error)
         return await self._inner.execute(request)
 
     def _encode(self, result: Value | ArrayResult) -> Return:
@@ -296,10 +293,6 @@ async def _refuse(text: str, args: tuple[Value, ...]) -> None:
 
 async def _give_no_limit(args: tuple[Value, ...]) -> int:
     return _NO_LIMIT
-
-
-def _ignore_progress(done: int, total: int) -> None:
-    """TVM's clients have no way to hear of it."""
 
 
 def _one_name(what: str, args: tuple[Value, ...]) -> str:

@@ -32,9 +32,9 @@ def _wrong(message: str) -> ProtocolError:
 class ClientHello:
     """How a client introduces itself.
 
-    matchkey: what it was told to ask for, "" where it was told nothing; None where it is no client (a server that
-    registers at a proxy, for instance). timeout_s: after how many seconds it wants its session ended; None: never.
-    rest: the bytes behind the hello that came with it.
+    key: all of what it says. matchkey: what it was told to ask for, "" where it was told nothing; None where it is
+    no client (a server that registers at a proxy, for instance). timeout_s: after how many seconds it wants its
+    session ended; None: never. rest: the bytes behind the hello that came with it.
     """
 
     key: str

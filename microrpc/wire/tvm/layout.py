@@ -39,7 +39,11 @@ _OBJECT_REFERENCES = (8, 9)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One of the layouts: what makes packets of bytes and bytes of packets and results in it."""
+    """One of the layouts: what makes packets of bytes and bytes of packets and results in it.
+
+    name: "old" or "new". decode_packet, encode_packet, encode_result, decode_result: as those of
+    `microrpc.wire.packets`, with what clients of that layout send and can read.
+    """
 
     name: str
     decode_packet: Callable[[Buffer], Packet]
@@ -120,7 +124,7 @@ def _fits(layout: Layout, packet: Packet) -> bool:
     if not isinstance(packet, Syscall):
         return True
     args = packet.args
-    if any(isinstance(value, Device) and value.type < 1 for value in args):
+    if any((isinstance(value, Device) and value.type < 1) or isinstance(value, bool) for value in args):
         return False
     if packet.code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args:
         tensor = args[0]

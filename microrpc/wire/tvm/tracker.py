@@ -24,7 +24,11 @@ _MAGIC = _I32.pack(TRACKER_MAGIC)
 
 
 class TrackerCode(IntEnum):
-    """The first element of what is said to a tracker, or what it answers."""
+    """What is said to a tracker (the first element of a message), or what it answers.
+
+    An answer: FAIL, SUCCESS. Said to it: PING, STOP, PUT (offer a session), REQUEST (ask for one), UPDATE_INFO (who the
+    server of this connection is), SUMMARY, GET_PENDING_MATCHKEYS.
+    """
 
     FAIL = -1
     SUCCESS = 0

@@ -41,6 +41,8 @@ LAYOUTS = pytest.mark.parametrize("layout", [OLD, NEW], ids=["old", "new"])
 U64 = st.integers(0, 2**64 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 DEVICES = st.builds(Device, st.integers(1, 127), st.integers(0, 2**31 - 1))
+# Of streams: that of an old device (N, 4) has the bytes of today's device (3, N).
+FIRST_DEVICES = DEVICES.filter(lambda device: device.id != 4 and (device.type != 3 or device.id == 0))
 EMPTY = st.builds(
     Tensor,
     st.just(0),
@@ -60,9 +62,9 @@ FIRST_REQUESTS: st.SearchStrategy[Packet] = st.one_of(
     syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, EMPTY, st.none()),
     syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, EMPTY, TEXTS),
     syscall(PacketCode.DEV_GET_ATTR, DEVICES, st.integers(0, 20)),
-    syscall(PacketCode.DEV_STREAM_SYNC, DEVICES, HANDLES),
-    syscall(PacketCode.DEV_SET_STREAM, DEVICES, HANDLES),
-    syscall(PacketCode.DEV_FREE_DATA, DEVICES, HANDLES),
+    syscall(PacketCode.DEV_STREAM_SYNC, FIRST_DEVICES, HANDLES),
+    syscall(PacketCode.DEV_SET_STREAM, FIRST_DEVICES, HANDLES),
+    syscall(PacketCode.DEV_FREE_DATA, FIRST_DEVICES, HANDLES),
 )
 OF_BOTH: tuple[Packet, ...] = (
     Shutdown(),
@@ -100,6 +102,8 @@ def test_any_first_request_of_a_client_tells(layout: Layout, packet: Packet) -> 
         # a tensor of no dimensions: as long in both
         (NEW, "11000000 02000000 07000000" + "00" * 8 + "01000000 00000000 00000000 00200100" + "00" * 8 + "00000000"),
         (OLD, "11000000 02000000 07000000 04000000" + "00" * 8 + "01000000 00000000 00000000 00200100" + "00" * 8),
+        # a device whose type is the old code of a Bool
+        (NEW, "0c000000 02000000 06000000 0f000000 01000000 01000000 0000000000000000"),
         (NEW, "0a000000 01000000 04000000 0700000000000000"),
         (OLD, "0a000000 02000000 03000000 00000000 0700000000000000 0a00000000000000"),
         (NEW, "02000000 0100000000000000 30 02000000 0b000000 41000000 0100000000000000 61 02000000 0100000000000000"),
@@ -148,6 +152,7 @@ def test_nothing_is_decided_twice() -> None:
         "03000000 0700000000000000 01000000 01000000 0500000000000000",  # UInt 5 of old, Int 5 of today
         "03000000 0700000000000000 01000000 03000000 0500000000000000",  # a handle of old, a Float of today
         "63000000 01000000 01000000 0500000000000000",
+        "0f000000 02000000 06000000 03000000 01000000 04000000 0000000000000000",  # device (1, 4) or (3, 1)
         "0a000000 00000000",
         "0c000000 02000000 06000000 00000000 00000000 01000000 0e00000000000000",  # no device has the type 0
         "11000000 01000000 73000000 73000000 0100000000000000",
