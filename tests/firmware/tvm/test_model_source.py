@@ -193,10 +193,6 @@ def test_what_others_need_of_a_model_is_told() -> None:
         "two_layers_call",
         "x: float32[2, 2], y: float32[2, 2], z: float32[2, 2] -> None",
     )
-    assert source.declarations == (
-        "extern const microrpc_model_t two_layers_model;",
-        "void two_layers_call(microrpc_call_t *call);",
-    )
 
 
 def test_names_that_no_signature_takes_are_changed_and_kept_apart() -> None:
