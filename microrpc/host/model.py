@@ -5,7 +5,7 @@ Each run is one operation, from the copy of its inputs to that of its outputs, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -247,6 +247,6 @@ def take_nothing(result: object) -> None:
         raise untrue(f"a model returned {show(result)}, not None")
 
 
-def layer_numbers(table: ModelTable) -> Iterator[int]:
-    """Give the numbers of the layers whose outputs can be had."""
-    return (index for index, layer in enumerate(table.layers) if layer.output is not None)
+def layer_tensors(table: ModelTable) -> dict[int, ModelTensor]:
+    """Give the outputs that can be had of layers, by the numbers of these, in order."""
+    return {index: layer.output for index, layer in enumerate(table.layers) if layer.output is not None}

@@ -140,8 +140,7 @@ def _members(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
                     raise FirmwareError(f"{name}: has two files called {place}")
                 seen.add(place)
                 file = tar.extractfile(member)
-                assert file is not None  # it is a plain file
-                content = file.read(MOST_MEMBER_BYTES)
+                content = file.read(MOST_MEMBER_BYTES) if file is not None else b""
                 if len(content) != member.size:
                     raise FirmwareError(f"{name}: ends within {place}")
                 yield place, content
