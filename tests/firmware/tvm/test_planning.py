@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microrpc.firmware.tvm.planning import ALIGNMENT_BYTES, Arena, Lifetime, plan_arena
+from microrpc.firmware.tvm.planning import ALIGNMENT_BYTES, Arena, Lifetime, _smallest_gap, plan_arena
 
 steps = st.integers(0, 30)
 lifetimes = st.builds(
@@ -64,6 +64,11 @@ def test_a_gap_between_two_buffers_is_used_where_it_fits() -> None:
     arena = plan_arena(buffers)
     assert arena.size_bytes == 160
     assert arena.offsets[1] == arena.offsets[3]
+
+
+def test_of_several_gaps_the_tightest_that_is_large_enough_is_taken() -> None:
+    neighbours = [(offset, Lifetime(16, 0, 9)) for offset in (64, 96, 112, 176)]  # gaps: 64, 16, 0, 48, and the end
+    assert [_smallest_gap(size, neighbours) for size in (16, 32, 48, 64, 80)] == [80, 128, 128, 0, 192]
 
 
 def test_no_buffers_need_no_arena() -> None:
