@@ -236,7 +236,6 @@ class Gateway:
         station.is_busy = False
         if station.offer is not None:
             station.offer.released()
-            return  # who waits has an old matchkey
         for one in list(self._waiting):
             if station in one.stations:
                 self._waiting.remove(one)
