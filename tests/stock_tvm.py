@@ -5,8 +5,10 @@ Each is a context manager, and ends with all that it started, however the test e
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -45,6 +47,10 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         yield process
     finally:
         kill(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -116,3 +122,85 @@ def stock_tracker(port: int = 0, python: str = sys.executable) -> Iterator[tuple
     with running([*command, "--port-end", str(port + 1)], **quiet) as process:
         until(lambda: summary_of(port), "the stock tracker answers")
         yield port, process
+
+
+@contextlib.contextmanager
+def served(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `microrpc tvm serve` on a free port; give where clients connect, and the process."""
+    command = [sys.executable, "-m", "microrpc.cli", "tvm", "serve", *map(str, arguments), "--listen", "127.0.0.1:0"]
+    with running(command, stdout=subprocess.PIPE) as process:
+        yield first_line(process), process
+
+
+def first_line(process: subprocess.Popen[str], patience_s: float = PATIENCE_S) -> str:
+    """Wait for the next line that a program prints."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], patience_s)
+    assert ready, f"{process.args} said nothing in {patience_s} s"
+    line = process.stdout.readline()
+    assert line, f"{process.args} ended with {process.wait(timeout=PATIENCE_S)}"
+    return line.rstrip("\n")
+
+
+def check_client(python: str, address: str, *arguments: object, patience_s: float = 110.0) -> None:
+    """Have a stock client make all its checks of a server; each that fails is told."""
+    command = [python, str(CHECKS), address, *map(str, arguments)]
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        said, _ = client.communicate(timeout=patience_s)
+    failed = [line for line in said.splitlines() if not line.startswith("ok ")]
+    assert client.returncode == 0, "\n".join(failed)
+    assert int(said.split(" checks, 0 failed")[0].split()[-1]) >= 60
+
+
+class Client:
+    """A stock client that does what it is told: `session` is its session, from `open`, and `address` where it is."""
+
+    _PROGRAM = """
+import sys, gc, traceback
+import numpy as np, tvm
+from tvm import rpc
+address, tracker, key = sys.argv[1:]
+def open(**options):
+    host, _, port = (tracker or address).rpartition(":")
+    if tracker:
+        return rpc.connect_tracker(host, int(port)).request(key, **options)
+    return rpc.connect(host, int(port), key, **options)
+names = {"rpc": rpc, "np": np, "tvm": tvm, "gc": gc, "open": open}
+print("'ready'", flush=True)
+for line in sys.stdin:
+    try:
+        code = compile(eval(line), "order", "exec")
+        names["result"] = None
+        exec(code, names)
+        print(ascii(names["result"]), flush=True)
+    except Exception as error:
+        print(ascii(f"{type(error).__name__}: {error}"), flush=True)
+"""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert self.result() == "ready"
+
+    @classmethod
+    @contextlib.contextmanager
+    def run(cls, address: str, *, tracker: int | None = None, key: str = "", python: str = "") -> Iterator[Client]:
+        """Run one, for a server or a tracker."""
+        at = f"127.0.0.1:{tracker}" if tracker is not None else ""
+        command = [python or sys.executable, "-c", cls._PROGRAM, address, at, key]
+        with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            yield cls(process)
+
+    def send(self, code: str) -> None:
+        """Tell it what to do; `result` is what it then answers."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{code!r}\n")
+        self.process.stdin.flush()
+
+    def result(self, patience_s: float = PATIENCE_S) -> Any:
+        """Give what the order made of the name `result`; of an error its class and text."""
+        return ast.literal_eval(first_line(self.process, patience_s))
+
+    def do(self, code: str) -> Any:
+        """Both."""
+        self.send(code)
+        return self.result()

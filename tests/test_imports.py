@@ -43,7 +43,8 @@ MAY_IMPORT = {
         "microrpc.capture microrpc.host microrpc.wire microrpc.errors"
     ),
     "microrpc.gateway": (
-        "microrpc.connecting microrpc.client microrpc.ports microrpc.serve microrpc.wire microrpc.errors"
+        "microrpc.connecting microrpc.firmware microrpc.client microrpc.boards microrpc.ports microrpc.serve "
+        "microrpc.wire microrpc.errors"
     ),
     "microrpc.cli": (
         "microrpc.gateway microrpc.connecting firmware_sim.running firmware_sim.line firmware_sim.board "

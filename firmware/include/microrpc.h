@@ -194,7 +194,8 @@ typedef enum {
     MICRORPC_DTYPE_INT = 0,
     MICRORPC_DTYPE_UINT = 1,
     MICRORPC_DTYPE_FLOAT = 2,
-    MICRORPC_DTYPE_BFLOAT = 4
+    MICRORPC_DTYPE_BFLOAT = 4,
+    MICRORPC_DTYPE_BOOL = 6 /* of 8 bits; a bool of 1 bit is a MICRORPC_DTYPE_UINT */
 } microrpc_dtype_code_t;
 
 /* The type of a tensor's elements, bool is uint1. */

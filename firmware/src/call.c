@@ -39,7 +39,7 @@ bool mrpc_is_module(uint64_t handle) { return handle == STATIC_HANDLE(REGISTRY_M
 /* --- calls ----------------------------------------------------------------------------------------------------- */
 
 static bool is_supported(microrpc_dtype_t dtype) {
-    static const uint8_t bits_of[] = {8 | 16 | 32 | 64, 1 | 8 | 16 | 32 | 64, 16 | 32 | 64, 0, 16}; /* by code */
+    static const uint8_t bits_of[] = {8 | 16 | 32 | 64, 1 | 8 | 16 | 32 | 64, 16 | 32 | 64, 0, 16, 0, 8}; /* by code */
     uint8_t bits = dtype.bits;
     return dtype.code < sizeof bits_of && (bits_of[dtype.code] & bits) && !(bits & (bits - 1)) && dtype.lanes &&
            (bits > 1 || dtype.lanes == 1);

@@ -34,7 +34,7 @@ static void random_fill(microrpc_call_t *call) {
     microrpc_dtype_t dtype = tensor.dtype;
     uint8_t *at = tensor.data;
     uint32_t kept = UINT32_MAX, set = 0;
-    if (dtype.bits == 1) kept = 0x01010101;
+    if (dtype.bits == 1 || dtype.code == MICRORPC_DTYPE_BOOL) kept = 0x01010101;
     if (dtype.code == MICRORPC_DTYPE_FLOAT) {
         kept = dtype.bits == 16 ? 0x03FF03FF : dtype.bits == 32 ? 0x007FFFFF : 0x000FFFFF;
         set = dtype.bits == 16 ? 0x3C003C00 : dtype.bits == 32 ? 0x3F800000 : 0x3FF00000;

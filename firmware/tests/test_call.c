@@ -283,13 +283,14 @@ static void dtypes_are_supported_or_not(void) {
     open();
     {
         uint64_t address = allocate(&host, 512), take = find(&host, "give_nothing");
-        for (unsigned code = 0; code < 6; code++) {
+        for (unsigned code = 0; code < 8; code++) {
             for (unsigned bits = 0; bits < 130; bits++) {
                 bool is_whole = bits == 8 || bits == 16 || bits == 32 || bits == 64;
                 for (uint16_t lanes = 0; lanes < 4; lanes++) {
                     tensor_t tensor = tensor_1d(address, (microrpc_dtype_code_t)code, (uint8_t)bits, 1);
                     bool is_good = lanes && ((code < 2 && is_whole) || (code == 1 && bits == 1 && lanes == 1) ||
-                                             (code == 2 && is_whole && bits != 8) || (code == 4 && bits == 16));
+                                             (code == 2 && is_whole && bits != 8) || (code == 4 && bits == 16) ||
+                                             (code == 6 && bits == 8));
                     tensor.dtype.lanes = lanes;
                     if (is_good)
                         CHECK_VOID(call(&host, take, "nt", &tensor));

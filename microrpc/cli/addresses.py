@@ -15,12 +15,7 @@ def parse_address(text: str, option: str, example: str, *, needs_host: bool = Fa
     """Read HOST:PORT, or PORT alone, which is on this computer. Raises typer.BadParameter, which names `option`."""
     host, _, number = text.rpartition(":")
     host = host.strip("[]")
-    if (
-        not (number.isascii() and number.isdigit())
-        or len(number) > 5
-        or int(number) > 65535
-        or (needs_host and not host)
-    ):
+    if not (number.isascii() and number.isdigit()) or len(number) > 5 or (needs_host and not host):
         form = "HOST:PORT" if needs_host else "HOST:PORT, or PORT alone"
         raise typer.BadParameter(f"{option} {text}: write {form}, for example {example}")
     return host or _LOOPBACK, int(number)

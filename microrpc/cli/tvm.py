@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from microrpc.gateway.tvm.server import Gateway
     from microrpc.gateway.tvm.station import Station
 
+_LAST_PORT = 65535
 _LISTEN = "127.0.0.1:9090"  # where TVM's own servers begin to look for a free port
 
 tvm = typer.Typer(
@@ -101,6 +102,9 @@ def serve(
 
         host, number = parse_address(listen, "--listen", _LISTEN)
         at = parse_address(tracker, "--tracker", "127.0.0.1:9190", needs_host=True) if tracker is not None else None
+        for option, given, which in (("--listen", listen, number), ("--tracker", tracker, at[1] if at else 0)):
+            if which > _LAST_PORT:
+                raise typer.BadParameter(f"{option} {given}: a port is from 0 to {_LAST_PORT}")
         if address is not None and at is None:
             raise typer.BadParameter("--address: it is what a tracker is told; give --tracker, too")
         is_known = board is not None or board_file is not None

@@ -102,7 +102,8 @@ OWN_FUNCTIONS: Mapping[str, Own | OwnFunction] = {
 class ClientSession:
     """Executes the requests of one client: a serving session whose requests wait until `execute` is awaited.
 
-    hub: tells what the board knows besides. on_progress: told how far a call has come, as (done, total). functions:
+    hub: tells what the board knows besides. on_progress: told how far a call has come, as (done, total); None: the
+    client has no word for that, nor for cancelling. functions:
     by name, what is answered here. finds_all: whether a function of the system library is found by a plain look-up,
     too. encode: makes a Return of the result of a call.
     """
@@ -114,7 +115,7 @@ class ClientSession:
         self,
         shared: SharedBoard,
         hub: EventHub,
-        on_progress: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None] | None,
         *,
         functions: Mapping[str, Own | OwnFunction] = OWN_FUNCTIONS,
         finds_all: bool = False,
@@ -214,6 +215,8 @@ class ClientSession:
         return self._encode(self._to_client(await self._call_board(function.one, args)))
 
     async def _call_board(self, function: AsyncRemoteFunction, args: list[Any]) -> Any:
+        if self._on_progress is None:
+            return await self._board.pump.run(self._board.operations.call, function, tuple(args))
         if not self._hub.known & Feature.CANCEL:
             return await self._board.call(function, args, on_progress=self._on_progress)
         if self._is_cancelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -161,6 +162,9 @@ class AsyncFdChannel:
         return self._port.others()
 
     async def _wait(self, waiter: asyncio.Future[None], deadline: float) -> None:
+        if deadline == math.inf:
+            await waiter
+            return
         timer = self._loop.call_at(deadline, _wake, waiter)
         try:
             await waiter

@@ -52,6 +52,7 @@ def test_type_codes_are_those_of_the_protocol() -> None:
         ("FLOAT", 2),
         ("HANDLE", 3),
         ("BFLOAT", 4),
+        ("BOOL", 6),
     ]
 
 

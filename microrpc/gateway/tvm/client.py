@@ -18,7 +18,8 @@ from microrpc.wire.tvm.layout import LayoutFinder
 _NO_CONSTRUCTOR = "Check failed: (fconstructor.has_value()) is false:  Cannot find session constructor"
 _WATCH_S = 0.05  # so long a request may take before it is looked whether its client is still there
 _PIECE_BYTES = 1 << 18
-_DRAIN_S = 2.0  # how long what a client still sends is thrown away, so that it reads why it is cut off
+# How long what a client still sends is thrown away, so that it reads why it is cut off; and how long it may pause.
+_DRAIN_S, _QUIET_S = 2.0, 0.2
 
 
 class TvmClient:
@@ -56,6 +57,9 @@ class TvmClient:
         self._early = b""  # what came while a request was executed
         self._serving: asyncio.Task[None] | None = None
         self._sending = False
+        self._executing: Request | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def serve(self, first: bytes) -> str:
         """Serve it; `first` came with its hello. Give how it ended, in a few words."""
@@ -77,6 +81,8 @@ class TvmClient:
                 return str(error)
             return "it said goodbye"
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 
@@ -112,21 +118,33 @@ class TvmClient:
 
     async def _execute(self, request: Request) -> Reply:
         """Execute a request; where that takes long, give it up when the client goes."""
-        watching: list[asyncio.Task[None]] = []
-        timer = asyncio.get_running_loop().call_later(
-            _WATCH_S, lambda: watching.append(asyncio.ensure_future(self._watch()))
-        )
+        self._executing = request
+        if self._timer is None:  # one is set for many short requests, since each costs a little
+            self._set_timer()
         try:
             return await self._session.execute(request)
         finally:
-            timer.cancel()
-            for task in watching:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            self._executing = None
+            watching, self._watching = self._watching, None
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+    def _set_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_WATCH_S, self._look_at, self._executing)
+
+    def _look_at(self, request: Request | None) -> None:
+        """Watch the client where it is still `request` that is executed."""
+        self._timer = None
+        if self._executing is None or self._watching is not None:
+            return
+        if self._executing is not request:
+            self._set_timer()
+        elif not self._early:  # else it says more than one thing at once, as no client of TVM does
+            self._watching = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
-        if self._early:  # it says more than one thing at once, as no client of TVM does
-            return
         try:
             self._early = await self._channel.read(math.inf)
         except PortLostError:
@@ -168,6 +186,7 @@ class TvmClient:
             await self._say_last(text)
 
     async def _drain(self) -> None:
-        until = self._channel.now() + _DRAIN_S
-        while await self._channel.read(until):
+        channel = self._channel
+        until = channel.now() + _DRAIN_S
+        while await channel.read(min(channel.now() + _QUIET_S, until)):
             pass

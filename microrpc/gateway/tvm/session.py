@@ -103,9 +103,7 @@ class TvmSession:
         self._files = Files()
         self._fill: Kept | None = None
         self._is_of_021 = False
-        self._inner = ClientSession(
-            shared, hub, _ignore_progress, functions=self._functions(), finds_all=True, encode=self._encode
-        )
+        self._inner = ClientSession(shared, hub, None, functions=self._functions(), finds_all=True, encode=self._encode)
         self.submit: Callable[[Request, Done], None] = self._inner.submit
         """See `ClientSession.submit`."""
         self.take: Callable[[], tuple[Request, Done] | None] = self._inner.take
@@ -296,10 +294,6 @@ async def _refuse(text: str, args: tuple[Value, ...]) -> None:
 
 async def _give_no_limit(args: tuple[Value, ...]) -> int:
     return _NO_LIMIT
-
-
-def _ignore_progress(done: int, total: int) -> None:
-    """TVM's clients have no way to hear of it."""
 
 
 def _one_name(what: str, args: tuple[Value, ...]) -> str:
