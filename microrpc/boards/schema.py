@@ -85,6 +85,12 @@ class BoardProfile:
     """How it is reset over its port."""
     power_up_s: float = 1.0
     """The longest time from a reset to the board's TERMINATE."""
+    flash: tuple[str, ...] = ()
+    """The words of the command that puts a program into it, with FLASH_PLACES in them; empty where nobody states it."""
+    flash_s: float = 60.0
+    """How long that command may take."""
+    uf2_family: int | None = None
+    """The family of chips that a file of the form UF2 names for it."""
     notes: str = ""
     """Where the facts come from, and what is particular."""
 
@@ -95,6 +101,7 @@ class BoardProfile:
             if name != "receive_ring_bytes" or self.receive_ring_bytes is not None:
                 check_whole(getattr(self, name), name, 1, error=ProfileError)
         check_seconds(self.power_up_s, "power_up_s", error=ProfileError)
+        check_seconds(self.flash_s, "flash_s", error=ProfileError)
 
     @property
     def port_options(self) -> PortOptions:
@@ -124,6 +131,16 @@ def _usb_ids(ids: list[object]) -> tuple[UsbId, ...]:
     return tuple(found)
 
 
+def _flash(words: list[str]) -> tuple[str, ...]:
+    if words and not any(place in word for word in words for place in FLASH_PROGRAMS):
+        raise ValueError(f"must say where the program's file stands: with {' or '.join(FLASH_PROGRAMS)}")
+    if words and not words[0].strip():
+        raise ValueError("must begin with the name of a program")
+    if any("\0" in word for word in words):
+        raise ValueError("must have no NUL: no command takes one")
+    return tuple(words)
+
+
 def _flow_control(value: str) -> FlowControl:
     if value == FlowControl.XON_XOFF:
         reason = "would lose every 0x11 and 0x13 of the frames, which are binary: use 'rts-cts' or 'none'"
@@ -135,6 +152,10 @@ def _strategy(value: str) -> ResetStrategy | str:
     return ResetStrategy(value) if value in list(ResetStrategy) else value
 
 
+FLASH_PROGRAMS = ("{elf}", "{bin}", "{hex}", "{uf2}")
+"""What stands in a command of `flash` for the path of a program, as a file of that form."""
+FLASH_PLACES = (*FLASH_PROGRAMS, "{port}")
+"""What is replaced in a command of `flash`; {port} is the board's port, which is closed meanwhile."""
 KEYS = {
     "name": Key(str, required=True, read=_name),
     "description": Key(str, required=True, read=_text),
@@ -153,6 +174,9 @@ KEYS = {
     "receive_ring_bytes": Key(int, bounds=(1, 2**25)),
     "heap_bytes": Key(int, required=True, bounds=(1, 2**32)),
     "power_up_s": Key(float, bounds=(0, 60)),
+    "flash": Key(list, of=str, wanted="a list of texts", read=_flash),
+    "flash_s": Key(float, bounds=(0, 3600)),
+    "uf2_family": Key(int, bounds=(0, 2**32 - 1)),
     "notes": Key(str, read=str.strip),
     "timeouts": Key(dict),
     "reset": Key(dict),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +91,7 @@ def _show(board: BoardProfile) -> None:
             ),
             ("reset", _describe_reset(board.reset)),
             ("power-up", f"{board.power_up_s:g} s at most"),
+            ("flashed by", f"{shlex.join(board.flash)}, {board.flash_s:g} s at most" if board.flash else "-"),
         ]
     )
     if board.notes:

@@ -29,7 +29,9 @@ from microrpc.cli.streams import note, note_log, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
+    from microrpc.connecting.address import Target
     from microrpc.gateway.tvm.server import Gateway
+    from microrpc.gateway.tvm.session import Loader
     from microrpc.gateway.tvm.station import Station
 
 _LAST_PORT = 65535
@@ -85,6 +87,20 @@ def serve(
     ] = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
+    allow_load: Annotated[
+        bool,
+        typer.Option(
+            "--allow-load", help="Run the code that clients upload, as TVM's tuner does: on `posix`, on this computer."
+        ),
+    ] = False,
+    firmware: Annotated[
+        str | None,
+        typer.Option(
+            "--firmware",
+            metavar="DIRECTORY",
+            help="The project that --allow-load links code into. [default: microrpc's firmware for the board]",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell when sessions begin and end.")] = False,
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
@@ -107,6 +123,8 @@ def serve(
                 raise typer.BadParameter(f"{option} {given}: a port is from 0 to {_LAST_PORT}")
         if address is not None and at is None:
             raise typer.BadParameter("--address: it is what a tracker is told; give --tracker, too")
+        if firmware is not None and not allow_load:
+            raise typer.BadParameter("--firmware: it is what uploads are linked into; give --allow-load, too")
         is_known = board is not None or board_file is not None
         wanted: list[str | None] = [*(ports or [])] or [None]
         found = [find_board_port(port, board, board_file) for port in wanted]
@@ -122,13 +140,34 @@ def serve(
             )
             on_session: Callable[[str], None] = note if verbose else _ignore
             stations.append(
-                Station(port, check_key(name), opener, call_s=opener.call_s, on_note=note, on_session=on_session)
+                Station(
+                    port,
+                    check_key(name),
+                    opener,
+                    call_s=opener.call_s,
+                    make_loader=_make_loader(opener.target, firmware) if allow_load else None,
+                    on_note=note,
+                    on_session=on_session,
+                )
+            )
+        if allow_load:
+            note(
+                "warning: --allow-load: whoever reaches this port has their code compiled on this computer and run on "
+                "the boards; where a board is a program of this computer (posix), it runs here, as you"
             )
         warn_of_others(host, number, "the boards, for TVM's protocol has no password")
         if at is not None and is_loopback(host) and not is_loopback(at[0]):
             note(f"warning: clients on other computers do not reach {host}: give --listen 0.0.0.0:{number}")
         gateway = Gateway(stations, host=host, port=number, tracker=at, address=address, on_note=note)
         asyncio.run(finish_at_signal(_serve(gateway, stations, as_json=as_json)))
+
+
+def _make_loader(target: Target, firmware: str | None) -> Callable[[Station], Loader]:
+    """Give what makes the loader of a board's uploads. Raises FirmwareError where there can be none."""
+    from microrpc.gateway.tvm.loading import UploadLoader, make_linker
+
+    linker = make_linker(target, firmware)
+    return lambda station: UploadLoader(linker, station.restart_with)
 
 
 def _keys(given: Sequence[str], names: Sequence[str]) -> list[str]:

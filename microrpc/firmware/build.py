@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError, reason_of
@@ -63,24 +63,33 @@ class Firmware:
     """Whether it was built now, and not before."""
 
 
-def build(project: Project, *, compiler: Compiler = Compiler.ZIG, defines: Sequence[str] = ()) -> Firmware:
+def build(
+    project: Project,
+    *,
+    compiler: Compiler = Compiler.ZIG,
+    defines: Sequence[str] = (),
+    more: Mapping[str, bytes] | None = None,
+    timeout_s: float | None = None,
+) -> Firmware:
     """Build `project`; `defines` are like "NAME=VALUE", and go before those of the project. Raises FirmwareError.
 
-    Any number of processes may do so at once.
+    more: sources and objects besides, by the name of the file, which only this build sees. timeout_s: how long the
+    compiler may take, ten minutes where nothing is said. Any number of processes may do so at once.
     """
+    more = more or {}
     all_defines = (*project.defines, *map(check_define, defines))
     by_name = {define.partition("=")[0]: define for define in all_defines}
     tool = find_compiler(project, compiler)
     sources = project.source_files()
     flags = [*_flags(project, compiler), *(f"-D{define}" for define in by_name.values())]
-    command = [*tool.command, *flags, *sources, *_last_flags(project, compiler)]
-    key = _key(project, sources, [*command, tool.version])
+    last_flags = list(_last_flags(project, compiler))
+    key = _key(project, sources, [*tool.command, *flags, *sources, *last_flags, tool.version], more)
     directory = cache_directory()
     elf = directory / f"{project.name}-{key}.elf"
     is_new = not _is_kept(elf)
     if is_new:
         log.info("building %s with %s ...", project.name, tool.version)
-        _make(project, command, elf)
+        _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s)
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
 
@@ -154,7 +163,10 @@ def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
         yield from project.common.gcc_freestanding
 
 
-def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Sequence[str], directory: pathlib.Path | None, timeout_s: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    timeout_s = _BUILD_S if timeout_s is None else timeout_s
     try:
         return subprocess.run(
             command,
@@ -163,10 +175,10 @@ def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.C
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            timeout=_BUILD_S,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as error:
-        raise FirmwareError(f"{' '.join(command[:4])} ... was ended: it took longer than {_BUILD_S:g} s") from error
+        raise FirmwareError(f"{' '.join(command[:4])} ... was ended: it took longer than {timeout_s:g} s") from error
     except OSError as error:
         raise FirmwareError(f"{command[0]} cannot be started: {error.strerror}") from error
 
@@ -174,7 +186,7 @@ def _run(command: Sequence[str], directory: pathlib.Path | None) -> subprocess.C
 # --- the cache ------------------------------------------------------------------------------------
 
 
-def _key(project: Project, sources: Sequence[str], command: Sequence[str]) -> str:
+def _key(project: Project, sources: Sequence[str], command: Sequence[str], more: Mapping[str, bytes]) -> str:
     """Give a hash of all that the result depends on."""
     files = {*sources, *_sources_below(project.root)}
     for flag in command:
@@ -187,6 +199,8 @@ def _key(project: Project, sources: Sequence[str], command: Sequence[str]) -> st
         except OSError as error:
             raise FirmwareError(f"{project.root / name}: cannot be read: {error.strerror}") from error
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    for name, content in more.items():
+        digest.update(f"\0more {name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
@@ -208,17 +222,27 @@ def _is_kept(elf: pathlib.Path) -> bool:
     return True
 
 
-def _make(project: Project, command: Sequence[str], elf: pathlib.Path) -> None:
+def _make(
+    project: Project,
+    command: Sequence[str],
+    last_flags: Sequence[str],
+    more: Mapping[str, bytes],
+    elf: pathlib.Path,
+    timeout_s: float | None,
+) -> None:
     """Build into a directory of its own, and move the result into its place when it is whole."""
     try:
         elf.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=elf.parent, prefix=_TEMPORARY) as directory:
             result = pathlib.Path(directory, "firmware.elf")
-            done = _run([*command, "-o", str(result)], project.root)
+            for name, content in more.items():
+                pathlib.Path(directory, name).write_bytes(content)
+            besides = [str(pathlib.Path(directory, name)) for name in more]
+            done = _run([*command, *besides, *last_flags, "-o", str(result)], project.root, timeout_s)
             if done.returncode:
-                lines = (done.stderr or done.stdout).strip().splitlines()
-                more = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
-                said = "\n".join([*lines[:_MOST_LINES], *more]) or f"it ended with {done.returncode}"
+                lines = (done.stderr or done.stdout).strip().replace(f"{directory}{os.sep}", "").splitlines()
+                rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
+                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.returncode}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:

@@ -83,6 +83,9 @@ class Project:
         """Give the sources, with every `*` replaced by what is there. Raises FirmwareError."""
         found: list[str] = []
         for pattern in self.sources:
+            if pathlib.PurePath(pattern).is_absolute():  # of ours, beside the project
+                found.append(pattern)
+                continue
             names = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file())
             if not names:
                 raise FirmwareError(f"{self.file}: build.sources: there is no {pattern} in {self.root}")

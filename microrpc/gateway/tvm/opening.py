@@ -11,12 +11,17 @@ from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting import aio
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers.emulated import open_running
-from microrpc.errors import PortError
+from microrpc.errors import HandshakeTimeoutError, PortError
 from microrpc.firmware.build import Firmware
 from microrpc.firmware.emulator import start_firmware
+from microrpc.gateway.tvm.flashing import flash
 from microrpc.ports.aio import adopt
+from microrpc.ports.lost import POLL_S
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.session import Timeouts
+
+BACK_S = 10.0
+"""How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
 
 
 class BoardOpener:
@@ -55,14 +60,16 @@ class BoardOpener:
         self._on_log = on_log
 
     async def __call__(self, image: Firmware | None) -> AsyncBoard:
-        """Open it: with the firmware that it has, or, where it is emulated, with `image`.
+        """Open it: with the firmware that it has, or with `image`, which an emulated board is started with, and another
+        is given by the command `flash` of its profile.
 
-        Raises what `microrpc.connect` raises, and PortError for a board that cannot be given other firmware here.
+        Raises what `microrpc.connect` raises, and FirmwareError for a board that cannot be given other firmware.
         """
         if image is None:
             return await self._connect()
         if not self.target.is_emulated:
-            raise PortError(self.target.port, f"{self.target.port}: only an emulated board is started with other code")
+            await flash(self.target.profile, self.target.port, image.elf)
+            return await self._connect_when_back()
         emulator = await asyncio.to_thread(start_firmware, image)
         try:
             opened = await asyncio.to_thread(open_running, emulator, self.target)
@@ -77,3 +84,15 @@ class BoardOpener:
             ring_bytes=opened.ring_bytes,
             on_close=emulator.close,
         )
+
+    async def _connect_when_back(self) -> AsyncBoard:
+        """Connect to a board that was flashed: it boots, and its port may be away meanwhile."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + BACK_S + self.target.profile.power_up_s
+        while True:
+            try:
+                return await self._connect()
+            except (PortError, HandshakeTimeoutError):
+                if now() >= deadline:
+                    raise
+            await asyncio.sleep(POLL_S)

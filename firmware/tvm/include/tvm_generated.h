@@ -1,0 +1,41 @@
+/* For C that TVM has generated: all that it includes of TVM, and what keeps such a file from warnings and clashes. */
+#ifndef MICRORPC_TVM_GENERATED_H
+#define MICRORPC_TVM_GENERATED_H
+
+#include "tvm_ffi_abi.h"
+
+#define TVM_DLL
+
+/* It is not written by hand: what it does not use, converts and leaves open is the generator's affair. */
+#pragma GCC diagnostic ignored "-Wpragmas"
+#pragma GCC diagnostic ignored "-Wunknown-warning-option"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wfloat-conversion"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wunused"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wunused-variable"
+#pragma GCC diagnostic ignored "-Wunused-but-set-variable"
+#pragma GCC diagnostic ignored "-Wempty-body"
+#pragma GCC diagnostic ignored "-Wtautological-compare"
+#pragma GCC diagnostic ignored "-Wparentheses-equality"
+#pragma GCC diagnostic ignored "-Wimplicit-int-float-conversion"
+#pragma GCC diagnostic ignored "-Woverflow"
+#pragma GCC diagnostic ignored "-Wliteral-range"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wsometimes-uninitialized"
+
+/* Every generated file has these two of its own; what calls its functions does so by their names. */
+#ifdef __cplusplus
+extern "C"
+#endif
+__attribute__((weak)) extern void *__tvm_ffi__library_ctx;
+#ifdef __cplusplus
+extern "C"
+#endif
+__attribute__((weak)) int32_t __tvm_ffi_main(void *self, void *args, int32_t count, void *result);
+
+#endif

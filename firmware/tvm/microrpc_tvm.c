@@ -1,0 +1,428 @@
+#include "microrpc_tvm.h"
+
+/* A freestanding compiler has no string.h. */
+void *memset(void *to, int byte, size_t size);
+
+#define ALIGNMENT 16u /* of what is given out of the workspace */
+
+/* --- what went wrong ------------------------------------------------------------------------------------------- */
+
+static char text[192]; /* "": nothing */
+static size_t text_bytes;
+
+static void begin_text(void) {
+    text_bytes = 0;
+    text[0] = 0;
+}
+
+static void add_text(const char *more) {
+    while (*more && text_bytes < sizeof text - 1) text[text_bytes++] = *more++;
+    text[text_bytes] = 0;
+}
+
+static void add_number(int64_t number) {
+    char digits[21];
+    size_t at = sizeof digits - 1;
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    digits[at] = 0;
+    do {
+        digits[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (number < 0) digits[--at] = '-';
+    add_text(digits + at);
+}
+
+static void add_dtype(microrpc_dtype_t dtype) {
+    static const char *const names[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
+    add_text(dtype.code < sizeof names / sizeof names[0] ? names[dtype.code] : "dtype ");
+    if (dtype.code >= sizeof names / sizeof names[0]) add_number(dtype.code);
+    if (dtype.code != TVM_FFI_DTYPE_BOOL) add_number(dtype.bits);
+    if (dtype.lanes != 1) {
+        add_text("x");
+        add_number(dtype.lanes);
+    }
+}
+
+/* "argument I: want ", and what it is. */
+static void begin_wanted(uint32_t index, const microrpc_tvm_argument_t *wanted) {
+    begin_text();
+    add_text("argument ");
+    add_number(index);
+    add_text(": want ");
+    add_dtype(wanted->dtype);
+    if (wanted->ndim == MICRORPC_TVM_NUMBER) return;
+    for (uint32_t i = 0; i < wanted->ndim; i++) {
+        add_text(i ? "," : "[");
+        if (wanted->extents[i] < 0) {
+            add_text("any");
+        } else {
+            add_number(wanted->extents[i]);
+        }
+    }
+    add_text(wanted->ndim ? "]" : "[]");
+}
+
+static void add_given(const microrpc_tensor_t *tensor) {
+    add_text(", given ");
+    add_dtype(tensor->dtype);
+    for (uint32_t i = 0; i < tensor->ndim; i++) {
+        add_text(i ? "," : "[");
+        add_number((int64_t)microrpc_extent(tensor, i));
+    }
+    add_text(tensor->ndim ? "]" : "[]");
+}
+
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
+    begin_text();
+    add_text(kind);
+    add_text(": ");
+    for (int32_t i = 0; i < count; i++) {
+        if (parts[i]) add_text(parts[i]);
+    }
+}
+
+void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *what) {
+    TVMFFIErrorSetRaisedFromCStrParts(kind, &what, 1);
+}
+
+/* --- the workspace: a stack ------------------------------------------------------------------------------------ */
+
+static struct {
+    uint8_t bytes[MICRORPC_TVM_WORKSPACE_BYTES + ALIGNMENT - 1];
+} workspace;
+static uint32_t used_bytes, most_used_bytes;
+
+static uint8_t *workspace_begin(void) {
+    return workspace.bytes + (-(uintptr_t)workspace.bytes & (ALIGNMENT - 1));
+}
+
+static void *push(uint64_t size_bytes) {
+    uint32_t free_bytes = (uint32_t)MICRORPC_TVM_WORKSPACE_BYTES - used_bytes, taken;
+    if (size_bytes > free_bytes || (taken = ((uint32_t)size_bytes + ALIGNMENT - 1) & ~(ALIGNMENT - 1)) > free_bytes) {
+        begin_text();
+        add_text("the workspace is too small: ");
+        add_number((int64_t)size_bytes);
+        add_text(" bytes asked for, ");
+        add_number(free_bytes);
+        add_text(" of ");
+        add_number(MICRORPC_TVM_WORKSPACE_BYTES);
+        add_text(" are free (MICRORPC_TVM_WORKSPACE_BYTES)");
+        return NULL;
+    }
+    used_bytes += taken;
+    if (used_bytes > most_used_bytes) most_used_bytes = used_bytes;
+    return workspace_begin() + (used_bytes - taken);
+}
+
+uint32_t microrpc_tvm_workspace_most_used_bytes(void) { return most_used_bytes; }
+
+void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t size_bytes, int dtype_code, int dtype_bits) {
+    (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
+    return push(size_bytes);
+}
+
+int TVMBackendFreeWorkspace(int device_type, int device_id, void *memory) {
+    uintptr_t offset = (uintptr_t)memory - (uintptr_t)workspace_begin();
+    (void)device_type, (void)device_id;
+    if (offset > used_bytes) {
+        TVMFFIErrorSetRaisedFromCStr("RuntimeError", "this was not given out of the workspace, or is given back twice");
+        return -1;
+    }
+    used_bytes = (uint32_t)offset;
+    return 0;
+}
+
+/* --- what else compiled code calls ----------------------------------------------------------------------------- */
+
+int TVMBackendParallelLaunch(FTVMParallelLambda run, void *data, int tasks) {
+    TVMParallelGroupEnv group = {NULL, 1};
+    (void)tasks;
+    return run(0, &group, data);
+}
+
+int TVMBackendParallelBarrier(int task, TVMParallelGroupEnv *group) {
+    (void)task, (void)group;
+    return 0;
+}
+
+int TVMFFIEnvModRegisterSystemLibSymbol(const char *name, void *symbol) {
+    (void)name, (void)symbol;
+    return 0;
+}
+
+/* Objects without a system_lib_prefix call through these, and define them weakly as NULL. */
+extern void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
+extern int (*__TVMBackendFreeWorkspace)(int, int, void *);
+extern int (*__TVMBackendParallelLaunch)(FTVMParallelLambda, void *, int);
+extern int (*__TVMBackendParallelBarrier)(int, TVMParallelGroupEnv *);
+extern void (*__TVMFFIErrorSetRaisedFromCStrParts)(const char *, const char **, int32_t);
+extern void (*__TVMFFIErrorSetRaisedFromCStr)(const char *, const char *);
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = TVMBackendAllocWorkspace;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = TVMBackendFreeWorkspace;
+int (*__TVMBackendParallelLaunch)(FTVMParallelLambda, void *, int) = TVMBackendParallelLaunch;
+int (*__TVMBackendParallelBarrier)(int, TVMParallelGroupEnv *) = TVMBackendParallelBarrier;
+void (*__TVMFFIErrorSetRaisedFromCStrParts)(const char *, const char **, int32_t) = TVMFFIErrorSetRaisedFromCStrParts;
+void (*__TVMFFIErrorSetRaisedFromCStr)(const char *, const char *) = TVMFFIErrorSetRaisedFromCStr;
+
+#if defined(__arm__)
+/* LLVM names it in its unwinding tables, which no linker script of ours keeps. */
+void __aeabi_unwind_cpp_pr0(void);
+__attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
+#endif
+
+/* --- arguments ------------------------------------------------------------------------------------------------- */
+
+/* A kernel's arguments, in the workspace: the values, then the tensors, then their shapes. */
+typedef struct {
+    TVMFFIAny *values;
+    DLTensor *tensors;
+    int64_t *shapes;
+} frame_t;
+
+static bool push_frame(frame_t *frame, uint32_t count, uint64_t dimensions) {
+    uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), tensors = (uint64_t)count * sizeof(DLTensor);
+    uint8_t *memory = push(values + tensors + dimensions * sizeof(int64_t));
+    if (!memory) return false;
+    memset(memory, 0, (size_t)(values + tensors));
+    frame->values = (TVMFFIAny *)(void *)memory;
+    frame->tensors = (DLTensor *)(void *)(memory + values);
+    frame->shapes = (int64_t *)(void *)(memory + values + tensors);
+    return true;
+}
+
+/* The next tensor of the frame, whose shape is to be filled in. */
+static int64_t *put_tensor(frame_t *frame, uint32_t index, void *data, microrpc_dtype_t dtype, uint32_t ndim) {
+    DLTensor *tensor = &frame->tensors[index];
+    int64_t *shape = frame->shapes;
+    tensor->data = data;
+    tensor->device.device_type = TVM_FFI_CPU;
+    tensor->ndim = (int32_t)ndim;
+    tensor->dtype.code = dtype.code;
+    tensor->dtype.bits = dtype.bits;
+    tensor->dtype.lanes = dtype.lanes;
+    tensor->shape = shape;
+    frame->values[index].type_index = TVM_FFI_TENSOR;
+    frame->values[index].v_ptr = tensor;
+    frame->shapes += ndim;
+    return shape;
+}
+
+static void put_int(frame_t *frame, uint32_t index, int64_t number) {
+    frame->values[index].type_index = TVM_FFI_INT;
+    frame->values[index].v_int64 = number;
+}
+
+static void put_float(frame_t *frame, uint32_t index, double number) {
+    frame->values[index].type_index = TVM_FFI_FLOAT;
+    frame->values[index].v_float64 = number;
+}
+
+static bool is_bool(microrpc_dtype_t dtype) {
+    return dtype.code == TVM_FFI_DTYPE_BOOL || (dtype.code == MICRORPC_DTYPE_UINT && dtype.bits == 1);
+}
+
+/* A bool is a byte to TVM, and uint1 to hosts that know no other. */
+static bool is_dtype(microrpc_dtype_t given, microrpc_dtype_t wanted) {
+    if (is_bool(wanted) && given.lanes == wanted.lanes)
+        return is_bool(given) || (given.code == MICRORPC_DTYPE_UINT && given.bits == 8);
+    return given.code == wanted.code && given.bits == wanted.bits && given.lanes == wanted.lanes;
+}
+
+/* Whether an Int is one of the type's. */
+static bool is_in_range(int64_t number, microrpc_dtype_t dtype) {
+    unsigned bits = is_bool(dtype) ? 1 : dtype.bits;
+    if (dtype.code == MICRORPC_DTYPE_INT) {
+        int64_t most = bits < 64 ? (INT64_C(1) << (bits - 1)) - 1 : INT64_MAX;
+        return number <= most && number >= -most - 1;
+    }
+    return bits >= 64 || (number >= 0 && (uint64_t)number >> bits == 0);
+}
+
+/* Whether what was given as a number is of the type; then it is in the frame. */
+static bool take_number(microrpc_call_t *call, frame_t *frame, uint32_t index, const microrpc_tvm_argument_t *wanted) {
+    microrpc_type_t type = microrpc_argument_type(call, index);
+    if (wanted->dtype.code == MICRORPC_DTYPE_FLOAT) {
+        if (type == MICRORPC_INT || type == MICRORPC_FLOAT) {
+            put_float(frame, index, microrpc_float(call, index));
+            return true;
+        }
+    } else if (type == MICRORPC_INT) {
+        int64_t number = microrpc_int(call, index);
+        put_int(frame, index, number);
+        if (is_in_range(number, wanted->dtype)) return true;
+        begin_wanted(index, wanted);
+        add_text(", given ");
+        add_number(number);
+        return false;
+    }
+    begin_wanted(index, wanted);
+    add_text(type == MICRORPC_TENSOR ? ", given a tensor" : type == MICRORPC_FLOAT ? ", given a float" : ", given no number");
+    return false;
+}
+
+/* Whether the extents before this one that must be the same are. */
+static bool is_the_same(const microrpc_tvm_function_t *function, const frame_t *frame, uint32_t index, uint32_t dimension,
+                        int64_t extent) {
+    int32_t wanted = function->arguments[index].extents[dimension];
+    for (uint32_t i = 0; i <= index; i++) {
+        const microrpc_tvm_argument_t *argument = &function->arguments[i];
+        if (argument->ndim == MICRORPC_TVM_NUMBER) continue;
+        for (uint32_t j = 0; j < (i < index ? argument->ndim : dimension); j++) {
+            if (argument->extents[j] == wanted) return frame->tensors[i].shape[j] == extent;
+        }
+    }
+    return true;
+}
+
+static bool is_extent(const microrpc_tvm_function_t *function, const frame_t *frame, uint32_t index, uint32_t dimension,
+                      int64_t extent) {
+    int32_t wanted = function->arguments[index].extents[dimension];
+    if (wanted >= 0) return extent == wanted;
+    return wanted == -1 || is_the_same(function, frame, index, dimension, extent);
+}
+
+static bool is_aligned(uint32_t index, const void *data) {
+    if (!((uintptr_t)data & (MICRORPC_TVM_ALIGNMENT_BYTES - 1u))) return true;
+    begin_text();
+    add_text("argument ");
+    add_number(index);
+    add_text(": want its data aligned to ");
+    add_number(MICRORPC_TVM_ALIGNMENT_BYTES);
+    add_text(" bytes");
+    return false;
+}
+
+static bool take_tensor(microrpc_call_t *call, frame_t *frame, uint32_t index, const microrpc_tvm_function_t *function) {
+    const microrpc_tvm_argument_t *wanted = function->argument_count < 0 ? NULL : &function->arguments[index];
+    microrpc_tensor_t tensor;
+    int64_t *shape = NULL;
+    bool is_good;
+    if (wanted && microrpc_argument_type(call, index) != MICRORPC_TENSOR) {
+        begin_wanted(index, wanted);
+        add_text(", given no tensor");
+        return false;
+    }
+    tensor = microrpc_tensor(call, index);
+    is_good = !wanted || (is_dtype(tensor.dtype, wanted->dtype) && tensor.ndim == wanted->ndim);
+    if (is_good) shape = put_tensor(frame, index, tensor.data, wanted ? wanted->dtype : tensor.dtype, tensor.ndim);
+    for (uint32_t i = 0; i < tensor.ndim && is_good; i++) {
+        shape[i] = (int64_t)microrpc_extent(&tensor, i);
+        is_good = !wanted || is_extent(function, frame, index, i, shape[i]);
+    }
+    if (is_good) return is_aligned(index, tensor.data);
+    begin_wanted(index, wanted);
+    add_given(&tensor);
+    return false;
+}
+
+/* Whatever it is: the kernel says what it takes. */
+static bool take_any(microrpc_call_t *call, frame_t *frame, uint32_t index, const microrpc_tvm_function_t *function) {
+    switch ((int)microrpc_argument_type(call, index)) {
+        case MICRORPC_TENSOR: return take_tensor(call, frame, index, function);
+        case MICRORPC_INT: put_int(frame, index, microrpc_int(call, index)); return true;
+        case MICRORPC_FLOAT: put_float(frame, index, microrpc_float(call, index)); return true;
+        case MICRORPC_NULL: return true;
+        default:
+            begin_text();
+            add_text("argument ");
+            add_number(index);
+            add_text(": a kernel takes tensors and numbers");
+            return false;
+    }
+}
+
+static bool take_argument(microrpc_call_t *call, frame_t *frame, uint32_t index, const microrpc_tvm_function_t *function) {
+    if (function->argument_count < 0) return take_any(call, frame, index, function);
+    if (function->arguments[index].ndim == MICRORPC_TVM_NUMBER)
+        return take_number(call, frame, index, &function->arguments[index]);
+    return take_tensor(call, frame, index, function);
+}
+
+static bool take_arguments(microrpc_call_t *call, frame_t *frame, const microrpc_tvm_function_t *function) {
+    uint32_t count = microrpc_argument_count(call);
+    uint64_t dimensions = 0;
+    if (function->argument_count >= 0 && count != (uint32_t)function->argument_count) {
+        begin_text();
+        add_text(function->name);
+        add_text(": want ");
+        add_number(function->argument_count);
+        add_text(" arguments, given ");
+        add_number(count);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (microrpc_argument_type(call, i) == MICRORPC_TENSOR) dimensions += microrpc_tensor(call, i).ndim;
+    }
+    if (!push_frame(frame, count, dimensions)) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!take_argument(call, frame, i, function)) return false;
+    }
+    return true;
+}
+
+/* --- calls ----------------------------------------------------------------------------------------------------- */
+
+/* Whether the kernel ran; else the text says why not. */
+static bool run_kernel(const microrpc_tvm_function_t *function, frame_t *frame, uint32_t count, TVMFFIAny *result) {
+    int32_t status;
+    memset(result, 0, sizeof *result);
+    begin_text();
+    status = function->kernel(NULL, frame->values, (int32_t)count, result);
+    if (!status) return true;
+    if (!text[0]) {
+        add_text(function->name);
+        add_text(": the kernel failed with ");
+        add_number(status);
+    }
+    return false;
+}
+
+static void give(microrpc_call_t *call, const TVMFFIAny *result) {
+    switch (result->type_index) {
+        case TVM_FFI_NONE: return;
+        case TVM_FFI_INT:
+        case TVM_FFI_BOOL: microrpc_return_int(call, result->v_int64); return;
+        case TVM_FFI_FLOAT: microrpc_return_float(call, result->v_float64); return;
+        default: microrpc_fail(call, "the kernel gave what is neither a number nor nothing");
+    }
+}
+
+void microrpc_tvm_call(microrpc_call_t *call, const microrpc_tvm_function_t *function) {
+    uint32_t used_before = used_bytes;
+    TVMFFIAny result;
+    frame_t frame;
+    if (take_arguments(call, &frame, function) &&
+        run_kernel(function, &frame, microrpc_argument_count(call), &result)) {
+        give(call, &result);
+    } else {
+        microrpc_fail(call, text);
+    }
+    used_bytes = used_before;
+}
+
+const char *microrpc_tvm_run(const microrpc_tvm_function_t *function, void *const *data) {
+    uint32_t used_before = used_bytes, count = (uint32_t)function->argument_count;
+    uint64_t dimensions = 0;
+    TVMFFIAny result;
+    frame_t frame;
+    bool is_good;
+    for (uint32_t i = 0; i < count; i++) {
+        if (function->arguments[i].ndim != MICRORPC_TVM_NUMBER) dimensions += function->arguments[i].ndim;
+    }
+    is_good = push_frame(&frame, count, dimensions);
+    for (uint32_t i = 0; i < count && is_good; i++) {
+        const microrpc_tvm_argument_t *argument = &function->arguments[i];
+        if (argument->ndim != MICRORPC_TVM_NUMBER) {
+            int64_t *shape = put_tensor(&frame, i, data[i], argument->dtype, argument->ndim);
+            for (uint32_t j = 0; j < argument->ndim; j++) shape[j] = argument->extents[j];
+        } else if (argument->dtype.code == MICRORPC_DTYPE_FLOAT) {
+            put_float(&frame, i, *(const double *)data[i]);
+        } else {
+            put_int(&frame, i, *(const int64_t *)data[i]);
+        }
+    }
+    is_good = is_good && run_kernel(function, &frame, count, &result);
+    used_bytes = used_before;
+    return is_good ? NULL : text;
+}
