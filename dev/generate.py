@@ -1,8 +1,9 @@
 """Make the blocking client from asyncio's: `make generate`. Both are checked in; a test says where they differ.
 
-What is written is `board.py`, `events.py`, `functions.py` and `remote.py` of `microrpc/client/aio`. The blocking twins
-are the same text without the waiting: names lose their "Async", `await` and `async` vanish, and where a sentence is
-true of one client only, the table below has what stands in its place. A pump is different work and written twice.
+What is written is `board.py`, `events.py`, `functions.py`, `model.py` and `remote.py` of `microrpc/client/aio`. The
+blocking twins are the same text without the waiting: names lose their "Async", `await` and `async` vanish, and where a
+sentence is true of one client only, the table below has what stands in its place. A pump is different work and written
+twice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "microrpc" / "client"
-FILES = ("board.py", "events.py", "functions.py", "remote.py")
+FILES = ("board.py", "events.py", "functions.py", "model.py", "remote.py")
 
 HEAD = "# Generated from {source} by `make generate`; edit that.\n"
 
@@ -109,6 +110,7 @@ SENTENCES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("from collections.abc import Awaitable, Callable\n", "from collections.abc import Callable\n"),
     ),
+    "model.py": (),
     "remote.py": (
         ("\n        Cancelled, a part may have been written.", ""),
         (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from microrpc.client.board import Board as Board
     from microrpc.client.calls import Call as Call
     from microrpc.client.events import Events as Events
+    from microrpc.client.model import Model as Model
     from microrpc.client.remote import RemoteArray as RemoteArray
     from microrpc.client.remote import RemoteFunction as RemoteFunction
     from microrpc.client.remote import RemoteModule as RemoteModule
@@ -60,9 +61,13 @@ if TYPE_CHECKING:
     from microrpc.errors import UnsupportedValueError as UnsupportedValueError
     from microrpc.errors import VerifyError as VerifyError
     from microrpc.host.handles import Timing as Timing
+    from microrpc.host.model_report import LayerTime as LayerTime
+    from microrpc.host.model_report import ModelReport as ModelReport
     from microrpc.host.stats import CopyStats as CopyStats
     from microrpc.host.stats import Stats as Stats
     from microrpc.host.subscriptions import Subscription as Subscription
+    from microrpc.host.validation import LayerDifference as LayerDifference
+    from microrpc.host.validation import Validation as Validation
     from microrpc.wire.datatypes import CPU as CPU
     from microrpc.wire.datatypes import DataType as DataType
     from microrpc.wire.datatypes import Device as Device
@@ -72,6 +77,9 @@ if TYPE_CHECKING:
     from microrpc.wire.description import Identity as Identity
     from microrpc.wire.events import Event as Event
     from microrpc.wire.memory import BoardMemory as BoardMemory
+    from microrpc.wire.model import ModelLayer as ModelLayer
+    from microrpc.wire.model import ModelTable as ModelTable
+    from microrpc.wire.model import ModelTensor as ModelTensor
     from microrpc.wire.session import Timeouts as Timeouts
 else:
     __all__, __getattr__, __dir__ = lazy(
@@ -83,6 +91,7 @@ else:
             "microrpc.client.board": "Board",
             "microrpc.client.calls": "Call",
             "microrpc.client.events": "Events",
+            "microrpc.client.model": "Model",
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
@@ -94,12 +103,15 @@ else:
                 "UnsupportedValueError VerifyError"
             ),
             "microrpc.host.handles": "Timing",
+            "microrpc.host.model_report": "LayerTime ModelReport",
             "microrpc.host.stats": "CopyStats Stats",
             "microrpc.host.subscriptions": "Subscription",
+            "microrpc.host.validation": "LayerDifference Validation",
             "microrpc.wire.datatypes": "CPU DataType Device OpaqueHandle UInt",
             "microrpc.wire.description": "FunctionDescription Identity",
             "microrpc.wire.events": "Event",
             "microrpc.wire.memory": "BoardMemory",
+            "microrpc.wire.model": "ModelLayer ModelTable ModelTensor",
             "microrpc.wire.session": "Timeouts",
         },
     )

@@ -18,10 +18,10 @@ from microrpc.firmware.project import load_port
 
 FIRMWARE = pathlib.Path(__file__).parent.parent / "firmware"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
-SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), FIRMWARE / "demo/demo.c")
+SOURCES = (*sorted(FIRMWARE.glob("src/*.c")), *sorted(FIRMWARE.glob("demo/*.c")))
 SWITCHED_ON = tuple(f"-D{define}" for define in load_port("posix").defines)
 """All that the library can have, as the boards to try out have it, and the simulator."""
-INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}")
+INCLUDES = (f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'demo'}", f"-I{FIRMWARE / 'src'}", f"-I{FIRMWARE / 'tvm'}")
 
 
 def compile_c(
@@ -38,7 +38,8 @@ def _library() -> ctypes.CDLL:
     needs.zig()
     with tempfile.TemporaryDirectory(prefix="microrpc-c-") as directory:
         path = pathlib.Path(directory, "board.so")
-        compile_c(FIRMWARE / "tests/board.c", *SWITCHED_ON, "-O2", "-g", "-shared", "-fPIC", "-o", path)
+        options = ("-O2", "-ffp-contract=off", "-g", "-shared", "-fPIC")
+        compile_c(FIRMWARE / "tests/board.c", *SWITCHED_ON, *options, "-o", path)
         library = ctypes.CDLL(str(path))
     library.board_new.restype = ctypes.c_void_p
     library.board_new.argtypes = [*[ctypes.c_uint32] * 4, ctypes.c_uint8, ctypes.c_uint32]

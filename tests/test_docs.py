@@ -76,6 +76,7 @@ def examples(document: str) -> list[Any]:
         *examples("lifetime.md"),
         *examples("serving.md"),
         *examples("simulator.md")[1:],
+        *examples("using_models.md"),
     ],
 )
 def test_the_examples_print_what_they_say(example: str) -> None:

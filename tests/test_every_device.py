@@ -14,6 +14,7 @@ import pytest
 import test_golden as golden
 
 import microrpc
+from firmware_sim.board.demo_models import MODELS
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
@@ -25,6 +26,8 @@ from microrpc.ports.channel import Channel
 from microrpc.ports.opening import open_serial
 from microrpc.wire.datatypes import CPU, DataType, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
 from microrpc.wire.frames import encode_frame
+from microrpc.wire.model import ModelTable, decode_model, decode_profile
+from microrpc.wire.names import MODEL_LAYER_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_RUN_FUNCTION, MODELS_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
@@ -216,6 +219,97 @@ def test_a_tensor_is_filled_at_random_on_the_board(board: Board, dtype: str) -> 
         assert ((found >= 1) & (found < 2)).all()
 
 
+# --- models -------------------------------------------------------------------------------------------------
+
+
+def read_table(board: Board, number: int) -> ModelTable:
+    """Give the table of a model, read in pages."""
+    data = b""
+    while page := board.function(MODELS_FUNCTION)(number, len(data)):
+        data += page
+    return decode_model(data)
+
+
+def test_the_tables_of_its_models_are_those_of_every_device(board: Board) -> None:
+    assert [read_table(board, number) for number in range(2)] == [model.table for model in MODELS]
+    assert board.function(MODELS_FUNCTION)(len(MODELS), 0) is None
+
+
+def test_models_give_what_they_give_on_every_device(board: Board) -> None:
+    rng = np.random.default_rng(5)
+    run = board.function(MODEL_RUN_FUNCTION)
+    with board.empty((1, 4), "float32") as x, board.empty((1, 3), "float32") as y:
+        for _ in range(5):
+            given = rng.normal(size=(1, 4)).astype(np.float32)
+            x.write(given)
+            assert run(0, x, y) is None
+            np.testing.assert_array_equal(y.numpy(), reference(0, given)[0])
+    with board.empty((1, 8), "int8") as x, board.empty((1, 4), "int8") as y:
+        for _ in range(5):
+            given = rng.integers(-128, 128, (1, 8), np.int8)
+            x.write(given)
+            run(1, x, y)
+            np.testing.assert_array_equal(y.numpy(), reference(1, given)[0])
+
+
+def reference(number: int, given: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], dict[int, np.ndarray[Any, Any]]]:
+    """Give the output of a demonstration model, and those of its layers."""
+    table = MODELS[number].table
+    layers: dict[int, np.ndarray[Any, Any]] = {}
+
+    def done(layer: int, output: np.ndarray[Any, Any] | None) -> None:
+        if output is not None:
+            layers[layer] = output.copy().reshape(1, -1)
+
+    output = np.zeros(table.outputs[0].shape, table.outputs[0].dtype.numpy)
+    MODELS[number].run([given], [output], done)
+    return output, layers
+
+
+def test_the_layers_of_a_model_are_timed_and_looked_into(board: Board) -> None:
+    given = np.array([[1.0, -2.0, 0.5, 3.0]], np.float32)
+    expected, layers = reference(0, given)
+    with board.array(given) as x, board.empty((1, 3), "float32") as y, board.empty((1, 8), "float32") as hidden:
+        profile = decode_profile(board.function(MODEL_PROFILE_FUNCTION)(0, x, y), 3)
+        assert 0 <= sum(profile.layers_us) <= profile.total_us < 10**6
+        np.testing.assert_array_equal(y.numpy(), expected)
+        for layer in (0, 1):
+            board.function(MODEL_LAYER_FUNCTION)(0, layer, hidden, x, y)
+            np.testing.assert_array_equal(hidden.numpy(), layers[layer])
+        assert (layers[0] < 0).any()
+
+
+def test_what_a_model_does_not_take_is_refused_with_what_it_takes(board: Board) -> None:
+    run, layer = board.function(MODEL_RUN_FUNCTION), board.function(MODEL_LAYER_FUNCTION)
+    with (
+        board.empty((1, 4), "float32") as x,
+        board.empty((1, 3), "float32") as y,
+        board.empty((4,), "float32") as flat,
+        board.empty((1, 3), "int32") as whole,
+        board.empty((1, 8), "int8") as small,
+        board.empty((1, 4), "int8") as out,
+    ):
+        for arguments, complaint in (
+            ((0, flat, y), r"argument 1: x: float32\[1, 4\] expected"),
+            ((0, x, whole), r"argument 2: y: float32\[1, 3\] expected"),
+            ((0, x), "3 arguments expected, not 2"),
+            ((0, x, 1), r"argument 2: y: float32\[1, 3\] expected"),
+            ((2, x, y), "there is no such model: there are 2"),
+            (("0", x, y), "argument 0: Int expected"),
+        ):
+            with pytest.raises(RemoteError, match=complaint):
+                run(*arguments)
+        for arguments, complaint in (
+            ((0, 3, x, x, y), "there is no such layer: there are 3"),
+            ((0, 0, x, x, y), r"argument 2: dense_1: float32\[1, 8\] expected"),
+            ((0, 2, y, x, y), "argument 4 shares memory with another one"),
+            ((1, 1, out, small, out), "the output of this layer cannot be had"),
+        ):
+            with pytest.raises(RemoteError, match=complaint):
+                layer(*arguments)
+        run(0, x, y)
+
+
 def test_what_the_heap_cannot_give_is_refused_with_its_reason(board: Board) -> None:
     with pytest.raises(RemoteError, match="out of memory: 1073741824 bytes asked for, the largest free block has"):
         board.empty((1 << 30,), "uint8")
@@ -389,3 +483,24 @@ def ask(board: Board, request: Request) -> Packet:
         return board.request(request)
     except RemoteError as error:
         return RemoteException(error.message)
+
+
+def test_a_model_is_run_timed_looked_into_and_held_against_a_data_set(board: Board) -> None:
+    mlp, quantised = board.model("mlp"), board.model("quantised")
+    x = (np.random.default_rng(2).integers(-80, 80, (40, 4)) / 8).astype(np.float32)
+    y = np.concatenate([mlp(sample[np.newaxis]) for sample in x])
+    assert mlp.validate(x, y, rtol=0, atol=0)
+    wrong = y.copy()
+    wrong[33, 2] += 0.5
+    result = mlp.validate(x, wrong)
+    assert (result.samples, result.failed, result.first_failed) == (40, 1, 33)
+    assert result.worst is not None
+    assert (result.worst.difference.index, result.worst.difference.error) == ((0, 2), 0.5)
+    layers = mlp.layer_outputs(x[:1])
+    assert list(layers) == ["dense_1", "relu_1", "dense_2"]
+    assert (np.maximum(layers["dense_1"], 0) == layers["relu_1"]).all()
+    assert mlp.first_difference(x[:1], reference={**layers, "relu_1": layers["relu_1"] + 1}).name == "relu_1"  # type: ignore[union-attr]
+    assert quantised(np.zeros((1, 8), np.float32)).tolist() == [[0.25, 0.5, 0.75, 0.0]]
+    report = mlp.profile(x[:1], repeat=3)
+    assert sum(layer.time_us for layer in report.layers) <= report.total_us <= report.call_us * 1.5 + 1000
+    assert report.memory is not None

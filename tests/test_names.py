@@ -23,15 +23,16 @@ PERMANENT = {
         "ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CPU Call CallCancelledError "
         "CallTimeoutError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device Event Events "
         "FeatureMissingError FirmwareError FunctionAttributeError FunctionDescription FunctionNotFoundError "
-        "HandshakeTimeoutError Identity MicroRpcError OpaqueHandle OutcomeUnknownError PortBusyError PortError "
-        "PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray RemoteError "
-        "RemoteFunction RemoteModule RemoteStream RequestError RequestTooLargeError SignatureError "
-        "StaleHandleError Stats Subscription Timeouts Timing UInt UnsupportedValueError VerifyError aio boards "
-        "connect errors load_profile open_board profile profiles"
+        "HandshakeTimeoutError Identity LayerDifference LayerTime MicroRpcError Model ModelLayer ModelReport "
+        "ModelTable ModelTensor OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError "
+        "PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray RemoteError RemoteFunction "
+        "RemoteModule RemoteStream RequestError RequestTooLargeError SignatureError StaleHandleError Stats "
+        "Subscription Timeouts Timing UInt UnsupportedValueError Validation VerifyError aio boards connect errors "
+        "load_profile open_board profile profiles"
     ),
     "microrpc.aio": (
-        "AsyncBoard AsyncCall AsyncChannel AsyncEvents AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule "
-        "AsyncRemoteStream InMemoryChannel Opening connect open_board"
+        "AsyncBoard AsyncCall AsyncChannel AsyncEvents AsyncModel AsyncRemoteArray AsyncRemoteFunction "
+        "AsyncRemoteModule AsyncRemoteStream InMemoryChannel Opening connect open_board"
     ),
     "microrpc.boards": (
         "BoardKind BoardProfile FlowControl Reset ResetStep ResetStrategy UsbId load_profile profile profiles "

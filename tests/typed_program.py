@@ -43,6 +43,11 @@ def blocking() -> None:
         stream: microrpc.RemoteStream = board.create_stream()
         stream.sync()
         timing: microrpc.Timing = board.time_evaluator("add", number=10)(2, 3)
+        model = board.model("mlp")
+        assert_type(model, microrpc.Model)
+        report: microrpc.ModelReport = model.profile(np.zeros((1, 4), np.float32))
+        result: microrpc.Validation = model.validate(np.zeros((5, 4), np.float32), np.zeros((5, 3)))
+        print(bool(result), report.layers[0].time_us, [tensor.shape for tensor in model.inputs], board.models())
         stats: microrpc.Stats = board.stats
         copies: microrpc.CopyStats = stats.to_board
         print(timing.mean, copies.goodput_bytes_s, board.attribute(0, microrpc.CPU), board.link)

@@ -3,11 +3,18 @@
 #define FUNCTIONS_H
 
 #include "microrpc.h"
+#include "microrpc_model.h"
 
 extern const microrpc_function_t board_functions[];
 extern const size_t board_function_count;
 extern const microrpc_function_t board_global_functions[];
 extern const size_t board_global_function_count;
+
+#if MICRORPC_MODELS
+/* What it has of models, by their numbers. They need not be there. */
+extern const microrpc_model_t *const board_models[];
+extern const size_t board_model_count;
+#endif
 
 /* Who it is, as hosts show it where the library is built to describe itself. */
 extern const char board_firmware_name[];

@@ -128,6 +128,11 @@ typedef struct {
      * no function can be cancelled. */
     size_t (*read)(void *port, uint8_t *bytes, size_t size);
 #endif
+#if MICRORPC_MODELS
+    /* What it has of models, by their numbers (microrpc_model.h). */
+    const struct microrpc_model *const *models;
+    size_t model_count;
+#endif
 #if MICRORPC_HOOKS && MICRORPC_LINK
     /* Called with true when a session begins, or a host that was gone speaks again; with false when that session ends,
      * by the host or by the next one, or the host is gone: time to stop a motor. It may log and send events. NULL: nobody

@@ -18,7 +18,7 @@
 #endif
 
 /* What follows is left out unless it is 1 (docs/firmware.md has the size of each). All but the description, the memory
- * report and the hooks need the link. `microrpc firmware new` switches on what MICRORPC_BY_DEFAULT has here, where the
+ * report, the models and the hooks need the link. `microrpc firmware new` switches on what MICRORPC_BY_DEFAULT has here, where the
  * board has 64 KiB of flash; a sketch has no other place for flags than this one. */
 #ifdef ARDUINO
 #define MICRORPC_BY_DEFAULT 1
@@ -49,6 +49,11 @@
 /* The function microrpc.memory: what is used of the heap and of the stack. */
 #ifndef MICRORPC_MEMORY
 #define MICRORPC_MEMORY 0
+#endif
+
+/* Models, and the functions that tell of them and run them (microrpc_model.h, docs/models.md). */
+#ifndef MICRORPC_MODELS
+#define MICRORPC_MODELS 0
 #endif
 
 /* What the port is told: `idle`, `flush`, and with the link `on_session` and a host that is gone (docs/link.md 10). */

@@ -29,6 +29,14 @@ static const char texts[] =
 #if MICRORPC_DESCRIBE
     "%x\t%u\t\0"
 #endif
+#if MICRORPC_MODELS
+    "there is no such %s: there are %u\0"
+    "the output of this layer cannot be had\0"
+    "this board has no clock\0"
+    "%u arguments expected, not %u\0"
+    "argument %u shares memory with another one\0"
+    "%u\0"
+#endif
     ;
 
 static char *put_text(char *at, const char *text) {

@@ -235,7 +235,7 @@ typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry
 #define STATIC_HANDLE(registry, index) (UINT64_C(1) << 63 | (uint64_t)(registry) << 32 | (uint32_t)(index))
 
 #define RUNTIME_FUNCTIONS                                                                                    \
-    (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE + !!MICRORPC_MEMORY)
+    (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE + !!MICRORPC_MEMORY + 4 * !!MICRORPC_MODELS)
 extern const microrpc_function_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
 
 void mrpc_drop_result(microrpc_call_t *call);
@@ -265,6 +265,15 @@ void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t ha
 /* Take note of what the tables are: they stay as they are. */
 void mrpc_describe_start(microrpc_t *device);
 void mrpc_describe(microrpc_call_t *call);
+#endif
+
+/* --- models (model.c, docs/models.md) --------------------------------------------------------------------------- */
+
+#if MICRORPC_MODELS
+void mrpc_models(microrpc_call_t *call);
+void mrpc_model_run(microrpc_call_t *call);
+void mrpc_model_profile(microrpc_call_t *call);
+void mrpc_model_layer(microrpc_call_t *call);
 #endif
 
 /* --- the device ------------------------------------------------------------------------------------------------ */
@@ -302,5 +311,43 @@ struct microrpc {
 };
 
 uint32_t mrpc_reply_bytes(const microrpc_config_t *config);
+
+/* --- what is told in pages (describe.c, model.c) ---------------------------------------------------------------- */
+
+#if MICRORPC_DESCRIBE || MICRORPC_MODELS
+#define LEAST_PAGE_BYTES 32u
+
+/* A part of something that is gone over from its beginning: what lies in it is put where the result is made. */
+typedef struct {
+    uint8_t *page; /* NULL: nothing is put anywhere */
+    uint32_t offset, size;
+    uint32_t told; /* bytes so far, of the whole */
+} mrpc_page_t;
+
+/* Begin with the one at the offset that argument `index` is; false where the call has failed. */
+static inline bool mrpc_page_begin(microrpc_call_t *call, mrpc_page_t *page, uint32_t index) {
+    const microrpc_t *device = call->device;
+    uint64_t offset = (uint64_t)microrpc_int(call, index); /* a negative one is past the end */
+    uint8_t *at = microrpc_result_buffer(call, 0);
+    if (call->has_failed) return false;
+    page->page = at;
+    page->offset = offset >> 32 ? UINT32_MAX : (uint32_t)offset;
+    page->size = (uint32_t)(device->buffer + device->config->packet_bytes - at);
+    page->told = 0;
+    return true;
+}
+
+static inline void mrpc_page_put(mrpc_page_t *page, uint8_t byte) {
+    uint32_t at = page->told++ - page->offset;
+    if (at < page->size) page->page[at] = byte;
+}
+
+/* Return what lies in it. There must be room for a page of the least size, or for all that is left. */
+static inline void mrpc_page_return(microrpc_call_t *call, const mrpc_page_t *page) {
+    uint32_t left = page->offset < page->told ? page->told - page->offset : 0;
+    microrpc_result_buffer(call, (size_t)(left < LEAST_PAGE_BYTES ? left : LEAST_PAGE_BYTES));
+    microrpc_return_bytes(call, page->page, (size_t)(left < page->size ? left : page->size));
+}
+#endif
 
 #endif

@@ -97,7 +97,17 @@ typedef enum {
     FAILURE_NO_TIMED_FUNCTION,
     FAILURE_NOT_POSITIVE,
     FAILURE_REFUSED,
-    TEXT_OF_DESCRIPTION /* no failure, but made in the same way */
+#if MICRORPC_DESCRIBE
+    TEXT_OF_DESCRIPTION, /* no failure, but made in the same way */
+#endif
+#if MICRORPC_MODELS
+    FAILURE_NOT_THERE,
+    FAILURE_NO_OUTPUT,
+    FAILURE_NO_CLOCK,
+    FAILURE_ARGUMENT_COUNT,
+    FAILURE_SHARED_MEMORY,
+    TEXT_OF_NUMBER, /* nor is this one */
+#endif
 } mrpc_failure_t;
 
 /* Set the failure, from which mrpc_reply_failure() makes an Exception. Give false. */

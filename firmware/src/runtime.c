@@ -240,4 +240,10 @@ const microrpc_function_t mrpc_runtime_functions[] = {
 #if MICRORPC_MEMORY
     MICRORPC_FUNCTION_AS("microrpc.memory", memory, NULL, NULL),
 #endif
+#if MICRORPC_MODELS
+    MICRORPC_FUNCTION_AS("microrpc.models", mrpc_models, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.model.run", mrpc_model_run, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.model.profile", mrpc_model_profile, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.model.layer", mrpc_model_layer, NULL, NULL),
+#endif
 };

@@ -105,6 +105,10 @@ board_t *board_new(uint32_t packet_bytes, uint32_t ring_bytes, uint32_t reply_by
         .firmware_name = board_firmware_name,
         .firmware_version = board_firmware_version,
 #endif
+#if MICRORPC_MODELS
+        .models = board_models,
+        .model_count = board_model_count,
+#endif
 #if MICRORPC_EVENTS
         .boot_id = nonce * UINT32_C(0x9E3779B9), /* as that of the simulator */
 #endif

@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "board.h"
+#include "functions.h"
 #include "microrpc_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define PACKET_BYTES 256u
+#define PACKET_BYTES 320u
 #define NONCE 1u
 #define HOST_NONCE 7u
 /* The demonstration functions that take as long as they are told to. */
@@ -238,8 +239,48 @@ enum {
     FEED_SEALED,
     FEED_BYTES,
     TELL,
+    SAY_MODEL,
     KINDS
 };
+
+#if MICRORPC_MODELS
+/* A tensor that a model takes, in the heap. */
+static void add_model_tensor(packet_t *packet, choices_t *choices, const board_t *board,
+                             const microrpc_model_tensor_t *tensor) {
+    uint8_t choice = choose(choices);
+    add(packet, board_heap_address(board) + choice % 32 * UINT64_C(8), 8);
+    add(packet, 1, 8);
+    add(packet, tensor->ndim, 4);
+    add(packet, tensor->dtype.code, 1);
+    add(packet, tensor->dtype.bits, 1);
+    add(packet, choice > 250 ? choice : tensor->dtype.lanes, 2);
+    for (unsigned i = 0; i < tensor->ndim; i++) add(packet, choice > 240 ? choice : tensor->extents[i], 8);
+    add(packet, 0, 8);
+}
+
+/* A call of one of the four functions of models, with what it takes, or nearly. */
+static void make_model_call(packet_t *packet, choices_t choices, const board_t *board) {
+    static const char *const names[] = {"microrpc.model.run", "microrpc.model.profile", "microrpc.model.layer",
+                                        "microrpc.models"};
+    unsigned function = choose(&choices) % 4, number = choose(&choices) % 3, layer = choose(&choices) % 4;
+    const microrpc_model_t *model = board_models[number % board_model_count];
+    unsigned ints = function < 2 ? 1 : 2, tensors = function == 3 ? 0 : function == 2 ? 3 : 2, index = 0;
+    while (!mrpc_text_is((microrpc_bytes_t){(const uint8_t *)names[function], mrpc_length(names[function])},
+                         mrpc_runtime_functions[index].name))
+        index++;
+    packet->size = 0;
+    add(packet, PACKET_CALL_FUNC, 4);
+    add(packet, STATIC_HANDLE(REGISTRY_GLOBAL, index), 8);
+    add(packet, ints + tensors, 4);
+    for (unsigned i = 0; i < ints; i++) add(packet, MICRORPC_INT, 4);
+    for (unsigned i = 0; i < tensors; i++) add(packet, MICRORPC_TENSOR, 4);
+    add(packet, number, 8);
+    if (ints == 2) add(packet, function == 3 ? choose_number(&choices) : layer, 8);
+    if (tensors == 3) add_model_tensor(packet, &choices, board, &model->layers[layer % model->layer_count].output);
+    if (tensors) add_model_tensor(packet, &choices, board, model->inputs);
+    if (tensors) add_model_tensor(packet, &choices, board, model->outputs);
+}
+#endif
 
 static uint16_t seq;
 
@@ -289,7 +330,7 @@ static void tell(board_t *board, const uint8_t *bytes, size_t size) {
 }
 
 static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size) {
-    uint8_t payload[300];
+    uint8_t payload[PACKET_BYTES + 44];
     uint8_t nonce = (uint8_t)((NONCE << 5 | NONCE >> 5) + 1);
     choices_t choices = {bytes, size};
     packet_t packet;
@@ -365,6 +406,12 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
     case TELL:
         tell(board, bytes, size);
         break;
+    case SAY_MODEL:
+#if MICRORPC_MODELS
+        make_model_call(&packet, choices, board);
+        say_normal(board, payload, packet.data, packet.size);
+#endif
+        break;
     default:
         board_lose_bytes(board);
     }
@@ -372,7 +419,7 @@ static void say(board_t *board, unsigned kind, const uint8_t *bytes, size_t size
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* The clock goes on in steps of more than any min_repeat_ms: no function takes long, whatever its arguments are. */
-    board_t *board = board_new(PACKET_BYTES, 356, 60, 2048, NONCE, 2200000000);
+    board_t *board = board_new(PACKET_BYTES, PACKET_BYTES + 100, 60, 2048, NONCE, 2200000000);
     uint8_t output[512];
     if (!board) abort();
     seq = 0;

@@ -30,7 +30,7 @@ static void open(microrpc_config_t config) {
 
 #if MICRORPC_DESCRIBE
 
-#define DESCRIBE STATIC_HANDLE(REGISTRY_GLOBAL, RUNTIME_FUNCTIONS - 1 - !!MICRORPC_MEMORY)
+#define DESCRIBE STATIC_HANDLE(REGISTRY_GLOBAL, RUNTIME_FUNCTIONS - 1 - !!MICRORPC_MEMORY - 4 * !!MICRORPC_MODELS)
 #define ENVELOPE 40u /* of a call with one Int, as much as it takes of the receive buffer */
 
 static const char whole[] = "microrpc\t1\t7b33b7f5\t138\tlab\tblink\t1.2\n"

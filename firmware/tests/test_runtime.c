@@ -78,6 +78,12 @@ static void the_functions_have_fixed_handles(void) {
 #if MICRORPC_MEMORY
         "microrpc.memory",
 #endif
+#if MICRORPC_MODELS
+        "microrpc.models",
+        "microrpc.model.run",
+        "microrpc.model.profile",
+        "microrpc.model.layer",
+#endif
     };
     uint32_t count = sizeof names / sizeof names[0];
     open(0);

@@ -173,7 +173,7 @@ __attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 
-/* A kernel's arguments, in the workspace: the values, then the tensors, then their shapes. */
+/* A kernel's arguments, in the workspace: the values, then the tensors' shapes, then the tensors. */
 typedef struct {
     TVMFFIAny *values;
     DLTensor *tensors;
@@ -181,13 +181,14 @@ typedef struct {
 } frame_t;
 
 static bool push_frame(frame_t *frame, uint32_t count, uint64_t dimensions) {
-    uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), tensors = (uint64_t)count * sizeof(DLTensor);
-    uint8_t *memory = push(values + tensors + dimensions * sizeof(int64_t));
+    uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), shapes = dimensions * sizeof(int64_t);
+    uint64_t size_bytes = values + shapes + (uint64_t)count * sizeof(DLTensor);
+    uint8_t *memory = push(size_bytes);
     if (!memory) return false;
-    memset(memory, 0, (size_t)(values + tensors));
+    memset(memory, 0, (size_t)size_bytes);
     frame->values = (TVMFFIAny *)(void *)memory;
-    frame->tensors = (DLTensor *)(void *)(memory + values);
-    frame->shapes = (int64_t *)(void *)(memory + values + tensors);
+    frame->shapes = (int64_t *)(void *)(memory + values);
+    frame->tensors = (DLTensor *)(void *)(memory + values + shapes);
     return true;
 }
 
@@ -339,6 +340,16 @@ static bool take_argument(microrpc_call_t *call, frame_t *frame, uint32_t index,
     return take_tensor(call, frame, index, function);
 }
 
+/* Of all the tensors of a table. */
+static uint64_t dimensions_of(const microrpc_tvm_function_t *function) {
+    uint64_t dimensions = 0;
+    for (int i = 0; i < function->argument_count; i++) {
+        uint8_t ndim = function->arguments[i].ndim;
+        if (ndim != MICRORPC_TVM_NUMBER) dimensions += ndim;
+    }
+    return dimensions;
+}
+
 static bool take_arguments(microrpc_call_t *call, frame_t *frame, const microrpc_tvm_function_t *function) {
     uint32_t count = microrpc_argument_count(call);
     uint64_t dimensions = 0;
@@ -351,8 +362,12 @@ static bool take_arguments(microrpc_call_t *call, frame_t *frame, const microrpc
         add_number(count);
         return false;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (microrpc_argument_type(call, i) == MICRORPC_TENSOR) dimensions += microrpc_tensor(call, i).ndim;
+    if (function->argument_count >= 0) {
+        dimensions = dimensions_of(function);
+    } else {
+        for (uint32_t i = 0; i < count; i++) {
+            if (microrpc_argument_type(call, i) == MICRORPC_TENSOR) dimensions += microrpc_tensor(call, i).ndim;
+        }
     }
     if (!push_frame(frame, count, dimensions)) return false;
     for (uint32_t i = 0; i < count; i++) {
@@ -403,14 +418,9 @@ void microrpc_tvm_call(microrpc_call_t *call, const microrpc_tvm_function_t *fun
 
 const char *microrpc_tvm_run(const microrpc_tvm_function_t *function, void *const *data) {
     uint32_t used_before = used_bytes, count = (uint32_t)function->argument_count;
-    uint64_t dimensions = 0;
     TVMFFIAny result;
     frame_t frame;
-    bool is_good;
-    for (uint32_t i = 0; i < count; i++) {
-        if (function->arguments[i].ndim != MICRORPC_TVM_NUMBER) dimensions += function->arguments[i].ndim;
-    }
-    is_good = push_frame(&frame, count, dimensions);
+    bool is_good = push_frame(&frame, count, dimensions_of(function));
     for (uint32_t i = 0; i < count && is_good; i++) {
         const microrpc_tvm_argument_t *argument = &function->arguments[i];
         if (argument->ndim != MICRORPC_TVM_NUMBER) {

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from firmware_sim.board.demo_models import MODELS
 from firmware_sim.board.device import Device
 from firmware_sim.board.long_call import Steps
 from firmware_sim.board.runtime import takes
@@ -48,7 +49,11 @@ _TYPE_CODES: tuple[tuple[type, TypeCode], ...] = (
 
 
 def install(device: Device) -> None:
-    """Put the demonstration functions into the system library of `device`; `add` is also in the global registry."""
+    """Put the demonstration functions into the system library of `device`; `add` is also in the global registry.
+
+    It has the demonstration models, too.
+    """
+    device.models += MODELS
     for function in (*_NUMBERS, *_TEXTS, *_TENSORS, *_FAILURES):
         device.function(function, signature=_SIGNATURES.get(function.__name__))
     device.function(add, registry="global", signature=_SIGNATURES["add"])

@@ -23,6 +23,7 @@ from firmware_sim.board.clock import Clock, VirtualClock
 from firmware_sim.board.evaluator import DEFAULT_COUNT, ArgumentCount, register_time_evaluator
 from firmware_sim.board.events import DEFAULT_RING_BYTES, EventSource, to_microseconds
 from firmware_sim.board.host_watch import HostWatch, OnSession
+from firmware_sim.board.model import SimModel, register_models
 from firmware_sim.board.parts import Monitor, Port, Stats
 from firmware_sim.board.robust import RobustPort
 from firmware_sim.board.runtime import (
@@ -123,6 +124,8 @@ class Device:
         self.clock = clock or VirtualClock()
         self.functions = Module()
         self.system_library = Module()
+        self.models: list[SimModel] = []
+        """The models of robust firmware, by their numbers; more may be added."""
         self.stats = Stats()
         """What arrived since it was made."""
         self.monitor: Monitor | None = None
@@ -162,6 +165,7 @@ class Device:
                 register_description(self._session, self.description, packet_size_bytes)
             if Feature.MEMORY in known:
                 register_memory(self._session)
+            register_models(self._session, self.models, self.clock, packet_size_bytes)
         else:
             register_stock(self.functions)
         self._boot()

@@ -208,16 +208,21 @@ def register_extensions(session: RuntimeSession) -> None:
         return session.release_all()
 
 
+def free_bytes(session: RuntimeSession, packet_size_bytes: int) -> int:
+    """Give what the request that is served leaves free of the receive buffer. Raises FunctionError for less than 0."""
+    used_bytes = -(-session.received_bytes // 8) * 8
+    if used_bytes > packet_size_bytes:
+        raise FunctionError("the result is too long")
+    return packet_size_bytes - used_bytes
+
+
 def register_description(session: RuntimeSession, description: Description, packet_size_bytes: int) -> None:
     """Put into the global registry of `session` what serves `description` (docs/description.md 1)."""
 
     @session.functions.function(name=DESCRIBE_FUNCTION)
     @takes("Int")
     def describe(offset: int) -> bytes:
-        used_bytes = -(-session.received_bytes // 8) * 8
-        if used_bytes > packet_size_bytes:
-            raise FunctionError("the result is too long")
-        return description.page(offset, packet_size_bytes - used_bytes)
+        return description.page(offset, free_bytes(session, packet_size_bytes))
 
 
 def register_memory(session: RuntimeSession) -> None:

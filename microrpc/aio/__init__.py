@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from microrpc.client.aio.board import AsyncBoard as AsyncBoard
     from microrpc.client.aio.calls import AsyncCall as AsyncCall
     from microrpc.client.aio.events import AsyncEvents as AsyncEvents
+    from microrpc.client.aio.model import AsyncModel as AsyncModel
     from microrpc.client.aio.remote import AsyncRemoteArray as AsyncRemoteArray
     from microrpc.client.aio.remote import AsyncRemoteFunction as AsyncRemoteFunction
     from microrpc.client.aio.remote import AsyncRemoteModule as AsyncRemoteModule
@@ -33,6 +34,7 @@ else:
             "microrpc.client.aio.board": "AsyncBoard",
             "microrpc.client.aio.calls": "AsyncCall",
             "microrpc.client.aio.events": "AsyncEvents",
+            "microrpc.client.aio.model": "AsyncModel",
             "microrpc.client.aio.remote": "AsyncRemoteArray AsyncRemoteFunction AsyncRemoteModule AsyncRemoteStream",
             "microrpc.connecting.aio": "Opening connect open_board",
             "microrpc.ports.aio": "AsyncChannel InMemoryChannel",

@@ -18,11 +18,13 @@ from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
 from microrpc.cli.functions import functions, stubs
 from microrpc.cli.log import log
+from microrpc.cli.model import model
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
+from microrpc.cli.tvm_build import build as tvm_build
 
 # Without "call" in front of them, -2 and --5 would be options.
 _RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -120,7 +122,15 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.add_typer(model, name="model")
 app.add_typer(firmware, name="firmware")
+tvm.command(
+    "build",
+    epilog=examples(
+        "microrpc tvm build kernels.py:make --board qemu_mps2_an385 --out my_project",
+        "microrpc tvm build model.onnx --board posix --out my_model --json",
+    ),
+)(tvm_build)
 app.add_typer(tvm, name="tvm")
 
 

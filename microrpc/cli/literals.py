@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import typer
@@ -192,7 +192,8 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
         if path.suffix == ".npy":
             if dtype is not None or shape is not None:
                 raise typer.BadParameter(f"{path} knows its data type and shape: leave --dtype and --shape out")
-            return _load_npy(path)
+            with path.open("rb") as file:
+                return load_npy(file, path.stat().st_size)
         data = read_whole(path, _MOST_BYTES)
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
@@ -205,26 +206,28 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
     return as_array(data, dtype, shape, str(path))
 
 
-def _load_npy(path: Path) -> Array:
-    """Read a .npy file, whose header is compared with what is there before anything is allocated for it."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _NPY_HEADERS:
-            raise ValueError(f"its format has the version {version[0]}.{version[1]}")
-        try:
-            shape, _, dtype = _NPY_HEADERS[version](file)
-        except Exception as error:  # it is read as Python, whose parser raises other errors of a few hundred brackets
-            raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
-        DataType.from_numpy(dtype)
-        if any(isinstance(size, bool) for size in shape):  # which are ints for who reads the header, and not for numpy
-            raise ValueError(f"its header tells of the shape {shape}")
-        wanted = math.prod(shape) * dtype.itemsize
-        there = path.stat().st_size - file.tell()
-        if min(shape, default=0) < 0 or wanted > there:
-            raise ValueError(f"its header tells of {show(wanted)} bytes, and {there} are there")
-        file.seek(0)
-        loaded: Array = np.lib.format.read_array(file, allow_pickle=False)
-        return loaded
+def load_npy(file: IO[bytes], size_bytes: int) -> Array:
+    """Read a .npy file of that size, whose header is compared with it before anything is allocated.
+
+    Raises OSError, ValueError, EOFError and MemoryError as numpy does, UnsupportedValueError for a dtype of no board.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in _NPY_HEADERS:
+        raise ValueError(f"its format has the version {version[0]}.{version[1]}")
+    try:
+        shape, _, dtype = _NPY_HEADERS[version](file)
+    except Exception as error:  # it is read as Python, whose parser raises other errors of a few hundred brackets
+        raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
+    DataType.from_numpy(dtype)
+    if any(isinstance(size, bool) for size in shape):  # which are ints for who reads the header, and not for numpy
+        raise ValueError(f"its header tells of the shape {shape}")
+    wanted = math.prod(shape) * dtype.itemsize
+    there = size_bytes - file.tell()
+    if min(shape, default=0) < 0 or wanted > there:
+        raise ValueError(f"its header tells of {show(wanted)} bytes, and {there} are there")
+    file.seek(0)
+    loaded: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return loaded
 
 
 def write_array(path: Path, array: Array, *, as_npy: bool = False) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from microrpc.client.events import Events
+from microrpc.client.events import EventsOf
 from microrpc.client.functions import FunctionsOf
-from microrpc.client.listening import check_event_name, check_handler
+from microrpc.client.model import ModelsOf
 from microrpc.client.pump import Pump
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule, RemoteStream
 from microrpc.errors import ClosedError, RequestError
@@ -24,7 +24,6 @@ from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
-from microrpc.host.subscriptions import Handler, Subscription
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel
@@ -42,7 +41,7 @@ _INNER = {
 }
 
 
-class Board:
+class Board(EventsOf, ModelsOf):
     """A connection to one board. All methods that ask it something wait, and all waits end.
 
     Any thread may call them; they take turns, in the order in which they asked.
@@ -320,36 +319,6 @@ class Board:
     def reply_epoch(self) -> int:
         """The epoch in which the last request was sent."""
         return self.trust.reply_epoch
-
-    # --- events ----------------------------------------------------------------------------------
-
-    def on_event(self, name: str | None, handler: Handler) -> Subscription:
-        """Have `handler` called with each event of that name, None for all, until what this gives is closed.
-
-        It is called in the middle of a request, or by what listens meanwhile (docs/events.md), must not wait, and
-        cannot use the board; what it raises is logged by "microrpc.events". Nothing is asked of the board here: where
-        its firmware has no events, that log says so. Raises RequestError, ClosedError.
-        """
-        self.pump.check_open()
-        return self.pump.subscriptions.call(check_event_name(name), check_handler(handler))
-
-    def events(self, name: str | None = None, *, timeout_s: float | None = None) -> Events:
-        """Give the events of that name, None for all, that come from now on, one after the other (docs/events.md).
-
-        `timeout_s`: where none comes for so long, the loop over them ends. Raises RequestError, ClosedError; the loop
-        raises FeatureMissingError where the board's firmware has no events, PortLostError where the port is lost.
-        """
-        self.pump.check_open()
-        return Events(self.pump, check_event_name(name), timeout_s)
-
-    def poll(self, timeout_s: float = 0.0) -> int:
-        """Handle what comes within `timeout_s`: events, logs, a reset; give how many events that were, gaps included.
-
-        Needed only where nothing listens meanwhile (docs/events.md). Raises FeatureMissingError where events are wanted
-        and the board's firmware has none, else as a call does.
-        """
-        check_seconds(timeout_s, "timeout_s", may_be_zero=True)
-        return self.pump.run(self._connection.listen, timeout_s)
 
     # --- handles -------------------------------------------------------------------------------
 

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from microrpc.client.listening import SLICE_S
+from microrpc.client.listening import SLICE_S, check_event_name, check_handler
 from microrpc.client.pump import Pump
+from microrpc.client.remote import Owner
+from microrpc.host.subscriptions import Handler, Subscription
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.wire.checks import check_seconds
 from microrpc.wire.events import Event
@@ -75,3 +77,35 @@ class Events(Iterator[Event]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class EventsOf:
+    """What gives a board its events."""
+
+    def on_event(self: Owner, name: str | None, handler: Handler) -> Subscription:
+        """Have `handler` called with each event of that name, None for all, until what this gives is closed.
+
+        It is called in the middle of a request, or by what listens meanwhile (docs/events.md), must not wait, and
+        cannot use the board; what it raises is logged by "microrpc.events". Nothing is asked of the board here: where
+        its firmware has no events, that log says so. Raises RequestError, ClosedError.
+        """
+        self.pump.check_open()
+        return self.pump.subscriptions.call(check_event_name(name), check_handler(handler))
+
+    def events(self: Owner, name: str | None = None, *, timeout_s: float | None = None) -> Events:
+        """Give the events of that name, None for all, that come from now on, one after the other (docs/events.md).
+
+        `timeout_s`: where none comes for so long, the loop over them ends. Raises RequestError, ClosedError; the loop
+        raises FeatureMissingError where the board's firmware has no events, PortLostError where the port is lost.
+        """
+        self.pump.check_open()
+        return Events(self.pump, check_event_name(name), timeout_s)
+
+    def poll(self: Owner, timeout_s: float = 0.0) -> int:
+        """Handle what comes within `timeout_s`: events, logs, a reset; give how many events that were, gaps included.
+
+        Needed only where nothing listens meanwhile (docs/events.md). Raises FeatureMissingError where events are wanted
+        and the board's firmware has none, else as a call does.
+        """
+        check_seconds(timeout_s, "timeout_s", may_be_zero=True)
+        return self.pump.run(self.pump.connection.listen, timeout_s)

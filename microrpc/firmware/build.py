@@ -158,7 +158,9 @@ def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
 
 
 def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
-    """Give what must stand after the sources: libraries."""
+    """Give what must stand after the sources: libraries. zig has those of a board's target in it."""
+    if compiler is Compiler.GCC or not project.target:
+        yield from (f"-l{name}" for name in project.libraries)
     if compiler is Compiler.GCC and project.target:
         yield from project.common.gcc_freestanding
 

@@ -7,6 +7,7 @@ import pathlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from microrpc.errors import FirmwareError
 
@@ -17,6 +18,9 @@ _ALLOCATED, _WRITABLE = 0x2, 0x1
 _SYMBOLS, _NO_BITS = 2, 8  # kinds of sections
 _LOADED = 1  # the kind of a segment that is put into memory
 _LOCAL = 0  # the binding of a symbol that only its own object sees
+_FUNCTION = 2  # the kind of a symbol
+_ARM = 40  # whose Thumb functions have odd addresses
+_STACK_SIZES = ".stack_sizes"
 _LEAST_RESERVED = 0xFF00  # of the indices of sections: no section has those
 # Objects may be a stranger's: what they can have us keep is bounded.
 _MOST_SYMBOLS, _MOST_NAME_BYTES = 65536, 512
@@ -98,6 +102,16 @@ class Symbols:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a program."""
+
+    name: str
+    address: int
+    """Without what marks it as Thumb code."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a program as it is to lie in flash."""
 
@@ -137,6 +151,19 @@ def read_symbols(data: bytes, name: str) -> Symbols:
     return _Elf(data, name).symbols()
 
 
+def read_functions(path: pathlib.Path) -> tuple[Function, ...]:
+    """Name the functions of a program, local ones too, in the order of its table. Raises FirmwareError."""
+    return _Elf(_read(path), str(path)).functions()
+
+
+def read_stack_frames(path: pathlib.Path) -> dict[int, int]:
+    """What each function takes of the stack, in bytes, by its address: of a program built with -fstack-size-section.
+
+    Functions that were compiled without are not in it. Raises FirmwareError.
+    """
+    return _Elf(_read(path), str(path)).stack_frames()
+
+
 def _read(path: pathlib.Path) -> bytes:
     try:
         return path.read_bytes()
@@ -145,7 +172,17 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class _Symbol:
+    name: str
+    info: int  # binding and kind
+    section: int
+    address: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
+    name_at: int  # in the section that has the names of all
     kind: int
     flags: int
     offset: int
@@ -192,6 +229,49 @@ class _Elf:
         )
         return Symbols(self.kind, self.machine, tuple(defined))
 
+    def functions(self) -> tuple[Function, ...]:
+        sections = self._sections()
+        return tuple(
+            Function(symbol.name, self._address(symbol.address), symbol.size_bytes)
+            for section in sections
+            if section.kind == _SYMBOLS
+            for symbol in self._symbols_in(section, sections)
+            if symbol.info & 0xF == _FUNCTION and symbol.section != 0
+        )
+
+    def stack_frames(self) -> dict[int, int]:
+        sections = self._sections()
+        (names_in,) = self._unpack("H", 62 if self._is_wide else 50)
+        if names_in >= len(sections):
+            raise self._damaged(f"its sections have their names in section {names_in}, of {len(sections)}")
+        names = self._piece(sections[names_in].offset, sections[names_in].size, "the names of its sections")
+        frames: dict[int, int] = {}
+        for section in sections:
+            if self._name_at(names, section.name_at, "a section's name") == _STACK_SIZES:
+                frames.update(self._frames_in(self._piece(section.offset, section.size, _STACK_SIZES)))
+        return frames
+
+    def _frames_in(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Give address and size of each function: the size has seven bits a byte, the lowest first (LEB128)."""
+        width = 8 if self._is_wide else 4
+        order: Literal["little", "big"] = "little" if self.machine.is_little_endian else "big"
+        at = 0
+        while at < len(data):
+            address = int.from_bytes(data[at : at + width], order)
+            at += width
+            size = shift = 0
+            while True:
+                if at >= len(data) or shift > 63:
+                    raise self._damaged(f"{_STACK_SIZES} ends within an entry, or has one that is too long")
+                size |= (data[at] & 0x7F) << shift
+                at, shift = at + 1, shift + 7
+                if data[at - 1] < 0x80:
+                    break
+            yield self._address(address), size
+
+    def _address(self, address: int) -> int:
+        return address & ~1 if self.machine.number == _ARM else address
+
     def image(self) -> Image:
         # Of the header: where it begins, and where its table of segments is.
         entry, table = self._unpack("QQ" if self._is_wide else "II", 24)
@@ -212,12 +292,16 @@ class _Elf:
         entry_bytes, count = self._unpack("HH", 58 if self._is_wide else 46)
         found = []
         for at in self._entries(table, entry_bytes, count, "sections", 64 if self._is_wide else 40):
-            layout = "4xIQ8xQQI12xQ" if self._is_wide else "4xII4xIII8xI"
-            kind, flags, offset, size, link, each = self._unpack(layout, at)
-            found.append(_Section(kind, flags, offset, size, link, each))
+            layout = "IIQ8xQQI12xQ" if self._is_wide else "III4xIII8xI"
+            found.append(_Section(*self._unpack(layout, at)))
         return found
 
     def _defined(self, table: _Section, sections: list[_Section]) -> Iterator[str]:
+        for symbol in self._symbols_in(table, sections):
+            if symbol.section != 0 and symbol.section < _LEAST_RESERVED and symbol.info >> 4 != _LOCAL:
+                yield symbol.name
+
+    def _symbols_in(self, table: _Section, sections: list[_Section]) -> Iterator[_Symbol]:
         if table.link >= len(sections):
             raise self._damaged(f"its symbols have their names in section {table.link}, of {len(sections)}")
         names = self._piece(sections[table.link].offset, sections[table.link].size, "its names")
@@ -228,15 +312,16 @@ class _Elf:
             raise self._damaged(f"it has {table.size // size} symbols, at most {_MOST_SYMBOLS} are read")
         for at in self._entries(table.offset, size, table.size // size, "symbols", size):
             if self._is_wide:
-                start, info, section = self._unpack("IBxH", at)
+                start, info, section, address, size_bytes = self._unpack("IBxHQQ", at)
             else:
-                start, info, section = self._unpack("I8xBxH", at)
-            if section == 0 or section >= _LEAST_RESERVED or info >> 4 == _LOCAL:
-                continue
-            end = names.find(b"\0", start, start + _MOST_NAME_BYTES)
-            if end < 0:
-                raise self._damaged(f"a symbol's name does not end within {_MOST_NAME_BYTES} bytes")
-            yield names[start:end].decode("utf-8", "replace")
+                start, address, size_bytes, info, section = self._unpack("IIIBxH", at)
+            yield _Symbol(self._name_at(names, start, "a symbol's name"), info, section, address, size_bytes)
+
+    def _name_at(self, names: bytes, start: int, what: str) -> str:
+        end = names.find(b"\0", start, start + _MOST_NAME_BYTES)
+        if end < 0:
+            raise self._damaged(f"{what} does not end within {_MOST_NAME_BYTES} bytes")
+        return names[start:end].decode("utf-8", "replace")
 
     def _entries(self, table: int, entry_bytes: int, count: int, what: str, least: int) -> range:
         """Give where each entry of a table begins."""

@@ -8,7 +8,8 @@ import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
@@ -111,8 +112,33 @@ Nothing else may print to the port that it is on. `LICENSE` is that of the libra
 """
 
 
-def new_project(directory: pathlib.Path, board: str) -> list[str]:
-    """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a project has of its author's, or of a generator's, besides the library and the port to the board."""
+
+    functions: str = _FUNCTIONS
+    """functions.c, where FIRMWARE_NAME stands for the project's name."""
+    readme: str = _README
+    """README.md, where {name}, {board}, {where} and {version} are filled in."""
+    folders: tuple[str, ...] = ()
+    """Folders of the library that it has besides."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """More files, by their paths in the project."""
+    sources: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    """These five are what its port.toml has besides the port's."""
+    head: tuple[str, ...] = ()
+    """Comments at the beginning of its port.toml."""
+
+
+def new_project(directory: pathlib.Path, board: str, contents: Contents | None = None) -> list[str]:
+    """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError.
+
+    contents: what it has of its own, by default the first functions of its author; not for a sketch.
+    """
     if board != ARDUINO and board not in port_names():
         raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), ARDUINO])}")
     name = directory.resolve().name
@@ -129,10 +155,16 @@ def new_project(directory: pathlib.Path, board: str) -> list[str]:
             shutil.copyfile(license_file(), directory / "LICENSE")
             if board == ARDUINO:
                 return _lay_out_sketch(directory)
-            return _lay_out(directory, load_port(board))
+            return _lay_out(directory, load_port(board), contents or Contents())
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
+
+
+def write_port_file(directory: pathlib.Path, port: Project, contents: Contents) -> None:
+    """Write a project's port.toml. Raises OSError."""
+    text = "\n".join(_port_file(port, contents)) + "\n"
+    (directory / FILE_NAME).write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -150,19 +182,22 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _lay_out(directory: pathlib.Path, port: Project) -> list[str]:
+def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
-    for folder in ("include", "src", "ports/common", f"ports/{port.name}"):
+    for folder in ("include", "src", "ports/common", f"ports/{port.name}", *contents.folders):
         if (library / folder).is_dir():
             shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
     name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
-    functions = _FUNCTIONS.replace("FIRMWARE_NAME", name)
+    functions = contents.functions.replace("FIRMWARE_NAME", name)
     (directory / "functions.c").write_text(functions, encoding="utf-8")
-    (directory / FILE_NAME).write_text("\n".join(_port_file(port)) + "\n", encoding="utf-8")
-    _write_readme(directory, port.name)
+    for path, data in contents.files.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(data)
+    write_port_file(directory, port, contents)
+    _write_readme(directory, port.name, contents.readme)
     return [
         f"{directory} has a project for {port.name}; your functions are in {directory / 'functions.c'}.",
         f"Try: microrpc firmware build {directory}",
@@ -170,25 +205,32 @@ def _lay_out(directory: pathlib.Path, port: Project) -> list[str]:
     ]
 
 
-def _write_readme(directory: pathlib.Path, board: str) -> None:
+def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:
     name = directory.resolve().name
-    text = _README.format(name=name, board=board, where=".", version=version("microrpc"))
+    text = readme.format(name=name, board=board, where=".", version=version("microrpc"))
     (directory / "README.md").write_text(text, encoding="utf-8")
 
 
-def _port_file(port: Project) -> Iterator[str]:
+def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]:
     """Give the lines of a port.toml that builds the user's functions in the place of the demonstration's."""
+    contents = contents or Contents()
+    yield from (f"# {line}" for line in contents.head)
     yield "# What is built, and what runs it. Paths are relative to this directory; a * stands for all that is there."
     yield "# ports/flags.toml has the flags that hold in any case."
     yield "[build]"
     for key, value in (("target", port.target), ("cpu", port.cpu), ("linker_script", port.linker_script)):
         if value:
             yield f"{key} = {json.dumps(value)}"
-    yield from _list("flags", port.flags)
-    yield from _list("sources", ("*.c", *(source for source in port.sources if not source.startswith("demo/"))))
-    yield from _list("includes", (include for include in port.includes if include != "demo"))
+    yield from _list("flags", (*port.flags, *contents.flags))
+    of_the_port = (source for source in port.sources if not source.startswith("demo/"))
+    yield from _list("sources", ("*.c", *contents.sources, *of_the_port))
+    includes = (include for include in port.includes if include != "demo")
+    yield from _list("includes", (*includes, *contents.includes))
+    if port.libraries or contents.libraries:
+        yield from _list("libraries", (*port.libraries, *contents.libraries))
     yield "# What the library is to have besides: docs/firmware.md tells what each costs."
-    yield from _list("defines", DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ())
+    default = DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ()
+    yield from _list("defines", (*default, *contents.defines))
     if port.gcc is not None:
         yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
         yield from _list("flags", port.gcc.flags)

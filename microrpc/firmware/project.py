@@ -73,6 +73,8 @@ class Project:
     includes: tuple[str, ...] = ()
     defines: tuple[str, ...] = ()
     """What the compiler is to define, as "NAME=VALUE": the parts of the library that are in or left out."""
+    libraries: tuple[str, ...] = ()
+    """What is linked besides, as "m"."""
     linker_script: str | None = None
     gcc: Gcc | None = None
     emulation: Emulation | None = None
@@ -150,6 +152,12 @@ def check_define(define: str) -> str:
     return define
 
 
+def _check_library(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name, flags=re.ASCII):
+        raise FirmwareError(f"{name!r} is no name of a library: it is what stands after -l, as m")
+    return name
+
+
 _TEXTS = Key(list, of=str, wanted="a list of texts", read=tuple)
 _TOP_KEYS = {"build": Key(dict, required=True), "emulator": Key(dict)}
 _FLAGS_KEYS = dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS)
@@ -160,6 +168,7 @@ _BUILD_KEYS = {
     "flags": _TEXTS,
     "sources": dataclasses.replace(_TEXTS, required=True),
     "includes": _TEXTS,
+    "libraries": dataclasses.replace(_TEXTS, read=lambda names: tuple(map(_check_library, names))),
     "defines": dataclasses.replace(_TEXTS, read=lambda defines: tuple(map(check_define, defines))),
     "gcc": Key(dict),
 }

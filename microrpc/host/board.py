@@ -34,6 +34,7 @@ from microrpc.host.handles import (
 from microrpc.host.job import Progress
 from microrpc.host.library import Library
 from microrpc.host.making import ArrayT, Client, FunctionT, Maker, ModuleT
+from microrpc.host.models import Models
 from microrpc.host.operation import Operation
 from microrpc.host.report import ask_memory
 from microrpc.host.requests import AnyConnection, Requests
@@ -67,7 +68,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
     `microrpc.host.handles`. `call_s` is how long a reply is waited for where nothing else is said. garbage: what is to
     be given back with the next requests, of which `collect` is a portion, and disposal what does so; live: what is when
     the board is closed. described: what it tells of itself. system_library, find_in_module: what is there, as
-    `Library` gives it.
+    `Library` gives it. models: those of its firmware.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         self._verifier = Verifier(self._requests)
         self._maker = Maker(client, function=function, module=module, array=array)
         self.described = Described(self._requests, self._maker)
+        self.models = Models(self._requests, self._maker)
         self._library = library = Library(self._requests, self._maker)
         self.system_library, self.find_in_module = library.give, library.find
         self._evaluators = Evaluators()
@@ -368,7 +370,7 @@ class BoardOperations(Generic[FunctionT, ModuleT, ArrayT]):
         """
         for owner in sorted(self.live, key=lambda owner: owner._handle):  # a set of weak references has no order
             owner.discard()
-        self.garbage += self._library.owned + self.described.owned
+        self.garbage += self._library.owned + self.described.owned + self.models.owned
         left = yield from self.disposal.collect_all(self._requests.call_s)
         if left:
             self._maker.client.pump.tell_left(left)

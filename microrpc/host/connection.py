@@ -155,14 +155,16 @@ class Connection:
         epoch: int | None,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply.
 
         A `repeatable` request is sent again after doubt, up to 3 times in all. `epoch` is the one that the request's
         handles come from, None where it has none. on_progress: told how far a call has come, where the board tells;
-        renews: then `timeout_s`, in which it may be silent, begins anew. Raises CallTimeoutError, CallCancelledError,
-        DamagedReplyError and BoardResetError, which say whether the request may have run; HandshakeTimeoutError;
-        ProtocolError.
+        renews: then `timeout_s`, in which it may be silent, begins anew. beside: a copy to memory that the request does
+        not use, of which the carrier may send what it can meanwhile; what is left is its `todo`. Raises
+        CallTimeoutError, CallCancelledError, DamagedReplyError and BoardResetError, which say whether the request may
+        have run; HandshakeTimeoutError; ProtocolError.
         """
         trust = self.trust
         attempt = 1
@@ -179,7 +181,7 @@ class Connection:
             if not trust.is_preparing:
                 trust.is_used = trust.is_asking = True
             try:
-                return (yield from self.carrier.exchange(request, packet, now, timeout_s, on_progress, renews))
+                return (yield from self.carrier.exchange(request, packet, now, timeout_s, on_progress, renews, beside))
             except CallCancelledError:
                 raise
             except OutcomeUnknownError as error:

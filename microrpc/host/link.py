@@ -11,7 +11,7 @@ from microrpc.host.blocks import Budget, Noise
 from microrpc.host.linkrequest import REPLY_BYTES, LinkReply, LinkRequest
 from microrpc.host.notices import MOST_NOTICE_BYTES, Notices
 from microrpc.host.roundtrip import RoundTrip
-from microrpc.wire.frames import encode_frame
+from microrpc.wire.frames import FRAME_OVERHEAD_BYTES, encode_frame
 from microrpc.wire.link import (
     ADDRESS,
     CALL,
@@ -25,6 +25,7 @@ from microrpc.wire.link import (
     REPLY_KINDS,
     SEQ_MODULUS,
     WRITE,
+    WRITE_OVERHEAD_BYTES,
     Buffer,
     LinkParameters,
     ReplyKind,
@@ -38,6 +39,8 @@ from microrpc.wire.session import MessageType
 
 _MOST_REPLIES_BYTES = 4096  # of unanswered READs beside events: an EVENT_ACK waits in the device's ring behind them
 _BYTES_APART = 4  # a pause that long, and the patience, is none in a frame that is arriving
+_REPEATS_BESIDE = 4  # of a PACKET that are sent while it is executed: the ring has room for these beside blocks
+_LEAST_BESIDE_BYTES = 32
 _CANCEL_PATIENCE_S = 0.15
 _MOST_REPEATS = 4  # that a deadline allows for: a line that damages all there is must not hold anybody up for ever
 
@@ -177,6 +180,24 @@ class LinkHost:
         self._send(request, now)
         return True
 
+    def send_beside(self, address: int, data: memoryview, now: float) -> LinkRequest | None:
+        """Send a WRITE of as much of `data` as the ring takes while the PACKET or CALL that is unanswered is executed.
+
+        None where that is nothing. It must not be memory that the function uses.
+        """
+        packet, *others = self._unanswered.values()
+        others_bytes = _REPEATS_BESIDE * len(packet.frame) + sum(len(other.frame) for other in others)
+        room_bytes = self._budget.window_bytes - others_bytes - self.notices.out_bytes
+        ahead = seq_distance(self._next_seq, packet.seq)
+        size_bytes = min(len(data), self.block_bytes, room_bytes - FRAME_OVERHEAD_BYTES - WRITE_OVERHEAD_BYTES)
+        while ahead < self._budget.window_requests and size_bytes >= min(len(data), _LEAST_BESIDE_BYTES):
+            request = self.prepare_write(address, data[:size_bytes])
+            if len(request.frame) <= room_bytes:
+                self._send(request, now)
+                return request
+            size_bytes -= len(request.frame) - room_bytes
+        return None
+
     def _encode(self, seq: int, kind: RequestKind, *body: Buffer) -> bytes:
         return encode_frame(encode_with_kind(self.session_id, LINK_REQUEST, seq, kind, *body))
 
@@ -219,6 +240,9 @@ class LinkHost:
         self.deadline = latest + max(patience_s, waited_s / 4)
 
     def _oldest(self) -> LinkRequest:
+        first = next(iter(self._unanswered.values()))
+        if not first.is_copy:  # what was sent beside it waits in the ring until it is done
+            return first
         return min(self._unanswered.values(), key=lambda request: request.order)
 
     def _retransmit(self, request: LinkRequest, now: float) -> None:

@@ -110,8 +110,9 @@ class AnyConnection(Protocol):
         epoch: int | None,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
-        """Send a request and give its reply."""
+        """Send a request and give its reply; have blocks of a copy cross `beside` it, where that is possible."""
 
     def cancel(self, now: float) -> bool:
         """Have the board end the call under way; give whether it can be told."""
@@ -183,6 +184,7 @@ class Requests:
         function: str = "",
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Return | CopyAck]: ...
 
     @overload
@@ -196,6 +198,7 @@ class Requests:
         function: str = "",
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
         finish: Callable[[Return | CopyAck, str], T],
     ) -> Operation[T]: ...
 
@@ -209,12 +212,14 @@ class Requests:
         function: str = "",
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
         finish: Callable[[Return | CopyAck, str], T] | None = None,
     ) -> Operation[T | Return | CopyAck]:
         """Send any request and give its reply, or what `finish` makes of it and `function`.
 
         `function` names what is called, for messages. on_progress: told how far a call has come, as (done, total),
-        where the board tells; without a `timeout_s`, or where it `renews`, the time begins anew then. Raises
+        where the board tells; without a `timeout_s`, or where it `renews`, the time begins anew then. beside: as the
+        connection has it. Raises
         RequestTooLargeError, and UnsupportedValueError for what a syscall does not take, before anything is sent;
         RemoteError where the board answers with an exception; and what the connection raises.
         """
@@ -231,6 +236,7 @@ class Requests:
             epoch=epoch,
             on_progress=on_progress,
             renews=renews or timeout_s is None,
+            beside=beside,
         )
         if isinstance(reply, RemoteException):
             advice = (

@@ -132,12 +132,13 @@ class StreamConnection:
         epoch: int | None,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply. Nothing is repeated.
 
         on_progress: told how far a call has come, where the server tells; renews: then `timeout_s`, in which it may be
-        silent, begins anew. Raises BoardResetError for handles of an earlier connection, CallTimeoutError,
-        CallCancelledError, ClosedError, ProtocolError.
+        silent, begins anew. Nothing is sent `beside` it. Raises BoardResetError for handles of an earlier connection,
+        CallTimeoutError, CallCancelledError, ClosedError, ProtocolError.
         """
         trust = self.trust
         yield from self._begin_anew()

@@ -22,6 +22,10 @@ from microrpc.wire.names import (
     LINK_FUNCTION,
     MAX_PACKET_SIZE_FUNCTION,
     MEMORY_FUNCTION,
+    MODEL_LAYER_FUNCTION,
+    MODEL_PROFILE_FUNCTION,
+    MODEL_RUN_FUNCTION,
+    MODELS_FUNCTION,
     MODULE_GET_FUNCTION,
     RANDOM_FILL_FUNCTION,
     RELEASE_FUNCTION,
@@ -38,6 +42,7 @@ _RUNTIMES_OWN = frozenset(
         *(SYSTEM_LIBRARY_FUNCTION, MODULE_GET_FUNCTION, MAX_PACKET_SIZE_FUNCTION, RANDOM_FILL_FUNCTION),
         *(TIME_EVALUATOR_FUNCTION, CRC32_FUNCTION, RELEASE_FUNCTION, LINK_FUNCTION, FEATURES_FUNCTION),
         *(DESCRIBE_FUNCTION, MEMORY_FUNCTION),
+        *(MODELS_FUNCTION, MODEL_RUN_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_LAYER_FUNCTION),
     )
 )
 _KINDS: tuple[tuple[type, str], ...] = (
@@ -114,6 +119,17 @@ def _default(value: object) -> str:
     return repr(value) if is_number else "None"
 
 
+def page_of(told: bytes, offset: int, room_bytes: int) -> bytes:
+    """Give what is told from `offset` on, as much as there is room for; nothing where that is past its end.
+
+    Raises FunctionError where there is more than that, and room for less than LEAST_PAGE_BYTES.
+    """
+    left = told[offset:] if offset >= 0 else b""
+    if room_bytes < min(len(left), LEAST_PAGE_BYTES):
+        raise FunctionError("the result is too long")
+    return left[:room_bytes]
+
+
 # --- all of them ------------------------------------------------------------------------------
 
 
@@ -150,10 +166,7 @@ class Description:
 
         Raises FunctionError where there is more than that, and room for less than LEAST_PAGE_BYTES.
         """
-        left = bytes(self)[offset:] if offset >= 0 else b""
-        if room_bytes < min(len(left), LEAST_PAGE_BYTES):
-            raise FunctionError("the result is too long")
-        return left[:room_bytes]
+        return page_of(bytes(self), offset, room_bytes)
 
     def _body(self) -> bytes:
         known, self._known = self._known, {}  # so that it is no longer than the tables

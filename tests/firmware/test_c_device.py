@@ -37,7 +37,18 @@ from microrpc.wire.datatypes import Device as BoardDevice
 from microrpc.wire.features import Feature, Features
 from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
 from microrpc.wire.link import ReplyKind, RequestKind, encode_link_message
-from microrpc.wire.names import DESCRIBE_FUNCTION, FEATURES_FUNCTION, LINK_FUNCTION, MEMORY_FUNCTION, RELEASE_FUNCTION
+from microrpc.wire.model import ModelTensor, encode_model
+from microrpc.wire.names import (
+    DESCRIBE_FUNCTION,
+    FEATURES_FUNCTION,
+    LINK_FUNCTION,
+    MEMORY_FUNCTION,
+    MODEL_LAYER_FUNCTION,
+    MODEL_PROFILE_FUNCTION,
+    MODEL_RUN_FUNCTION,
+    MODELS_FUNCTION,
+    RELEASE_FUNCTION,
+)
 from microrpc.wire.packets import (
     CallFunc,
     CopyFromRemote,
@@ -56,6 +67,7 @@ from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType, Session, encod
 
 PACKET_BYTES = 512
 HEAP_BYTES = 4096
+MODEL_FUNCTIONS = (MODELS_FUNCTION, MODEL_RUN_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_LAYER_FUNCTION)
 FUNCTIONS = tuple(
     index for index in range(20) if index != 18
 )  # in the system library: not sleep_ms, on a clock that stands
@@ -69,6 +81,7 @@ GLOBAL_NAMES = (
     RELEASE_FUNCTION,
     DESCRIBE_FUNCTION,
     MEMORY_FUNCTION,
+    *MODEL_FUNCTIONS,
     "add",
     LINK_FUNCTION,
     "no.such.function",
@@ -565,9 +578,105 @@ def test_both_tell_the_same_of_their_memory(pair: Pair, over_link: bool) -> None
     assert len(reports) > 20
 
 
+# --- models -----------------------------------------------------------------------------------------------
+
+
+MODELS, MODEL_RUN, MODEL_PROFILE, MODEL_LAYER = (1 << 63 | GLOBAL_NAMES.index(name) for name in MODEL_FUNCTIONS)
+
+
+@pytest.mark.parametrize("over_link", [False, True])
+@pytest.mark.parametrize("packet_bytes", [128, 131, 500])
+def test_both_tell_the_same_table_of_a_model_from_every_offset(packet_bytes: int, over_link: bool) -> None:
+    pair = Pair(random.Random(packet_bytes), packet_bytes=packet_bytes)
+    pair.open()
+    room_bytes = packet_bytes - 56  # without the request, which takes a multiple of 8
+    for number, model in enumerate(pair.python.models):
+        whole = encode_model(model.table)
+        for offset in range(len(whole) + 2):
+            page = page_of(pair, CallFunc(MODELS, (number, offset)), over_link=over_link)
+            assert page == whole[offset : offset + room_bytes]
+    assert [model.table.name for model in pair.python.models] == ["mlp", "quantised"]
+    pair.close()
+
+
+def pick_model_tensor(pair: Pair, wanted: ModelTensor, block: int) -> Value:
+    """Give what a model wants, at `block`; now and then something near it."""
+    rng = pair.rng
+    if rng.random() < 0.05:
+        return pick_value(pair)
+    dtype = wanted.dtype if rng.random() < 0.95 else rng.choice(DTYPES)
+    shape = (
+        wanted.shape if rng.random() < 0.95 else rng.choice(((), (1,), (*wanted.shape, 1), wanted.shape[:1], (1, 5)))
+    )
+    offset = rng.choice((0,) * 12 + (1, 4, 8))
+    return Tensor(block, CPU, dtype, shape, offset)
+
+
+def make_model_call(pair: Pair, blocks: list[int]) -> CallFunc:
+    """Ask for a table, a run, its times, or the output of a layer; mostly as it should be."""
+    rng = pair.rng
+    number = rng.choice((0, 0, 0, 1, 1, 1, 2, -1, 1 << 40))
+    table = pair.python.models[number % 2].table
+    function = rng.choice((MODELS, MODEL_RUN, MODEL_PROFILE, MODEL_LAYER, MODEL_LAYER))
+    wanted = [*table.inputs, *table.outputs]
+    numbers: tuple[Value, ...] = (number,)
+    if function == MODELS:
+        return CallFunc(function, (number, rng.choice((0, 100, -1, 1 << 40, "")))[: rng.choice((2, 2, 1))])
+    if function == MODEL_LAYER:
+        layer = rng.choice((0, 1, 2, 3, -1, 65536))
+        known = table.layers[layer].output if 0 <= layer < len(table.layers) else None
+        wanted.insert(0, known or table.outputs[0])
+        numbers = (number, layer if rng.random() < 0.95 else None)
+    places = rng.sample(blocks, len(wanted)) if rng.random() < 0.9 else rng.choices(blocks, k=len(wanted))
+    tensors = [pick_model_tensor(pair, tensor, place) for tensor, place in zip(wanted, places, strict=True)]
+    if rng.random() < 0.05:
+        tensors = tensors[:-1] if rng.random() < 0.5 else [*tensors, 1]
+    return CallFunc(function, (*numbers, *tensors) if rng.random() < 0.97 else tuple(tensors))
+
+
+def test_both_run_models_alike() -> None:
+    heard: Counter[str] = Counter()
+    for seed in range(300, 308):
+        pair = Pair(random.Random(seed))
+        rng = pair.rng
+        pair.open()
+        for _ in range(4):
+            pair.ask(encode_packet(Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 40, 8, _BYTE))), over_link=False)
+        blocks = pair.blocks[-4:]
+        for step in range(200):
+            if step % 4 == 0:  # floats of any size below 2, and int8 of any
+                data = bytes(byte & (0xBF if at % 4 == 3 else 0xFF) for at, byte in enumerate(rng.randbytes(40)))
+                to = Tensor(rng.choice(blocks), CPU, _BYTE, (40,))
+                pair.ask(encode_packet(CopyToRemote(to, data)), over_link=False)
+            pair.ask(encode_packet(make_model_call(pair, blocks)), over_link=rng.random() < 0.5)
+            read = CopyFromRemote(Tensor(rng.choice(blocks), CPU, _BYTE, (40,)), 40)
+            pair.ask(encode_packet(read), over_link=False)
+        pair.close()
+        heard += pair.heard
+    said = "\n".join(heard)
+    for text in (
+        "3 arguments expected, not 2",
+        "5 arguments expected, not 6",
+        "there is no such model: there are 2",
+        "there is no such layer: there are 3",
+        "the output of this layer cannot be had",
+        "argument 1: x: float32[1, 4] expected",
+        "argument 4: y: int8[1, 4] expected",
+        "argument 2: sums: int32[1, 4] expected",
+        "argument 2 shares memory with another one",
+        "argument 3 shares memory with another one",
+    ):
+        assert text in said
+
+
 def describe(pair: Pair, offset: int, *, over_link: bool) -> bytes:
     """Give the page that both answer with."""
-    packet = encode_packet(CallFunc(DESCRIBE, (offset,)))
+    return page_of(pair, CallFunc(DESCRIBE, (offset,)), over_link=over_link)
+
+
+def page_of(pair: Pair, call: CallFunc, *, over_link: bool) -> bytes:
+    """Give the bytes that both return."""
+    packet = encode_packet(call)
     if over_link:
         (payload,) = pair.say(encode_frame(pair.link_request(RequestKind.PACKET, packet[8:])))
         reply = decode_packet(payload[6:-4])

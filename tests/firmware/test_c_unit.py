@@ -15,16 +15,25 @@ from c_board import FIRMWARE, INCLUDES, SOURCES, STRICT, SWITCHED_ON, compile_c
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
     *sorted(FIRMWARE.glob("tests/test_*.c")),
+    FIRMWARE / "tvm/microrpc_tvm.c",
 )
 FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL = 8, 9, 13, 14, 15, 17  # in fuzz.c
+_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL, _SAY_MODEL = (
+    8,
+    9,
+    13,
+    14,
+    15,
+    17,
+    18,
+)  # in fuzz.c
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"
-_PARTS = ("DESCRIBE=1", "EVENTS=1", "RELIABLE_EVENTS=1", "PROGRESS=1", "MEMORY=1", "HOOKS=1")
+_PARTS = ("DESCRIBE=1", "EVENTS=1", "RELIABLE_EVENTS=1", "PROGRESS=1", "MEMORY=1", "MODELS=1", "HOOKS=1")
 EACH_PART = [
     *((part,) for part in _PARTS),
     *((part, "LINK=0") for part in _PARTS),
@@ -89,15 +98,17 @@ def test_the_tests_in_c_pass_with_all_that_can_be_switched_on(tmp_path: pathlib.
     assert "the_description_is_left_out" not in passed
     assert "the_description_is_that_of_the_tables" in passed
     assert "the_memory_report_is_left_out" not in passed
+    assert "models_are_left_out" not in passed
     assert "the_port_is_told_of_the_end_of_each_frame" in passed
 
 
 def test_the_tests_in_c_pass_with_what_needs_no_link_without_it(tmp_path: pathlib.Path) -> None:
     needs.program("gcc")
-    parts = ("-DMICRORPC_DESCRIBE=1", "-DMICRORPC_MEMORY=1", "-DMICRORPC_HOOKS=1")
+    parts = ("-DMICRORPC_DESCRIBE=1", "-DMICRORPC_MEMORY=1", "-DMICRORPC_HOOKS=1", "-DMICRORPC_MODELS=1")
     passed = _run_unit_tests(tmp_path, *parts, "-DMICRORPC_LINK=0", "-O1", compiler=("gcc",))
     assert {"the_link_is_left_out", "the_description_is_that_of_the_tables"} <= set(passed)
     assert {"the_memory_report_counts_what_is_used", "the_port_is_told_of_waiting"} <= set(passed)
+    assert "a_model_runs" in passed
 
 
 @pytest.mark.parametrize("flags", SOME_PARTS, ids=" ".join)
@@ -182,6 +193,8 @@ def _seeds() -> list[bytes]:
     """A thing to say of each kind, and packets of each kind after an allocation."""
     allocation = bytes((_SAY_PACKET, 9, 13, 0, 0, 0, 64, 0, 8, 0, 0))  # 64 bytes, aligned to 8
     said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(18)]
+    for function, model, layer in itertools.product(range(4), range(3), range(3)):  # in blocks of their own
+        said.append(allocation * 3 + bytes((_SAY_MODEL, 6, function, model, layer, 0, 8, 16)))
     for start in range(0, 256, 4):
         values = bytes((start, 0, *range(start % 7, start % 7 + 38)))
         said += [

@@ -69,7 +69,8 @@ def running_device(name: str) -> Iterator[Served]:
     else:
         needs.emulated(name)
         with start_emulated(name) as emulator:
-            yield Served(emulator.port)
+            # QEMU takes 12 KB/s on its UART.
+            yield Served(emulator.port, ("--copy", "65536") if name.startswith("qemu_") else ())
 
 
 @pytest.fixture(scope="module", params=DEVICES)

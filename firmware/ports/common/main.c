@@ -21,6 +21,12 @@ __attribute__((weak)) bool board_loop(microrpc_t *of, uint32_t now_us) {
     return false;
 }
 
+#if MICRORPC_MODELS
+/* Where there are none. */
+__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
+__attribute__((weak)) const size_t board_model_count = 0;
+#endif
+
 #if MICRORPC_PROGRESS
 /* While a function runs. */
 static size_t read_ring(void *port, uint8_t *bytes, size_t size) {
@@ -69,6 +75,10 @@ int main(void) {
 #endif
 #if MICRORPC_PROGRESS
         .read = read_ring,
+#endif
+#if MICRORPC_MODELS
+        .models = board_models,
+        .model_count = board_model_count,
 #endif
     };
     device = microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);

@@ -184,6 +184,12 @@ __attribute__((weak)) bool board_loop(microrpc_t *device, uint32_t now_us) {
     return false;
 }
 
+#if MICRORPC_MODELS
+/* Where there are none. */
+__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
+__attribute__((weak)) const size_t board_model_count = 0;
+#endif
+
 int main(int count, char **words) {
     static port_t port;
     static microrpc_config_t config;
@@ -218,6 +224,10 @@ int main(int count, char **words) {
 #endif
 #if MICRORPC_PROGRESS
         .read = port_read,
+#endif
+#if MICRORPC_MODELS
+        .models = board_models,
+        .model_count = board_model_count,
 #endif
 #if MICRORPC_HOOKS && MICRORPC_LINK
         .on_session = on_session,

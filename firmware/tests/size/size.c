@@ -1,5 +1,6 @@
 /* The least program around the core, so that the linker keeps what any program needs of it, and nothing else. */
 #include "microrpc_internal.h"
+#include "microrpc_model.h"
 
 void _start(void);
 
@@ -54,6 +55,21 @@ PROGRAM static void on_session(void *port, bool begins) {
 }
 #endif
 
+#if MICRORPC_MODELS
+PROGRAM static const char *run_model(const microrpc_model_t *model, const void *const *inputs, void *const *outputs,
+                                     microrpc_model_run_t *run) {
+    (void)model;
+    *(uint8_t *)outputs[0] = *(const uint8_t *)inputs[0];
+    microrpc_model_layer_done(run, 0, outputs[0]);
+    return NULL;
+}
+
+PROGRAM_DATA static const microrpc_model_tensor_t byte = {"x", {MICRORPC_DTYPE_UINT, 8, 1}, 0, NULL, 0, 0};
+PROGRAM_DATA static const microrpc_model_t model = {
+    .inputs = &byte, .outputs = &byte, .input_count = 1, .output_count = 1, .run = run_model};
+PROGRAM_DATA static const microrpc_model_t *const models[] = {&model};
+#endif
+
 PROGRAM void _start(void) {
     PROGRAM_DATA static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add)};
     PROGRAM_DATA static const microrpc_config_t config = {
@@ -67,6 +83,10 @@ PROGRAM void _start(void) {
 #endif
 #if MICRORPC_PROGRESS
         .read = read_line,
+#endif
+#if MICRORPC_MODELS
+        .models = models,
+        .model_count = 1,
 #endif
 #if MICRORPC_HOOKS && MICRORPC_LINK
         .now_us = now_us,

@@ -28,6 +28,31 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wsometimes-uninitialized"
 
+/* float16, as the generator calls it; where the compiler has it, the processor need not. */
+#if !defined(__cplusplus) && defined(__FLT16_MAX__)
+typedef _Float16 half;
+#endif
+
+/* Numbers that the generator's own six digits after the point do not tell exactly, by their bits. */
+static inline float tvm_float32(uint32_t bits) {
+    union {
+        uint32_t bits;
+        float number;
+    } same = {bits};
+    return same.number;
+}
+
+static inline double tvm_float64(int64_t bits) {
+    union {
+        int64_t bits;
+        double number;
+    } same = {bits};
+    return same.number;
+}
+
+/* How TVM prints what its own rules compare to. */
+#define inff __builtin_inff()
+
 /* Every generated file has these two of its own; what calls its functions does so by their names. */
 #ifdef __cplusplus
 extern "C"

@@ -12,18 +12,17 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from microrpc.client.aio.events import AsyncEvents
+from microrpc.client.aio.events import AsyncEventsOf
 from microrpc.client.aio.functions import AsyncFunctionsOf
+from microrpc.client.aio.model import AsyncModelsOf
 from microrpc.client.aio.pump import AsyncPump
 from microrpc.client.aio.remote import AsyncRemoteArray, AsyncRemoteFunction, AsyncRemoteModule, AsyncRemoteStream
-from microrpc.client.listening import check_event_name, check_handler
 from microrpc.errors import ClosedError, RequestError
 from microrpc.host.board import BoardOperations
 from microrpc.host.handles import Timing, as_source, describe
 from microrpc.host.job import Progress
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stats import Stats
-from microrpc.host.subscriptions import Handler, Subscription
 from microrpc.host.trust import Trust
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.aio import AsyncChannel
@@ -41,7 +40,7 @@ _INNER = {
 }
 
 
-class AsyncBoard:
+class AsyncBoard(AsyncEventsOf, AsyncModelsOf):
     """A connection to one board. All methods that ask it something are awaited, and all waits end.
 
     It belongs to the event loop that it was made in, and raises RequestError in any other. Tasks take turns, in the
@@ -326,36 +325,6 @@ class AsyncBoard:
     def reply_epoch(self) -> int:
         """The epoch in which the last request was sent."""
         return self.trust.reply_epoch
-
-    # --- events ----------------------------------------------------------------------------------
-
-    def on_event(self, name: str | None, handler: Handler) -> Subscription:
-        """Have `handler` called with each event of that name, None for all, until what this gives is closed.
-
-        It is called in the middle of a request, or by what listens meanwhile (docs/events.md), must not wait, and
-        cannot use the board; what it raises is logged by "microrpc.events". Nothing is asked of the board here: where
-        its firmware has no events, that log says so. Raises RequestError, ClosedError.
-        """
-        self.pump.check_open()
-        return self.pump.subscriptions.call(check_event_name(name), check_handler(handler))
-
-    def events(self, name: str | None = None, *, timeout_s: float | None = None) -> AsyncEvents:
-        """Give the events of that name, None for all, that come from now on, one after the other (docs/events.md).
-
-        `timeout_s`: where none comes for so long, the loop over them ends. Raises RequestError, ClosedError; the loop
-        raises FeatureMissingError where the board's firmware has no events, PortLostError where the port is lost.
-        """
-        self.pump.check_open()
-        return AsyncEvents(self.pump, check_event_name(name), timeout_s)
-
-    async def poll(self, timeout_s: float = 0.0) -> int:
-        """Handle what comes within `timeout_s`: events, logs, a reset; give how many events that were, gaps included.
-
-        Needed only where nothing listens meanwhile (docs/events.md). Raises FeatureMissingError where events are wanted
-        and the board's firmware has none, else as a call does.
-        """
-        check_seconds(timeout_s, "timeout_s", may_be_zero=True)
-        return await self.pump.run(self._connection.listen, timeout_s)
 
     # --- handles -------------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""Kernels and models that TVM compiled, put into firmware. What needs TVM imports it inside of functions."""
+"""Kernels and models that TVM compiles, made into firmware."""

@@ -34,11 +34,13 @@ class Carrier(Protocol):
         timeout_s: float,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
-        on_progress: told how far a call has come, where the board tells; renews: then `timeout_s` begins anew.
-        Raises CallTimeoutError, CallCancelledError, DamagedReplyError, BoardResetError, ProtocolError.
+        on_progress: told how far a call has come, where the board tells; renews: then `timeout_s` begins anew. beside:
+        a copy of which blocks may be sent meanwhile; they are answered when this ends. Raises CallTimeoutError,
+        CallCancelledError, DamagedReplyError, BoardResetError, ProtocolError.
         """
 
     def copy(self, job: CopyJob, now: float) -> Operation[None]:

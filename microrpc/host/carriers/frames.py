@@ -75,9 +75,11 @@ class FrameCarrier:
         timeout_s: float,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
+        Nothing is sent `beside` it: a stock board has one buffer.
         Raises CallTimeoutError, DamagedReplyError, BoardResetError.
         """
         trust, replies, line, output = self._trust, self._replies, self._line, self._line.output

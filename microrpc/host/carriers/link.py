@@ -8,13 +8,13 @@ from microrpc.errors import (
     DamagedReplyError,
     OutcomeUnknownError,
     ProtocolError,
-    RemoteError,
 )
 from microrpc.host.cancelled import ended_error
+from microrpc.host.carriers.linkcopy import LinkCopy
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
 from microrpc.host.link import LinkHost
-from microrpc.host.linkrequest import LinkReply, LinkRequest
+from microrpc.host.linkrequest import LinkReply
 from microrpc.host.operation import AT_ONCE, Operation
 from microrpc.host.stats import Counters
 from microrpc.host.trust import INTERRUPTED, Trust
@@ -87,10 +87,12 @@ class LinkCarrier:
         timeout_s: float,
         on_progress: Progress | None = None,
         renews: bool = False,
+        beside: CopyJob | None = None,
     ) -> Operation[Reply]:
         """Send `request`, encoded as `packet`, and give its reply, which may take `timeout_s` besides the line's time.
 
-        Each PROGRESS is told, and where it `renews` begins that time anew. Raises CallTimeoutError, BoardResetError;
+        Each PROGRESS is told, and where it `renews` begins that time anew. Of a copy `beside` it as much is sent as the
+        board's ring takes while it runs, and the rest behind it. Raises CallTimeoutError, BoardResetError;
         CallCancelledError where `cancel` was called and it ended for that, or not in time; DamagedReplyError where the
         request was executed and its reply is lost for good; ProtocolError.
         """
@@ -105,6 +107,10 @@ class LinkCarrier:
         self._is_cancelled = was_cancelled = False
         kind = self._call_kind if type(request) is CallFunc else PACKET
         seq = host.send_packet(packet[PACKET_NBYTES:], now, kind, timeout_s)
+        copy = None
+        if beside is not None:
+            copy = LinkCopy(host, beside)
+            copy.send_beside(now)
         answered_by = host.answered_by
         deadline = answered_by + timeout_s
         while True:
@@ -123,10 +129,16 @@ class LinkCarrier:
                         trust.doubt = trust.damage
                         output.give_up_at, output.sent_by = AT_ONCE, host.sent_by
                         self._counters.note_answer(asked_at)
+                        if copy is not None:
+                            trust.doubt = INTERRUPTED  # as long as blocks are unanswered
                         answer = self._decode(reply, request)
+                        if copy is not None:
+                            yield from self._finish_beside(copy, isinstance(answer, Return), now)
                         if self._is_cancelled and isinstance(answer, RemoteException):
                             raise ended_error(request_label(request), answer.message)
                         return answer
+                    if copy is not None:
+                        copy.take(reply)
                 deadline = answered_by + timeout_s + self._more_s(bytes_before)
             if self._is_cancelled and not was_cancelled:
                 was_cancelled, renews, bytes_before = True, False, self._counters.bytes_received
@@ -252,11 +264,11 @@ class LinkCarrier:
 
         Raises as `exchange`, and RemoteError.
         """
-        blocks: dict[int, tuple[int, int]] = {}  # those that are under way: their ranges, by seq
+        copy = LinkCopy(self.host, job)
         try:
-            yield from self._copy_blocks(job, now, blocks)
+            yield from self._go_on(copy, now)
         except OutcomeUnknownError:
-            job.todo.extendleft(blocks.values())
+            copy.give_up()
             raise
         except ProtocolError as error:
             self._distrust(error)
@@ -264,31 +276,18 @@ class LinkCarrier:
         finally:
             self._line.output.give_up_at = AT_ONCE
 
-    def _copy_blocks(self, job: CopyJob, now: float, blocks: dict[int, tuple[int, int]]) -> Operation[None]:
-        trust, host, line, todo = self._trust, self.host, self._line, job.todo
+    def _go_on(self, copy: LinkCopy, now: float) -> Operation[None]:
+        trust, host, line, job = self._trust, self.host, self._line, copy.job
         trust.text.heard = b""
         epoch = trust.reply_epoch = trust.epoch
         answered_by, bytes_before = now, self._counters.bytes_received
-        failure: RemoteException | None = None
-        prepared: LinkRequest | None = None
-        while blocks or (todo and failure is None):
+        while copy.is_under_way:
             trust.doubt = INTERRUPTED  # before the link's state changes
             has_notices = host.notices.are_wanted
             if has_notices:
                 host.notify(now)  # which has room after any reply: that of a request no smaller than the smallest
-            while todo and failure is None:
-                offset, end = todo[0]
-                if prepared is None:
-                    prepared = self._prepare(job, offset, min(host.block_bytes, end - offset))
-                if not host.try_send(prepared, now):
-                    break
+            if copy.send(now):
                 answered_by, host.repeats, host.repeats_s = host.answered_by, 0, 0.0
-                todo.popleft()
-                block_end = offset + prepared.size_bytes
-                blocks[prepared.seq] = offset, block_end
-                if block_end < end:
-                    todo.appendleft((block_end, end))
-                prepared = None
             deadline = answered_by + job.timeout_s + self._more_s(bytes_before)
             wait_until = self._wait_until(deadline)
             if has_notices and host.notices.due_at > now:  # else a reply makes room for it
@@ -305,26 +304,22 @@ class LinkCarrier:
             if replies:
                 line.output.sent_by = host.sent_by
             for reply in replies:
-                offset, end = blocks.pop(reply.seq)
-                if reply.kind is ReplyKind.PACKET:
-                    failure = _exception(reply)
-                    continue
-                if not 0 < reply.size_bytes <= end - offset:
-                    text = f"{job.label} of {end - offset} bytes was answered with {reply.size_bytes}"
-                    raise ProtocolError("3", text)
-                job.accept_link(offset, reply.size_bytes, reply.kind, reply.body)
-                if offset + reply.size_bytes < end:
-                    todo.append((offset + reply.size_bytes, end))
-                answered_by, bytes_before = max(now, host.answered_by), self._counters.bytes_received
-                host.repeats, host.repeats_s = 0, 0.0
-                job.tell_progress()
-        if failure is not None:
-            raise RemoteError(failure.message, code=job.label)
+                done_bytes = job.done_bytes
+                copy.take(reply)
+                if job.done_bytes > done_bytes:
+                    answered_by, bytes_before = max(now, host.answered_by), self._counters.bytes_received
+                    host.repeats, host.repeats_s = 0, 0.0
+                    job.tell_progress()
+        copy.check()
 
-    def _prepare(self, job: CopyJob, offset: int, size_bytes: int) -> LinkRequest:
-        if job.to_board:
-            return self.host.prepare_write(job.address + offset, job.data[offset : offset + size_bytes])
-        return self.host.prepare_read(job.address + offset, size_bytes)
+    def _finish_beside(self, copy: LinkCopy, is_wanted: bool, now: float) -> Operation[None]:
+        """Have answered what was sent beside a request that was answered, and where it `is_wanted` copy the rest."""
+        if not is_wanted:
+            copy.job.todo.clear()
+        for reply in self.host.replies:
+            copy.take(reply)
+        yield from self._go_on(copy, now)
+        self._trust.doubt = self._trust.damage
 
     # --- what comes ----------------------------------------------------------------------------
 
@@ -339,10 +334,3 @@ class LinkCarrier:
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""
-
-
-def _exception(reply: LinkReply) -> RemoteException:
-    packet = decode_packet(reply.body)
-    if not isinstance(packet, RemoteException):
-        raise ProtocolError("3", f"a copy was answered with {type(packet).__name__}")
-    return packet

@@ -371,7 +371,8 @@ def test_handles_are_those_of_the_registries_in_their_order(host: Host, device: 
     names = [
         "runtime.SystemLib", "tvm.rpc.server.ModuleGetFunction", "tvm.rpc.server.GetCRTMaxPacketSize",
         "tvm.contrib.random.random_fill", "runtime.RPCTimeEvaluator", "microrpc.crc32", "microrpc.release_all",
-        "microrpc.describe", "microrpc.memory", "add",
+        "microrpc.describe", "microrpc.memory", "microrpc.models", "microrpc.model.run", "microrpc.model.profile",
+        "microrpc.model.layer", "add",
     ]  # fmt: skip
     assert list(device.functions) == names
     assert [host.look_up(name) for name in names] == [2**63 + index for index in range(len(names))]

@@ -50,6 +50,14 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
     }
 #endif
 
+#if MICRORPC_MODELS
+    // The models that hosts can run, by their numbers (microrpc_model.h); before begin().
+    template <size_t Count> void serveModels(const struct microrpc_model *const (&models)[Count]) {
+        config.models = models;
+        config.model_count = Count;
+    }
+#endif
+
 #if MICRORPC_RELIABLE_EVENTS
     // Where reliable events are kept until the host has them; before begin().
     template <size_t Bytes> void keepEvents(uint8_t (&ring)[Bytes]) {

@@ -84,6 +84,10 @@ int main(void) {
         .firmware_name = board_firmware_name,
         .firmware_version = board_firmware_version,
 #endif
+#if MICRORPC_MODELS
+        .models = board_models,
+        .model_count = board_model_count,
+#endif
 #if MICRORPC_EVENTS
         .boot_id = boots ^ k_cycle_get_32() << 16,
 #endif

@@ -1,0 +1,25 @@
+"""How much of the workspace kernels take, by what their C source allocates."""
+
+from __future__ import annotations
+
+import re
+
+ALIGNMENT_BYTES = 16
+"""What firmware/tvm/microrpc_tvm.c rounds each block of the workspace up to."""
+_CALLS = re.compile(
+    r"(?P<block>\w+) = [^;=]*?TVMBackendAllocWorkspace\([^,]*, [^,]*, \(uint64_t\)(?P<size>\d+)U?L*,"
+    r"|TVMBackendFreeWorkspace\([^,]*, [^,]*, (?P<freed>\w+)\)"
+)
+
+
+def workspace_bytes_of(source: str) -> int:
+    """The most that is allocated at once in C source of TVM's: a kernel frees all that it allocates."""
+    most = 0
+    sizes: dict[str, int] = {}
+    for call in _CALLS.finditer(source):
+        if call["freed"] is not None:
+            sizes.pop(call["freed"], None)
+            continue
+        sizes[call["block"]] = -(-int(call["size"]) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        most = max(most, sum(sizes.values()))
+    return most
