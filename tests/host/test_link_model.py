@@ -34,16 +34,18 @@ FAULTS = int(os.environ.get("MICRORPC_MODEL_FAULTS", "2"))
 SESSION_ID = 0x2766
 DAMAGED = b"?"  # what the decoder of the other side makes of a damaged frame
 PARAMETERS = LinkParameters(window_requests=2, packet_bytes=64, window_bytes=64)
+PARAMETERS_BESIDE = LinkParameters(window_requests=3, packet_bytes=64, window_bytes=160)
 MEMORY_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Step:
-    """What the program on the host asks for: a call, a block to write or one to read."""
+    """What the program on the host asks for: a call, a block to write, beside the call before it or not, or to read."""
 
     kind: RequestKind
     address: int = 0
     data: bytes = b""
+    is_beside: bool = False
 
 
 CALL = Step(RequestKind.PACKET)
@@ -51,6 +53,10 @@ CALL = Step(RequestKind.PACKET)
 
 def write(address: int, data: bytes) -> Step:
     return Step(RequestKind.WRITE, address, data)
+
+
+def beside(address: int, data: bytes) -> Step:
+    return Step(RequestKind.WRITE, address, data, is_beside=True)
 
 
 def read(address: int) -> Step:
@@ -62,14 +68,16 @@ PROGRAMS = {
     "a copy each way": (write(0, b"a"), write(1, b"b"), write(2, b"c"), read(0), read(1), read(2)),
     "copies between calls": (CALL, write(0, b"a"), write(1, b"b"), CALL, read(0), read(1), CALL),
     "one place written again": (write(0, b"a"), write(1, b"b"), CALL, write(0, b"c"), CALL, read(0), read(1)),
+    "a copy beside a call": (CALL, beside(0, b"a"), beside(1, b"b"), CALL, read(0), read(1)),
+    "copies beside calls": (CALL, beside(0, b"a"), CALL, beside(1, b"b"), write(0, b"c"), read(0), read(1)),
 }
 
 
 def groups(program: tuple[Step, ...]) -> list[list[Step]]:
-    """Cut a program into what may be unanswered together: a call alone, writes, or reads."""
+    """Cut a program into what may be unanswered together: a call and what is beside it, writes, or reads."""
     cut: list[list[Step]] = []
     for step in program:
-        if cut and step.kind is cut[-1][0].kind and step.kind is not RequestKind.PACKET:
+        if step.is_beside or (cut and step.kind is cut[-1][0].kind and step.kind is not RequestKind.PACKET):
             cut[-1].append(step)
         else:
             cut.append([step])
@@ -120,6 +128,10 @@ class World:
                 step = steps[self.sent]
                 if step.kind is RequestKind.PACKET:
                     seq = self.host.send_packet(b"call", 0.0)
+                elif step.is_beside:
+                    sent = self.host.send_beside(step.address, memoryview(step.data), 0.0)
+                    assert sent is not None, "there is no room, or the call was answered"
+                    seq = sent.seq
                 else:
                     if step.kind is RequestKind.WRITE:
                         request = self.host.prepare_write(step.address, memoryview(step.data))
@@ -235,8 +247,9 @@ class World:
 
 
 def start(program: tuple[Step, ...]) -> World:
-    host = LinkHost(SESSION_ID, PARAMETERS)
-    world = World(host, LinkDevice(SESSION_ID, PARAMETERS, lambda *_: (ReplyKind.DONE, b""), 64), groups(program))
+    parameters = PARAMETERS_BESIDE if any(step.is_beside for step in program) else PARAMETERS
+    host = LinkHost(SESSION_ID, parameters)
+    world = World(host, LinkDevice(SESSION_ID, parameters, lambda *_: (ReplyKind.DONE, b""), 64), groups(program))
     world.run_program()
     return world
 
