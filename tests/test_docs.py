@@ -74,6 +74,7 @@ def examples(document: str) -> list[Any]:
         *examples("asyncio.md"),
         *examples("events.md"),
         *examples("lifetime.md"),
+        *examples("models.md"),
         *examples("serving.md"),
         *examples("simulator.md")[1:],
         *examples("using_models.md"),

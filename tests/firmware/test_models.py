@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import needs
 import pytest
@@ -122,3 +123,15 @@ def test_a_hash_is_that_of_all_texts() -> None:
     assert content_hash("a", "b") == content_hash("a", "b")
     assert len({content_hash(*texts) for texts in (("a", "b"), ("b", "a"), ("ab",), ("a",), ())}) == 5
     assert content_hash("a") < 1 << 64
+
+
+def test_the_model_of_the_guide_smooths(project: pathlib.Path) -> None:
+    needs.zig()
+    guide = (pathlib.Path(__file__).parent.parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"```c\n(.*?)```", guide, flags=re.DOTALL)
+    (project / "filter.c").write_text(source)
+    firmware = build_to_run(load_project(project), defines=("MICRORPC_MODELS=1",))
+    with start_firmware(firmware) as emulator, microrpc.connect(emulator.port) as board:
+        model = board.model()
+        assert model([4, 8, 12]).tolist() == [2, 4, 6]
+        assert model.layer_outputs([1, 2, 3])["smooth"].tolist() == [1, 2, 3]
