@@ -11,6 +11,7 @@ import needs
 import pytest
 from stock_tvm import (
     Client,
+    Tracker,
     check_client,
     free_of,
     kill,
@@ -264,3 +265,40 @@ def test_boards_of_different_keys_on_one_port_are_told_apart(tracker: int) -> No
         with Client.run(address, tracker=tracker, key="small") as client:
             client.do("session = open()")
             assert "out of memory" in client.do(ALLOCATE)
+
+
+def test_a_matchkey_is_let_in_and_nothing_else_is(tracker: int) -> None:
+    with served("sim://", "--key", "board", "--tracker", f"127.0.0.1:{tracker}") as (address, _):
+        until(lambda: free_of(tracker, "board"), "the board is offered")
+        with Tracker(tracker) as asking:
+            matchkey = asking.ask([4, "board", "", 1])[1][2]
+        with Client.run(address) as client:
+            port = address.rpartition(":")[2]
+            for key in ("", "board", "board:0.5", matchkey[:-1], f"{matchkey}1"):
+                answer = client.do(f"rpc.connect('127.0.0.1', {port}, {key!r})")
+                assert f"cannot find server that matches key=client:{key}" in answer, answer
+            client.do(f"session = rpc.connect('127.0.0.1', {port}, {matchkey!r})")
+            assert client.do(TWO_AND_THREE) == 5
+            client.do("del session; gc.collect()")
+            answer = client.do(f"rpc.connect('127.0.0.1', {port}, {matchkey!r})")
+            assert "cannot find server" in answer, answer
+
+
+def test_three_clients_share_two_boards_and_none_goes_without(tracker: int) -> None:
+    turns = """
+def turn(n):
+    session = open(session_timeout=60)
+    x = tvm.runtime.tensor(np.full(100, n, "int32"), session.cpu(0))
+    session.system_lib()["inc_tensor"](x)
+    return int(x.numpy().sum())
+result = [turn(n) for n in range(8)]
+"""
+    with contextlib.ExitStack() as stack:
+        at = ("--key", "farm", "--tracker", f"127.0.0.1:{tracker}")
+        address, _ = stack.enter_context(served("sim://", "sim://", *at))
+        clients = [stack.enter_context(Client.run(address, tracker=tracker, key="farm")) for _ in range(3)]
+        for client in clients:
+            client.send(turns)
+        for client in clients:
+            assert client.result(60) == [100 * (n + 1) for n in range(8)]
+        until(lambda: free_of(tracker, "farm") == 2, "both boards are offered again")
