@@ -15,7 +15,9 @@ from tvm import relax, te, topi
 
 def kernels() -> Any:
     """Give a vector addition, a product of int8 matrices, a softmax and a convolution."""
-    return tvm.IRModule({"vector_add": _vector_add(), "matmul_int8": _matmul(), "softmax": _softmax(), "conv2d": _conv()})
+    return tvm.IRModule(
+        {"vector_add": _vector_add(), "matmul_int8": _matmul(), "softmax": _softmax(), "conv2d": _conv()}
+    )
 
 
 def _vector_add() -> Any:
