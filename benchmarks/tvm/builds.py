@@ -117,9 +117,8 @@ def model_rows(title: str, reports: Sequence[ModelReport]) -> Iterator[Row]:
     by_board = [report.total_us for report in reports]
     by_host = [report.input_us + report.call_us + report.output_us for report in reports]
     shares = [100 * (1 - board / host) for board, host in zip(by_board, by_host, strict=True)]
-        memory = (
-        f"{len(reports[0].layers)} layers, weights {reports[0].weights_bytes:,} B, arena {reports[0].arena_bytes:,} B"
-    )
+    one = reports[0]
+    memory = f"{len(one.layers)} layers, weights {one.weights_bytes:,} B, arena {one.arena_bytes:,} B"
     yield _row(f"{title}, by the board's clock", by_board, "us", memory)
     copies = "copy of the input, run, copy of the output"
     yield _row(f"{title}, by this computer's", by_host, "us", f"{copies}; {len(reports)} times")
