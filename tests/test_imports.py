@@ -76,6 +76,9 @@ FACES = {
 # What is measured beside 0.4.0 runs with that, too, and so by the names that both have.
 SPEAK_TO_AN_OLDER_VERSION = {"benchmarks.canned"}
 
+# Programs as users write them: they are no part of the house, and know of it what users know.
+EXAMPLES = "examples"
+
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 20, 10, 95
 MOST_LINES = 400
 
@@ -122,7 +125,7 @@ def find_modules() -> dict[str, Path]:
     folders = (path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = {}
     for folder in folders:
-        if folder.name not in ("tests", "build", "dist"):
+        if folder.name not in ("tests", "build", "dist", EXAMPLES):
             for path in folder.rglob("*.py"):
                 parts = path.relative_to(ROOT).with_suffix("").parts
                 found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
@@ -210,6 +213,12 @@ def test_a_relative_import_is_refused() -> None:
 
 
 # --- directions ---------------------------------------------------------------------------------------
+
+
+def test_examples_import_nothing_but_names_for_users() -> None:
+    for path in sorted((ROOT / EXAMPLES).rglob("*.py")):
+        ours = {one.module for one in imports_of(path.read_text(encoding="utf-8"), MODULES) if one.module in MODULES}
+        assert ours <= FACES, path
 
 
 def test_every_room_has_its_row_in_the_table() -> None:

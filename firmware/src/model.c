@@ -124,7 +124,7 @@ static void expected(microrpc_call_t *call, uint32_t index, const microrpc_model
     put(&told, "[");
     for (unsigned i = 0; i < tensor->ndim; i++) put_number(&told, i ? ", " : "", tensor->extents[i]);
     put(&told, "]");
-    fails(call, FAILURE_EXPECTED, index, (uintptr_t)told.text);
+    fails(call, FAILURE_EXPECTED, (uintptr_t)index, (uintptr_t)told.text);
 }
 
 /* Whether argument `index`, a tensor, is of the type and the shape of `wanted`. */
@@ -182,7 +182,8 @@ static void take_all(microrpc_call_t *call, const microrpc_model_t *model, uint3
         spans[i] = take(call, first + i, wanted);
         data[i] = spans[i].begin;
         for (uint32_t k = 0; k < i; k++)
-            if ((i >= middle || k < begin) && share(&spans[i], &spans[k])) fails(call, FAILURE_SHARED_MEMORY, first + i, 0);
+            if ((i >= middle || k < begin) && share(&spans[i], &spans[k]))
+                fails(call, FAILURE_SHARED_MEMORY, (uintptr_t)(first + i), 0);
         if (call->has_failed) return;
     }
 }
@@ -212,9 +213,10 @@ static void execute(microrpc_call_t *call, uint32_t first, bool is_timed) {
     if (is_timed && !config->now_us) fails(call, FAILURE_NO_CLOCK, 0, 0);
     if (call->has_failed) return;
     count = begin + model->input_count + model->output_count;
-    if (call->arguments->count != first + count) fails(call, FAILURE_ARGUMENT_COUNT, first + count, call->arguments->count);
+    if (call->arguments->count != first + count)
+        fails(call, FAILURE_ARGUMENT_COUNT, (uintptr_t)(first + count), (size_t)call->arguments->count);
     times_bytes = is_timed ? 4 * (1 + (size_t)model->layer_count) : 0;
-    spans = microrpc_result_buffer(call, count * (sizeof *spans + sizeof *data) + times_bytes);
+    spans = microrpc_result_buffer(call, (size_t)count * (sizeof *spans + sizeof *data) + times_bytes);
     if (call->has_failed) return;
     data = (void **)(spans + count);
     take_all(call, model, first, layer_output, spans, data);

@@ -1,175 +1,49 @@
-#include "microrpc_tvm.h"
+#include "microrpc_tvm_internal.h"
 
 /* A freestanding compiler has no string.h. */
 void *memset(void *to, int byte, size_t size);
 
-#define ALIGNMENT 16u /* of what is given out of the workspace */
-
-/* --- what went wrong ------------------------------------------------------------------------------------------- */
-
-static char text[192]; /* "": nothing */
-static size_t text_bytes;
-
-static void begin_text(void) {
-    text_bytes = 0;
-    text[0] = 0;
-}
-
-static void add_text(const char *more) {
-    while (*more && text_bytes < sizeof text - 1) text[text_bytes++] = *more++;
-    text[text_bytes] = 0;
-}
-
-static void add_number(int64_t number) {
-    char digits[21];
-    size_t at = sizeof digits - 1;
-    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
-    if (number < 0) digits[--at] = '-';
-    add_text(digits + at);
-}
+/* --- what was wanted ------------------------------------------------------------------------------------------- */
 
 static void add_dtype(microrpc_dtype_t dtype) {
     static const char *const names[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
-    add_text(dtype.code < sizeof names / sizeof names[0] ? names[dtype.code] : "dtype ");
-    if (dtype.code >= sizeof names / sizeof names[0]) add_number(dtype.code);
-    if (dtype.code != TVM_FFI_DTYPE_BOOL) add_number(dtype.bits);
+    microrpc_tvm_add_text(dtype.code < sizeof names / sizeof names[0] ? names[dtype.code] : "dtype ");
+    if (dtype.code >= sizeof names / sizeof names[0]) microrpc_tvm_add_number(dtype.code);
+    if (dtype.code != TVM_FFI_DTYPE_BOOL) microrpc_tvm_add_number(dtype.bits);
     if (dtype.lanes != 1) {
-        add_text("x");
-        add_number(dtype.lanes);
+        microrpc_tvm_add_text("x");
+        microrpc_tvm_add_number(dtype.lanes);
     }
 }
 
 /* "argument I: want ", and what it is. */
 static void begin_wanted(uint32_t index, const microrpc_tvm_argument_t *wanted) {
-    begin_text();
-    add_text("argument ");
-    add_number(index);
-    add_text(": want ");
+    microrpc_tvm_begin_text();
+    microrpc_tvm_add_text("argument ");
+    microrpc_tvm_add_number(index);
+    microrpc_tvm_add_text(": want ");
     add_dtype(wanted->dtype);
     if (wanted->ndim == MICRORPC_TVM_NUMBER) return;
     for (uint32_t i = 0; i < wanted->ndim; i++) {
-        add_text(i ? "," : "[");
+        microrpc_tvm_add_text(i ? "," : "[");
         if (wanted->extents[i] < 0) {
-            add_text("any");
+            microrpc_tvm_add_text("any");
         } else {
-            add_number(wanted->extents[i]);
+            microrpc_tvm_add_number(wanted->extents[i]);
         }
     }
-    add_text(wanted->ndim ? "]" : "[]");
+    microrpc_tvm_add_text(wanted->ndim ? "]" : "[]");
 }
 
 static void add_given(const microrpc_tensor_t *tensor) {
-    add_text(", given ");
+    microrpc_tvm_add_text(", given ");
     add_dtype(tensor->dtype);
     for (uint32_t i = 0; i < tensor->ndim; i++) {
-        add_text(i ? "," : "[");
-        add_number((int64_t)microrpc_extent(tensor, i));
+        microrpc_tvm_add_text(i ? "," : "[");
+        microrpc_tvm_add_number((int64_t)microrpc_extent(tensor, i));
     }
-    add_text(tensor->ndim ? "]" : "[]");
+    microrpc_tvm_add_text(tensor->ndim ? "]" : "[]");
 }
-
-void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
-    begin_text();
-    add_text(kind);
-    add_text(": ");
-    for (int32_t i = 0; i < count; i++) {
-        if (parts[i]) add_text(parts[i]);
-    }
-}
-
-void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *what) {
-    TVMFFIErrorSetRaisedFromCStrParts(kind, &what, 1);
-}
-
-/* --- the workspace: a stack ------------------------------------------------------------------------------------ */
-
-static struct {
-    uint8_t bytes[MICRORPC_TVM_WORKSPACE_BYTES + ALIGNMENT - 1];
-} workspace;
-static uint32_t used_bytes, most_used_bytes;
-
-static uint8_t *workspace_begin(void) {
-    return workspace.bytes + (-(uintptr_t)workspace.bytes & (ALIGNMENT - 1));
-}
-
-static void *push(uint64_t size_bytes) {
-    uint32_t free_bytes = (uint32_t)MICRORPC_TVM_WORKSPACE_BYTES - used_bytes, taken;
-    if (size_bytes > free_bytes || (taken = ((uint32_t)size_bytes + ALIGNMENT - 1) & ~(ALIGNMENT - 1)) > free_bytes) {
-        begin_text();
-        add_text("the workspace is too small: ");
-        add_number((int64_t)size_bytes);
-        add_text(" bytes asked for, ");
-        add_number(free_bytes);
-        add_text(" of ");
-        add_number(MICRORPC_TVM_WORKSPACE_BYTES);
-        add_text(" are free (MICRORPC_TVM_WORKSPACE_BYTES)");
-        return NULL;
-    }
-    used_bytes += taken;
-    if (used_bytes > most_used_bytes) most_used_bytes = used_bytes;
-    return workspace_begin() + (used_bytes - taken);
-}
-
-uint32_t microrpc_tvm_workspace_most_used_bytes(void) { return most_used_bytes; }
-
-void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t size_bytes, int dtype_code, int dtype_bits) {
-    (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
-    return push(size_bytes);
-}
-
-int TVMBackendFreeWorkspace(int device_type, int device_id, void *memory) {
-    uintptr_t offset = (uintptr_t)memory - (uintptr_t)workspace_begin();
-    (void)device_type, (void)device_id;
-    if (offset > used_bytes) {
-        TVMFFIErrorSetRaisedFromCStr("RuntimeError", "this was not given out of the workspace, or is given back twice");
-        return -1;
-    }
-    used_bytes = (uint32_t)offset;
-    return 0;
-}
-
-/* --- what else compiled code calls ----------------------------------------------------------------------------- */
-
-int TVMBackendParallelLaunch(FTVMParallelLambda run, void *data, int tasks) {
-    TVMParallelGroupEnv group = {NULL, 1};
-    (void)tasks;
-    return run(0, &group, data);
-}
-
-int TVMBackendParallelBarrier(int task, TVMParallelGroupEnv *group) {
-    (void)task, (void)group;
-    return 0;
-}
-
-int TVMFFIEnvModRegisterSystemLibSymbol(const char *name, void *symbol) {
-    (void)name, (void)symbol;
-    return 0;
-}
-
-/* Objects without a system_lib_prefix call through these, and define them weakly as NULL. */
-extern void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
-extern int (*__TVMBackendFreeWorkspace)(int, int, void *);
-extern int (*__TVMBackendParallelLaunch)(FTVMParallelLambda, void *, int);
-extern int (*__TVMBackendParallelBarrier)(int, TVMParallelGroupEnv *);
-extern void (*__TVMFFIErrorSetRaisedFromCStrParts)(const char *, const char **, int32_t);
-extern void (*__TVMFFIErrorSetRaisedFromCStr)(const char *, const char *);
-void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = TVMBackendAllocWorkspace;
-int (*__TVMBackendFreeWorkspace)(int, int, void *) = TVMBackendFreeWorkspace;
-int (*__TVMBackendParallelLaunch)(FTVMParallelLambda, void *, int) = TVMBackendParallelLaunch;
-int (*__TVMBackendParallelBarrier)(int, TVMParallelGroupEnv *) = TVMBackendParallelBarrier;
-void (*__TVMFFIErrorSetRaisedFromCStrParts)(const char *, const char **, int32_t) = TVMFFIErrorSetRaisedFromCStrParts;
-void (*__TVMFFIErrorSetRaisedFromCStr)(const char *, const char *) = TVMFFIErrorSetRaisedFromCStr;
-
-#if defined(__arm__)
-/* LLVM names it in its unwinding tables, which no linker script of ours keeps. */
-void __aeabi_unwind_cpp_pr0(void);
-__attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
-#endif
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 
@@ -183,7 +57,7 @@ typedef struct {
 static bool push_frame(frame_t *frame, uint32_t count, uint64_t dimensions) {
     uint64_t values = (uint64_t)count * sizeof(TVMFFIAny), shapes = dimensions * sizeof(int64_t);
     uint64_t size_bytes = values + shapes + (uint64_t)count * sizeof(DLTensor);
-    uint8_t *memory = push(size_bytes);
+    uint8_t *memory = microrpc_tvm_push(size_bytes);
     if (!memory) return false;
     memset(memory, 0, (size_t)size_bytes);
     frame->values = (TVMFFIAny *)(void *)memory;
@@ -253,12 +127,14 @@ static bool take_number(microrpc_call_t *call, frame_t *frame, uint32_t index, c
         put_int(frame, index, number);
         if (is_in_range(number, wanted->dtype)) return true;
         begin_wanted(index, wanted);
-        add_text(", given ");
-        add_number(number);
+        microrpc_tvm_add_text(", given ");
+        microrpc_tvm_add_number(number);
         return false;
     }
     begin_wanted(index, wanted);
-    add_text(type == MICRORPC_TENSOR ? ", given a tensor" : type == MICRORPC_FLOAT ? ", given a float" : ", given no number");
+    microrpc_tvm_add_text(type == MICRORPC_TENSOR  ? ", given a tensor"
+                          : type == MICRORPC_FLOAT ? ", given a float"
+                                                   : ", given no number");
     return false;
 }
 
@@ -285,12 +161,12 @@ static bool is_extent(const microrpc_tvm_function_t *function, const frame_t *fr
 
 static bool is_aligned(uint32_t index, const void *data) {
     if (!((uintptr_t)data & (MICRORPC_TVM_ALIGNMENT_BYTES - 1u))) return true;
-    begin_text();
-    add_text("argument ");
-    add_number(index);
-    add_text(": want its data aligned to ");
-    add_number(MICRORPC_TVM_ALIGNMENT_BYTES);
-    add_text(" bytes");
+    microrpc_tvm_begin_text();
+    microrpc_tvm_add_text("argument ");
+    microrpc_tvm_add_number(index);
+    microrpc_tvm_add_text(": want its data aligned to ");
+    microrpc_tvm_add_number(MICRORPC_TVM_ALIGNMENT_BYTES);
+    microrpc_tvm_add_text(" bytes");
     return false;
 }
 
@@ -301,7 +177,7 @@ static bool take_tensor(microrpc_call_t *call, frame_t *frame, uint32_t index, c
     bool is_good;
     if (wanted && microrpc_argument_type(call, index) != MICRORPC_TENSOR) {
         begin_wanted(index, wanted);
-        add_text(", given no tensor");
+        microrpc_tvm_add_text(", given no tensor");
         return false;
     }
     tensor = microrpc_tensor(call, index);
@@ -325,10 +201,10 @@ static bool take_any(microrpc_call_t *call, frame_t *frame, uint32_t index, cons
         case MICRORPC_FLOAT: put_float(frame, index, microrpc_float(call, index)); return true;
         case MICRORPC_NULL: return true;
         default:
-            begin_text();
-            add_text("argument ");
-            add_number(index);
-            add_text(": a kernel takes tensors and numbers");
+            microrpc_tvm_begin_text();
+            microrpc_tvm_add_text("argument ");
+            microrpc_tvm_add_number(index);
+            microrpc_tvm_add_text(": a kernel takes tensors and numbers");
             return false;
     }
 }
@@ -354,12 +230,12 @@ static bool take_arguments(microrpc_call_t *call, frame_t *frame, const microrpc
     uint32_t count = microrpc_argument_count(call);
     uint64_t dimensions = 0;
     if (function->argument_count >= 0 && count != (uint32_t)function->argument_count) {
-        begin_text();
-        add_text(function->name);
-        add_text(": want ");
-        add_number(function->argument_count);
-        add_text(" arguments, given ");
-        add_number(count);
+        microrpc_tvm_begin_text();
+        microrpc_tvm_add_text(function->name);
+        microrpc_tvm_add_text(": want ");
+        microrpc_tvm_add_number(function->argument_count);
+        microrpc_tvm_add_text(" arguments, given ");
+        microrpc_tvm_add_number(count);
         return false;
     }
     if (function->argument_count >= 0) {
@@ -382,13 +258,13 @@ static bool take_arguments(microrpc_call_t *call, frame_t *frame, const microrpc
 static bool run_kernel(const microrpc_tvm_function_t *function, frame_t *frame, uint32_t count, TVMFFIAny *result) {
     int32_t status;
     memset(result, 0, sizeof *result);
-    begin_text();
+    microrpc_tvm_begin_text();
     status = function->kernel(NULL, frame->values, (int32_t)count, result);
     if (!status) return true;
-    if (!text[0]) {
-        add_text(function->name);
-        add_text(": the kernel failed with ");
-        add_number(status);
+    if (!microrpc_tvm_text[0]) {
+        microrpc_tvm_add_text(function->name);
+        microrpc_tvm_add_text(": the kernel failed with ");
+        microrpc_tvm_add_number(status);
     }
     return false;
 }
@@ -404,20 +280,20 @@ static void give(microrpc_call_t *call, const TVMFFIAny *result) {
 }
 
 void microrpc_tvm_call(microrpc_call_t *call, const microrpc_tvm_function_t *function) {
-    uint32_t used_before = used_bytes;
+    uint32_t used_before = microrpc_tvm_used_bytes;
     TVMFFIAny result;
     frame_t frame;
     if (take_arguments(call, &frame, function) &&
         run_kernel(function, &frame, microrpc_argument_count(call), &result)) {
         give(call, &result);
     } else {
-        microrpc_fail(call, text);
+        microrpc_fail(call, microrpc_tvm_text);
     }
-    used_bytes = used_before;
+    microrpc_tvm_used_bytes = used_before;
 }
 
 const char *microrpc_tvm_run(const microrpc_tvm_function_t *function, void *const *data) {
-    uint32_t used_before = used_bytes, count = (uint32_t)function->argument_count;
+    uint32_t used_before = microrpc_tvm_used_bytes, count = (uint32_t)function->argument_count;
     TVMFFIAny result;
     frame_t frame;
     bool is_good = push_frame(&frame, count, dimensions_of(function));
@@ -433,6 +309,6 @@ const char *microrpc_tvm_run(const microrpc_tvm_function_t *function, void *cons
         }
     }
     is_good = is_good && run_kernel(function, &frame, count, &result);
-    used_bytes = used_before;
-    return is_good ? NULL : text;
+    microrpc_tvm_used_bytes = used_before;
+    return is_good ? NULL : microrpc_tvm_text;
 }

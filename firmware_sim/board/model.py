@@ -18,6 +18,7 @@ from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, encode_mo
 from microrpc.wire.names import MODEL_LAYER_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_RUN_FUNCTION, MODELS_FUNCTION
 
 Array: TypeAlias = np.ndarray[Any, Any]
+"""A tensor: an array that aliases the board's memory."""
 LayerDone: TypeAlias = Callable[[int, Array | None], None]
 """Told after each layer, by its number, with what it gave, or None."""
 

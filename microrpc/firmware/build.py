@@ -70,11 +70,13 @@ def build(
     defines: Sequence[str] = (),
     more: Mapping[str, bytes] | None = None,
     timeout_s: float | None = None,
+    is_told: bool = True,
 ) -> Firmware:
     """Build `project`; `defines` are like "NAME=VALUE", and go before those of the project. Raises FirmwareError.
 
     more: sources and objects besides, by the name of the file, which only this build sees. timeout_s: how long the
-    compiler may take, ten minutes where nothing is said. Any number of processes may do so at once.
+    compiler may take, ten minutes where nothing is said. is_told: whether the log tells of a build. Any number of
+    processes may do so at once.
     """
     more = more or {}
     all_defines = (*project.defines, *map(check_define, defines))
@@ -88,7 +90,7 @@ def build(
     elf = directory / f"{project.name}-{key}.elf"
     is_new = not _is_kept(elf)
     if is_new:
-        log.info("building %s with %s ...", project.name, tool.version)
+        log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
         _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s)
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)

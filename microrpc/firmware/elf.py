@@ -106,9 +106,11 @@ class Function:
     """A function of a program."""
 
     name: str
+    """As a linker calls it."""
     address: int
     """Without what marks it as Thumb code."""
     size_bytes: int
+    """Of its code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,11 +125,15 @@ class Contents:
     files: Mapping[str, bytes] = field(default_factory=dict)
     """More files, by their paths in the project."""
     sources: tuple[str, ...] = ()
+    """What its port.toml has besides the port's, as the following."""
     includes: tuple[str, ...] = ()
+    """Folders of headers."""
     flags: tuple[str, ...] = ()
+    """Of the compiler."""
     defines: tuple[str, ...] = ()
+    """As "NAME=VALUE"."""
     libraries: tuple[str, ...] = ()
-    """These five are what its port.toml has besides the port's."""
+    """As "m"."""
     head: tuple[str, ...] = ()
     """Comments at the beginning of its port.toml."""
 

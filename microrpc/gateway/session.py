@@ -88,7 +88,9 @@ class OwnFunction:
     """
 
     name: str
+    """What errors call it."""
     answer: Callable[[tuple[Value, ...]], Awaitable[Any]]
+    """What is awaited for a call."""
 
 
 OWN_FUNCTIONS: Mapping[str, Own | OwnFunction] = {
@@ -159,15 +161,19 @@ class ClientSession:
         """Execute a request; whatever goes wrong becomes an exception packet."""
         try:
             return await self._execute(request)
-        except RefusedError as error:
+        except (RefusedError, MicroRpcError) as error:
+            return self.explain(error)
+
+    def explain(self, error: RefusedError | MicroRpcError) -> RemoteException:
+        """Give what the client is told of an error, and take note of it where it is the board's end."""
+        if isinstance(error, RefusedError):
             return RemoteException(str(error))
-        except RemoteError as error:
+        if isinstance(error, RemoteError):
             return RemoteException(error.message)
-        except CallCancelledError as error:
+        if isinstance(error, CallCancelledError):
             return RemoteException(str(error) if error.may_have_run else CANCELLED_TEXT)
-        except MicroRpcError as error:
-            self._shared.note(error)
-            return RemoteException(f"{type(error).__name__}: {error}")
+        self._shared.note(error)
+        return RemoteException(f"{type(error).__name__}: {error}")
 
     def move(self, hub: EventHub) -> None:
         """Go on with the board that took the place of the shared one (`SharedBoard.move`): all it had is stale."""

@@ -32,9 +32,10 @@ _MOST_DIMENSIONS = 255
 
 @dataclass(frozen=True, slots=True)
 class ModelTensor:
-    """An input, an output or the output of a layer: its name, the type of an element, and its shape in elements.
+    """An input, an output or the output of a layer.
 
-    A number x of a quantised one stands for (x - zero_point) * scale; scale is None where it is not quantised, else
+    name: what it is called. dtype: the type of an element. shape: its dimensions, in elements. scale, zero_point: a
+    number q of a quantised one stands for (q - zero_point) * scale; scale is None where it is not quantised, else
     rounded to an f32. Raises UnsupportedValueError for what a table cannot say: an extent that is no u32, a scale that
     is not positive and finite, more than 255 dimensions.
     """
@@ -76,7 +77,10 @@ class ModelTensor:
 
 @dataclass(frozen=True, slots=True)
 class ModelLayer:
-    """A step of a model, whose time is told by itself. output: None where the board cannot give it."""
+    """A step of a model, whose time is told by itself.
+
+    name: what it is called; others may be called so, too. output: what it gives, None where the board cannot tell.
+    """
 
     name: str
     output: ModelTensor | None = None
@@ -84,11 +88,12 @@ class ModelLayer:
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """A model: what it takes and gives, in the order of the arguments, and its layers, in the order of their numbers.
+    """A model.
 
-    hash: u64, another one for other weights or another structure, so that a host knows what it speaks to.
-    weights_bytes: constants, in flash. arena_bytes: where intermediate tensors live; workspace_bytes: what its
-    kernels need besides. Raises UnsupportedValueError for a number that is out of its range.
+    name: what it is called. inputs, outputs: what it takes and gives, in the order of the arguments. layers: its steps,
+    in the order of their numbers. hash: u64, another one for other weights or another structure, so that a host knows
+    what it speaks to. weights_bytes: constants, in flash. arena_bytes: where intermediate tensors live;
+    workspace_bytes: what its kernels need besides. Raises UnsupportedValueError for a number that is out of its range.
     """
 
     name: str
@@ -111,9 +116,9 @@ class ModelTable:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """How long a run took by the board's clock, in microseconds: all of it, and each layer.
+    """How long a run took by the board's clock, in microseconds.
 
-    What the layers leave of the total is the runtime's own.
+    total_us: all of it. layers_us: each layer; what they leave of the total is the runtime's own.
     """
 
     total_us: int

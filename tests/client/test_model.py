@@ -192,6 +192,9 @@ def test_memory_is_allocated_once_and_given_back_with_the_model(api: Api) -> Non
     model(X)
     after = used_bytes(board)
     assert after > before
+    requests = board.stats.requests
+    model(X)
+    assert board.stats.requests - requests == 1, "the call, and two copies"
     model(X), model.profile(X), model.layer_outputs(X), model.validate(X, np.array([Y]))
     assert used_bytes(board) == after
     model.free()

@@ -15,7 +15,7 @@ from c_board import FIRMWARE, INCLUDES, SOURCES, STRICT, SWITCHED_ON, compile_c
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
     *sorted(FIRMWARE.glob("tests/test_*.c")),
-    FIRMWARE / "tvm/microrpc_tvm.c",
+    *sorted(FIRMWARE.glob("tvm/microrpc_tvm*.c")),
 )
 FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")

@@ -320,7 +320,7 @@ def test_what_scikit_learn_fitted_and_emlearn_converted_runs_on_a_board(tmp_path
     project = tmp_path / "project"
     new_project(project, board)
     command = [python, "-c", FIT, str(project), str(tmp_path / "expected.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     expected = np.load(tmp_path / "expected.npz")
     names = ("forest", "tree", "value", "net", "pair", "line", "floats", "soft", "loadable")

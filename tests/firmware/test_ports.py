@@ -218,14 +218,17 @@ def test_arduino_events(
 
 SKETCH = """
 #include <MicroRPCDevice.h>
+#include <microrpc_model.h>
 static void f(microrpc_call_t *) {}
 static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(f)};
 static MicroRPCDevice<8192> device(Serial, functions);
 static uint8_t ring[256];
+static const microrpc_model_t *const models[] = {nullptr};
 static void onSession(bool) {}
 void setup() {
     const microrpc_value_t values[] = {microrpc_value_float(0.5), microrpc_value_bytes("x", 1)};
     device.keepEvents(ring);
+    device.serveModels(models);
     device.onSession(onSession, 1000);
     device.begin(1);
     device.event("one", microrpc_value_int(1));
@@ -267,19 +270,21 @@ def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pa
 def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
     settings = (
         "MICRORPC_DESCRIBE=1",
+        "MICRORPC_MODELS=1",
         'CONFIG_BOARD="stub"',
         "RING_BYTES=8192",
         "CONFIG_SAMPLE_PACKET_BYTES=2048",
         "CONFIG_SAMPLE_MEMORY_BYTES=65536",
     )
     includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
-    sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c")
+    sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c", "demo/models.c")
     core = sorted((FIRMWARE / "src").glob("*.c"))
     flags = [*(f"-D{setting}" for setting in settings), *(f"-I{include}" for include in includes)]
     _compile(compiler, "-std=c99", *WARNINGS, *flags, *sources, *core, "-lpthread", "-o", tmp_path / "sample")
     data = np.arange(40000, dtype=np.uint8)
     with _board(tmp_path / "sample") as board:
         assert board.function("add")(2, 3) == 5
+        assert [table.name for table in board.models()] == ["mlp", "quantised"]
         np.testing.assert_array_equal(board.array(data).numpy(), data)
         assert board.stats.retransmissions == 0
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import microrpc
+from firmware_sim.board.device import Device
 from firmware_sim.line.faults import Direction, Drop, Flip
+from firmware_sim.running.loopback import LoopbackChannel
 from firmware_sim.running.simulate import SimBoard
 from microrpc.client.board import Board
 from microrpc.errors import BoardResetError, CallTimeoutError, OutcomeUnknownError, RemoteError
@@ -149,6 +151,23 @@ def test_a_reset_in_the_middle_says_so() -> None:
     with pytest.raises(BoardResetError) as raised:
         bench.call(bench.job())
     assert raised.value.may_have_run
+
+
+def test_answers_that_come_in_one_piece_are_all_taken() -> None:
+    device = Device(packet_size_bytes=256, heap_bytes=4096, seed=1)
+    device.function(lambda: 7, name="seven")
+    board = microrpc.open_board(LoopbackChannel(device), Timeouts())
+    array = board.array(np.zeros(400, np.uint8))
+    data = np.arange(400, dtype=np.uint16).astype(np.uint8)
+    job = CopyJob(flat(array.tensor), memoryview(data), True, UNLIMITED, 2.0, array.epoch)
+    seven = board.function("seven")
+    reply = board.pump.run(
+        board.operations._requests.request, CallFunc(seven.handle, ()), epoch=seven.epoch, beside=job
+    )
+    assert isinstance(reply, Return)
+    assert decode_result(reply.values) == 7
+    assert (array.numpy() == data).all()
+    assert board.stats.retransmissions == 0
 
 
 @pytest.mark.parametrize("size_bytes", [300, 5000])

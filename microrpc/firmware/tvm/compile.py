@@ -22,7 +22,9 @@ class Compiled:
     """What TVM has made: a C source or an object, as `ending` says (".c", ".o")."""
 
     ending: str
+    """Of the file that it is."""
     data: bytes
+    """What is in the file."""
     workspace_bytes: int
     """The most that one of the kernels takes of the workspace for intermediate buffers."""
 

@@ -12,6 +12,9 @@ from microrpc.wire.datatypes import DataType, DataTypeCode
 SYMBOL_PREFIX = "__tvm_ffi_"
 """What TVM puts in front of a function's name."""
 
+ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_math.c", "microrpc_tvm_runtime.c")
+"""What lies between a kernel and the device library, in the folder tvm/ of that."""
+
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _VALUE_BYTES = 16
 _TENSOR_BYTES = {32: 40, 64: 48}  # of a DLTensor, by the bits of an address
@@ -23,8 +26,11 @@ class Argument:
     """One argument: a tensor with a `shape`, whose extents are numbers or names, or a number where that is None."""
 
     name: str
+    """As its author calls it."""
     dtype: DataType
+    """Of the elements, or of the number."""
     shape: tuple[int | str, ...] | None
+    """Of a tensor."""
 
     @property
     def ndim(self) -> int:
@@ -37,7 +43,9 @@ class Kernel:
     """A function that TVM compiles: its name in the system library, which is its `global_symbol`, and its arguments."""
 
     name: str
+    """As hosts call it."""
     arguments: tuple[Argument, ...]
+    """In their order: what it writes comes last."""
     gives: str = "None"
     """What it returns, as a signature says it."""
 

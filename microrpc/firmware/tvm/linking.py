@@ -11,7 +11,9 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.elf import Machine, read_machine
 from microrpc.firmware.project import Project, firmware_directory
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 from microrpc.firmware.tvm.objects import Part, check_machine, kernel_names
+from microrpc.firmware.tvm.project import FLAGS, LIBRARIES
 
 _GENERATED = "_functions.c"  # a name that no part gets
 # What a port or project defines of its own is left out with the file that defines it.
@@ -72,7 +74,7 @@ class Linker:
         files = {_GENERATED: functions_source(kernel_names(parts)).encode()}
         for part in parts:
             files[_file_name(part, files)] = part.data
-        return build(self._project, more=files, timeout_s=timeout_s)
+        return build(self._project, more=files, timeout_s=timeout_s, is_told=not parts)
 
 
 def functions_source(kernels: list[str]) -> str:
@@ -88,11 +90,11 @@ def _with_adapter(project: Project, workspace_bytes: int) -> Project:
     workspace = [] if any(define.startswith(_WORKSPACE) for define in project.defines) else [workspace_bytes]
     return dataclasses.replace(
         project,
-        name=project.name,
-        sources=(*sources, str(adapter / "microrpc_tvm.c")),
+        sources=(*sources, *(str(adapter / name) for name in ADAPTER_SOURCES)),
         includes=(*project.includes, str(adapter), str(adapter / "include")),
         defines=(*project.defines, *(f"{_WORKSPACE}={size}" for size in workspace)),
-        flags=(*project.flags, "-std=c11", "-w"),  # its author is a generator: what it warns of helps nobody
+        flags=(*project.flags, *FLAGS, "-std=c11", "-w"),  # a generator wrote it: what it warns of helps nobody
+        libraries=tuple(dict.fromkeys((*project.libraries, *LIBRARIES))),
     )
 
 

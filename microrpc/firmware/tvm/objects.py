@@ -57,7 +57,9 @@ class Part:
     name: str
     """Without a place, for messages."""
     form: Form
+    """What it is."""
     data: bytes
+    """As it was uploaded."""
     machine: Machine | None
     """Whose code an object has; None for a source."""
     kernels: tuple[str, ...]

@@ -18,7 +18,10 @@ from microrpc.wire.datatypes import DataType
 
 
 class Place(enum.Enum):
-    """Where a tensor of a model lies."""
+    """Where a tensor of a model lies.
+
+    INPUT and OUTPUT are the caller's memory, CONSTANT is flash, ARENA what all intermediate tensors share.
+    """
 
     INPUT = "input"
     OUTPUT = "output"
@@ -28,7 +31,7 @@ class Place(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor that a step reads or writes: `where` it lies.
+    """A tensor of `dtype` and `shape` that a step reads or writes: `where` it lies.
 
     `index` is the number of the input, output or constant; in the arena the offset in bytes, a multiple of 16.
     """
@@ -54,7 +57,7 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class ModelArgument:
-    """An input or output of a model, as its caller sees it."""
+    """An input or output of a model for its caller: `name`, `dtype`, `shape`, and `quantization` where it has one."""
 
     name: str
     dtype: DataType
@@ -64,7 +67,7 @@ class ModelArgument:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Weights, and whatever else is known when the model is built: it stays in flash."""
+    """Weights, and whatever else is known when the model is built: an array, `value`, called `name`, in flash."""
 
     name: str
     value: npt.NDArray[Any] = field(repr=False, compare=False)
@@ -72,7 +75,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One kernel that is run: the symbol of its PrimFunc, its arguments in their order, and which of them it writes.
+    """One `kernel` that is run, by the symbol of its PrimFunc, with its `arguments`; it writes the last `output_count`.
 
     Without a kernel the first argument is copied into the second. `layer` is what people see of it.
     """
@@ -90,7 +93,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """A model that is ready to be written as C. `prim_funcs` are TVM's, by the symbol that steps name."""
+    """A model called `name` that is ready to be written as C.
+
+    It takes `inputs` and gives `outputs`, by `steps` with `constants` and an arena of `arena_bytes`. `prim_funcs` are
+    TVM's, by the symbol that steps name.
+    """
 
     name: str
     inputs: tuple[ModelArgument, ...]

@@ -11,7 +11,7 @@ ALIGNMENT_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """A buffer of `size_bytes`, alive from the step that writes it to the last one that reads it, both included."""
+    """A buffer of `size_bytes`, alive from the `first_step`, which writes it, through the `last_step` that reads it."""
 
     size_bytes: int
     first_step: int
@@ -24,7 +24,7 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Where each buffer begins, in the order in which they were given, and how large the arena is."""
+    """`offsets`: where each buffer begins, in the order in which they were given; `size_bytes`: of the whole arena."""
 
     offsets: tuple[int, ...]
     size_bytes: int

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.new import Contents, new_project, write_port_file
 from microrpc.firmware.project import FILE_NAME, load_port
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 
 FOLDER = "kernels"
 """Where a project has what was generated."""
@@ -19,8 +20,10 @@ _HEAD = (
     "Written by microrpc tvm build, which writes this file and the folder kernels/ anew each time, and nothing else.",
 )
 # TVM's C looks at floats as ints.
-_FLAGS = ("-fno-strict-aliasing",)
-_LIBRARIES = ("m", "c")
+FLAGS = ("-fno-strict-aliasing",)
+"""What generated C is compiled with besides."""
+LIBRARIES = ("m", "c")
+"""What kernels call."""
 
 _FUNCTIONS = """\
 /* The functions of this board: what TVM compiled, and yours. Each is called from Python by its name.
@@ -78,7 +81,7 @@ def write_project(
     Raises FirmwareError: the directory has something else in it, or is for another board.
     """
     sources = [f"{FOLDER}/*{ending}" for ending in sorted({pathlib.PurePath(name).suffix for name in files})]
-    adapter = ["tvm/microrpc_tvm.c", *(["tvm/microrpc_tvm_model.c"] if has_models else [])]
+    adapter = [f"tvm/{name}" for name in (*ADAPTER_SOURCES, *(["microrpc_tvm_model.c"] if has_models else []))]
     mark = json.dumps({"board": board}, indent=1) + "\n"
     contents = Contents(
         functions=_FUNCTIONS,
@@ -87,9 +90,9 @@ def write_project(
         files={**{f"{FOLDER}/{name}": data for name, data in files.items()}, f"{FOLDER}/{_MARK}": mark.encode()},
         sources=(*(source for source in sources if not source.endswith(".h")), *adapter),
         includes=(FOLDER, "tvm", "tvm/include"),
-        flags=(*_FLAGS, *flags),
+        flags=(*FLAGS, *flags),
         defines=tuple(defines),
-        libraries=_LIBRARIES,
+        libraries=LIBRARIES,
         head=_HEAD,
     )
     if (directory / FOLDER / _MARK).is_file() and (directory / FILE_NAME).is_file():

@@ -21,7 +21,7 @@ _KINDS = {DataTypeCode.INT: (8, 16, 32, 64), DataTypeCode.UINT: (1, 8, 16, 32, 6
 
 @dataclass(slots=True, eq=False)
 class Buffer:
-    """Bytes of a model: those of an input or a constant (`index`), or what a kernel writes (`first_step`).
+    """`size_bytes` bytes, `where` they lie: those of an input or a constant (`index`), or what `first_step` writes.
 
     It is read up to `last_step`. What an output is made of becomes that output's own.
     """
@@ -35,7 +35,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Bytes, and how they are seen."""
+    """The bytes of a `buffer`, seen as elements of `dtype` in a `shape`."""
 
     buffer: Buffer
     dtype: DataType
@@ -44,7 +44,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A kernel with its arguments, of which it writes the last `output_count`. No kernel: the first is copied."""
+    """A `kernel` with its `arguments`, of which it writes the last `output_count`. None: the first is copied."""
 
     kernel: str | None
     arguments: tuple[Tensor, ...]
@@ -57,8 +57,9 @@ Value: TypeAlias = "Tensor | tuple[Value, ...] | None"
 
 @dataclass(slots=True)
 class Reading:
-    """What a Relax function does. `read` fills it; `function` is its name, for errors.
+    """What a Relax function does: `calls`, by which `inputs` and `constants` become `outputs`.
 
+    `read` fills it; `function` is its name, for errors.
     `reshapes` are the kernels that only copy: what they would write is seen as what they read.
     """
 

@@ -66,7 +66,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
-        workspace_bytes=_workspace_bytes(prim_funcs),
+        workspace_bytes=_workspace_bytes(function, prim_funcs),
         prim_funcs=prim_funcs,
     )
 
@@ -76,9 +76,10 @@ def _lowered(module: Any, function: str, target: Any) -> Any:
     tvm = import_tvm()
     from tvm.relax import transform
 
+    others = {*relax_functions(module)} - {function}
+    functions = {variable: found for variable, found in module.functions.items() if variable.name_hint not in others}
     passes = [
-        transform.DeadCodeElimination([function]),  # not to lower what other functions are made of
-        transform.DecomposeOpsForInference(function),
+        *([] if _is_training(module[function]) else [transform.DecomposeOpsForInference(function)]),
         transform.CanonicalizeBindings(),
         tvm.relax.backend.DispatchSortScan(),
         transform.LegalizeOps(),
@@ -94,7 +95,7 @@ def _lowered(module: Any, function: str, target: Any) -> Any:
     if database is not None:
         passes.append(transform.MetaScheduleApplyDatabase())
     with telling(f"{function}: TVM cannot lower it"), target, tvm.transform.PassContext(opt_level=3):
-        return tvm.transform.Sequential(passes)(module)
+        return tvm.transform.Sequential(passes)(tvm.IRModule(functions, attrs=module.attrs))
 
 
 def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
@@ -108,8 +109,26 @@ def _reshapes(functions: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _workspace_bytes(prim_funcs: Mapping[str, Any]) -> int:
-    return compile_kernels(kernel_module(prim_funcs), {"kind": "c"}).workspace_bytes if prim_funcs else 0
+def _is_training(function: Any) -> bool:
+    """Whether a batch norm takes mean and variance from the batch itself, which no inference does."""
+    calls: list[Any] = [getattr(binding, "value", None) for block in function.body.blocks for binding in block.bindings]
+    operators = [getattr(getattr(call, "op", None), "name", "") for call in calls]
+    return any(
+        operator == "relax.nn.batch_norm" and bool(call.attrs.training)
+        for call, operator in zip(calls, operators, strict=True)
+    )
+
+
+def _workspace_bytes(function: str, prim_funcs: Mapping[str, Any]) -> int:
+    """What the kernels take of the workspace. Raises FirmwareError where one wants TVM's runtime, as to sort."""
+    if not prim_funcs:
+        return 0
+    compiled = compile_kernels(kernel_module(prim_funcs), {"kind": "c"})
+    before, called, _ = compiled.data.decode().partition("TVMFFIFunctionCall(")
+    if called:
+        kernel = re.findall(r"__tvm_ffi_(\w+)\(void", before)[-1]
+        raise FirmwareError(f"{function}: the kernel {kernel} calls a function of TVM's runtime, which no board has")
+    return compiled.workspace_bytes
 
 
 def kernel_module(prim_funcs: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ class KernelReport:
     """One function that TVM compiled."""
 
     name: str
+    """Its `global_symbol`."""
     code_bytes: int
     """Of flash."""
     stack_bytes: int | None
@@ -36,7 +37,9 @@ class ModelReport:
     """One model: what its plan says."""
 
     name: str
+    """As hosts call it."""
     layers: int
+    """How many steps it has."""
     weights_bytes: int
     """Of flash."""
     arena_bytes: int
@@ -50,6 +53,7 @@ class BuildReport:
     directory: pathlib.Path
     """The project."""
     board: str
+    """The port."""
     target: str
     """"c" or "llvm"."""
     functions: tuple[str, ...]
@@ -57,6 +61,7 @@ class BuildReport:
     kernels: tuple[KernelReport, ...]
     """All that TVM compiled, those of models too."""
     models: tuple[ModelReport, ...]
+    """One for each Relax function."""
     workspace_bytes: int
     """Of RAM: MICRORPC_TVM_WORKSPACE_BYTES, what kernels need while they run, and a call for its arguments."""
     stack_bytes: int | None
@@ -68,7 +73,9 @@ class BuildReport:
     ram_bytes: int
     """Of all the firmware: variables and stack; what is left is the heap."""
     compiler: str
+    """What compiled the firmware, with its version."""
     elf: pathlib.Path
+    """What was built, in the cache."""
 
     @property
     def code_bytes(self) -> int:

@@ -21,9 +21,13 @@ class Row:
     """One function of the system library: its name, the C function that is its handler, and what hosts show of it."""
 
     name: str
+    """As hosts call it."""
     handler: str
+    """The C function."""
     signature: str
+    """What it takes and gives (docs/description.md 3)."""
     doc: str
+    """What it is, in a sentence."""
 
     @property
     def shown(self) -> str:

@@ -21,6 +21,8 @@ _MOST_WORKSPACE_BYTES = 1 << 20
 _LEAST_WORKSPACE_BYTES = 1024
 _WORKSPACE_SHARE = 4  # one part of so many of the board's heap
 
+_VECTOR_BYTES = 64  # what TVM's LLVM counts on, where a processor has vectors: none of 32 bits here has
+
 Restart = Callable[[Firmware | None], Awaitable[None]]
 """Starts the board anew with other firmware. Raises MicroRpcError."""
 
@@ -36,8 +38,11 @@ class UploadLoader:
         self._restart = restart
         self._build_s = build_s
 
-    async def load(self, name: str, data: bytes) -> None:
-        """Build `data`, the file `name`, and start the board anew with it. Raises RefusedError, which says why not."""
+    async def load(self, name: str, data: bytes) -> int:
+        """Build `data`, the file `name`, and start the board anew with it; give what tensors must be aligned to.
+
+        Raises RefusedError, which says why not.
+        """
         try:
             firmware = await asyncio.to_thread(self._link, name, data)
         except FirmwareError as error:
@@ -46,6 +51,7 @@ class UploadLoader:
             await self._restart(firmware)
         except MicroRpcError as error:
             raise RefusedError(f"load_module: the board does not run {name}: {error}") from error
+        return _VECTOR_BYTES if self._linker.machine.bits == 64 else 0
 
     def _link(self, name: str, data: bytes) -> Firmware:
         return self._linker.link(read_upload(name, data), timeout_s=self._build_s)

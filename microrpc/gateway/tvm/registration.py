@@ -174,8 +174,8 @@ class RegistrationState:
     def _go_on(self, now: float, *, must_offer: bool = False) -> None:
         """Say the next thing after a reply: nothing in a session, else an offer, or a question after a while."""
         if self._is_taken:
-            self._offers_next = False
-        elif must_offer or self._offers_next:
+            return
+        if must_offer or self._offers_next:
             self._offer(now)
         else:
             self.wakes_at = now + POLL_S

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from microrpc.errors import FunctionNotFoundError
+from microrpc.errors import FunctionNotFoundError, MicroRpcError
 from microrpc.gateway.hub import EventHub
 from microrpc.gateway.session import OWN_FUNCTIONS, ClientSession, Own, OwnFunction
 from microrpc.gateway.shared import Kept, RefusedError, SharedBoard
@@ -42,7 +42,6 @@ from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
     PacketCode,
-    RemoteException,
     Reply,
     Request,
     Return,
@@ -79,8 +78,10 @@ class _Attribute(enum.IntEnum):
 class Loader(Protocol):
     """Makes firmware of what a client uploaded, and starts the board with it."""
 
-    async def load(self, name: str, data: bytes) -> None:
-        """Build `data`, the file `name`, and start the board anew with it. Raises RefusedError, which says why not."""
+    async def load(self, name: str, data: bytes) -> int:
+        """Build `data`, the file `name`, and start the board anew with it; give what that needs tensors to be aligned
+        to, in bytes, 0 where any will do. Raises RefusedError, which says why not.
+        """
 
 
 class TvmSession:
@@ -100,6 +101,7 @@ class TvmSession:
         self._finder = finder
         self._call_s = call_s
         self._loader = loader
+        self._alignment_bytes = 0  # of what is allocated for code that was loaded
         self._files = Files()
         self._fill: Kept | None = None
         self._is_of_021 = False
@@ -134,8 +136,8 @@ class TvmSession:
                         _check_type(value.dtype, f"argument {index}")
             else:
                 _check_device(request.tensor.device)  # type: ignore[union-attr]  # a copy: the rest is the endpoint's
-        except RefusedError as error:
-            return RemoteException(str(error))
+        except (RefusedError, MicroRpcError) as error:
+            return self._inner.explain(error)
         return await self._inner.execute(request)
 
     def _encode(self, result: Value | ArrayResult) -> Return:
@@ -173,6 +175,11 @@ class TvmSession:
                 _check_device(arg.device if isinstance(arg, Tensor) else arg)
         if code in _STREAM_CALLS:
             return Return((OpaqueHandle(0),)) if code in _STREAM_GIVERS else RETURN_NONE
+        if self._alignment_bytes and code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args[1] is None:
+            (tensor, _) = args
+            assert isinstance(tensor, Tensor)  # by the signature
+            size_bytes = max(tensor.size_bytes, 1)
+            return Syscall(PacketCode.DEV_ALLOC_DATA, (tensor.device, size_bytes, self._alignment_bytes, _BYTE))
         return Syscall(code, tuple(_as_bytes(arg) for arg in args))
 
     async def _attribute(self, device: Device, kind: int) -> Value:
@@ -238,7 +245,7 @@ class TvmSession:
                 "load_module: this gateway runs no uploaded code: start it with --allow-load, or build firmware with "
                 "`microrpc tvm build` and use system_lib()"
             )
-        await self._loader.load(name, data)
+        self._alignment_bytes = await self._loader.load(name, data)
         if await self._shared.board.system_library() is None:
             raise RefusedError(f"load_module: the firmware that {name} was built into has no system library")
         return Own.SYSTEM_LIBRARY

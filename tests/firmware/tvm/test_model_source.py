@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
 from microrpc.firmware.tvm.model_source import ModelSource, model_hash, workspace_bytes, write_model
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Quantization, Step, TensorRef
 from microrpc.wire.datatypes import DataType
@@ -56,7 +57,7 @@ MAIN = """
 #include <stdio.h>
 #define MICRORPC_MODELS 1
 #define microrpc_model_layer_done watch_layer
-#include "microrpc_tvm_model.c"
+#include "microrpc_tvm_model.c" /* for what it tells of its layers */
 extern const microrpc_model_t two_layers_model;
 
 void watch_layer(microrpc_model_run_t *run, uint16_t layer, const void *output) {
@@ -133,7 +134,8 @@ def test_a_plan_runs_step_by_step_under_the_sanitizers(tmp_path: pathlib.Path, o
     (tmp_path / "model.c").write_text(write_model(a_plan()).text)
     program = tmp_path / "program"
     includes = [f"-I{FIRMWARE / folder}" for folder in ("include", "src", "tvm")]
-    command = ["gcc", *FLAGS, *SANITIZED, optimization, *includes, FIRMWARE / "tvm" / "microrpc_tvm.c"]
+    adapter = [FIRMWARE / "tvm" / name for name in ADAPTER_SOURCES]
+    command = ["gcc", *FLAGS, *SANITIZED, optimization, *includes, *adapter]
     # Without what the adapter has for calls over the line, and so without the library.
     sections = ("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
     subprocess.run([*command, *sections, *tmp_path.glob("*.c"), "-o", program], check=True, timeout=100)

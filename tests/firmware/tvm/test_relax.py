@@ -58,6 +58,7 @@ def places(plan: ModelPlan) -> list[list[tuple[str, int]]]:
     return [[(ref.where.value, ref.index) for ref in step.arguments] for step in plan.steps]
 
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "tvm_models.py"
 BRANCHING = """
 @I.ir_module
 class Branching:
@@ -264,6 +265,25 @@ def test_an_operator_that_tvm_has_no_kernel_for_is_told() -> None:
         plan_of(a_module((4,), body=body))
 
 
+def test_a_kernel_that_calls_tvms_runtime_is_refused() -> None:
+    from tvm import relax
+
+    module = a_module((4,), body=lambda builder, x: builder.emit(relax.op.sort(x)))
+    with pytest.raises(FirmwareError, match="main: the kernel main_sort calls a function of TVM's runtime, which no"):
+        plan_of(module)
+
+
+def test_of_several_functions_each_is_lowered_alone() -> None:
+    import tvm
+
+    module = tvm.IRModule({})
+    for name in ("first", "second"):
+        module[name] = mlp()["main"].with_attr("global_symbol", name)
+    plans = [lower_model(module, name, tvm.target.Target("c")) for name in ("first", "second")]
+    assert [plan.layers for plan in plans] == [("matmul_relu", "matmul1")] * 2
+    assert not {*plans[0].prim_funcs} & {*plans[1].prim_funcs}
+
+
 def test_every_step_of_a_plan_reads_what_was_written_before() -> None:
     plan = plan_of(mlp())
     written = {(Place.INPUT, i) for i in range(len(plan.inputs))} | {
@@ -274,3 +294,21 @@ def test_every_step_of_a_plan_reads_what_was_written_before() -> None:
             assert (ref.where, ref.index) in written
         written |= {(ref.where, ref.index) for ref in step.outputs}
     assert {(Place.OUTPUT, i) for i in range(len(plan.outputs))} <= written
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet"])
+def test_the_models_of_the_examples_give_what_tvms_own_runtime_does(
+    name: str, adapter: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    import tvm
+    from tvm import relax
+
+    from microrpc.firmware.tvm.source import load_source
+
+    module = load_source(f"{EXAMPLES}:{name}").module
+    plan = lower_model(module, name, tvm.target.Target("c"))
+    x = np.random.default_rng(5).random(plan.inputs[0].shape, "float32")
+    machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
+    expected = machine[name](tvm.runtime.tensor(x)).numpy()
+    (result,) = HostModel(plan, adapter, tmp_path)(x)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.errors import ProtocolError, RequestError
@@ -196,6 +196,7 @@ def test_a_session_that_begins_while_an_answer_is_awaited_waits_for_it(released_
         play.state.released(play.now)
         assert play.said() == []  # one question at a time
         assert play.reply([]) == [[3, "board", [9190, "board:0.5"], None]]
+        assert play.reply(0) == []  # once is enough
     else:
         assert play.reply([]) == []
         assert play.state.wakes_at is None
@@ -331,6 +332,7 @@ def test_nonsense_ends_the_connection(data: bytes) -> None:
         play.state.feed(data, 0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([MAGIC, framed(0), framed([])])), max_size=20))
 def test_whatever_a_tracker_says_only_these_two_errors_come_of_it(pieces: list[bytes]) -> None:
     play = Play(RegistrationState("board", 9190, None, random.Random(1)))
@@ -343,6 +345,7 @@ def test_whatever_a_tracker_says_only_these_two_errors_come_of_it(pieces: list[b
             assert len(parsed(play.state.take().removeprefix(MAGIC))) <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["wait", "reply", "gone", "take", "release", "lose"]), max_size=60))
 def test_in_any_order_of_things_a_free_board_is_offered_and_a_taken_one_is_not(steps: list[str]) -> None:
     """The model: what is on offer at the tracker is what was put last on this connection, unless it is gone."""
@@ -715,3 +718,79 @@ def test_a_host_that_no_name_can_be_of_is_told_of_as_well() -> None:
 
     run(test)
     assert "the tracker at aaa" in notes[0]
+
+
+class Counted(registration.Retries):
+    """Remembers what was asked of it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(chance)
+        self.asked: list[str] = []
+
+    def next_s(self) -> float:
+        self.asked.append("next")
+        return 0.0
+
+    def begin(self) -> None:
+        self.asked.append("begin")
+
+
+@pytest.mark.parametrize(("polls", "asked"), [(0, ["next"] * 3), (2, ["begin", "next"] * 3)])
+def test_only_a_connection_that_has_lasted_for_a_poll_makes_the_next_wait_a_short_one(
+    monkeypatch: pytest.MonkeyPatch, polls: int, asked: list[str]
+) -> None:
+    hasten(monkeypatch, POLL_S=0.02)
+    monkeypatch.setattr(registration, "Retries", Counted)
+    ended = 0
+
+    async def test() -> None:
+        enough = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal ended
+            await reader.readexactly(4)
+            writer.write(MAGIC)
+            for _ in range(2 + polls):
+                writer.write(framed([] if (await read_message(reader))[0] == 7 else 0))
+            writer.close()
+            ended += 1
+            if ended == 4:
+                enough.set()
+
+        async with listening(serve) as port, registered(port, []) as one:
+            await enough.wait()
+            assert isinstance(one._retries, Counted)
+            assert one._retries.asked[: len(asked)] == asked
+
+    run(test)
+
+
+def test_a_tracker_that_hangs_after_a_session_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch, REPLY_S=0.1)
+    notes: list[str] = []
+
+    async def test() -> None:
+        offered = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(4)
+            writer.write(MAGIC)
+            for _ in range(2):
+                await read_message(reader)
+                writer.write(framed(0))
+            offered.set()
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+
+        async with listening(serve) as port, registered(port, notes) as one:
+            await offered.wait()
+            while not one.is_registered:
+                await asyncio.sleep(0.01)
+            one.taken()
+            await asyncio.sleep(0.3)
+            assert "hangs" not in str(notes)  # nothing was asked
+            one.released()
+            while "hangs: no answer in 0.1 s" not in notes[-1]:
+                await asyncio.sleep(0.01)
+
+    run(test)

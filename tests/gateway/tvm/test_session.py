@@ -495,6 +495,13 @@ def test_a_board_that_is_gone_for_good_is_opened_anew(request: pytest.FixtureReq
 # --- random numbers -------------------------------------------------------------------------------
 
 
+def test_an_attribute_of_a_board_that_is_gone_is_an_exception(serving: Serving, client: Client) -> None:
+    serving.opener.line.is_lost = True
+    with pytest.raises(RefusedError, match="PortLostError"):
+        client.syscall(PacketCode.DEV_GET_ATTR, CPU, 14)
+    assert client.call("add", 2, 3) == 5
+
+
 @pytest.mark.parametrize("name", ["random_fill", "random_fill_for_measure"])
 @pytest.mark.parametrize("dtype", ["float32", "int8", "float16"])
 def test_a_tensor_is_filled_by_the_board(client: Client, name: str, dtype: str) -> None:
