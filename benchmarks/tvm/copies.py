@@ -60,6 +60,8 @@ def rows(times: Times, packet_bytes: int) -> Iterator[Row]:
     for index, way in enumerate(_WAYS):
         title = f"4 MiB {way} the board, {packet_bytes // 1024} KiB packets"
         for name, words in _WORDS.items():
+            if name == "stock" and packet_bytes != PACKETS[0]:  # to it packets of a board are nothing
+                continue
             seconds = sorted(one[index] for one in times[name])
             title_of = f"4 MiB {way} {words}" if name == "stock" else f"{title}, {words}"
             median_s = statistics.median(seconds)
