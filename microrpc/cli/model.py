@@ -246,7 +246,7 @@ def validate(
         if data is not None:
             arrays = read_arrays(data)
         elif inputs is not None and expected is not None:
-            sets = read_array(inputs), read_array(expected)
+            sets = read_array(inputs, maps_large=True), read_array(expected, maps_large=True)
         port, _ = find_board_port(port, board, board_file)
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             found = opened.model(name)
