@@ -192,9 +192,8 @@ def profile(
             shown = {"host_us": report.host_us, "transport_share": report.transport_share}
             print_json({**dataclasses.asdict(report), **shown})
             return
-        columns = terminal_columns()
         for line in str(report).splitlines():
-            say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
+            _say_folded(line)
 
 
 @model.command(
@@ -256,12 +255,17 @@ def validate(
         if as_json:
             print_json({"model": found.name, **_validation_to_json(result)})
         else:
-            say(f"{printable(found.name)}: {result}")
+            _say_folded(f"{printable(found.name)}: {result}")
         if not result:
             raise typer.Exit(ExitCode.DIFFERS)
 
 
 # --- their parts ------------------------------------------------------------------------------------
+
+
+def _say_folded(line: str) -> None:
+    columns = terminal_columns()
+    say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
 
 
 def _names(tensors: tuple[ModelTensor, ...]) -> list[str]:

@@ -253,6 +253,18 @@ def test_a_terminal_is_not_overfilled(width: int, monkeypatch: pytest.MonkeyPatc
         assert max(map(len, lines)) <= max(width, 57), lines  # a name and a type stand in one line
 
 
+@pytest.mark.usefixtures("files")
+def test_what_came_of_a_data_set_is_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save("y.npy", np.repeat(Y, 5, 0) + 1)
+    command = ("model", "validate", "sim://", "-n", "mlp", "--inputs", "x.npy", "--expected", "y.npy")
+    whole = run(*command).out.split()
+    monkeypatch.setattr(common, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run(*command)
+    assert max(map(len, result.out.splitlines())) <= 40
+    assert result.out.split() == whole
+
+
 # --- validate ---------------------------------------------------------------------------------------
 
 
