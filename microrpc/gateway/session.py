@@ -88,7 +88,9 @@ class OwnFunction:
     """
 
     name: str
+    """What errors call it."""
     answer: Callable[[tuple[Value, ...]], Awaitable[Any]]
+    """What is awaited for a call."""
 
 
 OWN_FUNCTIONS: Mapping[str, Own | OwnFunction] = {

@@ -25,13 +25,21 @@ class Measurement:
     """What a client wants measured; the numbers as TVM names them."""
 
     name: str
+    """Of the function that is timed."""
     number: int
+    """How many runs one time is the mean of."""
     repeat: int
+    """How many times are measured."""
     min_repeat_ms: int
+    """How long the runs of one time take at least: there are more of them else."""
     limit_zero_time_iterations: int
+    """How often a time of 0 is measured again."""
     cooldown_interval_ms: int
+    """How long the board rests between times."""
     repeats_to_cooldown: int
+    """After how many times it rests."""
     cache_flush_bytes: int
+    """How much is written between times, to empty a cache."""
 
     @classmethod
     def parse(cls, args: Sequence[Value]) -> Measurement:
