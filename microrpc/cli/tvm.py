@@ -172,7 +172,9 @@ def _make_loader(target: Target, firmware: str | None) -> Callable[[Station], Lo
 def _keys(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """Give the key of each board. Raises typer.BadParameter."""
     if len(given) not in (0, 1, len(names)):
-        raise typer.BadParameter(f"--key: give one for all, or one for each of the {len(names)} boards")
+        raise typer.BadParameter(
+            f"--key: {len(given)} are given, and boards {len(names)}: give one for all, or one for each"
+        )
     return list(given) * len(names) if len(given) == 1 else list(given or names)
 
 
