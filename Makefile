@@ -60,7 +60,8 @@ generate: $(INSTALLED) ## make the blocking client from asyncio's
 docs: $(INSTALLED) ## build the reference of every public name into build/docs
 	$(BIN)/python -m dev.reference build/docs
 
-bench: $(INSTALLED_BENCH) ## measure what BENCHMARKS.md quotes
+# TVM is large: only where it is asked for. `make bench` alone says that it is missing, where it is.
+bench: $(INSTALLED_BENCH) $(if $(filter tvm,$(ARGS)),$(INSTALLED_TVM)) ## measure what BENCHMARKS.md quotes; ARGS=tvm
 	$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)
 
 plots: $(INSTALLED_BENCH) ## draw docs/plots from the last `make bench`

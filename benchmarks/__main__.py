@@ -29,13 +29,17 @@ from benchmarks import (
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
 from benchmarks.rows import Row
+from benchmarks.tvm import section as tvm
+from benchmarks.tvm.workers import DEFAULT_PYTHON
 from microrpc.boards.files import replacing
 from microrpc.wire.crc import CRC_ENGINE
 
 Measure = Callable[..., Iterable[Row]]
 
 
-def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[str, tuple[Measure, ...]]:
+def sections(
+    seeds: int, full_noise: bool, peers_venv: pathlib.Path, tvm_python: pathlib.Path
+) -> Mapping[str, tuple[Measure, ...]]:
     """Give what can be measured, by name, in the order of the table."""
     return {
         "codec": (codec.measure,),
@@ -49,6 +53,7 @@ def sections(seeds: int, full_noise: bool, peers_venv: pathlib.Path) -> Mapping[
         "devices": (devices.measure,),
         "events": (functools.partial(events.measure, venv=peers_venv),),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
+        "tvm": (functools.partial(tvm.measure, python=tvm_python),),
     }
 
 
@@ -75,7 +80,7 @@ def save(path: pathlib.Path, machine: str, rows: Mapping[str, list[Row]]) -> Non
 
 
 def main() -> None:
-    names = list(sections(0, False, DEFAULT_VENV))
+    names = list(sections(0, False, DEFAULT_VENV, DEFAULT_PYTHON))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"which of {', '.join(names)}; else all")
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it runs, not how fast")
@@ -85,12 +90,14 @@ def main() -> None:
         "--full-noise", action="store_true", help="1 MiB and 10,000 calls with each seed, where the link repeats losses"
     )
     parser.add_argument("--peers-venv", type=pathlib.Path, default=DEFAULT_VENV, help="made where there is none")
+    parser.add_argument("--tvm-python", type=pathlib.Path, default=DEFAULT_PYTHON, help="an interpreter that has TVM")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(names):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    chosen = sections(options.seeds, options.full_noise, options.peers_venv, options.tvm_python)
     start = time.monotonic()
     rows: dict[str, list[Row]] = {}
-    for name, measures in sections(options.seeds, options.full_noise, options.peers_venv).items():
+    for name, measures in chosen.items():
         if not options.sections or name in options.sections:
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows[name] = [row for measure in measures for row in measure(quick=options.quick)]

@@ -47,13 +47,13 @@ LINE_MODES = (
 """Those that differ on the wire of a copy."""
 
 
-def board_profile(packet_bytes: int, *, baud: int | None = None) -> BoardProfile:
-    """Give a board with packets of that size, and a heap for all that is measured."""
+def board_profile(packet_bytes: int, *, baud: int | None = None, heap_bytes: int = HEAP_BYTES) -> BoardProfile:
+    """Give a board with packets of that size, and a heap for what is measured."""
     board = profile(PROFILE)
     return dataclasses.replace(
         board,
         packet_size_bytes=packet_bytes,
         receive_ring_bytes=packet_bytes + 100,
-        heap_bytes=HEAP_BYTES,
+        heap_bytes=heap_bytes,
         baud=baud or board.baud,
     )

@@ -70,6 +70,7 @@ class FdChannel:
         self._is_interrupted = False
         self._tty = tty
         self._reads_to_spin = 0  # reads until one spins again
+        self._vain_reads = 0  # how many shall not spin after the last that did in vain, of those that cannot wait
         self._stuck = False  # the port did not take all of the last write
         self._kept = bytearray()  # what arrived while a write waited
         os.set_blocking(fd, False)
@@ -133,6 +134,22 @@ class FdChannel:
                 self._reads_to_spin = _READS_BETWEEN_VAIN_SPINS
                 break
         return ready
+
+    def read_soon(self, deadline: float, moment_s: float) -> bytes:
+        """Give what has arrived, or does while it is asked for again and again for `moment_s`; else b"".
+
+        It does not ask again where that was in vain lately. Raises PortLostError.
+        """
+        if self._reads_to_spin:
+            self._reads_to_spin -= 1
+            return b""
+        now = monotonic()
+        if self._spin(now + moment_s, deadline):
+            self._vain_reads = 0
+            return self.read(now)
+        self._vain_reads = min(2 * self._vain_reads + 1, _READS_BETWEEN_VAIN_SPINS)
+        self._reads_to_spin = self._vain_reads
+        return b""
 
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`. The deadline is kept to about a millisecond."""

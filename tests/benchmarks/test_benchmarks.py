@@ -98,7 +98,7 @@ COUNT = (
     + len(RANGED)
     + len(PEER_CODEC)
     + len(MISSING)
-    + 1  # the peer with events
+    + 2  # the peer with events, and TVM
     + len(DEVICE_SIZES)
     + len(NOT_RUNNING)
 )
@@ -114,6 +114,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Run everything once; give a directory with what was printed and the JSON."""
     directory = tmp_path_factory.mktemp("benchmarks")
     paths = ["--json", str(directory / "rows.json"), "--peers-venv", str(directory / "no-peers")]
+    paths += ["--tvm-python", str(directory / "no-tvm")]
     result = run("benchmarks", "--quick", *paths)
     assert result.returncode == 0, result.stderr
     (directory / "output").write_text(result.stdout)
@@ -176,6 +177,11 @@ def test_sizes_are_there_in_bytes(output: str, name: str) -> None:
 def test_a_peer_that_is_not_installed_is_said_to_be_missing(output: str, title: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith(f"{title}  "))
     assert re.search(r" missing +not installed, and --quick installs nothing$", row)
+
+
+def test_without_tvm_it_is_said_to_be_missing_and_how_to_get_it(output: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith("TVM  "))
+    assert re.search(r" missing .*no-tvm is no interpreter; `make bench ARGS=tvm` installs it$", row)
 
 
 def test_the_json_has_every_row_with_what_the_plots_need(rows: list[dict[str, Any]]) -> None:

@@ -37,6 +37,7 @@ from microrpc.errors import (
     RemoteError,
     RequestError,
 )
+from microrpc.host.operation import AT_ONCE
 from microrpc.ports.aio import AsyncFdChannel
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.fd import FdChannel
@@ -239,6 +240,44 @@ def test_the_calls_own_deadline_is_kept_by_the_loop() -> None:
 
 
 # --- turns ------------------------------------------------------------------------------------
+
+
+class Hurried(aio.InMemoryChannel):
+    """A channel that can be asked without a turn of the loop, for a byte in a tenth of a millisecond."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(LoopbackChannel(device))
+        self.awaited = self.hurried = 0  # reads that could wait for something
+        self._sleep = device.clock.sleep
+        self._kept = b""
+
+    async def read(self, deadline: float) -> bytes:
+        self.awaited += deadline > AT_ONCE
+        data, self._kept = self._kept, b""
+        return data or await super().read(deadline)
+
+    def read_soon(self, deadline: float) -> bytes:
+        self.hurried += 1
+        self._kept = self._kept or self._channel.read(deadline)
+        self._sleep(1e-4)
+        data, self._kept = self._kept[:1], self._kept[1:]
+        return data
+
+
+def test_an_eager_board_is_asked_without_a_turn_of_the_loop_for_a_millisecond_at_a_time() -> None:
+    async def test() -> None:
+        channel = Hurried(make_device())
+        async with aio.open_board(channel, TIMEOUTS) as board:
+            add = await board.function("add")
+            channel.awaited = 0
+            assert await add(2, 3) == 5
+            assert (channel.awaited, channel.hurried) == (1, 0)
+            board.pump.is_eager = True
+            assert await add(2, 3) == 5
+            assert channel.awaited == 2  # then others had their turn, and it took what was left
+            assert 9 <= channel.hurried <= 11
+
+    run(test())
 
 
 def test_tasks_take_turns_in_the_order_in_which_they_asked() -> None:

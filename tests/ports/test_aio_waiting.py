@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,12 @@ import microrpc
 from firmware_sim.running.memory import MemoryChannel
 from firmware_sim.running.ports import SimulatedBoard
 from firmware_sim.running.simulate import simulate
-from microrpc.ports.aio import PolledChannel, WaitingAsyncChannel, adopt, waiting
+from microrpc.errors import PortLostError
+from microrpc.ports.aio import AsyncFdChannel, PolledChannel, WaitingAsyncChannel, adopt, waiting
 from microrpc.ports.bell import Bell
 from microrpc.ports.channel import monotonic
 from microrpc.ports.opening import open_serial
+from microrpc.ports.sockets import socket_channel
 
 LIMIT_S = 20.0
 
@@ -44,6 +47,39 @@ async def wait(channel: WaitingAsyncChannel, timeout_s: float) -> float:
     began_at = channel.now()
     await channel.wait_readable(began_at + timeout_s, asyncio.get_running_loop().create_future())
     return channel.now() - began_at
+
+
+def test_a_read_in_a_hurry_takes_what_comes_but_nothing_before_what_is_kept() -> None:
+    async def test() -> None:
+        async with opened() as (channel, peer):
+            assert isinstance(channel, AsyncFdChannel)
+            os.write(peer, b"1")
+            assert channel.read_soon(LIMIT_S + channel.now()) == b"1"
+            os.write(peer, b"2")
+            await wait(channel, LIMIT_S)  # the loop has taken it
+            os.write(peer, b"3")
+            assert channel.read_soon(LIMIT_S + channel.now()) == b""
+            data = await channel.read(channel.now() + LIMIT_S)
+            while len(data) < 2:
+                data += await channel.read(channel.now() + LIMIT_S)
+            assert data == b"23"
+
+    asyncio.run(test())
+
+
+def test_a_read_in_a_hurry_says_no_more_once_the_port_is_gone() -> None:
+    async def test() -> None:
+        ours, theirs = socket.socketpair()
+        channel = adopt(socket_channel("pair", ours))
+        assert isinstance(channel, AsyncFdChannel)
+        theirs.close()
+        await wait(channel, LIMIT_S)  # the loop has seen it
+        assert channel.read_soon(LIMIT_S + channel.now()) == b""
+        with pytest.raises(PortLostError):
+            await channel.read(channel.now() + LIMIT_S)
+        channel.close()
+
+    asyncio.run(test())
 
 
 def test_a_task_waits_for_a_port_and_takes_nothing_of_what_comes() -> None:

@@ -206,6 +206,55 @@ def test_read_wakes_when_bytes_come(pair: Pair) -> None:
     timer.join()
 
 
+@pytest.fixture
+def hurried(pair: Pair) -> FdChannel:
+    """The channel, which can be asked without waiting."""
+    if not isinstance(pair.channel, FdChannel):
+        pytest.skip("no event loop can watch it")
+    return pair.channel
+
+
+def arrive(pair: Pair, channel: FdChannel, data: bytes) -> None:
+    os.write(pair.peer, data)
+    assert select.select([channel.fileno()], [], [], LONG_S)[0]
+
+
+def test_a_read_in_a_hurry_takes_what_is_there_and_waits_for_no_more_than_a_moment(
+    pair: Pair, hurried: FdChannel
+) -> None:
+    arrive(pair, hurried, b"here")
+    assert hurried.read_soon(math.inf, LONG_S) == b"here"
+    start = monotonic()
+    assert hurried.read_soon(math.inf, SHORT_S) == b""
+    assert SHORT_S <= monotonic() - start < SHORT_S + LATE_S
+
+
+def test_a_read_in_a_hurry_ends_at_its_deadline(pair: Pair, hurried: FdChannel) -> None:
+    start = monotonic()
+    assert hurried.read_soon(start + SHORT_S, LONG_S) == b""
+    assert SHORT_S <= monotonic() - start < SHORT_S + LATE_S
+
+
+def test_reads_in_a_hurry_that_are_in_vain_become_rarer_until_one_is_not(pair: Pair, hurried: FdChannel) -> None:
+    for left_out in (1, 3, 7):
+        assert hurried.read_soon(math.inf, 0.0) == b""  # in vain
+        arrive(pair, hurried, b"x")
+        asked = [hurried.read_soon(math.inf, 0.0) for _ in range(left_out)]
+        assert asked == [b""] * left_out
+        hurried.read(0)  # which is no hurry, and changes nothing
+    arrive(pair, hurried, b"y")
+    assert hurried.read_soon(math.inf, 0.0) == b"y"
+    assert hurried.read_soon(math.inf, 0.0) == b""
+    arrive(pair, hurried, b"z")
+    assert [hurried.read_soon(math.inf, 0.0) for _ in range(2)] == [b"", b"z"]
+
+
+def test_a_read_in_a_hurry_tells_that_the_port_is_gone(pair: Pair, hurried: FdChannel) -> None:
+    pair.hang_up()
+    with pytest.raises(PortLostError):
+        hurried.read_soon(math.inf, LONG_S)
+
+
 def test_an_endless_deadline_is_allowed(pair: Pair) -> None:
     timer = threading.Timer(SHORT_S, os.write, (pair.peer, b"late"))
     timer.start()

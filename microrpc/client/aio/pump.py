@@ -30,6 +30,8 @@ from microrpc.ports.channel import renew
 from microrpc.ports.lost import POLL_S
 from microrpc.ports.registry import at_end, registered
 
+_TURN_S = 1e-3  # how long an eager operation keeps the loop, when it gets what it waits for
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -54,6 +56,8 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
     ) -> None:
         self.loop = get_running_loop()
         self._lock = asyncio.Lock()
+        self.is_eager = False
+        """Whether the loop has nothing to do meanwhile that matters: short waits keep it then, and are shorter."""
         self._asked = 0  # how many are at work or wait for it
         self._reopening: asyncio.Future[AsyncChannel] | None = None
         self._thread = get_ident()
@@ -97,12 +101,22 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                 else:
                     operation = make(*args, **kwargs)
                 channel, output, trust = self._channel, self.connection.output, self.connection.trust
+                read_soon = getattr(channel, "read_soon", None) if self.is_eager else None
+                now = AT_ONCE
+                turn_ends_at = channel.now() + _TURN_S if read_soon is not None else AT_ONCE
                 try:
                     try:
                         deadline = operation.send(None)  # type: ignore[arg-type]  # a generator starts with None
                         while True:
                             try:
-                                data = await channel.read(min(deadline, trust.text.ends_at))
+                                until = min(deadline, trust.text.ends_at)
+                                data = b""
+                                if read_soon is not None and until > AT_ONCE:
+                                    if now < turn_ends_at:
+                                        data = read_soon(until)
+                                    else:
+                                        turn_ends_at = now + _TURN_S
+                                data = data or await channel.read(until)
                                 now = channel.now()
                                 if self._is_ended:
                                     raise self._ended_error()

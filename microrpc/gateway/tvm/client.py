@@ -94,11 +94,11 @@ class TvmClient:
                 endpoint.feed(data)
                 while (waiting := self._session.take()) is not None:
                     request, done = waiting
-                    reply = await self._execute(request)
-                    done(reply)
-                    await self._send()
+                    done(await self._execute(request))
+                    await self._send(endpoint.take_output())
                     await self._on_served()
-                await self._send()
+                if data := endpoint.take_output():  # what it answers itself
+                    await self._send(data)
                 if endpoint.state is EndpointState.SHUTDOWN_RECEIVED:
                     return
                 data = await self._read()
@@ -153,10 +153,7 @@ class TvmClient:
 
     # --- replies ---------------------------------------------------------------------------------
 
-    async def _send(self) -> None:
-        data = self._endpoint.take_output()
-        if not data:
-            return
+    async def _send(self, data: bytes) -> None:
         self._sending = True
         await self._write(data)
         self._sending = False

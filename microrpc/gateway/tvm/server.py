@@ -229,12 +229,20 @@ class Gateway:
 
     def _take(self, station: Station) -> Station:
         station.is_busy = True
+        self._share_loop()
         if station.offer is not None:
             station.offer.taken()
         return station
 
+    def _share_loop(self) -> None:
+        """Have a session that is the only one keep the event loop in short waits; several take turns at each."""
+        is_alone = sum(station.is_busy for station in self._stations) == 1
+        for station in self._stations:
+            station.set_eager(is_alone and station.is_busy)
+
     def _release(self, station: Station) -> None:
         station.is_busy = False
+        self._share_loop()
         if station.offer is not None:
             station.offer.released()
             return  # who waits has an old matchkey

@@ -71,6 +71,7 @@ class Station:
         """Its place at a tracker; None where clients come by the key alone."""
         self.is_busy = False
         """Whether a client has it."""
+        self._is_eager = False
         self._open_board = open_board
         self._call_s = call_s
         self._limit_bytes = limit_bytes
@@ -96,6 +97,10 @@ class Station:
         board = await self._open_board(None)
         self._shared = SharedBoard(board, self._limit_bytes)
         self._hub = EventHub(board)
+
+    def set_eager(self, is_eager: bool) -> None:
+        """Say whether its session is the only one of this process, so that what it waits for need not be shared."""
+        self._is_eager = self._shared.board.pump.is_eager = is_eager
 
     async def close(self) -> None:
         """Free everything on the board, and close it. Closing twice is fine."""
@@ -125,6 +130,7 @@ class Station:
             self._shared.failure = error
             raise
         self._shared.move(board)
+        board.pump.is_eager = self._is_eager
         self._hub = EventHub(board)
         if self._session is not None:
             self._session.move(self._hub)

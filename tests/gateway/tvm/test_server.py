@@ -129,6 +129,34 @@ def test_who_has_no_key_gets_the_first_board_that_is_free() -> None:
         serving.wait_until_free()
 
 
+def eager(serving: Serving) -> list[bool]:
+    return [station._shared.board.pump.is_eager for station in serving.stations]
+
+
+def test_only_a_session_that_is_alone_keeps_the_loop_for_its_board() -> None:
+    with Serving({"one": named("1"), "two": named("2")}) as serving:
+        assert eager(serving) == [False, False]
+        with serving.client("two") as second:
+            assert second.call("who") == "2"
+            assert eager(serving) == [False, True]
+            with serving.client("one") as first:
+                assert (first.call("who"), second.call("who")) == ("1", "2")
+                assert eager(serving) == [False, False]
+            serving.wait_until(lambda: eager(serving) == [False, True])
+        serving.wait_until(lambda: eager(serving) == [False, False])
+
+
+def test_a_board_that_was_opened_anew_is_kept_the_loop_for_too() -> None:
+    with Serving(comes_back=False) as serving, serving.client() as client:
+        assert client.call("add", 2, 3) == 5
+        serving.opener.line.is_lost = True
+        with pytest.raises(RefusedError):
+            client.call("add", 2, 3)
+        serving.wait_until(lambda: serving.opener.opened == 2)
+        assert client.call("add", 2, 3) == 5
+        assert eager(serving) == [True]
+
+
 # --- whose turn it is -----------------------------------------------------------------------------
 
 
