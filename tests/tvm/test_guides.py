@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import needs
 import pytest
-from stock_tvm import served, stock_tracker
+from stock_tvm import served, stock_tracker, until
 
 from microrpc.firmware.build import build as build_firmware
 from microrpc.firmware.emulator import start_firmware
@@ -79,3 +82,21 @@ def test_the_tour_leads_from_an_onnx_file_to_a_model_on_a_board(tmp_path: Path) 
         assert validated.startswith("sine: 200 of 200 samples agree; ")
         (example,) = examples("docs/tvm.md", "board.model()")
         assert run("-c", example.replace("/dev/pts/7", emulator.port)).startswith("[[0.9990358]]\n")
+
+
+def test_the_example_of_the_tuner_leaves_nothing_running_when_it_is_ended(tmp_path: Path) -> None:
+    needs.emulated(BOARD)
+    said = tmp_path / "said"
+    with said.open("w") as stderr:
+        command = [sys.executable, str(ROOT / "examples" / "tune_matmul.py"), "--trials", "1"]
+        tuner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
+    try:
+        until(lambda: "registered at the tracker" in said.read_text(), "the gateway is at the tracker", 120)
+        tuner.terminate()
+        assert tuner.wait(timeout=60) == 128 + signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            os.killpg(tuner.pid, 0)  # nobody is in its group: the gateway has gone, too
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tuner.pid, signal.SIGKILL)
+        tuner.wait(timeout=60)
