@@ -155,7 +155,7 @@ def run(
 @model.command(
     "profile",
     epilog=examples(
-        "microrpc model profile sim:// --name mlp --input '[[1, 2, 3, 4]]' --repeat 10",
+        "microrpc model profile sim:// --name mlp --repeat 10",
         "microrpc model profile /dev/ttyACM0 --input x.npy --json",
     ),
 )
