@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from microrpc.firmware.tvm.building import build as build
     from microrpc.firmware.tvm.report import BuildReport as BuildReport
     from microrpc.firmware.tvm.report import KernelReport as KernelReport
-    from microrpc.firmware.tvm.report import ModelReport as ModelReport
+    from microrpc.firmware.tvm.report import ModelSizes as ModelSizes
 else:
     __all__, __getattr__, __dir__ = lazy(
         __name__,
         {
             "microrpc.firmware.tvm.building": "build",
-            "microrpc.firmware.tvm.report": "BuildReport KernelReport ModelReport",
+            "microrpc.firmware.tvm.report": "BuildReport KernelReport ModelSizes",
         },
     )

@@ -31,10 +31,11 @@ class Difference:
 
 def check_tolerance(value: object, what: str) -> float:
     """Give a tolerance: finite, and not negative. Raises RequestError."""
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(value) < math.inf:  # type: ignore[arg-type]  # it is a number
-        raise RequestError(f"{what} is a number from 0 on, not {show(value)}")
-    return float(value)  # type: ignore[arg-type]  # it is a number
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        tolerance = float(value)
+        if 0 <= tolerance < math.inf:
+            return tolerance
+    raise RequestError(f"{what} is a number from 0 on, not {show(value)}")
 
 
 def compare(got: npt.NDArray[Any], expected: npt.NDArray[Any], *, rtol: float, atol: float) -> Difference | None:

@@ -6,13 +6,13 @@ Each run is one operation, from the copy of its inputs to that of its outputs, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from microrpc.errors import ArgumentError, FunctionNotFoundError, ProtocolError, RemoteError, RequestError
+from microrpc.errors import ArgumentError, FunctionNotFoundError, RemoteError, RequestError
 from microrpc.host.blocks import UNLIMITED
 from microrpc.host.board import BoardOperations
 from microrpc.host.copies import flat
@@ -24,7 +24,7 @@ from microrpc.host.quantising import Block, to_board
 from microrpc.wire.checks import did_you_mean, show
 from microrpc.wire.datatypes import CPU, Tensor, Value
 from microrpc.wire.memory import BoardMemory
-from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, decode_profile
+from microrpc.wire.model import ModelProfile, ModelTable, ModelTensor, decode_profile, untrue
 from microrpc.wire.names import MODEL_LAYER_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_RUN_FUNCTION
 
 Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
@@ -294,9 +294,9 @@ class _Times:
 def take_nothing(result: object) -> None:
     """Take the result of a function that returns none. Raises ProtocolError."""
     if result is not None:
-        raise ProtocolError("3", f"a model returned {show(result)}, not None")
+        raise untrue(f"a model returned {show(result)}, not None")
 
 
-def layer_numbers(table: ModelTable) -> Iterator[int]:
-    """Give the numbers of the layers whose outputs can be had."""
-    return (index for index, layer in enumerate(table.layers) if layer.output is not None)
+def layer_tensors(table: ModelTable) -> dict[int, ModelTensor]:
+    """Give the outputs that can be had of layers, by the numbers of these, in order."""
+    return {index: layer.output for index, layer in enumerate(table.layers) if layer.output is not None}

@@ -13,7 +13,7 @@ from microrpc.host.operation import Operation
 from microrpc.host.requests import Requests
 from microrpc.wire.checks import check_text, did_you_mean, show
 from microrpc.wire.datatypes import TypeCode, Value
-from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, decode_model
+from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, decode_model, untrue
 from microrpc.wire.names import (
     MODEL_LAYER_FUNCTION,
     MODEL_PROFILE_FUNCTION,
@@ -72,7 +72,7 @@ class Models:
                 tables.append(table)
                 left_bytes -= size_bytes
                 if len(tables) > _MOST_MODELS:
-                    raise ProtocolError("3", f"{MODELS_FUNCTION} tells of more than {_MOST_MODELS} models")
+                    raise untrue(f"{MODELS_FUNCTION} tells of more than {_MOST_MODELS} models")
             self.tables, self.epoch = tuple(tables), epoch
         return self.tables
 
@@ -85,12 +85,11 @@ class Models:
             if page is None and not data:
                 return None
             if not isinstance(page, bytes):
-                raise ProtocolError("3", f"{MODELS_FUNCTION} returned {show(page)}, not bytes")
+                raise untrue(f"{MODELS_FUNCTION} returned {show(page)}, not bytes")
             data += page
             if len(data) > left_bytes:
                 before = " and those before it" if model else ""
-                text = f"{MODELS_FUNCTION} tells more of model {model}{before} than {MOST_TABLE_BYTES} bytes"
-                raise ProtocolError("3", text)
+                raise untrue(f"{MODELS_FUNCTION} tells more of model {model}{before} than {MOST_TABLE_BYTES} bytes")
             if len(page) < _LEAST_PAGE_BYTES:  # the last one, or of a board that would never come to an end
                 return decode_model(bytes(data)), len(data)
 

@@ -20,7 +20,6 @@ MODEL_VERSION: Final = 1
 MOST_TABLE_BYTES: Final = 1 << 20
 """A host reads no more of a table than this: more is no model of a microcontroller."""
 
-_SECTION = "3"
 _HEAD = struct.Struct("<QIIIHHH")
 _TYPE = struct.Struct("<BBHB")
 _QUANTISED = struct.Struct("<fi")
@@ -130,6 +129,11 @@ class ModelProfile:
         return ModelProfile(self.total_us + other.total_us, tuple(one + more for one, more in layers))
 
 
+def untrue(reason: str) -> ProtocolError:
+    """Give the error for what no board may tell of its models."""
+    return ProtocolError("1", reason, document="models.md")
+
+
 # --- bytes ------------------------------------------------------------------------------------
 
 
@@ -165,7 +169,7 @@ def decode_profile(data: object, layer_count: int) -> ModelProfile:
     """Read what a board returned of a run. Raises ProtocolError."""
     size_bytes = _U32.size * (1 + layer_count)
     if not isinstance(data, bytes) or len(data) != size_bytes:
-        raise ProtocolError(_SECTION, f"{MODEL_PROFILE_FUNCTION} returned {show(data)}, not {size_bytes} bytes")
+        raise untrue(f"{MODEL_PROFILE_FUNCTION} returned {show(data)}, not {size_bytes} bytes")
     total_us, *layers_us = (us for (us,) in _U32.iter_unpack(data))
     return ModelProfile(total_us, tuple(layers_us))
 
@@ -246,4 +250,4 @@ def _decode_table(reader: _Reader) -> ModelTable:
 
 
 def _unreadable(reason: str) -> ProtocolError:
-    return ProtocolError(_SECTION, f"the table of a model, from {MODELS_FUNCTION}, cannot be read: {reason}")
+    return untrue(f"the table of a model, from {MODELS_FUNCTION}, cannot be read: {reason}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from microrpc.errors import ArgumentError, ProtocolError
-from microrpc.host.model import bind, labels, layer_labels, layer_numbers, take_nothing
+from microrpc.host.model import bind, labels, layer_labels, layer_tensors, take_nothing
 from microrpc.wire.datatypes import DataType
 from microrpc.wire.model import ModelLayer, ModelTable, ModelTensor
 
@@ -52,7 +52,7 @@ def test_as_many_layers_as_there_can_be_are_told_apart_at_once() -> None:
 def test_the_layers_that_can_be_had_are_those_with_an_output() -> None:
     output = ModelTensor("y", FLOAT32, (1,))
     layers = (ModelLayer("a"), ModelLayer("b", output), ModelLayer("c"), ModelLayer("d", output))
-    assert list(layer_numbers(table(layers=layers))) == [1, 3]
+    assert list(layer_tensors(table(layers=layers))) == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_firmware_that_knows_nothing_of_models_is_the_same_error(firmware: Any) 
 )
 def test_what_is_no_table_is_one_error_and_ends(pages: Pages, reason: str) -> None:
     board, _, asked = make(pages)
-    with pytest.raises(ProtocolError, match=reason):
+    with pytest.raises(ProtocolError, match=rf"{reason}.* \(docs/models\.md, section 1\)"):
         board.models()
     assert len(asked) <= 600
     assert board.function("add")(2, 3) == 5

@@ -699,8 +699,10 @@ def sessions_take_turns(remote: Remote) -> None:
 def a_second_session_waits_for_the_first(remote: Remote) -> None:
     goes_on(remote)
     other = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--one-call"], stdout=subprocess.PIPE)
+    assert other.stdout is not None
     try:
-        time.sleep(3)  # it needs one to import tvm
+        assert other.stdout.readline() == b"it asks now\n"  # which takes a while, to import tvm
+        time.sleep(1)
         assert other.poll() is None, "the board was had by two at a time"
         goes_on(remote)
         remote.close()
@@ -793,6 +795,8 @@ def main() -> int:
     options = parser.parse_args()
     faulthandler.enable()
     faulthandler.dump_traceback_later(DEADLINE_S, exit=True)
+    if options.one_call:
+        print("it asks now", flush=True)
     remote = Remote(options)
     if options.one_call:
         print(remote.session.get_function("add")(1, 2))

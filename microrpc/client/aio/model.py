@@ -11,7 +11,7 @@ import numpy.typing as npt
 from microrpc.client.aio.remote import Owner
 from microrpc.errors import ArgumentError, MicroRpcError
 from microrpc.host.job import Progress
-from microrpc.host.model import ModelRunner, layer_labels, layer_numbers
+from microrpc.host.model import ModelRunner, layer_labels, layer_tensors
 from microrpc.host.model_report import ModelReport
 from microrpc.host.model_series import ModelSeries
 from microrpc.host.quantising import from_board, numpy_shape
@@ -99,9 +99,9 @@ class AsyncModel:
         """
         prepared, names = self._prepare(inputs, named, timeout_s), layer_labels(self.table)
         found = {}
-        for layer in layer_numbers(self.table):
+        for layer, tensor in layer_tensors(self.table).items():
             numbers = await self.board.pump.run(self._runner.layer, prepared, layer, timeout_s=timeout_s)
-            found[names[layer]] = from_board(self._layer_tensor(layer), numbers, raw=raw)
+            found[names[layer]] = from_board(tensor, numbers, raw=raw)
         return found
 
     async def first_difference(
@@ -119,21 +119,21 @@ class AsyncModel:
         are those of `validate`. Raises ArgumentError for a name or a shape that is none of the model's.
         """
         prepared = self._prepare(inputs, named, timeout_s)
-        names, numbers_of = layer_labels(self.table), list(layer_numbers(self.table))
-        wanted = {names[layer]: layer for layer in numbers_of}
+        names, tensors = layer_labels(self.table), layer_tensors(self.table)
+        wanted = {names[layer]: layer for layer in tensors}
         expected = {}
         for name, data in reference.items():
             if name not in wanted:
                 hint = did_you_mean(name, wanted) or f": they are {', '.join(map(show, wanted))}"
                 raise ArgumentError(f"no layer {show(name)} gives anything that can be had{hint}")
             expected[wanted[name]] = np.asarray(data)
-            shape = numpy_shape(self._layer_tensor(wanted[name]))
+            shape = numpy_shape(tensors[wanted[name]])
             if expected[wanted[name]].shape != shape:
                 text = f"the reference of layer {show(name)} has the shape {expected[wanted[name]].shape}, not {shape}"
                 raise ArgumentError(f"{text}; nothing was sent")
         for layer in sorted(expected):
             numbers = await self.board.pump.run(self._runner.layer, prepared, layer, timeout_s=timeout_s)
-            difference = difference_of(self._layer_tensor(layer), numbers, expected[layer], rtol=rtol, atol=atol)
+            difference = difference_of(tensors[layer], numbers, expected[layer], rtol=rtol, atol=atol)
             if difference is not None and not difference.is_close:
                 return LayerDifference(layer, names[layer], difference)
         return None
@@ -190,11 +190,6 @@ class AsyncModel:
         if timeout_s is not None:
             check_seconds(timeout_s, "timeout_s")
         return self._runner.prepare(inputs, named)
-
-    def _layer_tensor(self, layer: int) -> ModelTensor:
-        tensor = self.table.layers[layer].output
-        assert tensor is not None  # of those that can be had
-        return tensor
 
     def __repr__(self) -> str:
         takes, gives = (", ".join(map(str, tensors)) for tensors in (self.inputs, self.outputs))

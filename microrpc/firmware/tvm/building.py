@@ -21,7 +21,7 @@ from microrpc.firmware.tvm.plan import ModelPlan
 from microrpc.firmware.tvm.prim_funcs import public_prim_funcs, read_kernel
 from microrpc.firmware.tvm.project import write_project
 from microrpc.firmware.tvm.relax import lower_model, relax_functions
-from microrpc.firmware.tvm.report import STACK_FLAG, BuildReport, ModelReport, call_stack_bytes, read_kernels
+from microrpc.firmware.tvm.report import STACK_FLAG, BuildReport, ModelSizes, call_stack_bytes, read_kernels
 from microrpc.firmware.tvm.source import Source, as_module, load_source
 from microrpc.firmware.tvm.table_source import HEADER, header_source, rows_of, table_source
 from microrpc.firmware.tvm.targets import TargetKind, TargetWords, target_of
@@ -168,7 +168,7 @@ def _report(directory: pathlib.Path, board: str, kind: TargetKind, parts: _Parts
         functions=tuple(row.shown for row in rows),
         kernels=measured,
         models=tuple(
-            ModelReport(plan.name, len(plan.layers), plan.weights_bytes, plan.arena_bytes) for plan, _ in parts.models
+            ModelSizes(plan.name, len(plan.layers), plan.weights_bytes, plan.arena_bytes) for plan, _ in parts.models
         ),
         workspace_bytes=parts.workspace_bytes(bits),
         stack_bytes=stack_bytes,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError
+from microrpc.firmware.tvm.workspace import aligned
 from microrpc.wire.datatypes import DataType, DataTypeCode
 
 SYMBOL_PREFIX = "__tvm_ffi_"
@@ -16,9 +18,9 @@ ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_math.c", "microrpc_tvm_runtim
 """What lies between a kernel and the device library, in the folder tvm/ of that."""
 
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_VALUE_BYTES = 16
+_VALUE_BYTES = 16  # of a TVMFFIAny
+_EXTENT_BYTES = 8
 _TENSOR_BYTES = {32: 40, 64: 48}  # of a DLTensor, by the bits of an address
-_WORKSPACE_ALIGNMENT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,12 @@ class Kernel:
 
     def frame_bytes(self, address_bits: int) -> int:
         """What a call takes of the workspace for the arguments, in bytes."""
-        shapes = sum(8 * argument.ndim for argument in self.arguments)
-        size = len(self.arguments) * (_VALUE_BYTES + _TENSOR_BYTES[address_bits]) + shapes
-        return -(-size // _WORKSPACE_ALIGNMENT_BYTES) * _WORKSPACE_ALIGNMENT_BYTES
+        return frame_bytes([argument.ndim for argument in self.arguments], address_bits)
+
+
+def frame_bytes(dimensions: Sequence[int], address_bits: int) -> int:
+    """What a call takes of the workspace for arguments with so many dimensions each, in bytes."""
+    return aligned(len(dimensions) * (_VALUE_BYTES + _TENSOR_BYTES[address_bits]) + _EXTENT_BYTES * sum(dimensions))
 
 
 def check_name(name: str) -> str:

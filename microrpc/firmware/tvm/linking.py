@@ -11,7 +11,7 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.elf import Machine, read_machine
 from microrpc.firmware.project import Project, firmware_directory
-from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES
+from microrpc.firmware.tvm.kernels import ADAPTER_SOURCES, SYMBOL_PREFIX
 from microrpc.firmware.tvm.objects import Part, check_machine, kernel_names
 from microrpc.firmware.tvm.project import FLAGS, LIBRARIES
 
@@ -79,7 +79,7 @@ class Linker:
 
 def functions_source(kernels: list[str]) -> str:
     """Give the C source of a board's tables, with these kernels in its system library."""
-    each = "".join(_KERNEL.format(name=name, symbol=f"__tvm_ffi_{name}") for name in kernels)
+    each = "".join(_KERNEL.format(name=name, symbol=SYMBOL_PREFIX + name) for name in kernels)
     rows = "".join(_ROW.format(name=name) for name in kernels) or _NO_ROW
     return _HEAD + each + _TABLES.format(rows=rows, count=len(kernels))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.tvm.kernels import Argument, Kernel
+from microrpc.firmware.tvm.kernels import SYMBOL_PREFIX, Argument, Kernel, frame_bytes
 from microrpc.firmware.tvm.plan import Constant, ModelArgument, ModelPlan, Place, Step, TensorRef, c_name
 from microrpc.wire.datatypes import DataType
 
@@ -21,8 +21,8 @@ _WORDS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 _A_LINE = 16
 _MOST_EXTENT = 2**31 - 1
 _MOST_DIMENSIONS = 254
-_TENSOR_BYTES, _VALUE_BYTES = 48, 16
-"""Of a DLTensor where addresses have 64 bits, and of a TVMFFIAny: what firmware/tvm lays out for each argument."""
+_ADDRESS_BITS = 64
+"""Of the largest: a table is the same for every board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,6 @@ class ModelSource:
     model: str
     handler: str
     signature: str
-
-    @property
-    def declarations(self) -> tuple[str, ...]:
-        """What a file that has the model in its tables declares, after including microrpc_model.h."""
-        return (f"extern const microrpc_model_t {self.model};", f"void {self.handler}(microrpc_call_t *call);")
 
 
 def write_model(plan: ModelPlan) -> ModelSource:
@@ -87,8 +82,7 @@ def _check(plan: ModelPlan) -> None:
 
 
 def _frame_bytes(tensors: Iterable[ModelArgument | TensorRef]) -> int:
-    taken = sum(_VALUE_BYTES + _TENSOR_BYTES + 8 * len(tensor.shape) for tensor in tensors)
-    return -(-taken // 16) * 16
+    return frame_bytes([len(tensor.shape) for tensor in tensors], _ADDRESS_BITS)
 
 
 def _lines(plan: ModelPlan, prefix: str) -> Iterator[str]:
@@ -149,10 +143,11 @@ def _numbers(words: npt.NDArray[Any], suffix: str) -> Iterator[str]:
 def _functions(plan: ModelPlan, prefix: str, extents: _Extents) -> Iterator[str]:
     """Write the kernels' tables. The same kernel always has the same arguments' types: TVM compiled it for these."""
     for step in _with_kernels(plan.steps):
-        yield f"MICRORPC_TVM_KERNEL(__tvm_ffi_{step.kernel})"
+        yield f"MICRORPC_TVM_KERNEL({SYMBOL_PREFIX}{step.kernel})"
         yield from _argument_table(f"{step.kernel}_arguments", step.arguments, extents)
         yield f"static const microrpc_tvm_function_t {step.kernel}_function = {{"
-        yield f"    {_text(step.layer)}, __tvm_ffi_{step.kernel}, {step.kernel}_arguments, {len(step.arguments)}}};"
+        kernel = f"{SYMBOL_PREFIX}{step.kernel}, {step.kernel}_arguments, {len(step.arguments)}"
+        yield f"    {_text(step.layer)}, {kernel}}};"
 
 
 def _with_kernels(steps: Sequence[Step]) -> list[Step]:

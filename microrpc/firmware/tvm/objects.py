@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError, printable
 from microrpc.firmware.elf import MAGIC, Kind, Machine, read_symbols
+from microrpc.firmware.tvm.kernels import SYMBOL_PREFIX
 
 MOST_MEMBERS = 64
 """Of an upload."""
@@ -30,11 +31,10 @@ MOST_KERNELS = 1024
 _GZIP = b"\x1f\x8b"
 _TAR_AT, _TAR = 257, b"ustar"
 _PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstandard"}
-_SYMBOL = "__tvm_ffi_"  # begins the name of what TVM calls; NAME is what comes after it
-_RUNTIME = "__tvm_ffi__"  # begins those of what is not called
+_RUNTIME = SYMBOL_PREFIX + "_"  # begins the names of what is not called
 _ENTRY = "main"  # what every module of a single function has, besides that: one of them is enough
 _NAME = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
-_DEFINITION = re.compile(rf"\b{_SYMBOL}(\w+)\s*\([^;{{}}()]*\)\s*\{{", re.ASCII)
+_DEFINITION = re.compile(rf"\b{SYMBOL_PREFIX}(\w+)\s*\([^;{{}}()]*\)\s*\{{", re.ASCII)
 # Whatever begins one of them is taken to its end, or to that of the line or the text: the time is linear in its length.
 _NO_CODE = re.compile(
     r'"(?:[^"\\\n]++|\\.)*+"?' r"|'(?:[^'\\\n]++|\\.)*+'?" r"|/\*.*?(?:\*/|\Z)" r"|//[^\n]*", re.DOTALL
@@ -140,8 +140,7 @@ def _members(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
                     raise FirmwareError(f"{name}: has two files called {place}")
                 seen.add(place)
                 file = tar.extractfile(member)
-                assert file is not None  # it is a plain file
-                content = file.read(MOST_MEMBER_BYTES)
+                content = file.read(MOST_MEMBER_BYTES) if file is not None else b""
                 if len(content) != member.size:
                     raise FirmwareError(f"{name}: ends within {place}")
                 yield place, content
@@ -176,8 +175,8 @@ def _read_object(name: str, data: bytes) -> Part:
             f"{name}: is {what}, and cannot be linked into firmware: "
             "export objects instead, with fcompile=tvm.support.tar.tar"
         )
-    found = [symbol for symbol in symbols.defined if symbol.startswith(_SYMBOL)]
-    names = [symbol.removeprefix(_SYMBOL) for symbol in found if not symbol.startswith(_RUNTIME)]
+    found = [symbol for symbol in symbols.defined if symbol.startswith(SYMBOL_PREFIX)]
+    names = [symbol.removeprefix(SYMBOL_PREFIX) for symbol in found if not symbol.startswith(_RUNTIME)]
     return Part(name, Form.OBJECT, data, symbols.machine, tuple(_kernels_of(name, names)))
 
 
@@ -203,6 +202,6 @@ def _check_kernels(name: str, parts: tuple[Part, ...]) -> None:
                 raise FirmwareError(f"{name}: {kernel} is in {owners[kernel]} and in {part.name}")
             owners.setdefault(kernel, part.name)
     if not owners:
-        raise FirmwareError(f"{name}: has no kernel that TVM compiled: no function {_SYMBOL}NAME is in it")
+        raise FirmwareError(f"{name}: has no kernel that TVM compiled: no function {SYMBOL_PREFIX}NAME is in it")
     if len(owners) > MOST_KERNELS:
         raise FirmwareError(f"{name}: has {len(owners)} kernels, at most {MOST_KERNELS} are taken")

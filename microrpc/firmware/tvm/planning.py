@@ -46,18 +46,6 @@ def plan_arena(buffers: Sequence[Lifetime]) -> Arena:
     return min(arenas, key=lambda arena: arena.size_bytes)
 
 
-def least_arena_bytes(buffers: Sequence[Lifetime]) -> int:
-    """What no arena can do without: the most that is alive in one step."""
-    steps = {buffer.first_step for buffer in buffers}
-    return max(
-        (
-            sum(_rounded_up(buffer.size_bytes) for buffer in buffers if buffer.first_step <= step <= buffer.last_step)
-            for step in steps
-        ),
-        default=0,
-    )
-
-
 def _place(buffers: Sequence[Lifetime], order: Sequence[int]) -> Arena:
     offsets = [0] * len(buffers)
     placed: list[int] = []  # by their offsets

@@ -33,7 +33,7 @@ class KernelReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelReport:
+class ModelSizes:
     """One model: what its plan says."""
 
     name: str
@@ -60,7 +60,7 @@ class BuildReport:
     """The system library, as signatures with names."""
     kernels: tuple[KernelReport, ...]
     """All that TVM compiled, those of models too."""
-    models: tuple[ModelReport, ...]
+    models: tuple[ModelSizes, ...]
     """One for each Relax function."""
     workspace_bytes: int
     """Of RAM: MICRORPC_TVM_WORKSPACE_BYTES, what kernels need while they run, and a call for its arguments."""

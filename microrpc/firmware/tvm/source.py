@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import pathlib
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.tvm.compiler import telling
+from microrpc.firmware.tvm.plan import c_name
 
 FORMS = "FILE.py:FUNCTION, a saved module (.json), or a model (.onnx)"
 """What a source may be, as errors and help say it."""
@@ -41,7 +41,7 @@ def load_source(text: str) -> Source:
     if file.suffix == ".onnx":
         from microrpc.firmware.tvm.onnx import import_onnx
 
-        return Source(import_onnx(file), _c_name(file.stem))
+        return Source(import_onnx(file), c_name(file.stem))
     if file.suffix == ".py":
         raise FirmwareError(f"{text}: which function of it? Write {text}:FUNCTION")
     raise FirmwareError(f"{text}: is no source: {FORMS} is wanted")
@@ -65,7 +65,7 @@ def _from_python(path: pathlib.Path, name: str) -> Any:
         raise FirmwareError(f"{path}: there is no such file")
     if not name.isidentifier():
         raise FirmwareError(f"{path}: {name!r} is no name of a function")
-    module_name = f"_microrpc_source_{_c_name(path.stem)}"
+    module_name = f"_microrpc_source_{c_name(path.stem)}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None  # the file ends with .py
     assert spec.loader is not None
@@ -115,11 +115,6 @@ def _from_json(path: pathlib.Path) -> Any:
         raise FirmwareError(f"{path}: is no saved module: it is not UTF-8 text") from error
     with telling(f"{path}: is no module that this TVM has saved"):
         return tvm.ir.load_json(text)
-
-
-def _c_name(text: str) -> str:
-    name = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return f"_{name}" if name[:1].isdigit() else name or "model"
 
 
 def _article(name: str) -> str:

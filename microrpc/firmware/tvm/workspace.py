@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 
 ALIGNMENT_BYTES = 16
-"""What firmware/tvm/microrpc_tvm.c rounds each block of the workspace up to."""
+"""What firmware/tvm/microrpc_tvm_runtime.c rounds each block of the workspace up to."""
 _CALLS = re.compile(
     r"(?P<block>\w+) = [^;=]*?TVMBackendAllocWorkspace\([^,]*, [^,]*, \(uint64_t\)(?P<size>\d+)U?L*,"
     r"|TVMBackendFreeWorkspace\([^,]*, [^,]*, (?P<freed>\w+)\)"
 )
+
+
+def aligned(size_bytes: int) -> int:
+    """Give what a block of so many bytes takes of the workspace."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 def workspace_bytes_of(source: str) -> int:
@@ -20,6 +25,6 @@ def workspace_bytes_of(source: str) -> int:
         if call["freed"] is not None:
             sizes.pop(call["freed"], None)
             continue
-        sizes[call["block"]] = -(-int(call["size"]) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        sizes[call["block"]] = aligned(int(call["size"]))
         most = max(most, sum(sizes.values()))
     return most

@@ -48,11 +48,12 @@ class Measurement:
         if given is None:
             raise _refused(f"it takes {', '.join(map(str, _MORE))} arguments, by the version of TVM, not {len(args)}")
         _, name, *numbers, preparation = args
-        if not isinstance(name, str) or not all(isinstance(number, int) for number in numbers):
+        whole = [number for number in numbers if isinstance(number, int)]
+        if not isinstance(name, str) or len(whole) < len(numbers):
             raise _refused("it takes a module or None, a name, numbers, and a text")
         if preparation:
             raise _refused("f_preproc must be empty: a board has no functions that prepare a measurement")
-        device_type, device_id, number, repeat, min_repeat_ms, *more = map(int, numbers)  # type: ignore[arg-type]
+        device_type, device_id, number, repeat, min_repeat_ms, *more = map(int, whole)
         if Device(device_type, device_id) != CPU:
             raise _refused(f"a board has the CPU (1, 0) alone, no device ({device_type}, {device_id})")
         rest = list(_DEFAULTS)

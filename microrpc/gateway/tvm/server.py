@@ -105,8 +105,9 @@ class Gateway:
             for station in self._stations:
                 await station.open()
                 stack.push_async_callback(station.close)
-            if self._tracker is not None:
-                self._own_tasks += [asyncio.create_task(self._register(station).run()) for station in self._stations]
+            if (tracker := self._tracker) is not None:
+                offers = [self._register(station, tracker) for station in self._stations]
+                self._own_tasks += [asyncio.create_task(offer.run()) for offer in offers]
             self._own_tasks += [
                 asyncio.create_task(self._accept()),
                 *(asyncio.create_task(station.watch()) for station in self._stations),
@@ -126,11 +127,10 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _register(self, station: Station) -> Registration:
+    def _register(self, station: Station, tracker: tuple[str, int]) -> Registration:
         """Have a board offered at the tracker, and let clients in by the matchkeys of that alone."""
-        assert self._tracker is not None
         station.offer = registration = Registration(
-            self._tracker, key=station.key, port=self.address[1], address=self._address, on_note=self._on_note
+            tracker, key=station.key, port=self.address[1], address=self._address, on_note=self._on_note
         )
         return registration
 
@@ -159,15 +159,15 @@ class Gateway:
                 hello = await self._read_hello(channel)
             finally:
                 self._strangers -= 1
-            if hello is not None:
-                await self._serve(channel, hello)
+            if hello is not None and hello.matchkey is not None:
+                await self._serve(channel, hello, hello.matchkey)
         except (PortLostError, CallTimeoutError):  # it went, or does not read
             pass
         finally:
             channel.close()
 
     async def _read_hello(self, channel: AsyncChannel) -> ClientHello | None:
-        """Give who it is; None where it does not say so in time, or is no client of TVM: that gets no answer."""
+        """Give who it is; None where it does not say so in time, or cannot: that gets no answer."""
         reader, until = HelloReader(), channel.now() + self._hello_s
         hello: ClientHello | None = None
         while hello is None:
@@ -179,13 +179,12 @@ class Gateway:
             except ProtocolError as error:
                 self._on_note(f"{channel.name}: {error}")
                 return None
-        return hello if hello.matchkey is not None else None
+        return hello
 
-    async def _serve(self, channel: AsyncChannel, hello: ClientHello) -> None:
-        assert hello.matchkey is not None
-        stations = [station for station in self._stations if station.expects(hello.matchkey)]
+    async def _serve(self, channel: AsyncChannel, hello: ClientHello, matchkey: str) -> None:
+        stations = [station for station in self._stations if station.expects(matchkey)]
         if not stations:
-            self._on_note(f"{channel.name}: no board has the key {hello.matchkey!r}")
+            self._on_note(f"{channel.name}: no board has the key {matchkey!r}")
             await channel.write(encode_refusal(), channel.now() + TAKE_S)
             return
         early = bytearray(hello.rest)
@@ -245,7 +244,6 @@ class Gateway:
         self._share_loop()
         if station.offer is not None:
             station.offer.released()
-            return  # who waits has an old matchkey
         for one in list(self._waiting):
             if station in one.stations:
                 self._waiting.remove(one)

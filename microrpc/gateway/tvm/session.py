@@ -41,6 +41,8 @@ from microrpc.wire.names import (
 from microrpc.wire.packets import (
     RETURN_NONE,
     CallFunc,
+    CopyFromRemote,
+    CopyToRemote,
     PacketCode,
     Reply,
     Request,
@@ -134,8 +136,8 @@ class TvmSession:
                     if isinstance(value, Tensor):
                         _check_device(value.device)
                         _check_type(value.dtype, f"argument {index}")
-            else:
-                _check_device(request.tensor.device)  # type: ignore[union-attr]  # a copy: the rest is the endpoint's
+            elif isinstance(request, CopyFromRemote | CopyToRemote):
+                _check_device(request.tensor.device)
         except (RefusedError, MicroRpcError) as error:
             return self._inner.explain(error)
         return await self._inner.execute(request)
@@ -168,18 +170,18 @@ class TvmSession:
         for arg in args:
             if isinstance(arg, Tensor):
                 _check_type(arg.dtype, PacketCode(code).label)
-        if code == PacketCode.DEV_GET_ATTR:
-            return Return((await self._attribute(*args),))  # type: ignore[arg-type]
+        match code, args:
+            case PacketCode.DEV_GET_ATTR, (Device() as device, int() as kind):
+                return Return((await self._attribute(device, kind),))
         for arg in args:
             if isinstance(arg, Device | Tensor):
                 _check_device(arg.device if isinstance(arg, Tensor) else arg)
         if code in _STREAM_CALLS:
             return Return((OpaqueHandle(0),)) if code in _STREAM_GIVERS else RETURN_NONE
-        if self._alignment_bytes and code == PacketCode.DEV_ALLOC_DATA_WITH_SCOPE and args[1] is None:
-            (tensor, _) = args
-            assert isinstance(tensor, Tensor)  # by the signature
-            size_bytes = max(tensor.size_bytes, 1)
-            return Syscall(PacketCode.DEV_ALLOC_DATA, (tensor.device, size_bytes, self._alignment_bytes, _BYTE))
+        match code, args:
+            case PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (Tensor() as tensor, None) if self._alignment_bytes:
+                size_bytes = max(tensor.size_bytes, 1)
+                return Syscall(PacketCode.DEV_ALLOC_DATA, (tensor.device, size_bytes, self._alignment_bytes, _BYTE))
         return Syscall(code, tuple(_as_bytes(arg) for arg in args))
 
     async def _attribute(self, device: Device, kind: int) -> Value:
@@ -255,13 +257,13 @@ class TvmSession:
         module = args[0]
         if not isinstance(module, ModuleHandle | None):
             raise RefusedError(f"{TIME_EVALUATOR_FUNCTION}: the first argument is a module or None")
-        board = self._shared.board
         # A board times functions of its system library alone, where TVM means the global registry by None.
-        timed = await wanted.make(board, await self._inner.from_client(module) if module is not None else None)
+        of = await self._inner.from_client(module) if module is not None else None
+        timed = await wanted.make(self._shared.board, of)
 
         async def run(args: tuple[Value, ...]) -> bytes:
             values = [await self._inner.from_client(value) for value in args]
-            return await wanted.run(board, timed, values, wanted.deadline_s(self._call_s))
+            return await wanted.run(self._shared.board, timed, values, wanted.deadline_s(self._call_s))
 
         return OwnFunction(f"time evaluator of {wanted.name}", run)
 

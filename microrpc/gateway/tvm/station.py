@@ -110,14 +110,16 @@ class Station:
         """Close the board, and open it with other firmware; None: with its own again.
 
         All that clients have of it is stale then. Where it cannot be opened with `image` it is opened as it was, and
-        what is wrong is raised: MicroRpcError.
+        what is wrong is raised: MicroRpcError. Where it cannot be opened with its own, `revive` tries that again.
         """
         async with self._opening:
+            before, self._image = self._image, image  # before anything that may be cancelled
             await self._shared.board.close()
-            before, self._image = self._image, image
             try:
                 await self._open_again()
             except MicroRpcError:
+                if image is None:  # what a client loaded is for no other
+                    raise
                 self._image = before
                 with contextlib.suppress(MicroRpcError):
                     await self._open_again()

@@ -103,7 +103,6 @@ DOCUMENT = "tvm_wire.md"
 
 _LARGEST_INDEX = 0x7FFFFFFF
 _I32 = struct.Struct("<i")
-_OBJECT_HEAD = struct.Struct("<IQ")
 _WITH_I64 = struct.Struct("<iq").pack
 _WITH_U64 = struct.Struct("<iQ").pack
 _WITH_F64 = struct.Struct("<id").pack

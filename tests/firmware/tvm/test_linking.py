@@ -8,6 +8,7 @@ from pathlib import Path
 import needs
 import numpy as np
 import pytest
+from firmware.tvm.test_objects import OBJECT
 
 import microrpc
 import microrpc.firmware.build
@@ -82,6 +83,17 @@ def test_what_cannot_be_linked_is_told_by_its_name(linker: Linker) -> None:
             linker,
             b"void no_such_function(void);\n" + kernel("open", 2).replace(b"return 0", b"no_such_function(); return 0"),
         )
+
+
+def test_an_object_for_another_processor_is_told_before_the_compiler_sees_it(linker: Linker) -> None:
+    with pytest.raises(FirmwareError, match=r"^lib0\.o: is for ARM, 32 bits, little-endian, but posix is"):
+        linker.link(read_upload("lib0.o", OBJECT), timeout_s=60.0)
+
+
+def test_parts_whose_names_are_alike_for_the_compiler_are_two_files(linker: Linker) -> None:
+    parts = (*read_upload("a b.c", kernel("twice", 2)), *read_upload("a_b.c", kernel("thrice", 3)))
+    firmware = linker.link(parts, timeout_s=60.0)
+    assert (times(firmware, "twice"), times(firmware, "thrice")) == (2.0, 3.0)
 
 
 def test_a_compiler_that_takes_too_long_is_ended(linker: Linker) -> None:

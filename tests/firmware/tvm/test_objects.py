@@ -180,3 +180,13 @@ def test_an_object_for_another_processor_is_told_before_anything_is_linked() -> 
     check_machine(parts, "posix", Machine(40, 32, True))
     with pytest.raises(FirmwareError, match=r"^lib0\.o: is for ARM, 32 bits, little-endian, but posix is x86-64, 64"):
         check_machine(parts, "posix", Machine(62, 64, True))
+
+
+def test_members_are_bounded_together_and_kernels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    tar = pack([("a.c", SOURCE), ("b.c", SOURCE.replace(b"_add", b"_sub"))])
+    monkeypatch.setattr(objects, "MOST_UNPACKED_BYTES", 2 * len(SOURCE))
+    assert len(read_upload("up.tar", tar)) == 2
+    monkeypatch.setattr(objects, "MOST_KERNELS", 1)
+    assert "up.tar: has 2 kernels, at most 1 are taken" in refusal("up.tar", tar)
+    monkeypatch.setattr(objects, "MOST_UNPACKED_BYTES", 2 * len(SOURCE) - 1)
+    assert "up.tar: is too large" in refusal("up.tar", tar)

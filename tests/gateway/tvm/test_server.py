@@ -92,9 +92,9 @@ def test_who_says_nothing_is_closed_after_a_while() -> None:
         assert 0.05 < time.monotonic() - began_at < LIMIT_S
 
 
-def test_strangers_are_bounded(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_MOST_STRANGERS", 3)
-    with serving.client() as client:
+    with Serving(gateway={"hello_s": 10 * LIMIT_S}) as serving, serving.client() as client:
         strangers = [socket.create_connection(serving.address, timeout=LIMIT_S) for _ in range(3)]
         serving.wait_until(lambda: serving.gateway._strangers == 3)
         with socket.create_connection(serving.address, timeout=LIMIT_S) as another:
@@ -213,6 +213,40 @@ def test_no_more_wait_than_there_is_room_for(serving: Serving, monkeypatch: pyte
     with serving.client(), waiting(serving), waiting(serving), serving.client(start=False) as third:
         third.say_hello("board")
         assert third.is_closed()
+
+
+class Offer:
+    """A board's place at a tracker; it is offered under another matchkey after each session."""
+
+    def __init__(self) -> None:
+        self.offers = 1
+        self.matchkey = "board:1"
+
+    def taken(self) -> None:
+        self.matchkey = ""
+
+    def released(self) -> None:
+        self.offers += 1
+        self.matchkey = f"board:{self.offers}"
+
+
+def test_a_matchkey_lets_in_once_and_the_board_is_offered_under_another(serving: Serving) -> None:
+    offer = serving.stations[0].offer = Offer()
+
+    def is_let_in(matchkey: str) -> bool:
+        with serving.client(start=False) as client:
+            client.say_hello(matchkey)
+            return client.read(4) == struct.pack("<i", MAGIC)
+
+    with serving.client("board:1") as client:
+        assert not is_let_in("board:1")
+        assert not is_let_in("board")
+        assert client.call("add", 2, 3) == 5
+        client.goodbye()
+    serving.wait_until(lambda: offer.matchkey == "board:2")
+    assert not is_let_in("board:1")
+    assert is_let_in("board:2")
+    serving.wait_until(lambda: offer.matchkey == "board:3")
 
 
 # --- the beginning and the end of a session -------------------------------------------------------

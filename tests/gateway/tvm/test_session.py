@@ -25,6 +25,7 @@ from microrpc.wire.datatypes import (
     Tensor,
 )
 from microrpc.wire.datatypes import Device as BoardDevice
+from microrpc.wire.names import TIME_EVALUATOR_FUNCTION
 from microrpc.wire.packets import CallFunc, CopyFromRemote, PacketCode, RemoteException, Return, Syscall
 from microrpc.wire.tvm.layout import NEW, OLD, Layout
 
@@ -438,6 +439,22 @@ def test_a_module_that_was_loaded_is_the_system_library_and_what_was_before_is_s
             client.write(again, bytes(16))
             assert client.copy_from(again) == bytes(16)
             assert client.call("mul", 6, 7) == 42
+        serving.wait_until_free()
+        assert serving.opener.images == [None, b"one", None]
+
+
+def test_a_time_evaluator_of_before_a_load_is_stale_and_what_was_loaded_stays() -> None:
+    device = Device(seed=7)
+    install(device)
+    with Serving({"board": device}, comes_back=False, make_loader=Loading) as serving:
+        with serving.client() as client:
+            timer = client.call(TIME_EVALUATOR_FUNCTION, None, "mul", 1, 0, 1, 1, 0, 100, 0, 1, 0, "")
+            client.call("tvm.rpc.server.upload", "m", b"one")
+            client.call("tvm.rpc.server.load_module", "m")
+            main = client.look_up("main")
+            with pytest.raises(RefusedError, match="StaleHandleError"):
+                client.call(timer, 2, 3)
+            assert client.call(main) == "m: one"
         serving.wait_until_free()
         assert serving.opener.images == [None, b"one", None]
 

@@ -74,6 +74,44 @@ def test_where_other_firmware_does_not_start_the_board_has_its_own_again() -> No
     assert opener.images == [None, None]
 
 
+def test_what_a_client_loaded_is_for_no_other_even_where_the_board_does_not_come_back_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(station, "_REVIVE_S", 0.0)
+    opener = InMemory(board())
+
+    async def use(one: Station) -> None:
+        await one.restart_with(IMAGE)
+        opener.is_gone = True
+        with pytest.raises(PortLostError):
+            await one.restart_with(None)
+        opener.is_gone = False
+        await one.revive()
+        assert (await one._shared.board.function("add")) is not None
+
+    run(opener, use)
+    assert opener.images == [None, IMAGE, None]
+
+
+def test_a_client_that_goes_while_its_board_is_closed_for_what_it_loaded_leaves_a_board_that_works() -> None:
+    opener = InMemory(board())
+
+    async def use(one: Station) -> None:
+        await one._shared.board.function("add")  # which is to be given back
+        opener.held.set()
+        loading = asyncio.create_task(one.restart_with(IMAGE))
+        await asyncio.sleep(0)
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        opener.held.clear()
+        assert opener.images == [None]
+        await one._clean()
+        assert (await one._shared.board.function("add")) is not None
+
+    run(opener, use)
+    assert opener.images == [None, None]
+
+
 def test_a_board_that_comes_to_life_with_firmware_that_was_loaded_has_that_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
