@@ -141,7 +141,7 @@ class ClientMemory:
 
 def _check_size(what: str, size_bytes: int) -> None:
     if not 0 <= size_bytes <= _MOST_BYTES:
-        raise RefusedError(f"{what}: no board has {size_bytes} bytes: a size is from 0 to {_MOST_BYTES}")
+        raise RefusedError(f"{what}: no board has {show(size_bytes)} bytes: a size is from 0 to {_MOST_BYTES}")
 
 
 def _check_device(device: Device) -> None:

@@ -119,6 +119,7 @@ class TvmSession:
     def release(self) -> None:
         """See `ClientSession.release`."""
         self._fill = None
+        self._files = Files()
         self._inner.release()
 
     async def execute(self, request: Request) -> Reply:

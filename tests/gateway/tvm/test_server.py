@@ -105,6 +105,23 @@ def test_strangers_are_bounded(serving: Serving, monkeypatch: pytest.MonkeyPatch
         serving.wait_until(lambda: serving.gateway._strangers == 0)
 
 
+def test_a_crowd_that_has_said_who_it_is_is_let_in_however_many_come_at_once(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MOST_STRANGERS", 3)
+    crowd: list[Client] = []
+
+    def come() -> None:  # while the gateway's thread is here, and accepts nobody
+        for _ in range(12):
+            crowd.append(serving.client(start=False))
+            crowd[-1].say_hello("board")
+
+    serving.do(come)
+    serving.wait_until(lambda: len(serving.gateway._waiting) == 11)
+    for one in crowd:
+        one.close()
+
+
 # --- which board ----------------------------------------------------------------------------------
 
 
