@@ -103,9 +103,11 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             self._listener = _listen(self._host, self._port)
             stack.callback(self._listener.close)
+            opened: list[Station] = []
+            stack.push_async_callback(_close_all, opened)
             for station in self._stations:
                 await station.open()
-                stack.push_async_callback(station.close)
+                opened.append(station)
             if self._tracker is not None:
                 self._own_tasks += [asyncio.create_task(self._register(station).run()) for station in self._stations]
             self._own_tasks += [
@@ -255,6 +257,14 @@ class Gateway:
                 if not one.turn.done():
                     one.turn.set_result(self._take(station))
                     return
+
+
+async def _close_all(stations: Sequence[Station]) -> None:
+    """Close boards at once: each that does not answer takes the time of a call. Raises what the first of them raises."""
+    ends = await asyncio.gather(*(station.close() for station in stations), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 async def _hear(channel: AsyncChannel, early: bytearray) -> None:

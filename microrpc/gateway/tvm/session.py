@@ -159,7 +159,7 @@ class TvmSession:
             return Syscall(code, (number, int(self._inner.type_code(number))))
         if code == PacketCode.DEV_GET_CURRENT_STREAM:
             request = Syscall(PacketCode.DEV_CREATE_STREAM, args)  # there is one stream: both are told that
-        if not fits_signature(request):
+        if not isinstance(code, PacketCode) or not fits_signature(request):
             return request  # which is refused as it is
         if code == PacketCode.GET_GLOBAL_FUNC:
             if args[0] == STREAM_FUNCTION:  # a client of TVM is told nothing besides its replies
