@@ -260,7 +260,7 @@ class Gateway:
 
 
 async def _close_all(stations: Sequence[Station]) -> None:
-    """Close boards at once: each that does not answer takes the time of a call. Raises what the first of them raises."""
+    """Close boards at once: each that does not answer takes the time of a call. Raises what one of them raises."""
     ends = await asyncio.gather(*(station.close() for station in stations), return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):

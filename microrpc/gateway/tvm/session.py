@@ -122,6 +122,10 @@ class TvmSession:
         self._files = Files()
         self._inner.release()
 
+    async def settle(self) -> None:
+        """See `ClientMemory.settle`."""
+        await self._inner.memory.settle()
+
     async def execute(self, request: Request) -> Reply:
         """Execute a request; whatever goes wrong becomes an exception packet."""
         try:

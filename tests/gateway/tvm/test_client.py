@@ -15,7 +15,7 @@ from tvm_gateway import Client, RefusedError, Serving
 
 from microrpc.gateway.tvm import client as client_module
 from microrpc.wire.datatypes import CPU, DataType, Tensor
-from microrpc.wire.packets import CallFunc, InitServer, PacketCode, RemoteException
+from microrpc.wire.packets import CallFunc, InitServer, PacketCode, RemoteException, Syscall
 from microrpc.wire.tvm.layout import NEW, OLD, Layout
 
 LONG = 3_000_001
@@ -76,6 +76,28 @@ def test_what_a_client_says_while_its_call_runs_is_answered_in_its_turn(serving:
         assert isinstance(reply, RemoteException)
         assert "already been initialized" in reply.message
         assert handle("add")
+
+
+@pytest.mark.parametrize("how", ["it goes", "its time is over"])
+@pytest.mark.parametrize("layout", [NEW, OLD], ids=["new", "old"])
+def test_what_is_allocated_when_a_session_ends_is_freed_too(serving: Serving, layout: Layout, how: str) -> None:
+    tensor = Tensor(0, CPU, DataType.parse("int8"), (5000,))
+    options = " -timeout=0.4" if how == "its time is over" else ""
+    for request in (
+        Syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (tensor, None)),
+        Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 5000, 8, DataType.parse("int8"))),
+    ):
+        ended = len(serving.sessions) + 2
+        with serving.client(layout=layout, options=options) as client:
+            client.look_up("add")
+            serving.opener.held.set()
+            client.socket.sendall(layout.encode_packet(request))
+            time.sleep(3 * client_module._WATCH_S)
+            if options:
+                assert client.is_closed()
+        serving.wait_until(lambda ended=ended: len(serving.sessions) == ended)  # type: ignore[misc]
+        serving.opener.held.clear()
+        serving.wait_until_free()
 
 
 # --- what is left ---------------------------------------------------------------------------------
