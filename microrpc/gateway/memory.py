@@ -114,7 +114,7 @@ class ClientMemory:
         return AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,)))
 
     async def _to_its_end(self, allocating: Coroutine[Any, Any, AsyncRemoteArray]) -> AsyncRemoteArray:
-        """Allocate, to the end also where the client goes meanwhile: else nobody would know of what there is to free."""
+        """Allocate, to the end also where the client goes meanwhile: else nobody would know what there is to free."""
         task = asyncio.ensure_future(allocating)
         self._allocating.add(task)
         task.add_done_callback(self._allocating.discard)

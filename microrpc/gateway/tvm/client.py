@@ -88,9 +88,9 @@ class TvmClient:
             if self._timer is not None:
                 self._timer.cancel()
             serving.cancel()
-            (error,) = await asyncio.gather(serving, return_exceptions=True)
-            if isinstance(error, BaseException):  # what was said last hangs on its frames, and may be large
-                traceback.clear_frames(error.__traceback__)
+            (ended_by,) = await asyncio.gather(serving, return_exceptions=True)
+            if isinstance(ended_by, BaseException):  # what was said last hangs on its frames, and may be large
+                traceback.clear_frames(ended_by.__traceback__)
 
     async def _serve(self, first: bytes) -> None:
         endpoint = self._endpoint
