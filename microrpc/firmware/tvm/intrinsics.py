@@ -8,8 +8,23 @@ from typing import Any
 
 # Of math.h: for double under this name, for float with an f behind it, and for float16 by way of float.
 _NAMES = (
-    *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "erf", "exp", "exp2"),
-    *("fabs", "floor", "fmod", "hypot", "ldexp", "log", "log10", "log1p", "log2", "nearbyint", "pow", "sin", "sinh"),
+    *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "erf", "exp"),
+    *(
+        "exp2",
+        "fabs",
+        "floor",
+        "fmod",
+        "hypot",
+        "ldexp",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "nearbyint",
+        "pow",
+        "sin",
+        "sinh",
+    ),
     *("sqrt", "tan", "tanh", "trunc"),
 )
 _ROUND = {"round": "nearbyint"}  # TVM's own rules have it so, for all targets
