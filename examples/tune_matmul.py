@@ -8,6 +8,7 @@ docs/tvm_tune.md explains it.
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ def served_board(tracker: Tracker):
 
 def main() -> None:
     """Tune, and print what was gained."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # then, too, gateway and tracker are ended
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--trials", type=int, default=16, help="how many schedules are tried on the board")
     options.add_argument("--size", type=int, default=32, help="of the matrices: n x n")

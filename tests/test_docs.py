@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -43,15 +44,29 @@ SIMULATOR = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_readme_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, cwd=ROOT)
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "5 2.5\n[0. 0. 0. 0. 0. 1. 2. 3.]\n"), (1, "[[ 2.875  2.375 -0.375]]\n")]
+)
+def test_the_examples_of_the_readme_run(number: int, said: str) -> None:
+    """That of TVM runs where TVM is: tests/tvm/test_guides.py."""
+    mine = [example for example in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "tvm" not in example]
+    assert len(mine) == 2
+    run = subprocess.run([sys.executable, "-c", mine[number]], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.stderr == ""
-    assert run.stdout.split("\n")[:2] == ["5 2.5", "[0. 0. 0. 0. 0. 1. 2. 3.]"]
+    assert run.stdout.startswith(said)
+
+
+def test_the_readme_tells_of_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", README, flags=re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == set(project["optional-dependencies"])
 
 
 @pytest.mark.parametrize(
-    "command", re.findall(r"^    microrpc ((?:ports|info|functions|call) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+    "command",
+    re.findall(r"^    microrpc ((?:ports|info|functions|call|model) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE),
 )
 def test_the_commands_of_the_readme_run(command: str) -> None:
     run = subprocess.run(
@@ -132,8 +147,19 @@ def test_the_guide_to_the_device_library_has_the_sizes_of_every_board() -> None:
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_link_to_a_section_finds_it() -> None:
+    for document in DOCUMENTS:
+        prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target, section in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", prose):
+            text = (document.parent / target if target else document).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.*)", text, flags=re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert section in anchors, f"{document.name} links to {target}#{section}"
 
 
 def test_the_map_has_every_document_and_the_readme_has_the_map() -> None:
@@ -155,7 +181,7 @@ def test_no_line_of_the_documents_is_longer_than_140_columns() -> None:
 
 
 def test_every_file_of_ours_that_a_document_names_is_there() -> None:
-    folders = "microrpc|firmware_sim|pytest_microrpc|tests|firmware|boards|benchmarks|dev"
+    folders = "microrpc|firmware_sim|pytest_microrpc|tests|firmware|boards|benchmarks|dev|examples"
     ours = rf"(?<![\w/])(?:{folders})/[\w/]+\.(?:py|c|h|toml|md)\b"
     for document in DOCUMENTS:
         if document.name != "CHANGELOG.md":  # which tells of the past

@@ -11,6 +11,7 @@ static float exponential(float x) {
     } power;
     float r, series;
     int32_t n;
+    if (x != x) return x; /* no number, which no integer stands for */
     if (x < -87.0f) return 0;
     if (x > 88.0f) x = 88.0f;
     n = (int32_t)(x * 1.44269504f + (x < 0 ? -0.5f : 0.5f));

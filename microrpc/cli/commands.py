@@ -128,7 +128,8 @@ tvm.command(
     "build",
     epilog=examples(
         "microrpc tvm build kernels.py:make --board qemu_mps2_an385 --out my_project",
-        "microrpc tvm build model.onnx --board posix --out my_model --json",
+        "microrpc tvm build model.onnx --board qemu_mps2_an385 --out my_model",
+        "microrpc tvm build nets.py:convnet --board posix --out my_net --json",
     ),
 )(tvm_build)
 app.add_typer(tvm, name="tvm")

@@ -22,7 +22,7 @@ import typer
 from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
-from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, reason_of
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
         yield
         return
     except MicroRpcError as error:
-        code, kind, message = exit_code(error), type(error).__name__, str(error)
+        notes = (printable(note) for note in getattr(error, "__notes__", ()))
+        code, kind, message = exit_code(error), type(error).__name__, "; ".join((str(error), *notes))
     except _UsageError as error:
         code, kind, message = ExitCode.USAGE, "UsageError", error.message
         if error.ctx is not None:  # typer's own: it tells how the command is used

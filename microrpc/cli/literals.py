@@ -39,6 +39,7 @@ _TENSOR = re.compile(r"([a-z0-9_]+)\[([0-9, ]*)\]")
 _WORDS = {"true": True, "false": False, "none": None}
 _SHOWN_ELEMENTS = 6
 _MOST_BYTES = 2**30  # more than any microcontroller has, and less than this computer
+_LARGE_BYTES = 2**26  # of a file that is mapped into memory and not read
 _MOST_DIMENSIONS = 31  # what every numpy has, and one more for lanes
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -183,17 +184,21 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(_parse_int(size) for size in sizes)
 
 
-def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...] | None = None) -> Array:
+def read_array(
+    path: Path, dtype: DataType | None = None, shape: tuple[int, ...] | None = None, *, maps_large: bool = False
+) -> Array:
     """Read a file: a .npy with its own data type and shape, any other as bytes, or as `dtype` and `shape` say.
 
-    Raises typer.BadParameter where it cannot be read, or is not of that size.
+    maps_large: of a .npy of more than 64 MiB only what is used is read, when it is. Raises typer.BadParameter where it
+    cannot be read, or is not of that size.
     """
     try:
         if path.suffix == ".npy":
             if dtype is not None or shape is not None:
                 raise typer.BadParameter(f"{path} knows its data type and shape: leave --dtype and --shape out")
             with path.open("rb") as file:
-                return load_npy(file, path.stat().st_size)
+                size_bytes = path.stat().st_size
+                return load_npy(file, size_bytes, path if maps_large and size_bytes > _LARGE_BYTES else None)
         data = read_whole(path, _MOST_BYTES)
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
@@ -206,10 +211,11 @@ def read_array(path: Path, dtype: DataType | None = None, shape: tuple[int, ...]
     return as_array(data, dtype, shape, str(path))
 
 
-def load_npy(file: IO[bytes], size_bytes: int) -> Array:
+def load_npy(file: IO[bytes], size_bytes: int, mapped: Path | None = None) -> Array:
     """Read a .npy file of that size, whose header is compared with it before anything is allocated.
 
-    Raises OSError, ValueError, EOFError and MemoryError as numpy does, UnsupportedValueError for a dtype of no board.
+    mapped: its path, where it is to be mapped into memory instead. Raises OSError, ValueError, EOFError and MemoryError
+    as numpy does, UnsupportedValueError for a dtype of no board.
     """
     version = np.lib.format.read_magic(file)
     if version not in _NPY_HEADERS:
@@ -225,6 +231,8 @@ def load_npy(file: IO[bytes], size_bytes: int) -> Array:
     there = size_bytes - file.tell()
     if min(shape, default=0) < 0 or wanted > there:
         raise ValueError(f"its header tells of {show(wanted)} bytes, and {there} are there")
+    if mapped is not None and wanted:
+        return np.lib.format.open_memmap(mapped, mode="r")
     file.seek(0)
     loaded: Array = np.lib.format.read_array(file, allow_pickle=False)
     return loaded

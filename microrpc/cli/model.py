@@ -155,7 +155,7 @@ def run(
 @model.command(
     "profile",
     epilog=examples(
-        "microrpc model profile sim:// --name mlp --input '[[1, 2, 3, 4]]' --repeat 10",
+        "microrpc model profile sim:// --name mlp --repeat 10",
         "microrpc model profile /dev/ttyACM0 --input x.npy --json",
     ),
 )
@@ -192,9 +192,8 @@ def profile(
             shown = {"host_us": report.host_us, "transport_share": report.transport_share}
             print_json({**dataclasses.asdict(report), **shown})
             return
-        columns = terminal_columns()
         for line in str(report).splitlines():
-            say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
+            _say_folded(line)
 
 
 @model.command(
@@ -246,7 +245,7 @@ def validate(
         if data is not None:
             arrays = read_arrays(data)
         elif inputs is not None and expected is not None:
-            sets = read_array(inputs), read_array(expected)
+            sets = read_array(inputs, maps_large=True), read_array(expected, maps_large=True)
         port, _ = find_board_port(port, board, board_file)
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
             found = opened.model(name)
@@ -256,12 +255,17 @@ def validate(
         if as_json:
             print_json({"model": found.name, **_validation_to_json(result)})
         else:
-            say(f"{printable(found.name)}: {result}")
+            _say_folded(f"{printable(found.name)}: {result}")
         if not result:
             raise typer.Exit(ExitCode.DIFFERS)
 
 
 # --- their parts ------------------------------------------------------------------------------------
+
+
+def _say_folded(line: str) -> None:
+    columns = terminal_columns()
+    say(line if columns is None or len(line) <= columns else folded(line, columns, 4))
 
 
 def _names(tensors: tuple[ModelTensor, ...]) -> list[str]:

@@ -41,8 +41,12 @@ tvm = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Boards for TVM of today: its clients, its tracker, its tuner (docs/tvm.md).",
-    epilog=examples("microrpc tvm serve /dev/ttyACM0", "microrpc tvm serve sim:// sim:// --tracker 127.0.0.1:9190"),
+    help="Today's TVM on boards: its models, its clients, its tuner (docs/tvm.md).",
+    epilog=examples(
+        "microrpc tvm build model.onnx --board qemu_mps2_an385 --out my_model",
+        "microrpc tvm serve /dev/ttyACM0",
+        "microrpc tvm serve sim:// sim:// --tracker 127.0.0.1:9190",
+    ),
 )
 
 
@@ -51,14 +55,14 @@ tvm = typer.Typer(
         "microrpc tvm serve sim://",
         "microrpc tvm serve /dev/ttyACM0 --board nucleo_f746zg --key nucleo",
         "microrpc tvm serve qemu://mps2_an385 sim:// --key m3 --key simulated",
-        "microrpc tvm serve /dev/ttyACM0 --listen 0.0.0.0:9090 --tracker 10.0.0.1:9190",
+        "microrpc tvm serve --board nucleo_f746zg --tracker 127.0.0.1:9190",
     )
 )
 @with_port_options
 def serve(
     ports: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PORT...", show_default=False, help="Each board's port; none: where --board is."),
+        typer.Argument(metavar="PORT", show_default=False, help="Each board's port; none: where --board is."),
     ] = None,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
@@ -168,7 +172,9 @@ def _make_loader(target: Target, firmware: str | None) -> Callable[[Station], Lo
 def _keys(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """Give the key of each board. Raises typer.BadParameter."""
     if len(given) not in (0, 1, len(names)):
-        raise typer.BadParameter(f"--key: give one for all, or one for each of the {len(names)} boards")
+        raise typer.BadParameter(
+            f"--key: {len(given)} are given, and boards {len(names)}: give one for all, or one for each"
+        )
     return list(given) * len(names) if len(given) == 1 else list(given or names)
 
 

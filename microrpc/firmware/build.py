@@ -12,9 +12,9 @@ import os
 import pathlib
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.project import Project, check_define
+from microrpc.firmware.running import run
 
 log = logging.getLogger("microrpc.firmware")
 """The logger `microrpc.firmware`: told before a build, which can take seconds."""
@@ -70,13 +71,14 @@ def build(
     defines: Sequence[str] = (),
     more: Mapping[str, bytes] | None = None,
     timeout_s: float | None = None,
+    stop: threading.Event | None = None,
     is_told: bool = True,
 ) -> Firmware:
     """Build `project`; `defines` are like "NAME=VALUE", and go before those of the project. Raises FirmwareError.
 
     more: sources and objects besides, by the name of the file, which only this build sees. timeout_s: how long the
-    compiler may take, ten minutes where nothing is said. is_told: whether the log tells of a build. Any number of
-    processes may do so at once.
+    compiler may take, ten minutes where nothing is said. stop: is set by another thread to have it ended, which is an
+    error, too. is_told: whether the log tells of a build. Any number of processes may do so at once.
     """
     more = more or {}
     all_defines = (*project.defines, *map(check_define, defines))
@@ -91,7 +93,7 @@ def build(
     is_new = not _is_kept(elf)
     if is_new:
         log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
-        _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s)
+        _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s, stop)
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
 
@@ -135,7 +137,7 @@ def _find_gcc(project: Project) -> Tool:
     if found is None:
         package = _GCC_PACKAGES.get(prefix, f"{prefix}gcc" if prefix else "gcc")
         raise FirmwareError(f"there is no {prefix}gcc: apt-get install --no-install-recommends {package}")
-    first_line = _run([found, "--version"], None).stdout.partition("\n")[0]
+    first_line = run([found, "--version"], None, _BUILD_S).stdout.partition("\n")[0]
     return Tool((found,), first_line.strip())
 
 
@@ -165,26 +167,6 @@ def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
         yield from (f"-l{name}" for name in project.libraries)
     if compiler is Compiler.GCC and project.target:
         yield from project.common.gcc_freestanding
-
-
-def _run(
-    command: Sequence[str], directory: pathlib.Path | None, timeout_s: float | None = None
-) -> subprocess.CompletedProcess[str]:
-    timeout_s = _BUILD_S if timeout_s is None else timeout_s
-    try:
-        return subprocess.run(
-            command,
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FirmwareError(f"{' '.join(command[:4])} ... was ended: it took longer than {timeout_s:g} s") from error
-    except OSError as error:
-        raise FirmwareError(f"{command[0]} cannot be started: {error.strerror}") from error
 
 
 # --- the cache ------------------------------------------------------------------------------------
@@ -233,6 +215,7 @@ def _make(
     more: Mapping[str, bytes],
     elf: pathlib.Path,
     timeout_s: float | None,
+    stop: threading.Event | None,
 ) -> None:
     """Build into a directory of its own, and move the result into its place when it is whole."""
     try:
@@ -242,7 +225,8 @@ def _make(
             for name, content in more.items():
                 pathlib.Path(directory, name).write_bytes(content)
             besides = [str(pathlib.Path(directory, name)) for name in more]
-            done = _run([*command, *besides, *last_flags, "-o", str(result)], project.root, timeout_s)
+            whole = [*command, *besides, *last_flags, "-o", str(result)]
+            done = run(whole, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
             if done.returncode:
                 lines = (done.stderr or done.stdout).strip().replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []

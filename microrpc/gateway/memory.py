@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from microrpc.client.aio.remote import AsyncRemoteArray
 from microrpc.gateway.regions import Regions
@@ -45,6 +48,7 @@ class ClientMemory:
         self._first_epoch = shared.board.epoch
         self._allocated: dict[int, Block] = {}
         self._blocks: Regions[Block] = Regions()
+        self._allocating: set[asyncio.Task[AsyncRemoteArray]] = set()
 
     def move(self) -> None:
         """Go on with the board that took the shared one's place: what there is is as from before a reset."""
@@ -92,7 +96,7 @@ class ClientMemory:
         _check_size("DevAllocDataWithScope", tensor.size_bytes)
         # On a stock board an array without bytes has the address of the next one, which may be another client's.
         shape, dtype = (tensor.shape, tensor.dtype) if tensor.size_bytes else ((1,), _BYTE)
-        return self._allocated_at(await self._board.empty(shape, dtype, scope=scope))
+        return self._allocated_at(await self._to_its_end(self._board.empty(shape, dtype, scope=scope)))
 
     async def allocate_bytes(self, device: Device, size_bytes: int, alignment: int, hint: DataType) -> OpaqueHandle:
         """Allocate `size_bytes`; give their address for the client."""
@@ -100,11 +104,28 @@ class ClientMemory:
         _check_size("DevAllocData", size_bytes)
         if not 0 <= alignment <= _MOST_ALIGNMENT:
             raise RefusedError(f"DevAllocData: an alignment is from 0 to {_MOST_ALIGNMENT} bytes, not {alignment}")
+        return self._allocated_at(await self._to_its_end(self._ask_for(device, size_bytes, alignment, hint)))
+
+    async def _ask_for(self, device: Device, size_bytes: int, alignment: int, hint: DataType) -> AsyncRemoteArray:
         args = device, max(size_bytes, 1), alignment, hint
         address = await self._board.syscall(PacketCode.DEV_ALLOC_DATA, *args)
         if not isinstance(address, OpaqueHandle) or not address:
             raise RefusedError(f"DevAllocData: the board gave {show(address)}, not an address")
-        return self._allocated_at(AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,))))
+        return AsyncRemoteArray(self._board, Tensor(address, CPU, _BYTE, (size_bytes,)))
+
+    async def _to_its_end(self, allocating: Coroutine[Any, Any, AsyncRemoteArray]) -> AsyncRemoteArray:
+        """Allocate, to the end also where the client goes meanwhile: else nobody would know what there is to free."""
+        task = asyncio.ensure_future(allocating)
+        self._allocating.add(task)
+        task.add_done_callback(self._allocating.discard)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # or a traceback keeps what it gave
+
+    async def settle(self) -> None:
+        """Wait for what was being allocated when the client went; it is garbage then."""
+        await asyncio.gather(*self._allocating, return_exceptions=True)
 
     def free(self, device: Device, visible: int) -> None:
         """Let go of what the client allocated and knows at the address `visible`."""
@@ -141,7 +162,7 @@ class ClientMemory:
 
 def _check_size(what: str, size_bytes: int) -> None:
     if not 0 <= size_bytes <= _MOST_BYTES:
-        raise RefusedError(f"{what}: no board has {size_bytes} bytes: a size is from 0 to {_MOST_BYTES}")
+        raise RefusedError(f"{what}: no board has {show(size_bytes)} bytes: a size is from 0 to {_MOST_BYTES}")
 
 
 def _check_device(device: Device) -> None:

@@ -281,6 +281,8 @@ class LinkHost:
             round_trip = self._copies if request.is_copy else self._packets
             round_trip.measure(now - request.first_expected_at if now > request.first_expected_at else 0.0)
         if unanswered:
+            if not request.is_copy:
+                self._begin_copies(now)
             if was_sent_once:  # else its last transmission may still be on its way
                 # Where the line is faster than was said, as a board's own USB is, that must not add up.
                 self.sent_by -= max(request.sent_by - now, 0.0)
@@ -299,6 +301,14 @@ class LinkHost:
         reply = tuple.__new__(LinkReply, (seq, kind, body, size_bytes))  # as LinkReply(...) does, in a step less
         self.replies.append(reply)
         return reply
+
+    def _begin_copies(self, now: float) -> None:
+        """Wait from now on for what was sent beside a PACKET or CALL: the device has come to it only now."""
+        expected_at = now
+        for request in self._unanswered.values():
+            expected_at += request.reply_bytes * self._byte_s
+            request.first_expected_at = max(request.first_expected_at, expected_at)
+            request.waited_from = now
 
     def _receive_other(self, message_type: MessageType, seq: int, content: bytes, payload: bytes, now: float) -> None:
         if message_type is LINK_NAK:

@@ -5,13 +5,14 @@ Each run is one operation, from the copy of its inputs to that of its outputs, s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from microrpc.errors import ArgumentError, FunctionNotFoundError, RequestError
+from microrpc.errors import ArgumentError, FunctionNotFoundError, RemoteError, RequestError
 from microrpc.host.blocks import UNLIMITED
 from microrpc.host.board import BoardOperations
 from microrpc.host.copies import flat
@@ -32,17 +33,29 @@ T = TypeVar("T")
 
 
 def labels(tensors: Sequence[ModelTensor]) -> list[str]:
-    """Give what messages call tensors: their names, or `#` and their numbers where they have none."""
-    return [tensor.name or f"#{index}" for index, tensor in enumerate(tensors)]
+    """Give what tensors are called, each another name: `#` and its number for one that has none."""
+    return _each_another([tensor.name or f"#{index}" for index, tensor in enumerate(tensors)])
 
 
 def layer_labels(table: ModelTable) -> list[str]:
-    """Give the names of the layers, each another one: of those with one name the second ends with `#2`."""
-    counts: dict[str, int] = {}
-    found = []
-    for index, layer in enumerate(table.layers):
-        name = layer.name or f"#{index}"
-        counts[name] = count = counts.get(name, 0) + 1
+    """Give the names of the layers, each another one, as `labels` does."""
+    return _each_another([layer.name or f"#{index}" for index, layer in enumerate(table.layers)])
+
+
+def list_tensors(tensors: Sequence[ModelTensor]) -> str:
+    """Say what a model takes or gives: each with its label, type and shape."""
+    named = (dataclasses.replace(tensor, name=name) for tensor, name in zip(tensors, labels(tensors), strict=True))
+    return ", ".join(map(str, named)) or "nothing"
+
+
+def _each_another(names: list[str]) -> list[str]:
+    """Have the second of several with one name end with `#2`, unless another is called just so."""
+    there, counts, found = set(names), dict[str, int](), list[str]()
+    for name in names:
+        count = counts.get(name, 0) + 1
+        while count > 1 and f"{name}#{count}" in there:
+            count += 1
+        counts[name] = count
         found.append(name if count == 1 else f"{name}#{count}")
     return found
 
@@ -53,19 +66,20 @@ def bind(table: ModelTable, given: Sequence[T], named: Mapping[str, T]) -> list[
     Raises ArgumentError where there are too few, too many, or one that it does not have.
     """
     names = labels(table.inputs)
-    wants = f"model {show(table.name)} takes {', '.join(map(str, table.inputs)) or 'nothing'}"
-    if len(given) > len(names):
-        raise ArgumentError(f"{wants}, not {len(given)} inputs; nothing was sent")
     bound = dict(zip(names, given, strict=False))
+    why = f", not {len(given)} inputs" if len(given) > len(names) else ""
     for name, value in named.items():
         if name not in names:
-            raise ArgumentError(f"{wants}; it has no input {show(name)}{did_you_mean(name, names)}; nothing was sent")
-        if name in bound:
-            raise ArgumentError(f"{wants}; {show(name)} was given twice; nothing was sent")
+            why = why or f"; it has no input {show(name)}{did_you_mean(name, names)}"
+        elif name in bound:
+            why = why or f"; {show(name)} was given twice"
         bound[name] = value
     missing = [name for name in names if name not in bound]
     if missing:
-        raise ArgumentError(f"{wants}; {', '.join(map(show, missing))} was not given; nothing was sent")
+        why = why or f"; {', '.join(map(show, missing))} was not given"
+    if why:
+        takes = list_tensors(table.inputs)
+        raise ArgumentError(f"model {show(table.name)} takes {takes}{why}; nothing was sent")
     return [bound[name] for name in names]
 
 
@@ -82,6 +96,7 @@ class ModelRunner(Generic[ArrayT]):
         self._model = model
         self.inputs, self.outputs = Block(table.inputs), Block(table.outputs)
         self._arrays: tuple[ArrayT, ArrayT] | None = None
+        self._epoch = -1  # in which the board had the table
 
     def prepare(self, given: Sequence[npt.ArrayLike], named: Mapping[str, npt.ArrayLike]) -> list[npt.NDArray[Any]]:
         """Give the inputs as they are copied to the board. Raises ArgumentError."""
@@ -95,32 +110,46 @@ class ModelRunner(Generic[ArrayT]):
 
     def run(self, inputs: Arrays, *, timeout_s: float | None = None) -> Operation[list[npt.NDArray[Any]]]:
         """Run it and give its outputs as they are on the board."""
+        return (yield from self.noting_resets(self._run(inputs, timeout_s)))
+
+    def _run(self, inputs: Arrays, timeout_s: float | None) -> Operation[list[npt.NDArray[Any]]]:
         x, y = yield from self._load(inputs)
         yield from self.call(MODEL_RUN_FUNCTION, (), x, y, take_nothing, timeout_s=timeout_s)
         return (yield from self.read(y))
 
     def profile(self, inputs: Arrays, *, repeat: int, timeout_s: float | None = None) -> Operation[ModelReport]:
         """Run it `repeat` times and tell how long it took, each layer, and what was used of the board's memory."""
+        return (yield from self.noting_resets(self._profile(inputs, repeat, timeout_s)))
+
+    def _profile(self, inputs: Arrays, repeat: int, timeout_s: float | None) -> Operation[ModelReport]:
         times = _Times(self._operations)
         yield from times.begin()
         x, y = yield from self._allocate()
         times.restart()
         yield from self.write(inputs, x)
         input_s = times.passed_s()
-        profiles: list[ModelProfile] = []
+        total = ModelProfile(0, (0,) * len(self.table.layers))
         for _ in range(repeat):
-            profile = yield from self.call(MODEL_PROFILE_FUNCTION, (), x, y, self._take_profile, timeout_s=timeout_s)
-            profiles.append(profile)
+            total += yield from self.call(MODEL_PROFILE_FUNCTION, (), x, y, self._take_profile, timeout_s=timeout_s)
         calls_s = times.passed_s()
         yield from self.read(y)
         output_s = times.passed_s()
         memory = yield from self._memory()
         return ModelReport.of(
-            self.table, profiles, input_s=input_s, call_s=calls_s / repeat, output_s=output_s, memory=memory
+            self.table,
+            [total],
+            runs=repeat,
+            input_s=input_s,
+            call_s=calls_s / repeat,
+            output_s=output_s,
+            memory=memory,
         )
 
     def layer(self, inputs: Arrays, layer: int, *, timeout_s: float | None = None) -> Operation[npt.NDArray[Any]]:
         """Run it and give what a layer gave, as it is on the board. Raises RequestError where it cannot be had."""
+        return (yield from self.noting_resets(self._layer(inputs, layer, timeout_s)))
+
+    def _layer(self, inputs: Arrays, layer: int, timeout_s: float | None) -> Operation[npt.NDArray[Any]]:
         tensor = self.table.layers[layer].output
         if tensor is None:
             raise RequestError(
@@ -140,6 +169,15 @@ class ModelRunner(Generic[ArrayT]):
 
     # --- their parts ---------------------------------------------------------------------------
 
+    def noting_resets(self, operation: Operation[T]) -> Operation[T]:
+        """Do `operation`, and forget all where a server that shares its board tells that it was reset."""
+        try:
+            return (yield from operation)
+        except RemoteError as error:
+            if self._models.note(error):
+                self.discard()
+            raise
+
     def _load(self, inputs: Arrays) -> Operation[tuple[ArrayT, ArrayT]]:
         x, y = yield from self._allocate()
         yield from self.write(inputs, x)
@@ -150,16 +188,27 @@ class ModelRunner(Generic[ArrayT]):
         if self._arrays is None or not all(array.is_live for array in self._arrays):
             self.discard()
             x = yield from self.empty(self.inputs)
-            self._arrays = x, (yield from self.empty(self.outputs))
+            try:
+                self._arrays = x, (yield from self.empty(self.outputs))
+            except RemoteError:
+                x.discard(first=True)
+                raise
         return self._arrays
 
     def check(self) -> Operation[None]:
         """Raise RequestError where the board has other firmware now."""
-        yield from self._models.check(self._model, self.table)
+        self._epoch = yield from self._models.check(self._model, self.table)
 
     def empty(self, block: Block) -> Operation[ArrayT]:
-        """Allocate memory for a block; what has no bytes gets one."""
-        return (yield from self._operations.empty(max(block.size_bytes, 1), np.uint8))
+        """Allocate memory for a block; what has no bytes gets one. A RemoteError has a note of what a run needs."""
+        try:
+            return (yield from self._operations.empty(max(block.size_bytes, 1), np.uint8))
+        except RemoteError as error:
+            inputs, outputs = self.inputs.size_bytes, self.outputs.size_bytes
+            error.add_note(
+                f"a run of model {show(self.table.name)} needs {inputs} bytes for inputs and {outputs} for outputs"
+            )
+            raise
 
     def write(self, inputs: Arrays, x: ArrayT) -> Operation[None]:
         """Copy inputs into their block."""
@@ -195,7 +244,8 @@ class ModelRunner(Generic[ArrayT]):
         inputs = self._tensors(self.inputs, self.table.inputs, x)
         outputs = self._tensors(self.outputs, self.table.outputs, y)
         args = (self._model, *head, *inputs, *outputs)
-        return (yield from self._models.call(function, args, x.epoch, take, timeout_s=timeout_s, beside=beside))
+        epoch = min(x.epoch, self._epoch)  # memory of after a reset, and the table of before, do not fit
+        return (yield from self._models.call(function, args, epoch, take, timeout_s=timeout_s, beside=beside))
 
     def _tensors(self, block: Block, tensors: Sequence[ModelTensor], array: ArrayT) -> list[Tensor]:
         address = array.tensor.data

@@ -59,9 +59,13 @@ class ModelReport:
         call_s: float,
         output_s: float,
         memory: BoardMemory | None,
+        runs: int = 0,
     ) -> Self:
-        """Make it of what the board told of each run, and of what this computer saw, in seconds."""
-        runs = len(profiles)
+        """Make it of what the board told of each run, or of several together, then of `runs` in all.
+
+        input_s, call_s, output_s: what this computer saw, in seconds.
+        """
+        runs = runs or len(profiles)
         total_us = sum(profile.total_us for profile in profiles) / runs
         times_us = [sum(layer) / runs for layer in zip(*(profile.layers_us for profile in profiles), strict=True)]
         layers = tuple(

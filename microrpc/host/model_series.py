@@ -30,6 +30,11 @@ class ModelSeries(Generic[ArrayT]):
 
         `inputs` are copied where they were not `following` in the step before.
         """
+        return (yield from self._runner.noting_resets(self._step(inputs, following, timeout_s)))
+
+    def _step(
+        self, inputs: Arrays, following: Arrays | None, timeout_s: float | None
+    ) -> Operation[list[npt.NDArray[Any]]]:
         yield from self._runner.check()
         if not all(array.is_live for array in (*self._inputs, *self._outputs)) or not self._outputs:
             yield from self._allocate()

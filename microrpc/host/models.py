@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from microrpc.errors import FeatureMissingError, ProtocolError, RequestError
+from microrpc.errors import FeatureMissingError, ProtocolError, RemoteError, RequestError
 from microrpc.host.handles import Owned
 from microrpc.host.job import CopyJob
 from microrpc.host.making import Maker
@@ -14,11 +14,18 @@ from microrpc.host.requests import Requests
 from microrpc.wire.checks import check_text, did_you_mean, show
 from microrpc.wire.datatypes import TypeCode, Value
 from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, decode_model, untrue
-from microrpc.wire.names import MODELS_FUNCTION
+from microrpc.wire.names import (
+    MODEL_LAYER_FUNCTION,
+    MODEL_PROFILE_FUNCTION,
+    MODEL_RUN_FUNCTION,
+    MODELS_FUNCTION,
+)
 from microrpc.wire.packets import CallFunc, CopyAck, Return, decode_result
 
 _MOST_MODELS = 256
 _LEAST_PAGE_BYTES = 32  # of any board, but at the end
+_RUNS = (MODEL_RUN_FUNCTION, MODEL_PROFILE_FUNCTION, MODEL_LAYER_FUNCTION)
+_OF_A_RESET = ("BoardResetError: ", "StaleHandleError: ")  # how a server that shares its board begins (docs/sharing.md)
 _NO_MODELS = (
     "has no models: its firmware was built without any, or without MICRORPC_MODELS. `microrpc tvm build` makes "
     "firmware that has some (docs/models.md)"
@@ -55,15 +62,23 @@ class Models:
         yield from self._connection.begin(None)
         if self.epoch != self._connection.trust.epoch:
             handle, epoch = yield from self._look_up(MODELS_FUNCTION)
+            if not self._connection.session_id:  # of a server, which refuses them after a reset that nobody else tells
+                for name in _RUNS:
+                    yield from self._look_up(name)
             tables: list[ModelTable] = []
-            while (table := (yield from self._read_table(len(tables), handle, epoch))) is not None:
+            left_bytes = MOST_TABLE_BYTES
+            while (read := (yield from self._read_table(len(tables), handle, epoch, left_bytes))) is not None:
+                table, size_bytes = read
                 tables.append(table)
+                left_bytes -= size_bytes
                 if len(tables) > _MOST_MODELS:
                     raise untrue(f"{MODELS_FUNCTION} tells of more than {_MOST_MODELS} models")
             self.tables, self.epoch = tuple(tables), epoch
         return self.tables
 
-    def _read_table(self, model: int, handle: int, epoch: int) -> Operation[ModelTable | None]:
+    def _read_table(
+        self, model: int, handle: int, epoch: int, left_bytes: int
+    ) -> Operation[tuple[ModelTable, int] | None]:
         data = bytearray()
         while True:
             page = yield from self._requests.call(handle, (model, len(data)), epoch=epoch, function=MODELS_FUNCTION)
@@ -72,10 +87,11 @@ class Models:
             if not isinstance(page, bytes):
                 raise untrue(f"{MODELS_FUNCTION} returned {show(page)}, not bytes")
             data += page
-            if len(data) > MOST_TABLE_BYTES:
-                raise untrue(f"{MODELS_FUNCTION} tells more of model {model} than {MOST_TABLE_BYTES} bytes")
+            if len(data) > left_bytes:
+                before = " and those before it" if model else ""
+                raise untrue(f"{MODELS_FUNCTION} tells more of model {model}{before} than {MOST_TABLE_BYTES} bytes")
             if len(page) < _LEAST_PAGE_BYTES:  # the last one, or of a board that would never come to an end
-                return decode_model(bytes(data))
+                return decode_model(bytes(data)), len(data)
 
     def find(self, name: str | None) -> Operation[tuple[int, ModelTable]]:
         """Give a model's number and table: of that name, or the only one.
@@ -137,6 +153,14 @@ class Models:
                 call, timeout_s=timeout_s, epoch=epoch, function=function, finish=finish, beside=beside
             )
         )
+
+    def note(self, error: RemoteError) -> bool:
+        """Forget all where `error` is a server's, which tells of a reset of its board; give whether it is."""
+        if not error.message.startswith(_OF_A_RESET):
+            return False
+        self.epoch, self.tables = -1, ()
+        self._functions.clear()
+        return True
 
     def _look_up(self, name: str) -> Operation[tuple[int, int]]:
         trust = self._connection.trust

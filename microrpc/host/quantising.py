@@ -90,9 +90,12 @@ def _quantised(tensor: ModelTensor, values: npt.NDArray[Any], what: str) -> npt.
 
 
 def _can_have(dtype: np.dtype[Any], source: npt.NDArray[Any]) -> bool:
-    """Whether a dtype has all of these numbers of Python; floats are rounded."""
+    """Whether a dtype has all of these numbers of Python; floats are rounded, but not to infinity."""
     if dtype.kind == "f":
-        return source.dtype.kind in "iuf"
+        if source.dtype.kind not in "iuf":
+            return False
+        with np.errstate(over="ignore"):
+            return bool((np.isfinite(source.astype(dtype)) | ~np.isfinite(source)).all())
     if dtype.kind not in "iu" or source.dtype.kind not in "iu":
         return False
     range_ = np.iinfo(dtype)

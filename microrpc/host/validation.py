@@ -12,7 +12,7 @@ import numpy.typing as npt
 from microrpc.errors import ArgumentError, printable
 from microrpc.host.comparing import Difference, check_tolerance, compare
 from microrpc.host.handles import as_source
-from microrpc.host.model import Arrays, bind, labels
+from microrpc.host.model import Arrays, bind, labels, list_tensors
 from microrpc.host.quantising import from_board, is_quantised, numpy_shape, to_board
 from microrpc.wire.checks import show
 from microrpc.wire.model import ModelTable, ModelTensor
@@ -178,7 +178,7 @@ def _as_list(table: ModelTable, inputs: DataSet) -> list[Any]:
 
 def _outputs_as_list(table: ModelTable, expected: DataSet) -> list[Any]:
     names = labels(table.outputs)
-    gives = f"model {show(table.name)} gives {', '.join(map(str, table.outputs)) or 'nothing'}"
+    gives = f"model {show(table.name)} gives {list_tensors(table.outputs)}"
     if isinstance(expected, Mapping):
         if set(expected) != set(names):
             raise ArgumentError(f"{gives}; expected were {', '.join(map(show, expected))}; nothing was sent")

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from microrpc.errors import MicroRpcError, ProtocolError
 from microrpc.wire.asides import FROM_CLIENT, is_aside
+from microrpc.wire.checks import show
 from microrpc.wire.datatypes import Value
 from microrpc.wire.packets import (
     PROTOCOL_VERSION,
@@ -38,6 +39,7 @@ DEFAULT_CONSTRUCTOR = "rpc.LocalSession"
 """The constructor of an InitServer that names none."""
 WRITABLE = 2
 """The bit of `on_io`'s event_flag that says that the channel can be written."""
+_SHOWN_CHARACTERS = 500  # of what a client named
 
 Done = Callable[[Reply], None]
 """Takes the reply of a request; called once for each."""
@@ -283,7 +285,7 @@ class ServerEndpoint:
         name, *args = packet.args or (DEFAULT_CONSTRUCTOR,)
         constructor = self._constructors.get(name) if isinstance(name, str) else None
         if constructor is None:
-            shown = name if isinstance(name, str) else repr(name)
+            shown = _brief(name) if isinstance(name, str) else show(name)
             return RemoteException(f"{self._unknown_constructor} {shown}")
         return self._construct(str(name), constructor, args)
 
@@ -292,7 +294,7 @@ class ServerEndpoint:
             return None
         return RemoteException(
             f"Server[{self.name}]: Client protocol version mismatch with the server "
-            f" server protocol={PROTOCOL_VERSION}, client protocol={packet.version}"
+            f" server protocol={PROTOCOL_VERSION}, client protocol={_brief(packet.version)}"
         )
 
     def _construct(self, name: str, constructor: Constructor, args: list[Value]) -> Reply:
@@ -304,6 +306,11 @@ class ServerEndpoint:
             return RemoteException(f"Server[{self.name}]: Constructor {name} need to return an RPCModule")
         self._session = session
         return RETURN_NONE
+
+
+def _brief(text: str) -> str:
+    """Give the beginning of what a peer said, for an answer: it may be as long as a packet."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 
 class ByteStream(Protocol):

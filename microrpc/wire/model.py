@@ -123,6 +123,11 @@ class ModelProfile:
     total_us: int
     layers_us: tuple[int, ...]
 
+    def __add__(self, other: ModelProfile) -> ModelProfile:
+        """Give how long both runs took."""
+        layers = zip(self.layers_us, other.layers_us, strict=True)
+        return ModelProfile(self.total_us + other.total_us, tuple(one + more for one, more in layers))
+
 
 def untrue(reason: str) -> ProtocolError:
     """Give the error for what no board may tell of its models."""

@@ -34,8 +34,11 @@ _DEVICE = struct.Struct("<ii")
 _DATA_TYPE = struct.Struct("<BBHi")
 _TENSOR_HEAD = struct.Struct("<QiiiBBH")
 
-# Many more than anybody has, and few enough for the product of their extents: a peer states them.
-_MOST_DIMENSIONS = 4096
+# Many more than anybody has, and few enough for what is made of them (an object each, the product of the extents): a
+# peer states them.
+_MOST_DIMENSIONS = 256
+MOST_VALUES = 4096
+"""How many values a sequence of a peer may have."""
 
 i32_from = _I32.unpack_from
 _i64_from = _I64.unpack_from
@@ -300,6 +303,12 @@ READERS: dict[int, Reader] = {
 _REFUSED_NAMES = {8: "Object", 13: "NDArray", 14: "ObjectRValueRef"}
 
 
+def check_count(count: int, at: int) -> None:
+    """Raise ProtocolError for a sequence of more values than are taken, whose count stands at byte `at`."""
+    if count > MOST_VALUES:
+        raise malformed(f"a sequence of {count} arguments, and {MOST_VALUES} are the most", at)
+
+
 def decode_values(
     buf: Buffer, offset: int = 0, readers: Mapping[int, Reader] = READERS
 ) -> tuple[tuple[Value, ...], int]:
@@ -316,6 +325,7 @@ def decode_values(
     count = i32_from(buf, offset)[0]
     if not 0 <= count <= (end - at) >> 2:
         raise malformed(f"a sequence of {count} arguments with {end - at} bytes after it", offset)
+    check_count(count, offset)
     codes = _ints(count).unpack_from(buf, at)
     at += 4 * count
     if not any(codes) and at + 8 * count <= end:  # all are Ints, as in most replies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import tty
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from commands import change_board, run, run_json
 from serial.tools.list_ports_common import ListPortInfo
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import microrpc.connecting.blocking
 from firmware_sim.board.device import Device
@@ -21,27 +24,22 @@ from firmware_sim.running.simulate import simulate
 from microrpc import errors
 from microrpc.boards.catalogue import profile
 from microrpc.cli import files
+from microrpc.cli.commands import app
 from microrpc.cli.common import exit_code, format_size, format_time
 from microrpc.cli.files import _what_becomes_of_it
 
-COMMANDS = (
-    *(
-        "demo",
-        "sim",
-        "ports",
-        "boards",
-        "reset",
-        "info",
-        "functions",
-        "call",
-        "put",
-        "get",
-        "share",
-        "stubs",
-        "log",
-        "firmware",
-    ),
-)
+
+def commands_of(group: TyperGroup, *before: str) -> Iterator[tuple[str, ...]]:
+    """Give every command there is, and every one below it, as the words that call it."""
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if isinstance(command, TyperGroup):
+            yield from commands_of(command, *before, name)
+
+
+ROOT = get_command(app)
+assert isinstance(ROOT, TyperGroup)
+COMMANDS = [" ".join(words) for words in commands_of(ROOT)]
 
 
 @pytest.fixture
@@ -68,15 +66,22 @@ def impatient(tmp_path: Path) -> Path:
 def test_the_help_lists_every_command_and_the_exit_codes() -> None:
     result = run("--help")
     assert result.code == 0
-    for expected in (*COMMANDS, "Exit codes:", "130  interrupted", "sim://", "qemu://"):
+    assert {"model profile", "tvm serve", "tvm build"} <= set(COMMANDS)
+    listed = re.findall(r"^  (\w+)  ", result.out.partition("Commands:")[2], flags=re.MULTILINE)
+    assert listed == [name for name in COMMANDS if " " not in name]
+    for expected in ("Exit codes:", "130  interrupted", "sim://", "qemu://"):
         assert expected in result.out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_every_command_has_examples(command: str) -> None:
-    result = run(command, "--help")
+def test_the_help_of_every_command_has_examples_and_fits_into_80_columns(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run(*command.split(), "--help")
     assert result.code == 0
     assert f"Examples:\n    microrpc {command}" in result.out
+    assert [line for line in result.out.splitlines() if len(line) > 80] == []
 
 
 def test_the_version_is_that_of_the_package() -> None:

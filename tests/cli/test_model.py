@@ -13,7 +13,8 @@ from commands import change_board, run, run_json
 
 from firmware_sim.board.demo_models import MLP, QUANTISED
 from firmware_sim.board.model import SimModel
-from microrpc.cli import common
+from microrpc.cli import common, literals
+from microrpc.serve.local import FunctionError
 from microrpc.wire.datatypes import DataType
 from microrpc.wire.model import ModelTable, ModelTensor
 
@@ -252,6 +253,18 @@ def test_a_terminal_is_not_overfilled(width: int, monkeypatch: pytest.MonkeyPatc
         assert max(map(len, lines)) <= max(width, 57), lines  # a name and a type stand in one line
 
 
+@pytest.mark.usefixtures("files")
+def test_what_came_of_a_data_set_is_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save("y.npy", np.repeat(Y, 5, 0) + 1)
+    command = ("model", "validate", "sim://", "-n", "mlp", "--inputs", "x.npy", "--expected", "y.npy")
+    whole = run(*command).out.split()
+    monkeypatch.setattr(common, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run(*command)
+    assert max(map(len, result.out.splitlines())) <= 40
+    assert result.out.split() == whole
+
+
 # --- validate ---------------------------------------------------------------------------------------
 
 
@@ -321,6 +334,40 @@ def test_what_is_wrong_with_a_data_set_is_one_error(options: list[str], code: in
     result = run("model", "validate", "sim://", "-n", "mlp", *options)
     assert (result.code, result.out) == (code, "")
     assert reason in result.err
+
+
+def test_an_error_says_at_which_sample_it_was(monkeypatch: pytest.MonkeyPatch, files: Path) -> None:
+    count = []
+
+    def fail(inputs: Any, outputs: Any, done: Any) -> None:
+        count.append(1)
+        if len(count) == 3:
+            raise FunctionError("enough")
+        MLP.run(inputs, outputs, done)
+
+    only(monkeypatch, SimModel(MLP.table, fail))
+    result = run("model", "validate", "sim://", "--inputs", "x.npy", "--expected", "y.npy")
+    assert result.err.splitlines()[-1] == "error: microrpc.model.run: enough; this was at sample 2 of 5"
+
+
+def test_without_room_on_the_board_what_is_needed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    big, y = ModelTensor("x", FLOAT32, (100_000,)), ModelTensor("y", FLOAT32, (3,))
+    only(monkeypatch, SimModel(ModelTable("big", 1, (big,), (y,)), lambda *args: None))
+    result = run("model", "profile", "sim://")
+    assert "400000 bytes were asked for" in result.err
+    assert "a run of model 'big' needs 400000 bytes for inputs and 12 for outputs" in result.err
+
+
+def test_of_a_large_data_set_only_what_is_used_is_read(monkeypatch: pytest.MonkeyPatch, files: Path) -> None:
+    monkeypatch.setattr(literals, "_LARGE_BYTES", 100)
+    loaded = []
+    load = literals.load_npy
+    monkeypatch.setattr(literals, "load_npy", lambda *args: loaded.append(load(*args)) or loaded[-1])
+    np.save("x.npy", np.repeat(X, 50, 0))
+    np.save("y.npy", np.repeat(Y, 50, 0))
+    result = run("model", "validate", "sim://", "--name", "mlp", "--inputs", "x.npy", "--expected", "y.npy")
+    assert result.out.startswith("mlp: 50 of 50 samples agree")
+    assert [type(array) for array in loaded] == [np.memmap, np.memmap]
 
 
 def test_the_tables_of_the_simulated_models_are_the_ones_shown() -> None:

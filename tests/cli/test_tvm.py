@@ -79,7 +79,11 @@ def test_nothing_uploaded_is_run_unless_it_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("sim://", "--key", "a", "--key", "b"), 2, "--key: give one for all, or one for each of the 1 boards"),
+        (
+            ("sim://", "--key", "a", "--key", "b"),
+            2,
+            "--key: 2 are given, and boards 1: give one for all, or one for each",
+        ),
         (("sim://", "--key", "a:b"), 5, "a key is 1 to 200 characters without colons and blanks"),
         (
             ("sim://", "--listen", "here"),

@@ -11,6 +11,7 @@ from typing import Any
 import needs
 import numpy as np
 import pytest
+from c_board import FIRMWARE, compile_c
 
 import microrpc
 from microrpc.client.board import Board
@@ -173,6 +174,41 @@ def test_an_exponential_keeps_its_place_at_the_ends(project: pathlib.Path) -> No
             with np.errstate(over="ignore"):
                 assert logistic == pytest.approx(1 / (1 + np.exp(-float(x))), abs=3e-7)
             assert tanh == pytest.approx(np.tanh(float(x)), abs=3e-7)
+
+
+SPECIAL = """
+    #include <stdio.h>
+    #include <math.h>
+    #include "microrpc_emlearn.h"
+    int main(void) {
+        static const float weights[4] = {1, 0, 0, 1}, biases[2] = {0, 0}, numbers[] = {NAN, INFINITY, -INFINITY, 0};
+        static float buffers[2][2];
+        for (int activation = 0; activation <= MICRORPC_EMLEARN_TANH; activation++)
+            for (int i = 0; i < 4; i++) {
+                microrpc_emlearn_layer_t layer = {2, 2, weights, biases, (microrpc_emlearn_activation_t)activation};
+                microrpc_emlearn_net_t net = {&layer, {buffers[0], buffers[1]}};
+                microrpc_model_t model = {.layer_count = 1, .context = &net};
+                float x[2] = {numbers[i], numbers[i]}, y[2];
+                const void *inputs[] = {x};
+                void *outputs[] = {y};
+                if (microrpc_emlearn_run(&model, inputs, outputs, NULL)) return 1;
+                if (i == 0) printf("%s\\n", y[0] != y[0] ? "nan" : "a number");
+            }
+        return 0;
+    }
+"""
+
+
+def test_what_is_no_number_stays_that_and_is_nothing_that_c_leaves_open(tmp_path: pathlib.Path) -> None:
+    needs.program("clang")
+    source = tmp_path / "special.c"
+    source.write_text(SPECIAL)
+    sanitized = ("-g", "-O1", "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all")
+    flags = ("-DMICRORPC_MODELS=1", f"-I{FIRMWARE / 'emlearn'}", "-o", tmp_path / "special", "-lm")
+    compile_c(FIRMWARE / "emlearn/microrpc_emlearn.c", source, *sanitized, *flags, compiler=("clang",))
+    done = subprocess.run([tmp_path / "special"], capture_output=True, text=True, check=False)
+    # identity, relu, logistic, softmax, tanh
+    assert (done.returncode, done.stderr, done.stdout.split("\n")[:-1]) == (0, "", ["nan"] * 5)
 
 
 def test_weights_are_the_same_floats_in_c(project: pathlib.Path) -> None:

@@ -39,6 +39,7 @@ from microrpc.errors import (
     PortLostError,
     PortNotFoundError,
     RemoteError,
+    RequestError,
 )
 from microrpc.gateway.regions import Regions
 from microrpc.gateway.unix import Share, default_path, turn_bytes
@@ -515,6 +516,24 @@ def test_after_a_reset_old_handles_are_refused_and_new_ones_work(api: Api, shari
         fresh.free()
         with pytest.raises(RemoteError, match="it was freed"):
             board.array_at(freed, 4, "uint8").numpy()
+
+
+@pytest.mark.parametrize("sharing", ["robust"], indirect=True)
+def test_after_a_reset_models_are_asked_for_again(api: Api, sharing: Sharing) -> None:
+    with api.connect(sharing.url) as board:
+        model, x = board.model("mlp"), np.array([[1, 2, 3, 4]], np.float32)
+        y = model(x).tolist()
+        sharing.do(sharing.device.reset)
+        with pytest.raises(RemoteError, match=r"BoardResetError: the board was reset|StaleHandleError: .*a reset"):
+            model(x), model(x)
+        assert model(x).tolist() == y
+        sharing.device.models[:] = sharing.device.models[1:]
+        sharing.do(sharing.device.reset)
+        with pytest.raises(RemoteError, match=r"BoardResetError: the board was reset|StaleHandleError: .*a reset"):
+            model(x), model(x)
+        with pytest.raises(RequestError, match="has other firmware now"):
+            model(x)
+        assert board.model().name == "quantised"
 
 
 def test_a_board_that_hangs_is_an_error_of_its_name_until_it_is_reset(api: Api, sharing: Sharing) -> None:

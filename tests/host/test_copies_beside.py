@@ -139,10 +139,51 @@ def test_a_block_that_the_board_refuses_is_told() -> None:
 
 def test_a_call_that_is_not_answered_in_time_says_so_and_the_next_goes_on() -> None:
     bench = Bench(1024, work_s=1.0)
+    job = bench.job()
     with pytest.raises(CallTimeoutError):
-        bench.call(bench.job(), timeout_s=0.3)
+        bench.call(job, timeout_s=0.3)
+    assert sum(end - begin for begin, end in job.todo) == 1024, "nobody knows what became of it"
+    assert bench.call(job) == 2
+    assert bench.is_copied
+
+
+@pytest.mark.parametrize("work_s", [0.02, 1.0, 20.0])
+@pytest.mark.parametrize(
+    ("direction", "lost"), [(Direction.TO_BOARD, range(26, 270)), (Direction.TO_HOST, range(26, 100))]
+)
+def test_a_block_that_is_lost_is_sent_again_soon_however_long_the_call_took(
+    work_s: float, direction: Direction, lost: range
+) -> None:
+    bench = Bench(200, work_s=work_s)
+    bench.sim.inject(Drop(at=tuple(lost), direction=direction))
+    before, job = bench.sim.now(), bench.job()
+    assert bench.call(job, timeout_s=work_s + 1) == 1
+    assert bench.sim.now() - before < work_s + 0.6
+    assert (bench.runs, list(job.todo)) == (1, [])
+    assert bench.is_copied
+
+
+def test_how_long_a_call_took_says_nothing_of_how_long_copies_take() -> None:
+    bench = Bench(200, work_s=1.0)
+    for _ in range(3):
+        bench.call(bench.job())
+    before = bench.sim.now()
+    bench.sim.inject(Drop(at=tuple(range(230)), direction=Direction.TO_BOARD))
+    bench.array.write(bench.data)
+    assert bench.board.stats.retransmissions
+    assert bench.sim.now() - before < 0.3
+
+
+def test_a_copy_that_is_not_answered_leaves_the_answer_of_its_call() -> None:
+    bench = Bench(200, work_s=0.02)
+    bench.sim.inject(Drop(at=tuple(range(50, 220)), direction=Direction.TO_HOST))
+    job = bench.job()
+    assert bench.call(job) == 1
+    assert (job.done_bytes, list(job.todo)) == (0, [(0, 200)])
+    sessions = bench.board.stats.sessions
     assert bench.call(bench.job()) == 2
     assert bench.is_copied
+    assert bench.board.stats.sessions > sessions
 
 
 def test_a_reset_in_the_middle_says_so() -> None:

@@ -29,6 +29,26 @@ def test_layers_of_one_name_are_told_apart() -> None:
     ]
 
 
+def test_tensors_of_one_name_are_told_apart_too() -> None:
+    assert labels(table("x", "x", "y", "x").inputs) == ["x", "x#2", "y", "x#3"]
+    assert labels(table("#1", "").inputs) == ["#1", "#1#2"]
+    assert labels(table("a", "a", "a#2", "a", "a#2").inputs) == ["a", "a#3", "a#2", "a#4", "a#2#2"]
+
+
+def test_inputs_of_one_name_are_bound_each_to_its_own() -> None:
+    same = table("x", "x")
+    assert bind(same, (1, 2), {}) == [1, 2]
+    assert bind(same, (1,), {"x#2": 2}) == [1, 2]
+    assert bind(same, (), {"x#2": 2, "x": 1}) == [1, 2]
+    with pytest.raises(ArgumentError, match=r"takes x: float32\[1\], x#2: float32\[1\]; 'x#2' was not given"):
+        bind(same, (1,), {})
+
+
+def test_as_many_layers_as_there_can_be_are_told_apart_at_once() -> None:
+    names = layer_labels(table(layers=(ModelLayer("same"),) * 65_535))
+    assert len(set(names)) == 65_535
+
+
 def test_the_layers_that_can_be_had_are_those_with_an_output() -> None:
     output = ModelTensor("y", FLOAT32, (1,))
     layers = (ModelLayer("a"), ModelLayer("b", output), ModelLayer("c"), ModelLayer("d", output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 
 import microrpc
 from firmware_sim.board.demo_models import MLP, QUANTISED
+from firmware_sim.board.model import SimModel
 from firmware_sim.running.simulate import SimBoard
 from microrpc.client.board import Board
-from microrpc.errors import BoardResetError, FeatureMissingError, ProtocolError, RequestError
+from microrpc.errors import BoardResetError, FeatureMissingError, ProtocolError, RemoteError, RequestError
+from microrpc.host.operation import Operation
+from microrpc.serve.local import FunctionError
 from microrpc.wire.model import MOST_TABLE_BYTES, ModelTable, encode_model
 from microrpc.wire.session import Timeouts
 
@@ -127,6 +131,59 @@ def test_what_is_no_table_is_one_error_and_ends(pages: Pages, reason: str) -> No
         board.models()
     assert len(asked) <= 600
     assert board.function("add")(2, 3) == 5
+
+
+def test_all_tables_together_have_a_bound() -> None:
+    large = encode_model(ModelTable("x" * 60_000, 1, (), ()))
+    board, _, _ = make(lambda model, offset: large[offset : offset + 4096])
+    with pytest.raises(ProtocolError, match=f"more of model 17 and those before it than {MOST_TABLE_BYTES} bytes"):
+        board.models()
+
+
+@pytest.mark.parametrize("kind", ["StaleHandleError", "BoardResetError"])
+def test_where_a_server_tells_of_a_reset_all_is_asked_for_anew(kind: str) -> None:
+    data = encode_model(MLP.table)
+    board, sim, asked = make(paged(data, 4096))
+    run, refusals = sim.device.functions["microrpc.model.run"], [f"{kind}: from before a reset"]
+
+    def refuse_once(*args: Any) -> Any:
+        if refusals:
+            raise FunctionError(refusals.pop())
+        return run(*args)
+
+    sim.device.functions["microrpc.model.run"] = refuse_once
+    model, x = board.model(), [[1, 2, 3, 4]]
+    with pytest.raises(RemoteError, match=kind):
+        model(x)
+    assert len(asked) == 3
+    assert model(x).tolist() == [[2.875, 2.375, -0.375]]
+    assert len(asked) == 6
+    refusals.append("another error")
+    with pytest.raises(RemoteError, match="another error"):
+        model(x)
+    assert model(x) is not None
+    assert len(asked) == 6
+
+
+def test_other_firmware_of_the_same_shapes_is_never_run_for_the_one_that_was_asked_for() -> None:
+    sim = SimBoard(PROFILE)
+    sim.device.models[:] = [MLP]
+    board = microrpc.open_board(sim.open_channel(), Timeouts(), on_reset=lambda: None)
+    model = board.model()
+    check, other = model._runner.check, SimModel(dataclasses.replace(MLP.table, hash=2), lambda *args: None)
+
+    def check_and_lose_all() -> Operation[None]:
+        yield from check()
+        if sim.device.models != [other]:
+            sim.device.models[:] = [other]
+            sim.reset()
+            yield from board.operations.connection.listen(0.3)
+
+    model._runner.check = check_and_lose_all  # type: ignore[method-assign]
+    with pytest.raises(BoardResetError):
+        model([[1, 2, 3, 4]])
+    with pytest.raises(RequestError, match="has other firmware now"):
+        model([[1, 2, 3, 4]])
 
 
 def test_what_was_looked_up_is_given_back_when_the_board_is_closed() -> None:

@@ -182,3 +182,14 @@ def test_a_block_of_nothing_has_no_bytes() -> None:
 def test_a_block_that_this_computer_has_no_room_for_is_one_error() -> None:
     with pytest.raises(RequestError, match="cannot be copied to this computer"):
         Block((tensor("float32", *[2**32 - 1] * 3),)).make_room()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 3.4e38), ("float16", 65_504)])
+def test_a_number_of_python_that_is_too_large_is_refused_and_no_infinity(dtype: str, most: float) -> None:
+    one = tensor(dtype, 1)
+    assert to_board(one, [most], "x")[0] == np.dtype(dtype).type(most)
+    assert to_board(one, [float("inf")], "x")[0] == np.inf
+    assert np.isnan(to_board(one, [float("nan")], "x")[0])
+    for too_large in (most * 10, -most * 10):
+        with pytest.raises(ArgumentError, match="cannot become that without a loss"):
+            to_board(one, [too_large], "x")

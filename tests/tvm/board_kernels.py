@@ -97,6 +97,35 @@ def odd():
     return _module(_of_any_length(), _exact(), _halves(), _larger())
 
 
+def _elementwise(name, dtype, function):
+    x = te.placeholder((8,), dtype, name="x")
+    return _named(name, x, te.compute((8,), lambda i: function(x[i]), name="out"))
+
+
+HALVES = {
+    "log1p": tirx.log1p,
+    "tanh": te.tanh,
+    "erf": te.erf,
+    "round": te.round,
+    "absolute": te.abs,
+    "power": lambda x: te.power(x, tirx.const(2.5, "float16")),
+    "not_a_number": lambda x: x * tirx.const(float("nan"), "float16"),
+}
+"""Functions of float16."""
+
+
+def halves():
+    """Functions of math.h for float16, in which TVM's generator of C has none."""
+    return _module(*(_elementwise(name, "float16", function) for name, function in HALVES.items()))
+
+
+def bits():
+    """Counting bits, for which it has no rule either."""
+    counts = {"clz": lambda x: tirx.clz(x).astype("int32"), "popcount": lambda x: tirx.popcount(x).astype("int32")}
+    dtypes = ("int32", "uint32", "int64", "uint64")
+    return _module(*(_elementwise(f"{name}_{one}", one, count) for name, count in counts.items() for one in dtypes))
+
+
 def vectors():
     """A schedule with vectors and parallel loops, which a board has none of."""
     from tvm.s_tir import Schedule
@@ -120,6 +149,11 @@ def failing():
     raise KeyError("no such layer")
 
 
+def leaving():
+    """End as scripts do."""
+    raise SystemExit(0)
+
+
 def nothing():
     """A module without a function."""
     return tvm.IRModule({})
@@ -132,6 +166,15 @@ def of_an_odd_type():
     """A PrimFunc of a type that no board has."""
     x = te.placeholder((8,), "int4", name="x")
     return _module(_named("odd_type", x, te.compute((8,), lambda i: x[i], name="out")))
+
+
+def of_a_packed_call():
+    """A PrimFunc that calls what only a computer's TVM has."""
+    x = te.placeholder((8,), "float32", name="x")
+    out = te.extern(
+        (8,), [x], lambda ins, outs: tirx.call_packed("my.sort", ins[0], outs[0]), dtype="float32", name="out"
+    )
+    return _module(_named("packed", x, out))
 
 
 def of_an_odd_name():

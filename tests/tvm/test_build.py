@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -124,6 +125,42 @@ def test_odd_kernels_are_right_too(tmp_path: pathlib.Path, name: str, target: st
         assert out.numpy()[3] == np.inf
 
 
+@pytest.mark.parametrize("name", BOARDS[:2])
+def test_functions_of_float16_are_those_of_float(tmp_path: pathlib.Path, name: str) -> None:
+    needs.emulated(name)
+    microrpc.tvm.build(f"{KERNELS}:halves", board=name, out=tmp_path / "made")
+    x = np.array([0, 0.25, 0.5, 1, 1.5, 2.5, 3.5, 8], "float16")
+    wide = x.astype("float64")
+    wanted = {
+        "log1p": np.log1p(wide),
+        "tanh": np.tanh(wide),
+        "erf": [math.erf(one) for one in wide],
+        "round": np.rint(wide),
+        "absolute": wide,
+        "power": wide**2.5,
+        "not_a_number": np.full(8, np.nan),
+    }
+    with board_with(tmp_path / "made", name) as board:
+        for function, expected in wanted.items():
+            given = run(board, function, [x], (8,), "float16")
+            assert np.allclose(given, np.asarray(expected), rtol=1e-3, atol=0, equal_nan=True), function
+
+
+@pytest.mark.parametrize("name", BOARDS[:2])
+def test_bits_are_counted(tmp_path: pathlib.Path, name: str) -> None:
+    needs.emulated(name)
+    microrpc.tvm.build(f"{KERNELS}:bits", board=name, out=tmp_path / "made")
+    with board_with(tmp_path / "made", name) as board:
+        for dtype in ("int32", "uint32", "int64", "uint64"):
+            least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+            bits = np.iinfo(dtype).bits
+            x = np.array([0, 1, 2, 255, 256, least, most, most - 1], dtype)
+            unsigned = [int(one) & ((1 << bits) - 1) for one in x]
+            leading, ones = [bits - one.bit_length() for one in unsigned], [one.bit_count() for one in unsigned]
+            assert run(board, f"clz_{dtype}", [x], (8,), "int32").tolist() == leading
+            assert run(board, f"popcount_{dtype}", [x], (8,), "int32").tolist() == ones
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_vectors_and_parallel_loops_of_a_schedule_run_as_loops(tmp_path: pathlib.Path, target: str) -> None:
     needs.emulated("posix")
@@ -217,10 +254,12 @@ def test_a_saved_module_is_a_source(tmp_path: pathlib.Path) -> None:
     [
         (f"{KERNELS}:no_module", r"gives no IRModule or PrimFunc but an int"),
         (f"{KERNELS}:failing", r"board_kernels\.py: KeyError: 'no such layer'"),
+        (f"{KERNELS}:leaving", r"board_kernels\.py: ends the program, with sys\.exit\(0\)"),
         (f"{KERNELS}:missing", r"has no missing\. There are: .*four.*odd"),
         (f"{KERNELS}:not a name", r"'not a name' is no name of a function"),
         (f"{KERNELS}:nothing", r"has no public function"),
         (f"{KERNELS}:of_an_odd_type", r"odd_type: argument .*: is of int4, and boards have no such tensors"),
+        (f"{KERNELS}:of_a_packed_call", r"packed: calls my\.sort by call_packed, which no board has"),
         (f"{KERNELS}:of_an_odd_name", r"'a-b': C takes no such name"),
         (f"{KERNELS}:of_an_odd_extent", r"odd_extent: argument out: has the extent n \* 2, which is neither a number"),
         (KERNELS, r"which function of it\? Write .*:FUNCTION"),

@@ -50,6 +50,12 @@ static inline double tvm_float64(int64_t bits) {
     return same.number;
 }
 
+/* Zeros before the first one of a number, and ones in it. */
+static inline int32_t tvm_clz32(uint32_t number) { return number ? __builtin_clz(number) : 32; }
+static inline int32_t tvm_clz64(uint64_t number) { return number ? __builtin_clzll(number) : 64; }
+static inline int32_t tvm_popcount32(uint32_t number) { return __builtin_popcount(number); }
+static inline int32_t tvm_popcount64(uint64_t number) { return __builtin_popcountll(number); }
+
 /* How TVM prints what its own rules compare to. */
 #define inff __builtin_inff()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from microrpc.errors import FirmwareError
 from microrpc.firmware.tvm.compiler import telling
 from microrpc.firmware.tvm.prim_funcs import with_exact_constants
 from microrpc.firmware.tvm.targets import TargetKind, TargetWords
@@ -15,6 +17,8 @@ from microrpc.firmware.tvm.workspace import workspace_bytes_of
 # A table checks what a kernel is given. What a schedule made vectors of is plain loops in C, and in objects, too: their
 # vectors would be loaded from tensors that no board aligns so.
 _CONFIG = {"tirx.disable_assert": True, "tirx.disable_vectorize": True}
+
+_LOOKUP = re.compile(r'TVMFFIEnvModLookupFromImports\([^,]*, "([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ def compile_kernels(module: Any, target: TargetWords) -> Compiled:
     names = [str(found) for found in map(_symbol, module.functions.values()) if found is not None]
     with telling(f"TVM cannot compile {', '.join(sorted(names))}"):
         source = str(_build(_with_exact_constants(module), {"kind": "c"}).inspect_source())
+        _check_calls(names, source)
         workspace_bytes = workspace_bytes_of(source)
         if TargetKind(target["kind"]) is TargetKind.C:
             return Compiled(".c", source.encode(), workspace_bytes)
@@ -45,6 +50,16 @@ def compile_kernels(module: Any, target: TargetWords) -> Compiled:
             path = pathlib.Path(directory, "kernels.o")
             built.write_to_file(str(path), "o")
             return Compiled(".o", path.read_bytes(), workspace_bytes)
+
+
+def _check_calls(names: list[str], source: str) -> None:
+    """Refuse what looks a function up by its name when it runs."""
+    called = sorted(set(_LOOKUP.findall(source)))
+    if called:
+        raise FirmwareError(
+            f"{', '.join(sorted(names))}: calls {', '.join(called)} by call_packed, which no board has: "
+            "write it out in the PrimFunc, or call a function of C by call_extern"
+        )
 
 
 def _symbol(function: Any) -> Any:

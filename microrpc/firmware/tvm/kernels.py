@@ -18,6 +18,7 @@ ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_math.c", "microrpc_tvm_runtim
 """What lies between a kernel and the device library, in the folder tvm/ of that."""
 
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_LIBRARY = "_library_ctx"  # each generated file has a variable of that name, behind the prefix
 _VALUE_BYTES = 16  # of a TVMFFIAny
 _EXTENT_BYTES = 8
 _TENSOR_BYTES = {32: 40, 64: 48}  # of a DLTensor, by the bits of an address
@@ -75,6 +76,8 @@ def frame_bytes(dimensions: Sequence[int], address_bits: int) -> int:
 
 def check_name(name: str) -> str:
     """Give a kernel's name back. Raises FirmwareError where C does not take it."""
+    if name == _LIBRARY:
+        raise FirmwareError(f"{name!r}: is TVM's own: set another global_symbol")
     if not _C_NAME.fullmatch(name):
         raise FirmwareError(
             f"{name!r}: C takes no such name: set another global_symbol, of up to 63 letters, digits and _ "

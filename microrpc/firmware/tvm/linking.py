@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import threading
 from collections.abc import Mapping
 
 from microrpc.errors import FirmwareError
@@ -64,8 +65,12 @@ class Linker:
         """Whose code objects must have."""
         return self._machine
 
-    def link(self, parts: tuple[Part, ...], *, timeout_s: float | None) -> Firmware:
+    def link(
+        self, parts: tuple[Part, ...], *, timeout_s: float | None, stop: threading.Event | None = None
+    ) -> Firmware:
         """Build firmware of `parts`, within `timeout_s` seconds; what was built before comes from the cache.
+
+        stop: is set by another thread to have it ended.
 
         Raises FirmwareError: an object is for another machine, or the compiler's words.
         """
@@ -74,7 +79,7 @@ class Linker:
         files = {_GENERATED: functions_source(kernel_names(parts)).encode()}
         for part in parts:
             files[_file_name(part, files)] = part.data
-        return build(self._project, more=files, timeout_s=timeout_s, is_told=not parts)
+        return build(self._project, more=files, timeout_s=timeout_s, stop=stop, is_told=not parts)
 
 
 def functions_source(kernels: list[str]) -> str:

@@ -51,6 +51,8 @@ def with_exact_constants(function: Any) -> Any:
     def replaced(constant: Any) -> Any:
         dtype = str(getattr(constant, "dtype", None) or constant.ty)
         number = float(constant.value)
+        if dtype == "float16" and not math.isfinite(number):  # of the others six digits tell each
+            return replaced(tirx.const(number, "float32")).astype(dtype)
         if dtype not in ("float32", "float64") or _is_printed_exactly(number, dtype):
             return constant
         if dtype == "float32":

@@ -70,7 +70,7 @@ def _from_python(path: pathlib.Path, name: str) -> Any:
     assert spec is not None  # the file ends with .py
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with _imported_as(module_name, module, path.resolve().parent), telling(str(path)):
+    with _imported_as(module_name, module, path.resolve().parent), telling(str(path)), _without_an_end(path):
         spec.loader.exec_module(module)
         found = getattr(module, name, None)
         if found is None:
@@ -91,6 +91,15 @@ def _imported_as(name: str, module: Any, folder: pathlib.Path) -> Iterator[None]
     finally:
         sys.path[:] = path
         del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _without_an_end(path: pathlib.Path) -> Iterator[None]:
+    """A sys.exit() of the source would end this process, as if all were well."""
+    try:
+        yield
+    except SystemExit as error:
+        raise FirmwareError(f"{path}: ends the program, with sys.exit({error.code!r})") from error
 
 
 def _is_its_own(value: Any, module: str) -> bool:

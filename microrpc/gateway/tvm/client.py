@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import traceback
 from collections.abc import Awaitable, Callable
 
 from microrpc.errors import CallTimeoutError, PortLostError, ProtocolError
 from microrpc.gateway.tvm.session import TvmSession
 from microrpc.ports.aio import AsyncChannel
+from microrpc.ports.channel import READ_BYTES
 from microrpc.serve.endpoint import DEFAULT_CONSTRUCTOR, ServerEndpoint
 from microrpc.wire.packets import RemoteException, Reply, Request
 from microrpc.wire.reader import EndpointState
@@ -44,6 +46,7 @@ class TvmClient:
         self._session = session
         self._channel = channel
         self._timeout_s = timeout_s
+        self._limit_bytes = limit_bytes
         self._take_s = take_s
         self._on_served = on_served
         self._endpoint = ServerEndpoint(
@@ -54,7 +57,7 @@ class TvmClient:
             max_packet_bytes=limit_bytes,
             codec=finder,
         )
-        self._early = b""  # what came while a request was executed
+        self._early = bytearray()  # what came while a request was executed
         self._serving: asyncio.Task[None] | None = None
         self._sending = False
         self._executing: Request | None = None
@@ -67,6 +70,7 @@ class TvmClient:
         try:
             done, _ = await asyncio.wait({serving}, timeout=self._timeout_s)
             if not done:
+                serving.cancel()  # before anything is said: it says nothing more
                 await self._tell_expired()
                 return "its time was over"
             try:
@@ -84,7 +88,9 @@ class TvmClient:
             if self._timer is not None:
                 self._timer.cancel()
             serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            (ended_by,) = await asyncio.gather(serving, return_exceptions=True)
+            if isinstance(ended_by, BaseException):  # what was said last hangs on its frames, and may be large
+                traceback.clear_frames(ended_by.__traceback__)
 
     async def _serve(self, first: bytes) -> None:
         endpoint = self._endpoint
@@ -110,7 +116,8 @@ class TvmClient:
 
     async def _read(self) -> bytes:
         if self._early:
-            data, self._early = self._early, b""
+            data = bytes(self._early[:READ_BYTES])
+            del self._early[:READ_BYTES]
             return data
         return await self._channel.read(math.inf)
 
@@ -141,15 +148,16 @@ class TvmClient:
             return
         if self._executing is not request:
             self._set_timer()
-        elif not self._early:  # else it says more than one thing at once, as no client of TVM does
+        else:
             self._watching = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
-        try:
-            self._early = await self._channel.read(math.inf)
-        except PortLostError:
-            if self._serving is not None:
-                self._serving.cancel()
+        with contextlib.suppress(PortLostError):
+            while len(self._early) <= self._limit_bytes:  # a client of TVM says nothing at all
+                data = await self._channel.read(math.inf)
+                self._early += data
+        if self._serving is not None:
+            self._serving.cancel()
 
     # --- replies ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 from microrpc.boards.schema import BoardKind
@@ -43,18 +44,21 @@ class UploadLoader:
 
         Raises RefusedError, which says why not.
         """
+        stop = threading.Event()
         try:
-            firmware = await asyncio.to_thread(self._link, name, data)
+            firmware = await asyncio.to_thread(self._link, name, data, stop)
         except FirmwareError as error:
             raise RefusedError(f"load_module: {error}") from error
+        finally:
+            stop.set()  # where this is cancelled nobody waits for the compiler
         try:
             await self._restart(firmware)
         except MicroRpcError as error:
             raise RefusedError(f"load_module: the board does not run {name}: {error}") from error
         return _VECTOR_BYTES if self._linker.machine.bits == 64 else 0
 
-    def _link(self, name: str, data: bytes) -> Firmware:
-        return self._linker.link(read_upload(name, data), timeout_s=self._build_s)
+    def _link(self, name: str, data: bytes, stop: threading.Event) -> Firmware:
+        return self._linker.link(read_upload(name, data), timeout_s=self._build_s, stop=stop)
 
 
 def make_linker(target: Target, firmware: str | None = None) -> Linker:

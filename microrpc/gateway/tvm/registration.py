@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from microrpc.errors import ProtocolError, RequestError, printable, reason_of
+from microrpc.gateway.tvm.resolving import Resolver
 from microrpc.wire.checks import check_whole, show
 from microrpc.wire.tvm.tracker import MessageReader, encode_magic, get_pending_matchkeys, put, update_info
 
@@ -221,6 +222,7 @@ class Registration:
         chance: random.Random | None = None,
     ) -> None:
         self._tracker = tracker
+        self._resolver = Resolver(tracker[0])
         chance = chance if chance is not None else random.SystemRandom()
         self._state = RegistrationState(key, port, address, chance)
         self._retries = Retries(chance)
@@ -266,7 +268,7 @@ class Registration:
         """Connect, register, and answer for the board. Raises what ended it."""
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(*self._tracker)
+                reader, writer = await self._connect()
         except TimeoutError:
             raise TrackerError(f"does not answer: no connection in {CONNECT_S:g} s") from None
         self._writer = writer
@@ -285,6 +287,16 @@ class Registration:
         finally:
             self._writer = None
             writer.transport.abort()  # not one byte more to a tracker that hangs
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the tracker, at the first of its addresses that answers. Raises OSError, UnicodeError."""
+        failure = OSError("its name has no address")
+        for address in await self._resolver.resolve():
+            try:
+                return await asyncio.open_connection(address, self._tracker[1])
+            except OSError as error:
+                failure = error
+        raise failure
 
     async def _receive(self, reader: asyncio.StreamReader) -> bytes | None:
         """Give what arrives next, b"" at the end; None where there is something to do before."""

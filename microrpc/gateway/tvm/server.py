@@ -33,6 +33,7 @@ HELLO_S = 10.0
 MOST_WAITING = 16
 """How many clients wait for each board; one more is closed, as by a stock server whose queue is full."""
 _MOST_STRANGERS = 64  # that have not said yet who they are
+_CROWD_S = 0.1  # how long one that comes while there are so many waits for one of them to say it
 _MOST_EARLY_BYTES = 1 << 16  # of what is said before the server has answered
 _BACKLOG = 128
 _DESCRIPTORS_S = 1.0  # how long nobody is let in when the system has no more descriptors
@@ -102,9 +103,11 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             self._listener = _listen(self._host, self._port)
             stack.callback(self._listener.close)
+            opened: list[Station] = []
+            stack.push_async_callback(_close_all, opened)
             for station in self._stations:
                 await station.open()
-                stack.push_async_callback(station.close)
+                opened.append(station)
             if (tracker := self._tracker) is not None:
                 offers = [self._register(station, tracker) for station in self._stations]
                 self._own_tasks += [asyncio.create_task(offer.run()) for offer in offers]
@@ -144,13 +147,23 @@ class Gateway:
             except OSError:
                 await asyncio.sleep(_DESCRIPTORS_S)
                 continue
-            if self._strangers >= _MOST_STRANGERS:
+            if not await self._has_room():
                 connection.close()
                 continue
             self._strangers += 1
             task = asyncio.create_task(self._meet(_channel(connection, peer)))
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
+
+    async def _has_room(self) -> bool:
+        """Whether one more may say who it is; where too many are at it, what they have said already is read before."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _CROWD_S
+        while self._strangers >= _MOST_STRANGERS:
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(_CROWD_S / 20)
+        return True
 
     async def _meet(self, channel: AsyncChannel) -> None:
         """Serve one connection, whatever it is. It is closed in the end."""
@@ -250,6 +263,14 @@ class Gateway:
                 if not one.turn.done():
                     one.turn.set_result(self._take(station))
                     return
+
+
+async def _close_all(stations: Sequence[Station]) -> None:
+    """Close boards at once: each that does not answer takes the time of a call. Raises what one of them raises."""
+    ends = await asyncio.gather(*(station.close() for station in stations), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 async def _hear(channel: AsyncChannel, early: bytearray) -> None:

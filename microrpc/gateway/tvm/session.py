@@ -121,7 +121,12 @@ class TvmSession:
     def release(self) -> None:
         """See `ClientSession.release`."""
         self._fill = None
+        self._files = Files()
         self._inner.release()
+
+    async def settle(self) -> None:
+        """See `ClientMemory.settle`."""
+        await self._inner.memory.settle()
 
     async def execute(self, request: Request) -> Reply:
         """Execute a request; whatever goes wrong becomes an exception packet."""
@@ -160,7 +165,7 @@ class TvmSession:
             return Syscall(code, (number, int(self._inner.type_code(number))))
         if code == PacketCode.DEV_GET_CURRENT_STREAM:
             request = Syscall(PacketCode.DEV_CREATE_STREAM, args)  # there is one stream: both are told that
-        if not fits_signature(request):
+        if not isinstance(code, PacketCode) or not fits_signature(request):
             return request  # which is refused as it is
         if code == PacketCode.GET_GLOBAL_FUNC:
             if args[0] == STREAM_FUNCTION:  # a client of TVM is told nothing besides its replies

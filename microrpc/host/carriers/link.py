@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microrpc.errors import (
+    BoardResetError,
     CallCancelledError,
     CallTimeoutError,
     DamagedReplyError,
@@ -131,7 +132,11 @@ class LinkCarrier:
                         self._counters.note_answer(asked_at)
                         if copy is not None:
                             trust.doubt = INTERRUPTED  # as long as blocks are unanswered
-                        answer = self._decode(reply, request)
+                        try:
+                            answer = self._decode(reply, request)
+                        except OutcomeUnknownError:
+                            _give_up(copy)
+                            raise
                         if copy is not None:
                             yield from self._finish_beside(copy, isinstance(answer, Return), now)
                         if self._is_cancelled and isinstance(answer, RemoteException):
@@ -147,8 +152,9 @@ class LinkCarrier:
                 deadline = answered_by + timeout_s
             try:
                 trust.give_up_if_due(request_label(request), epoch, now >= deadline, timeout_s)
-            except CallTimeoutError:
-                if was_cancelled:
+            except OutcomeUnknownError as error:
+                _give_up(copy)
+                if was_cancelled and isinstance(error, CallTimeoutError):
                     label = request_label(request)
                     raise CallCancelledError(
                         f"{label} was cancelled, and the board did not end it within {timeout_s:.3g} s; "
@@ -313,13 +319,25 @@ class LinkCarrier:
         copy.check()
 
     def _finish_beside(self, copy: LinkCopy, is_wanted: bool, now: float) -> Operation[None]:
-        """Have answered what was sent beside a request that was answered, and where it `is_wanted` copy the rest."""
+        """Have answered what was sent beside a request that was answered, and where it `is_wanted` copy the rest.
+
+        What is not answered in time is left to do, since the request's own answer is known: the next one begins in
+        doubt. Raises BoardResetError, RemoteError, ProtocolError.
+        """
         if not is_wanted:
             copy.job.todo.clear()
         for reply in self.host.replies:
             copy.take(reply)
-        yield from self._go_on(copy, now)
-        self._trust.doubt = self._trust.damage
+        try:
+            yield from self._go_on(copy, now)
+            self._trust.doubt = self._trust.damage
+        except BoardResetError:
+            copy.give_up()
+            raise
+        except OutcomeUnknownError:
+            copy.give_up()
+        finally:
+            self._line.output.give_up_at = AT_ONCE
 
     # --- what comes ----------------------------------------------------------------------------
 
@@ -334,3 +352,8 @@ class LinkCarrier:
 
     def after_garbage(self, was_answered: bool, now: float) -> None:
         """Think nothing further of it."""
+
+
+def _give_up(copy: LinkCopy | None) -> None:
+    if copy is not None:
+        copy.give_up()

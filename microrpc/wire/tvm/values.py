@@ -29,6 +29,7 @@ from microrpc.wire.datatypes import (
 from microrpc.wire.values import (
     Buffer,
     Reader,
+    check_count,
     find_for,
     i32_from,
     malformed,
@@ -270,6 +271,7 @@ def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]
     count = i32_from(buf, offset)[0]
     if not 0 <= count <= (end - at) >> 2:
         raise malformed(f"a sequence of {count} arguments with {end - at} bytes after it", offset)
+    check_count(count, offset)
     values: list[Value] = []
     index = None
     try:

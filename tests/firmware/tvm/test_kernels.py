@@ -50,3 +50,8 @@ def test_c_takes_names_of_letters_and_digits(name: str) -> None:
 def test_c_takes_no_other_names(name: str) -> None:
     with pytest.raises(FirmwareError, match="C takes no such name"):
         check_name(name)
+
+
+def test_the_name_of_what_every_module_has_is_none_for_a_kernel() -> None:
+    with pytest.raises(FirmwareError, match="'_library_ctx': is TVM's own"):
+        check_name("_library_ctx")

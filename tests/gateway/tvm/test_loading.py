@@ -192,6 +192,31 @@ def test_a_client_that_goes_while_it_loads_leaves_the_board_as_it_was() -> None:
             assert client.look_up("twice") == 0
 
 
+def test_a_compiler_ends_with_the_session_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a gateway could not end before it: a client that is gone would keep it compiling."""
+    opener, is_linking, is_stopped = BoardOpener("emulated://posix"), threading.Event(), threading.Event()
+    linker = make_linker(opener.target)
+
+    def link(parts: object, *, timeout_s: float, stop: threading.Event) -> Firmware:
+        is_linking.set()
+        assert stop.wait(timeout_s)
+        is_stopped.set()
+        raise FirmwareError("it was ended")
+
+    monkeypatch.setattr(linker, "link", link)
+    serving = Serving(call_s=5.0, make_loader=lambda station: UploadLoader(linker, station.restart_with))
+    serving.openers = {"posix": opener}  # type: ignore[dict-item]
+    with serving:
+        with serving.client() as client:
+            client.call(UPLOAD, "lib0.c", kernel("twice", 2))
+            load = CallFunc(client.look_up(LOAD), ("lib0.c",))
+            client.socket.sendall(client.layout.encode_packet(load))
+            assert is_linking.wait(60)
+        assert is_stopped.wait(10)
+        with serving.client() as client:
+            assert client.call("add", 2, 3) == 5
+
+
 def test_a_compiler_that_takes_too_long_is_an_exception() -> None:
     with gateway(BoardOpener("emulated://posix"), build_s=0.001) as serving, serving.client() as client:
         assert "was ended: it took longer than 0.001 s" in refusal(client, kernel("never_built", 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import tvm_gateway
-from tvm_gateway import LIMIT_S, MAGIC, MISMATCH, Client, RefusedError, Serving
+from tvm_gateway import LIMIT_S, MAGIC, MISMATCH, Client, InMemory, RefusedError, Serving
 
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
@@ -19,7 +20,8 @@ from microrpc.gateway import session
 from microrpc.gateway.tvm import client as client_module
 from microrpc.gateway.tvm import server
 from microrpc.gateway.tvm.server import Gateway
-from microrpc.wire.packets import CallFunc, CopyFromRemote, InitServer, RemoteException, Return
+from microrpc.gateway.tvm.station import Station
+from microrpc.wire.packets import CallFunc, CopyFromRemote, InitServer, RemoteException, Return, Syscall
 from microrpc.wire.tvm.layout import NEW
 
 
@@ -105,6 +107,23 @@ def test_strangers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for stranger in strangers:
             stranger.close()
         serving.wait_until(lambda: serving.gateway._strangers == 0)
+
+
+def test_a_crowd_that_has_said_who_it_is_is_let_in_however_many_come_at_once(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_MOST_STRANGERS", 3)
+    crowd: list[Client] = []
+
+    def come() -> None:  # while the gateway's thread is here, and accepts nobody
+        for _ in range(12):
+            crowd.append(serving.client(start=False))
+            crowd[-1].say_hello("board")
+
+    serving.do(come)
+    serving.wait_until(lambda: len(serving.gateway._waiting) == 11)
+    for one in crowd:
+        one.close()
 
 
 # --- which board ----------------------------------------------------------------------------------
@@ -489,3 +508,32 @@ def test_a_port_that_is_taken_is_one_clear_error(serving: Serving) -> None:
 def test_a_gateway_without_boards_is_refused() -> None:
     with pytest.raises(RequestError, match="one board or more"):
         Gateway([])
+
+
+def test_boards_that_do_not_answer_are_given_up_together_and_not_one_after_the_other() -> None:
+    begun: list[str] = []
+
+    class Slow(Station):
+        async def close(self) -> None:
+            begun.append(self.name)
+            async with asyncio.timeout(LIMIT_S):
+                while len(begun) < 3:
+                    await asyncio.sleep(0)
+            await super().close()
+
+    async def main() -> None:
+        stations = [Slow(str(n), "key", InMemory(named(str(n))), call_s=2.0) for n in range(3)]
+        async with Gateway(stations):
+            assert begun == []
+
+    asyncio.run(main())
+    assert begun == ["0", "1", "2"]
+
+
+def test_a_syscall_that_nobody_knows_is_an_exception_whatever_it_has(serving: Serving) -> None:
+    with serving.client() as client:
+        tensor = client.empty((4,), "int8")
+        for args in ((), (tensor,), (1, 2), ("text",)):
+            with pytest.raises(RefusedError, match="unknown packet code 134217744"):
+                client.value(Syscall(134217744, args))
+        assert client.call("add", 2, 3) == 5

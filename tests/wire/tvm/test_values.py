@@ -186,6 +186,14 @@ def test_a_count_is_compared_with_what_is_there(count: int) -> None:
     assert reason(data) == f"a sequence of {count} arguments with 7 bytes after it, at byte 0 of the packet's body"
 
 
+def test_more_values_than_anybody_has_are_refused() -> None:
+    nothing = bytes(4)
+    assert decode_values((4096).to_bytes(4, "little") + nothing * 4096)[0] == (None,) * 4096
+    assert reason((4097).to_bytes(4, "little") + nothing * 4097).startswith(
+        "a sequence of 4097 arguments, and 4096 are the most, at byte 0"
+    )
+
+
 def test_a_claimed_length_takes_no_memory() -> None:
     hostile = [one(f"{index:02x}000000" + inner + "ffffffffffffff7f") for index, inner in
                ((8, ""), (9, ""), (65, "41000000"), (66, "42000000"))]  # fmt: skip
