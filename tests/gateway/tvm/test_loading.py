@@ -99,6 +99,12 @@ def test_an_upload_runs_in_place_of_the_boards_functions(emulated: Serving) -> N
         assert client.look_up("adder") == 0
 
 
+def test_tensors_for_code_of_this_computer_are_aligned_as_its_vectors_want_them(emulated: Serving) -> None:
+    with emulated.client() as client:
+        load(client, kernel("twice", 2))
+        assert {client.empty((1,), "uint8").data % 64 for _ in range(5)} == {0}
+
+
 def test_the_next_client_has_the_board_as_it_was(emulated: Serving) -> None:
     with emulated.client() as client:
         load(client, kernel("twice", 2))

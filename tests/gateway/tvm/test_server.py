@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from microrpc.errors import PortError, RequestError
 from microrpc.gateway import session
+from microrpc.gateway.tvm import client as client_module
 from microrpc.gateway.tvm import server
 from microrpc.gateway.tvm.server import Gateway
 from microrpc.gateway.tvm.station import Station
@@ -314,6 +316,38 @@ def test_a_killed_client_leaves_nothing_behind(serving: Serving) -> None:
         assert client.call("add", 2, 3) == 5
 
 
+def test_what_a_client_asks_while_a_request_runs_is_answered_after_it(serving: Serving) -> None:
+    with serving.client() as client:
+        call = NEW.encode_packet(CallFunc(client.look_up("mul"), (2, 3)))
+        serving.opener.held.set()
+        client.socket.sendall(call)
+        time.sleep(0.2)  # by now it is read, to see whether it goes
+        client.socket.sendall(call)
+        time.sleep(0.2)
+        serving.opener.held.clear()
+        assert [NEW.decode_result(read_return(client).values) for _ in range(2)] == [6, 6]
+        assert client.call("mul", 6, 7) == 42
+
+
+def read_return(client: Client) -> Return:
+    reply = client.read_reply()
+    assert isinstance(reply, Return)
+    return reply
+
+
+def test_nothing_is_said_within_a_reply_when_the_time_of_a_session_is_over() -> None:
+    with Serving() as serving, serving.client(options=" -timeout=1") as client:
+        tensor = client.empty((200_000,), "uint8")
+        client.socket.sendall(NEW.encode_packet(CopyFromRemote(tensor, 200_000)) * 100)
+        time.sleep(1.5)
+        told = b""
+        with contextlib.suppress(ConnectionError):
+            while more := client.socket.recv(1 << 16):
+                told += more
+        assert b"RPCSessionTimeoutError" not in told
+        assert len(told) < 100 * 200_000
+
+
 def test_a_client_that_is_killed_in_a_call_does_not_hold_its_board(serving: Serving) -> None:
     with serving.client() as client:
         client.empty((100,), "uint8")
@@ -387,6 +421,7 @@ def test_a_client_that_still_sends_what_is_too_large_reads_why_it_is_cut_off() -
         reply = client.read_reply()
         assert isinstance(reply, RemoteException)
         assert "at most 4096" in reply.message
+        assert client.socket.recv(1) == b""  # and no reset
 
 
 @pytest.mark.parametrize(
@@ -424,7 +459,9 @@ def test_a_client_that_answers_is_cut_off(serving: Serving) -> None:
         assert client.is_closed()
 
 
-def test_a_client_that_does_not_read_is_dropped() -> None:
+@pytest.mark.parametrize("piece_bytes", [1 << 18, 1 << 16], ids=["whole", "in pieces"])
+def test_a_client_that_does_not_read_is_dropped(piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_PIECE_BYTES", piece_bytes)
     with Serving(take_s=0.2) as serving:
         with serving.client() as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -351,6 +351,7 @@ def test_attributes_are_what_is_known_of_a_board(serving: Serving, client: Clien
     assert set(values.values()) == {None}
     client.empty((1000,), "uint8")
     assert client.syscall(PacketCode.DEV_GET_ATTR, CPU, 15) == heap_bytes - 1008
+    assert {client.syscall(PacketCode.DEV_GET_ATTR, BoardDevice(2, 0), kind) for kind in range(1, 17)} == {None}
 
 
 def test_there_is_one_stream_and_the_board_does_not_hear_of_it(serving: Serving, client: Client) -> None:
@@ -491,6 +492,37 @@ def test_a_time_evaluator_of_before_a_load_is_stale_and_what_was_loaded_stays() 
         assert serving.opener.images == [None, b"one", None]
 
 
+class LoadingForVectors(Loading):
+    """Wants tensors aligned, as code of LLVM for this computer does."""
+
+    async def load(self, name: str, data: bytes) -> int:
+        await super().load(name, data)
+        if data == b"no library":
+            del self.station._open_board.device.functions["runtime.SystemLib"]
+        return 64
+
+
+def test_memory_is_aligned_as_code_that_was_loaded_wants_it() -> None:
+    device = Device(seed=7)
+    install(device)
+    with Serving({"board": device}, make_loader=LoadingForVectors) as serving, serving.client() as client:
+        client.call("tvm.rpc.server.upload", "m", b"one")
+        client.call("tvm.rpc.server.load_module", "m")
+        tensors = [client.empty((size,), "uint8") for size in (1, 0, 3, 65, 8)]
+        assert [tensor.data % 64 for tensor in tensors] == [0] * 5
+        client.write(tensors[3], bytes(range(65)))
+        assert client.copy_from(tensors[3]) == bytes(range(65))
+
+
+def test_firmware_without_a_system_library_is_no_module() -> None:
+    device = Device(seed=7)
+    install(device)
+    with Serving({"board": device}, make_loader=LoadingForVectors) as serving, serving.client() as client:
+        client.call("tvm.rpc.server.upload", "m", b"no library")
+        with pytest.raises(RefusedError, match="the firmware that m was built into has no system library"):
+            client.call("tvm.rpc.server.load_module", "m")
+
+
 def test_what_a_compiler_says_is_the_exception_and_the_board_stays_as_it_was() -> None:
     device = Device(seed=7)
     install(device)
@@ -571,6 +603,15 @@ def test_where_a_board_has_no_random_numbers_they_are_copied_to_it() -> None:
         assert ((numbers >= 1) & (numbers <= 2)).all()
         client.call("tvm.contrib.random.random_fill", flags)
         assert set(client.copy_from(flags)) == {0, 1}
+
+
+def test_no_more_is_filled_at_once_than_is_taken_from_a_client() -> None:
+    device = Device(seed=7)
+    del device.functions["tvm.contrib.random.random_fill"]
+    with Serving({"board": device}, limit_bytes=64) as serving, serving.client() as client:
+        client.call("tvm.contrib.random.random_fill", client.empty((64,), "uint8"))
+        with pytest.raises(RefusedError, match="at most 64 bytes are filled at once"):
+            client.call("tvm.contrib.random.random_fill", client.empty((65,), "uint8"))
 
 
 # --- both layouts ---------------------------------------------------------------------------------
