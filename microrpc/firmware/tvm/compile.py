@@ -18,7 +18,7 @@ from microrpc.firmware.tvm.workspace import workspace_bytes_of
 # vectors would be loaded from tensors that no board aligns so.
 _CONFIG = {"tirx.disable_assert": True, "tirx.disable_vectorize": True}
 
-_LOOKUP = re.compile(r'TVMFFIEnvModLookupFromImports\([^,]*, "([^"]*)"')
+_LOOKUP = re.compile(r'(?:TVMFFIEnvModLookupFromImports|TVMBackendGetFuncFromEnv)\([^,]*, "([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)

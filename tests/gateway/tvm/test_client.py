@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import chain
 
 import pytest
 import tvm_gateway
+from stock_tvm import first_line, running, served
 from tvm_gateway import Client, RefusedError, Serving
 
 from microrpc.gateway.tvm import client as client_module
@@ -98,6 +102,34 @@ def test_what_is_allocated_when_a_session_ends_is_freed_too(serving: Serving, la
         serving.wait_until(lambda ended=ended: len(serving.sessions) == ended)  # type: ignore[misc]
         serving.opener.held.clear()
         serving.wait_until_free()
+
+
+@pytest.mark.parametrize("layout", [NEW, OLD], ids=["new", "old"])
+def test_what_a_board_allocates_for_a_client_that_has_gone_is_freed_too(layout: Layout) -> None:
+    """The board is stopped, and goes on when nobody waits for its answer any more."""
+    tensor = Tensor(0, CPU, DataType.parse("int8"), (5000,))
+    request = Syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (tensor, None))
+    command = [sys.executable, "-m", "microrpc.cli", "sim"]
+
+    def free_bytes(address: tuple[str, int]) -> int:
+        with Client(address) as client:
+            free = client.syscall(PacketCode.DEV_GET_ATTR, CPU, 15)
+            client.goodbye()
+        assert isinstance(free, int)
+        return free
+
+    with running(command, stdout=subprocess.PIPE) as board, served(first_line(board)) as (where, _):
+        host, _, port = where.rpartition(":")
+        address = host, int(port)
+        before = free_bytes(address)
+        with Client(address, layout=layout) as client:
+            client.look_up("add")
+            board.send_signal(signal.SIGSTOP)
+            client.socket.sendall(layout.encode_packet(request))
+            time.sleep(3 * client_module._WATCH_S)
+        time.sleep(3 * client_module._WATCH_S)
+        board.send_signal(signal.SIGCONT)
+        assert free_bytes(address) == before
 
 
 # --- what is left ---------------------------------------------------------------------------------

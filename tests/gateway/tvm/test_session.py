@@ -19,6 +19,7 @@ from microrpc.wire.datatypes import (
     CPU,
     ArrayResult,
     DataType,
+    FunctionHandle,
     ModuleHandle,
     ObjectHandle,
     OpaqueHandle,
@@ -210,6 +211,37 @@ def test_handles_of_an_earlier_session_are_refused(serving: Serving) -> None:
             client.call(handle, 1, 2)
         with pytest.raises(RefusedError, match="allocated nothing"):
             client.free_data(tensor)
+
+
+@pytest.mark.parametrize("layout", [NEW, OLD], ids=["new", "old"])
+def test_handles_of_earlier_sessions_are_refused_wherever_they_are_given(serving: Serving, layout: Layout) -> None:
+    with serving.client(layout=layout) as client:
+        library = client.call("runtime.SystemLib")
+        relu = client.call("tvm.rpc.server.ModuleGetFunction", library, "relu_f32", 1)
+        evaluator = client.call("runtime.RPCTimeEvaluator", library, "relu_f32", 1, 0, 1, 1, 0, 100, 0, 1, 0, "")
+        result = client.call("iota", 5)
+        upload = client.look_up("tvm.rpc.server.upload")
+        add = client.look_up("add")
+    serving.wait_until_free()
+    assert isinstance(result, ArrayResult)
+    with serving.client(layout=layout) as client:
+        client.look_up("add")
+        for function in (relu, evaluator, int(result.handle), upload, add):
+            with pytest.raises(RefusedError, match="no handle"):
+                client.call(function)
+            with pytest.raises(RefusedError, match="no handle"):
+                client.call("add", FunctionHandle(function), 1)
+            with pytest.raises(RefusedError, match="no handle"):
+                client.syscall(PacketCode.FREE_HANDLE, OpaqueHandle(function), *((10,) if layout is OLD else ()))
+        for call in (
+            lambda: client.call("tvm.rpc.server.ModuleGetFunction", library, "relu_f32", 1),
+            lambda: client.call("runtime.RPCTimeEvaluator", library, "relu_f32", 1, 0, 1, 1, 0, 100, 0, 1, 0, ""),
+        ):
+            with pytest.raises(RefusedError, match="no handle"):
+                call()
+        with pytest.raises(RefusedError, match="not inside an allocated block"):
+            client.copy_from(result.tensor)
+        assert client.call("add", 2, 3) == 5
 
 
 # --- tensors --------------------------------------------------------------------------------------
