@@ -62,6 +62,10 @@ def test_a_command_that_fails_gives_its_last_words(elf: Path) -> None:
     assert "no probe" in str(caught.value)
     assert "found" in str(caught.value)
     assert "\x1b" not in str(caught.value)
+    begins = "print('it ' + 'begins'); print('.' * 4000); print('it ' + 'ends'); raise SystemExit(1)"
+    with pytest.raises(FirmwareError, match=r"it ends$") as caught:
+        run(board(sys.executable, "-c", begins, "{elf}"), elf)
+    assert "it begins" not in str(caught.value)
 
 
 def test_a_command_that_is_not_there_is_told(elf: Path) -> None:
