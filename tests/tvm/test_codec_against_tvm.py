@@ -56,7 +56,8 @@ class Client:
         self._packets = PacketReader()
         self._socket.sendall(encode_hello(key))
         self.answer = self._read(4)
-        if self.answer == struct.pack("<i", MAGIC):
+        self._is_served = self.answer == struct.pack("<i", MAGIC)
+        if self._is_served:
             self.server_key = self._read(struct.unpack("<i", self._read(4))[0]).decode()
             self.opened = self.ask(InitServer(PROTOCOL_VERSION, args))
 
@@ -98,9 +99,9 @@ class Client:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Say goodbye, after which the server serves the next; in any case close."""
+        """Say goodbye where it is served, after which the server serves the next; in any case close."""
         with self._socket:
-            if kind is None:
+            if kind is None and self._is_served:
                 self._socket.sendall(NEW.encode_packet(Shutdown()))
                 assert self._socket.recv(1) == b""
 

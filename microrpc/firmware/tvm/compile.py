@@ -10,6 +10,7 @@ from typing import Any
 
 from microrpc.errors import FirmwareError
 from microrpc.firmware.tvm.compiler import telling
+from microrpc.firmware.tvm.kernels import SYMBOL_PREFIX
 from microrpc.firmware.tvm.prim_funcs import with_exact_constants
 from microrpc.firmware.tvm.targets import TargetKind, TargetWords
 from microrpc.firmware.tvm.workspace import workspace_bytes_of
@@ -18,6 +19,7 @@ from microrpc.firmware.tvm.workspace import workspace_bytes_of
 # vectors would be loaded from tensors that no board aligns so.
 _CONFIG = {"tirx.disable_assert": True, "tirx.disable_vectorize": True}
 
+_KERNEL = re.compile(rf"{SYMBOL_PREFIX}(\w+)\(void")
 _LOOKUP = re.compile(r'(?:TVMFFIEnvModLookupFromImports|TVMBackendGetFuncFromEnv)\([^,]*, "([^"]*)"')
 
 
@@ -41,7 +43,7 @@ def compile_kernels(module: Any, target: TargetWords) -> Compiled:
     names = [str(found) for found in map(_symbol, module.functions.values()) if found is not None]
     with telling(f"TVM cannot compile {', '.join(sorted(names))}"):
         source = str(_build(_with_exact_constants(module), {"kind": "c"}).inspect_source())
-        _check_calls(names, source)
+        _check_calls(source)
         workspace_bytes = workspace_bytes_of(source)
         if TargetKind(target["kind"]) is TargetKind.C:
             return Compiled(".c", source.encode(), workspace_bytes)
@@ -52,12 +54,13 @@ def compile_kernels(module: Any, target: TargetWords) -> Compiled:
             return Compiled(".o", path.read_bytes(), workspace_bytes)
 
 
-def _check_calls(names: list[str], source: str) -> None:
-    """Refuse what looks a function up by its name when it runs."""
-    called = sorted(set(_LOOKUP.findall(source)))
-    if called:
+def _check_calls(source: str) -> None:
+    """Refuse a kernel that looks a function up by its name when it runs."""
+    found = _LOOKUP.search(source)
+    if found is not None:
+        kernel = _KERNEL.findall(source, 0, found.start())[-1]
         raise FirmwareError(
-            f"{', '.join(sorted(names))}: calls {', '.join(called)} by call_packed, which no board has: "
+            f"{kernel}: calls {found[1]} by call_packed, which no board has: "
             "write it out in the PrimFunc, or call a function of C by call_extern"
         )
 

@@ -66,7 +66,7 @@ def lower_model(module: Any, function: str, target: Any, name: str | None = None
         constants=tuple(Constant(f"constant_{i}", value) for i, value in enumerate(reading.constants)),
         steps=_steps(reading, symbols),
         arena_bytes=arena.size_bytes,
-        workspace_bytes=_workspace_bytes(function, prim_funcs),
+        workspace_bytes=_workspace_bytes(prim_funcs),
         prim_funcs=prim_funcs,
     )
 
@@ -119,16 +119,9 @@ def _is_training(function: Any) -> bool:
     )
 
 
-def _workspace_bytes(function: str, prim_funcs: Mapping[str, Any]) -> int:
+def _workspace_bytes(prim_funcs: Mapping[str, Any]) -> int:
     """What the kernels take of the workspace. Raises FirmwareError where one wants TVM's runtime, as to sort."""
-    if not prim_funcs:
-        return 0
-    compiled = compile_kernels(kernel_module(prim_funcs), {"kind": "c"})
-    before, called, _ = compiled.data.decode().partition("TVMFFIFunctionCall(")
-    if called:
-        kernel = re.findall(r"__tvm_ffi_(\w+)\(void", before)[-1]
-        raise FirmwareError(f"{function}: the kernel {kernel} calls a function of TVM's runtime, which no board has")
-    return compiled.workspace_bytes
+    return compile_kernels(kernel_module(prim_funcs), {"kind": "c"}).workspace_bytes if prim_funcs else 0
 
 
 def kernel_module(prim_funcs: Mapping[str, Any]) -> Any:
