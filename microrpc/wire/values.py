@@ -36,7 +36,7 @@ _TENSOR_HEAD = struct.Struct("<QiiiBBH")
 
 # Many more than anybody has, and few enough for what is made of them (an object each, the product of the extents): a
 # peer states them.
-_MOST_DIMENSIONS = 256
+_MOST_DIMENSIONS = 1024
 MOST_VALUES = 4096
 """How many values a sequence of a peer may have."""
 
@@ -303,10 +303,9 @@ READERS: dict[int, Reader] = {
 _REFUSED_NAMES = {8: "Object", 13: "NDArray", 14: "ObjectRValueRef"}
 
 
-def check_count(count: int, at: int) -> None:
-    """Raise ProtocolError for a sequence of more values than are taken, whose count stands at byte `at`."""
-    if count > MOST_VALUES:
-        raise malformed(f"a sequence of {count} arguments, and {MOST_VALUES} are the most", at)
+def too_many(count: int, at: int) -> ProtocolError:
+    """Give the error for a sequence of more values than are taken, whose count stands at byte `at`."""
+    return malformed(f"a sequence of {count} arguments, and {MOST_VALUES} are the most", at)
 
 
 def decode_values(
@@ -325,7 +324,8 @@ def decode_values(
     count = i32_from(buf, offset)[0]
     if not 0 <= count <= (end - at) >> 2:
         raise malformed(f"a sequence of {count} arguments with {end - at} bytes after it", offset)
-    check_count(count, offset)
+    if count > MOST_VALUES:
+        raise too_many(count, offset)
     codes = _ints(count).unpack_from(buf, at)
     at += 4 * count
     if not any(codes) and at + 8 * count <= end:  # all are Ints, as in most replies

@@ -311,8 +311,20 @@ def test_completion_shows_what_users_use(api: Api) -> None:
     assert shown == {
         *("name", "function", "global_function", "system_library", "time_evaluator", "array", "empty", "array_at"),
         *("copy", "max_packet_bytes", "create_stream", "set_device", "attribute", "syscall", "request", "close"),
-        *("session_id", "link", "stats", "epoch", "release_all", "f", "functions", "identity", "memory"),
-        *("on_event", "events", "poll"),
+        *(
+            "session_id",
+            "link",
+            "stats",
+            "epoch",
+            "release_all",
+            "f",
+            "functions",
+            "identity",
+            "memory",
+            "model",
+            "models",
+        ),
+        *("on_event", "events", "poll", "model", "models"),
     }
 
 

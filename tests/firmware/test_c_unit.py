@@ -77,6 +77,7 @@ def test_the_tests_in_c_pass_with_zig(tmp_path: pathlib.Path, optimization: str)
     assert "the_description_is_left_out" in passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("enums", ["-fno-short-enums", "-fshort-enums"])  # GCC for Arm has the short ones
 def test_the_tests_in_c_pass_with_gcc(tmp_path: pathlib.Path, enums: str) -> None:
     needs.program("gcc")
@@ -138,6 +139,7 @@ def test_the_library_compiles_with_any_of_its_parts(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
     needs.zig()
     passed = _run_unit_tests(tmp_path, "-O1", "-DMICRORPC_LINK=0")
@@ -145,6 +147,7 @@ def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
     assert "numbers_wrap_around" not in passed
 
 
+@pytest.mark.long
 def test_the_tests_in_c_pass_without_what_can_be_left_out(tmp_path: pathlib.Path) -> None:
     needs.program("gcc")
     flags = ("-O1", "-DMICRORPC_LINK=0", "-DMICRORPC_RELEASE_ALL=0", "-DMICRORPC_OLD_TIME_EVALUATORS=0")

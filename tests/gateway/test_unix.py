@@ -872,6 +872,7 @@ def test_many_clients_at_once_each_get_their_own_answers(path: Path, firmware: s
         sharing.wait_until_free()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("firmware", FIRMWARES)
 def test_whatever_a_client_sends_harms_no_other(path: Path, firmware: str) -> None:
     rng = np.random.default_rng(11)

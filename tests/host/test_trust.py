@@ -118,6 +118,7 @@ def reads_of_a_conversation(api: Api, *, link: bool) -> int:
 # --- resets ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @LINK
 def test_a_reset_with_any_reply_is_told_as_one_and_everything_goes_on(api: Api, link: bool) -> None:
     every = 1 if isinstance(api, BlockingApi) else 5

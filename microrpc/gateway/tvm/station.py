@@ -196,17 +196,17 @@ class Station:
             self._session = None
             session.release()
             self._on_session(f"{self.name}: session {number} is over: {end}")
-        await self._clean(session)
+        await self._clean(session.settle)
 
     async def _look_after(self) -> None:
         if self._shared.failure is not None:
             await self.revive()
 
-    async def _clean(self, session: TvmSession) -> None:
-        """Free what the client left behind, and give the board its own firmware again."""
+    async def _clean(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """Free what the client left behind, once it is settled, and give the board its own firmware again."""
         try:
             async with asyncio.timeout(_FREE_S):
-                await session.settle()
+                await settle()
                 while await self._shared.free_garbage():
                     await asyncio.sleep(0)
         except TimeoutError:

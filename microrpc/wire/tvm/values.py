@@ -27,9 +27,9 @@ from microrpc.wire.datatypes import (
     Value,
 )
 from microrpc.wire.values import (
+    MOST_VALUES,
     Buffer,
     Reader,
-    check_count,
     find_for,
     i32_from,
     malformed,
@@ -46,6 +46,7 @@ from microrpc.wire.values import (
     read_float,
     read_str,
     read_tensor,
+    too_many,
     too_short,
     u64_from,
 )
@@ -271,7 +272,8 @@ def decode_values(buf: Buffer, offset: int = 0) -> tuple[tuple[Value, ...], int]
     count = i32_from(buf, offset)[0]
     if not 0 <= count <= (end - at) >> 2:
         raise malformed(f"a sequence of {count} arguments with {end - at} bytes after it", offset)
-    check_count(count, offset)
+    if count > MOST_VALUES:
+        raise too_many(count, offset)
     values: list[Value] = []
     index = None
     try:

@@ -105,7 +105,7 @@ def test_a_client_that_goes_while_its_board_is_closed_for_what_it_loaded_leaves_
         await asyncio.gather(loading, return_exceptions=True)
         opener.held.clear()
         assert opener.images == [None]
-        await one._clean()
+        await one._clean(lambda: asyncio.sleep(0))
         assert (await one._shared.board.function("add")) is not None
 
     run(opener, use)
