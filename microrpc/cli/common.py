@@ -75,6 +75,8 @@ What a PORT is:
   emulated://NAME      the same for any emulated board: emulated://posix
   socket://HOST:PORT   a serial line carried over TCP
   tcp://HOST:PORT      an RPC server that speaks without frames
+  tvm://HOST:PORT      a board that `microrpc tvm serve` serves, of those
+                       with a key: tvm://HOST:PORT?key=KEY
   unix:///PATH         a board that `microrpc share` shares"""
 """What `--help` says of ports."""
 

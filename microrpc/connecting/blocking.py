@@ -61,8 +61,8 @@ def connect(
     "qemu://NAME", the board qemu_NAME in an emulator that is started, and ends with the connection (docs/firmware.md),
     and "emulated://NAME" for an emulated board of any name;
     "socket://HOST:PORT", a serial line carried over TCP; "rfc2217://HOST:PORT" and other URLs of pyserial;
-    "tcp://HOST:PORT", an RPC server without frames; "unix:///PATH", a board that `microrpc share` shares
-    (docs/sharing.md).
+    "tcp://HOST:PORT", an RPC server without frames; "tvm://HOST:PORT?key=KEY", a board that `microrpc tvm serve` serves
+    (docs/tvm_serve.md); "unix:///PATH", a board that `microrpc share` shares (docs/sharing.md).
     board: a profile or its name, for baud rate, flow control and timeouts ("loopback", the generic one, where none is
     given). Without a port it is looked for by its USB ids, and must be plugged in once; an emulated one is started.
     baud (bits a second) and timeouts (seconds) overrule the profile. on_log: called with each line of the board's log,

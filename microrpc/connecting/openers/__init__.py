@@ -28,6 +28,7 @@ _OPENERS = {
     "sim": "microrpc.connecting.openers.sim:open_simulated",
     "qemu": "microrpc.connecting.openers.emulated:open_emulated",
     "emulated": "microrpc.connecting.openers.emulated:open_emulated",
+    "tvm": "microrpc.connecting.openers.stream:open_tvm",
     "tcp": "microrpc.connecting.openers.stream:open_server",
     "unix": "microrpc.connecting.openers.stream:open_shared",
     "socket": "microrpc.connecting.openers.serial:open_line",

@@ -100,3 +100,21 @@ def encode_hello(key: str, magic: int = MAGIC) -> bytes:
 def encode_refusal(magic: int = MISMATCH) -> bytes:
     """Give what a server says instead of its hello before it closes."""
     return _I32.pack(magic)
+
+
+def decode_server_hello(data: bytes) -> str | None:
+    """Read what a server says to a client's hello: give its key once that is whole, None before.
+
+    Raises ProtocolError, which tells whether the key was refused, or this is no server of TVM.
+    """
+    if data[:4] in (encode_refusal(MISMATCH), encode_refusal(DUPLICATE)):
+        raise _wrong("there is no board with this key")
+    if data[:4] != _I32.pack(MAGIC)[: len(data)]:
+        raise _wrong(f"{data[:4].hex()} arrived where a server of TVM begins with {_I32.pack(MAGIC).hex()}")
+    if len(data) < _HEAD.size:
+        return None
+    _, size_bytes = _HEAD.unpack_from(data)
+    end = _HEAD.size + size_bytes
+    if not 0 <= size_bytes <= LARGEST_KEY_BYTES or len(data) > end:
+        raise _wrong(f"a key of {size_bytes} bytes is announced, and {len(data)} bytes came")
+    return data[_HEAD.size :].decode(errors="backslashreplace") if len(data) == end else None

@@ -14,6 +14,7 @@ from microrpc.wire.tvm.hello import (
     MISMATCH,
     ClientHello,
     HelloReader,
+    decode_server_hello,
     encode_hello,
     encode_refusal,
 )
@@ -100,3 +101,15 @@ def test_a_hello_is_whole_wherever_it_is_cut(key: str, rest: bytes, cut: int) ->
     assert found is not None
     assert found.key == "client:" + key.replace("-timeout=", "")
     assert found.rest == (data[len(data) - len(rest) : cut] if first else rest)
+
+
+def test_the_hello_of_a_server_is_read_once_it_is_whole() -> None:
+    whole = bytes.fromhex("71f20f00 07000000") + b"server:"
+    assert [decode_server_hello(whole[:size]) for size in range(len(whole))] == [None] * len(whole)
+    assert decode_server_hello(whole) == "server:"
+
+
+@pytest.mark.parametrize("refusal", ["72f20f00", "73f20f00"])
+def test_a_refusal_of_a_server_is_told(refusal: str) -> None:
+    with pytest.raises(ProtocolError, match="there is no board with this key"):
+        decode_server_hello(bytes.fromhex(refusal))
