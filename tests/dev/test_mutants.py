@@ -101,6 +101,7 @@ def test_tests_that_fail_without_any_mutant_are_an_error(project: Path, capsys: 
     assert "test_program.py must pass without any mutant:\n" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_no_row_of_the_real_table_is_stale() -> None:
     rows = mutants.load(mutants.TABLE)
     mutants.check(rows, mutants.ROOT)

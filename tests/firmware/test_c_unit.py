@@ -93,6 +93,7 @@ def test_the_tests_in_c_pass_where_an_address_has_32_bits(tmp_path: pathlib.Path
     assert len(_run_unit_tests(tmp_path, *SWITCHED_ON, "-O1", "-target", TARGET_32_BITS)) > 100
 
 
+@pytest.mark.long
 def test_the_tests_in_c_pass_with_all_that_can_be_switched_on(tmp_path: pathlib.Path) -> None:
     needs.program("gcc")
     passed = _run_unit_tests(tmp_path, *SWITCHED_ON, "-O2", compiler=("gcc",))
