@@ -52,6 +52,14 @@ class DataTypeCode(IntEnum):
     """A bool that fills a byte, as TVM has them since 0.21; elsewhere bool is UINT of 1 bit."""
 
 
+NUMBER_BITS: dict[int, tuple[int, ...]] = {
+    DataTypeCode.INT: (8, 16, 32, 64),
+    DataTypeCode.UINT: (1, 8, 16, 32, 64),
+    DataTypeCode.FLOAT: (16, 32, 64),
+    DataTypeCode.BFLOAT: (16,),
+}
+"""How many bits the numbers in a board's tensors have, by their kind; BOOL is no number."""
+
 _CODE_NAMES = {code.value: code.name.lower() for code in DataTypeCode}
 _NAME_CODES = {name: code for code, name in _CODE_NAMES.items()}
 _SPELLING = re.compile(r"(?:(u?int|b?float|handle|bool)|custom\[([0-9]{1,3})\])([0-9]{1,3})?(?:x([0-9]{1,5}))?")

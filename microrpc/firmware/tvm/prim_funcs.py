@@ -8,14 +8,8 @@ from typing import Any
 
 from microrpc.errors import FirmwareError, UnsupportedValueError
 from microrpc.firmware.tvm.kernels import Argument, Kernel, check_name
-from microrpc.wire.datatypes import DataType, DataTypeCode
+from microrpc.wire.datatypes import NUMBER_BITS, DataType, DataTypeCode
 
-_BITS = {
-    DataTypeCode.INT: (8, 16, 32, 64),
-    DataTypeCode.UINT: (1, 8, 16, 32, 64),
-    DataTypeCode.FLOAT: (16, 32, 64),
-    DataTypeCode.BFLOAT: (16,),
-}
 _MOST_EXTENT = 0x7FFFFFFF
 
 
@@ -117,7 +111,7 @@ def _dtype(where: str, name: str) -> DataType:
         dtype = DataType.parse(name)
     except UnsupportedValueError:
         dtype = None
-    if dtype is None or dtype.lanes != 1 or dtype.bits not in _BITS.get(DataTypeCode(dtype.code), ()):
+    if dtype is None or dtype.lanes != 1 or dtype.bits not in NUMBER_BITS.get(DataTypeCode(dtype.code), ()):
         raise FirmwareError(f"{where}: is of {name}, and boards have no such tensors")
     return dtype
 

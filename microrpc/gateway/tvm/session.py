@@ -22,6 +22,7 @@ from microrpc.gateway.tvm.random import random_bytes
 from microrpc.serve.endpoint import Done
 from microrpc.wire.datatypes import (
     CPU,
+    NUMBER_BITS,
     ArrayResult,
     DataType,
     DataTypeCode,
@@ -59,13 +60,7 @@ _NEW_SYSTEM_LIBRARY = "ffi.SystemLib"
 _FILL_FOR_MEASURE = "tvm.contrib.random.random_fill_for_measure"
 _SERVER = "tvm.rpc.server."
 _BYTE = DataType.parse("uint8")
-_BITS: dict[int, tuple[int, ...]] = {
-    DataTypeCode.INT: (8, 16, 32, 64),
-    DataTypeCode.UINT: (1, 8, 16, 32, 64),
-    DataTypeCode.FLOAT: (16, 32, 64),
-    DataTypeCode.BFLOAT: (16,),
-    DataTypeCode.BOOL: (8,),
-}
+_BITS = {**NUMBER_BITS, DataTypeCode.BOOL: (8,)}
 _OTHER_NAMES = {3: "handle", 5: "complex", **dict.fromkeys(range(7, 15), "float8_"), 15: "float6_", 16: "float6_"}
 
 
