@@ -286,6 +286,8 @@ struct microrpc {
 #if MICRORPC_PROGRESS
     mrpc_pull_t pull;
 #endif
+    bool is_receiving;        /* microrpc_receive() runs */
+    volatile bool is_sending; /* a frame; volatile, since a line of the log may come from an interrupt */
     bool has_sent;     /* a frame; the first one has a lone FE before it */
     uint16_t crc_sent; /* of the frame that is being sent */
 #if MICRORPC_LINK
