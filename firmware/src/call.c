@@ -2,6 +2,8 @@
 #include "microrpc_internal.h"
 
 typedef char double_has_8_bytes[sizeof(double) == 8 ? 1 : -1];
+/* The longest reply but for its tail: a tensor of as many dimensions as microrpc_return_tensor() takes. */
+typedef char a_tensor_fits_the_reply[sizeof(((mrpc_reply_t *)0)->head) >= 2 * 4 + 3 * 4 + 8 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8 ? 1 : -1];
 typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
 
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
