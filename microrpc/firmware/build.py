@@ -97,7 +97,8 @@ def build(
     flags = [*_flags(project, compiler), *(f"-D{define}" for define in by_name.values())]
     last_flags = list(_last_flags(project, compiler))
     if compiler is Compiler.GCC and project.target:
-        last_flags = c_library.without_what_gcc_lacks(project, tool.command, last_flags)
+        patience_s = _BUILD_S if timeout_s is None else timeout_s
+        last_flags = c_library.without_what_gcc_lacks(project, tool.command, last_flags, patience_s, stop)
     contents = _read(project, sources, flags)
     for name in (define.partition("=")[0] for define in defines):
         _check_is_read(name, contents, project)

@@ -184,14 +184,14 @@ def test_gcc_without_a_c_library_is_an_error_that_says_what_to_do(tmp_path: path
 def test_the_c_library_of_gcc_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     port = load_port("qemu_mps2_an385")
     said = "ld: cannot find -lm: No such file or directory"
-    monkeypatch.setattr(c_library, "_gcc_has_it", lambda _: False)
+    monkeypatch.setattr(c_library, "_gcc_has_it", lambda *_: False)
     hint = c_library.hint_for_gcc(port, ("gcc",), said)
     assert "apt-get install --no-install-recommends libnewlib-arm-none-eabi, or build with --compiler zig" in hint
     assert c_library.hint_for_gcc(port, ("gcc",), "expected ';' before '}' token") == ""
     flags = ["-nostdlib", "-lm", "-lc", "-lgcc"]
-    assert c_library.without_what_gcc_lacks(port, ("gcc",), flags) == ["-nostdlib", "-lgcc"]
-    monkeypatch.setattr(c_library, "_gcc_has_it", lambda _: True)
-    assert c_library.without_what_gcc_lacks(port, ("gcc",), flags) == flags
+    assert c_library.without_what_gcc_lacks(port, ("gcc",), flags, 1.0, None) == ["-nostdlib", "-lgcc"]
+    monkeypatch.setattr(c_library, "_gcc_has_it", lambda *_: True)
+    assert c_library.without_what_gcc_lacks(port, ("gcc",), flags, 1.0, None) == flags
     assert c_library.hint_for_gcc(port, ("gcc",), said) == ""
 
 
