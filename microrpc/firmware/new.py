@@ -14,9 +14,12 @@ from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
+from microrpc.firmware.zephyr import lay_out_application
 
 ARDUINO = "arduino"
 """The board whose project is a sketch, which the Arduino tools build."""
+ZEPHYR = "zephyr"
+"""The board whose project is an application for Zephyr, which west builds for a board of Zephyr's."""
 DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
@@ -141,10 +144,11 @@ class Contents:
 def new_project(directory: pathlib.Path, board: str, contents: Contents | None = None) -> list[str]:
     """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError.
 
-    contents: what it has of its own, by default the first functions of its author; not for a sketch.
+    contents: what it has of its own, by default the first functions of its author; not for a sketch or an
+    application for Zephyr.
     """
-    if board != ARDUINO and board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), ARDUINO])}")
+    if board not in (known := [*port_names(), ARDUINO, ZEPHYR]):
+        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join(known)}")
     name = directory.resolve().name
     if board == ARDUINO and not _SKETCH_NAME.fullmatch(name):
         raise FirmwareError(
@@ -159,6 +163,8 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
             shutil.copyfile(license_file(), directory / "LICENSE")
             if board == ARDUINO:
                 return _lay_out_sketch(directory)
+            if board == ZEPHYR:
+                return lay_out_application(directory, _functions(directory, _FUNCTIONS), version("microrpc"))
             return _lay_out(directory, load_port(board), contents or Contents())
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
@@ -194,9 +200,7 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
-    name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
-    functions = contents.functions.replace("FIRMWARE_NAME", name)
-    (directory / "functions.c").write_text(functions, encoding="utf-8")
+    (directory / "functions.c").write_text(_functions(directory, contents.functions), encoding="utf-8")
     for path, data in contents.files.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(data)
@@ -207,6 +211,12 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
         f"Try: microrpc firmware build {directory}",
         f"     microrpc firmware run {directory}",
     ]
+
+
+def _functions(directory: pathlib.Path, functions: str) -> str:
+    """Give functions.c with the project's name in it."""
+    name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
+    return functions.replace("FIRMWARE_NAME", name)
 
 
 def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:
