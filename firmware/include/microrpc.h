@@ -13,8 +13,8 @@
  *     microrpc_t *device = microrpc_start(memory, sizeof memory, &config);
  *     for (;;) microrpc_receive(device, bytes, how_many);   // whatever came over the line
  *
- * It allocates nothing, has no state but in the memory that it is given, and is not reentrant: call it from one place,
- * such as the main loop, and let the interrupt fill a ring in front of it.
+ * It allocates nothing and has no state but in the memory that it is given. Call it from one place, such as the main
+ * loop, and let the interrupt fill a ring in front of it; docs/firmware.md says what may be called from where.
  */
 #ifndef MICRORPC_H
 #define MICRORPC_H
@@ -169,15 +169,16 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 /* What of the memory is not heap, in bytes; SIZE_MAX where that is more than a size_t can say. */
 size_t microrpc_overhead_bytes(const microrpc_config_t *config);
 
-/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. Not from within a
- * function, or anything else that the library calls. */
+/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. Not from an interrupt.
+ * From within a function, or anything else that the library calls, they are lost, as by microrpc_lost_bytes(). */
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
 
 /* Tell the host that bytes were lost before they could be given to microrpc_receive, as from a ring that ran over:
  * with the link, it sends again at once what would else wait for a timeout. */
 void microrpc_lost_bytes(microrpc_t *device);
 
-/* Send a line to the host's log. At any time, also from within a function. */
+/* Send a line to the host's log, also from within a function. From an interrupt, if `write` works in one, or from
+ * within `write` or `flush`, the line is lost where a frame is being sent. */
 void microrpc_log(microrpc_t *device, const char *text);
 
 typedef enum { MICRORPC_LOG_DEBUG, MICRORPC_LOG_INFO, MICRORPC_LOG_WARNING, MICRORPC_LOG_ERROR } microrpc_level_t;

@@ -1,6 +1,8 @@
 /* Calls: finding the function, checking its arguments, and the functions' view of arguments and results. */
 #include "microrpc_internal.h"
 
+/* The longest reply but for its tail: a tensor of as many dimensions as microrpc_return_tensor() takes. */
+typedef char a_tensor_fits_the_reply[sizeof(((mrpc_reply_t *)0)->head) >= 2 * 4 + 3 * 4 + 8 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8 ? 1 : -1];
 typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
 
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */

@@ -3,40 +3,9 @@
 
 /* One after the other, as mrpc_failure_t counts them: a number is shorter than an address, wherever something fails. */
 static const char texts[] IN_FLASH =
-    "malformed packet\0"
-    "unknown packet code %d\0"
-    "wrong arguments of packet code %d\0"
-    "Server has already been initialized\0"
-    "protocol version mismatch: this device speaks " PROTOCOL_VERSION "\0"
-    "SetDevice not supported\0"
-    "GetAttr not supported\0"
-    "there is no device (%d, %d) here, only the CPU (1, 0)\0"
-    "there is no such memory scope here\0"
-    "the tensors have different sizes\0"
-    "cannot allocate %d bytes aligned to %d\0"
-    "out of memory: %u bytes asked for, the largest free block has %u\0"
-    "cannot free 0x%x: no block begins there\0"
-    "%u bytes at 0x%x are not inside an allocated block\0"
-    "no function or module has the handle 0x%x; look it up again\0"
-    "no object of type %d has the handle 0x%x\0"
-    "argument %d: the dtype is not supported\0"
-    "argument %d: the tensor is not aligned\0"
-    "argument %d: %s expected\0"
-    "the result is too long\0"
-    "RPCTimeEvaluator: no function has that name\0"
-    "RPCTimeEvaluator: number and repeat must be positive\0"
-    "a frame was refused: it announces %u bytes, and %u are accepted\0"
-#if MICRORPC_DESCRIBE
-    "%x\t%u\t\0"
-#endif
-#if MICRORPC_MODELS
-    "there is no such %s: there are %u\0"
-    "the output of this layer cannot be had\0"
-    "this board has no clock\0"
-    "%u arguments expected, not %u\0"
-    "argument %u shares memory with another one\0"
-    "%u\0"
-#endif
+#define X(name, text, more) text "\0"
+    ALL_FAILURES(X)
+#undef X
     ;
 
 static char *put_text(char *at, const char *text) {

@@ -172,6 +172,8 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
     static const uint8_t start[] = {NOP, ESCAPE, START};
     unsigned skipped = device->has_sent;
     bool has_crc32 = MICRORPC_LINK && header[2] >= MESSAGE_LINK_REQUEST;
+    if (device->is_sending) return; /* from within `write`, or from an interrupt: it would be within another frame */
+    device->is_sending = true;
     put(device, start + skipped, sizeof start - skipped);
     device->has_sent = true;
     device->crc_sent = CRC_OF_START;
@@ -190,4 +192,5 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
 #if MICRORPC_HOOKS
     if (device->config->flush) device->config->flush(device->config->port);
 #endif
+    device->is_sending = false;
 }

@@ -6,13 +6,16 @@
 #include "microrpc.h"
 #include "packets.h"
 
+#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "microrpc is for little-endian CPUs: tensors cross the line as they lie in memory, and hosts take them for that"
+#endif
+
 /* A freestanding compiler has no string.h, but calls these four. */
 void *memcpy(void *to, const void *from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
 
-#define PROTOCOL_VERSION "0.8.0"
 /* What was asked for: whether the host's silence is noticed, whether the link has more messages, and whether there is
  * anything for the features to tell. */
 #define HAS_PRESENCE (MICRORPC_LINK && MICRORPC_HOOKS)
@@ -306,6 +309,8 @@ struct microrpc {
 #if MICRORPC_PROGRESS
     mrpc_pull_t pull;
 #endif
+    bool is_receiving;        /* microrpc_receive() runs */
+    volatile bool is_sending; /* a frame; volatile, since a line of the log may come from an interrupt */
     bool has_sent;     /* a frame; the first one has a lone FE before it */
     uint16_t crc_sent; /* of the frame that is being sent */
 #if MICRORPC_LINK
@@ -327,7 +332,7 @@ struct microrpc {
 #endif
     uint32_t random_words; /* that random_fill drew */
     mrpc_reply_t reply;
-    char text[96];
+    char text[sizeof(mrpc_failure_text_t)];
 };
 
 uint32_t mrpc_reply_bytes(const microrpc_config_t *config);
