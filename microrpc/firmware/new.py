@@ -8,65 +8,26 @@ import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
-from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
-from microrpc.firmware.zephyr import lay_out_application
+from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
+from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
+from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
+from microrpc.firmware.zephyr import ZEPHYR, lay_out_application
 
-ARDUINO = "arduino"
-"""The board whose project is a sketch, which the Arduino tools build."""
-ZEPHYR = "zephyr"
-"""The board whose project is an application for Zephyr, which west builds for a board of Zephyr's."""
 DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
-_SKETCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
-
-_FUNCTIONS = """\
-/* The functions of this board. Each is called from Python by its name:
- *
- *     board.function("add")(2, 3)
- *
- * include/microrpc.h says what a function can take and give. */
-#include "functions.h" /* the names of the tables below */
-
-/* The sum of two ints. */
-static void add(microrpc_call_t *call) {
-    int64_t a = microrpc_int(call, 0), b = microrpc_int(call, 1);
-    microrpc_return_int(call, (int64_t)((uint64_t)a + (uint64_t)b));
+_OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
+    ARDUINO: lay_out_sketch,
+    ZEPHYR: lay_out_application,
 }
-
-/* Multiply a tensor of float32 by a number, where it lies. */
-static void scale(microrpc_call_t *call) {
-    microrpc_tensor_t tensor = microrpc_float32(call, 0);
-    float factor = (float)microrpc_float(call, 1);
-    if (microrpc_has_failed(call)) return; /* an argument was missing, or of another type: the host is told */
-    float *values = tensor.data;
-    for (size_t i = 0; i < tensor.count; i++) values[i] *= factor;
-}
-
-/* What hosts can call, and what they show of it: docs/description.md of microrpc has the grammar. */
-const microrpc_function_t board_functions[] = {
-    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
-    MICRORPC_FUNCTION_DOC(scale, "x: float32[...], factor: float -> None", "Multiply a tensor where it lies."),
-};
-const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
-
-/* What they find by TVM's global registry, too. */
-const microrpc_function_t board_global_functions[] = {
-    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
-};
-const size_t board_global_function_count = 1;
-
-/* Who it is, as hosts show it. */
-const char board_firmware_name[] = "FIRMWARE_NAME";
-const char board_firmware_version[] = "0.1";
-"""
+"""What no port of ours builds, but other people's tools: each lays out a project, and gives what to tell the user."""
 
 _README = """\
 # {name}
@@ -101,25 +62,12 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 * `LICENSE`: that of the library, and of the files that came with it.
 """
 
-_SKETCH_README = """\
-# {name}
-
-A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library is in `src/`, as it came with
-microrpc {version}, and Arduino compiles it with the sketch.
-
-    arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD .
-    arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
-    microrpc call /dev/ttyACM0 add 2 3
-
-Nothing else may print to the port that it is on. `LICENSE` is that of the library.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a project has of its author's, or of a generator's, besides the library and the port to the board."""
 
-    functions: str = _FUNCTIONS
+    functions: str = FIRST_FUNCTIONS
     """functions.c, where FIRMWARE_NAME stands for the project's name."""
     readme: str = _README
     """README.md, where {name}, {board}, {where} and {version} are filled in."""
@@ -144,27 +92,19 @@ class Contents:
 def new_project(directory: pathlib.Path, board: str, contents: Contents | None = None) -> list[str]:
     """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError.
 
-    contents: what it has of its own, by default the first functions of its author; not for a sketch or an
-    application for Zephyr.
+    contents: what it has of its own, by default the first functions of its author; for projects that
+    are built with a port.toml.
     """
-    if board not in (known := [*port_names(), ARDUINO, ZEPHYR]):
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join(known)}")
-    name = directory.resolve().name
-    if board == ARDUINO and not _SKETCH_NAME.fullmatch(name):
-        raise FirmwareError(
-            f"{directory}: a sketch is called like its directory, and Arduino takes no {name!r}: "
-            "up to 63 letters, digits, _ . -, and at the beginning no . or -"
-        )
+    if board not in _OTHERS and board not in port_names():
+        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), *_OTHERS])}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
         with _undone_by_an_error(directory):
             directory.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(license_file(), directory / "LICENSE")
-            if board == ARDUINO:
-                return _lay_out_sketch(directory)
-            if board == ZEPHYR:
-                return lay_out_application(directory, _functions(directory, _FUNCTIONS), version("microrpc"))
+            if board in _OTHERS:
+                return _OTHERS[board](directory)
             return _lay_out(directory, load_port(board), contents or Contents())
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
@@ -194,13 +134,15 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
-    for folder in ("include", "src", "ports/common", f"ports/{port.name}", *contents.folders):
+    for folder in ("include", "src", "ports/common", *_port_folders(port), *contents.folders):
         if (library / folder).is_dir():
             shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
+    if port.emulation is not None:
+        _copy_emulator(library, directory, port.emulation)
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
-    (directory / "functions.c").write_text(_functions(directory, contents.functions), encoding="utf-8")
+    (directory / "functions.c").write_text(with_name(contents.functions, directory), encoding="utf-8")
     for path, data in contents.files.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(data)
@@ -213,10 +155,21 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     ]
 
 
-def _functions(directory: pathlib.Path, functions: str) -> str:
-    """Give functions.c with the project's name in it."""
-    name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
-    return functions.replace("FIRMWARE_NAME", name)
+def _port_folders(port: Project) -> list[str]:
+    """Name the folders of ports that it is made of: its own, or that which it is the same as, and what it shares."""
+    paths = (*port.sources, *port.includes, port.linker_script or "")
+    shared = {"/".join(pathlib.PurePosixPath(path).parts[:2]) for path in paths if path.startswith("ports/")}
+    return sorted(shared - {"ports/common"} | {port.file.parent.relative_to(port.root).as_posix()})
+
+
+def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Emulation) -> None:
+    """Copy what of an emulator is ours."""
+    if emulation.project:
+        shutil.copytree(library / emulation.project, directory / emulation.project)
+    for argument in emulation.args:
+        if (library / argument).is_file():
+            (directory / argument).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(library / argument, directory / argument)
 
 
 def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:
@@ -245,15 +198,23 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     yield "# What the library is to have besides: docs/firmware.md tells what each costs."
     default = DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ()
     yield from _list("defines", (*default, *contents.defines))
+    if port.uf2_family is not None:
+        yield f"uf2_family = {port.uf2_family:#010x}"
     if port.gcc is not None:
         yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
         yield from _list("flags", port.gcc.flags)
-    emulation = port.emulation
-    if emulation is not None and emulation.program:
-        yield from ("", "[emulator]")
-        for key in ("program", "machine", "package"):
-            yield f"{key} = {json.dumps(getattr(emulation, key))}"
-        yield from _list("args", emulation.args)
+    if port.emulation is not None and not port.emulation.is_this_computer:
+        yield from _emulator_table(port.emulation)
+
+
+def _emulator_table(emulation: Emulation) -> Iterator[str]:
+    yield from ("", "[emulator]")
+    for key in ("program", "machine", "project", "package"):
+        if value := getattr(emulation, key):
+            yield f"{key} = {json.dumps(value)}"
+    yield from _list("args", emulation.args)
+    if emulation.npm:
+        yield from _list("npm", emulation.npm)
 
 
 def _flash_bytes(port: Project) -> float:
@@ -272,22 +233,3 @@ def _list(key: str, values: Iterable[str]) -> Iterator[str]:
         yield line
     else:
         yield from (f"{key} = [", *(f"    {text}," for text in texts), "]")
-
-
-def _lay_out_sketch(directory: pathlib.Path) -> list[str]:
-    """Lay out a sketch: Arduino compiles what lies in its `src`, and wants it called like its directory."""
-    library = firmware_directory()
-    arduino = library / "ports" / ARDUINO
-    source = directory / "src"
-    source.mkdir()
-    for path in (*library.glob("include/*.h"), *library.glob("src/*.[ch]"), *arduino.glob("src/*.h")):
-        shutil.copyfile(path, source / path.name)
-    example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
-    sketch = directory / f"{directory.resolve().name}.ino"
-    sketch.write_text(example.replace("<MicroRPCDevice.h>", '"src/MicroRPCDevice.h"'), encoding="utf-8")
-    readme = _SKETCH_README.format(name=sketch.stem, version=version("microrpc"))
-    (directory / "README.md").write_text(readme, encoding="utf-8")
-    return [
-        f"{directory} has a sketch; your functions are in {sketch}.",
-        "Open it in the Arduino IDE, or: arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD " + str(directory),
-    ]

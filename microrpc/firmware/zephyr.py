@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from importlib.metadata import version
 
+from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
 from microrpc.firmware.project import firmware_directory
 
+ZEPHYR = "zephyr"
+"""The board whose project is an application for Zephyr, which west builds for a board of Zephyr's."""
 MODULE_FILE = "zephyr/module.yml"
 """What makes a directory a module of Zephyr; paths in it are relative to that directory."""
 MODULE = "microrpc"
@@ -44,11 +48,8 @@ def module_file() -> pathlib.Path:
     return installed if installed.is_file() else firmware_directory().parent / MODULE_FILE
 
 
-def lay_out_application(directory: pathlib.Path, functions: str, version: str) -> list[str]:
-    """Fill `directory` with an application that has `functions` for its functions.c; give what to tell the user.
-
-    Raises OSError.
-    """
+def lay_out_application(directory: pathlib.Path) -> list[str]:
+    """Lay out an application for Zephyr in an empty directory; give what to tell the user. Raises OSError."""
     library, module = firmware_directory(), directory / MODULE
     shutil.copytree(library / "ports/zephyr/samples/microrpc", directory, dirs_exist_ok=True)
     for folder in ("include", "src"):
@@ -60,8 +61,8 @@ def lay_out_application(directory: pathlib.Path, functions: str, version: str) -
         shutil.copyfile(path, copy)
     (module / MODULE_FILE).parent.mkdir()
     shutil.copyfile(module_file(), module / MODULE_FILE)
-    (directory / "src" / "functions.c").write_text(functions, encoding="utf-8")
-    readme = _README.format(name=directory.resolve().name, version=version)
+    (directory / "src" / "functions.c").write_text(with_name(FIRST_FUNCTIONS, directory), encoding="utf-8")
+    readme = _README.format(name=directory.resolve().name, version=version("microrpc"))
     (directory / "README.md").write_text(readme, encoding="utf-8")
     return [
         f"{directory} has an application for Zephyr; your functions are in {directory / 'src' / 'functions.c'}.",
