@@ -66,8 +66,8 @@ TOOLS = FlashTools()
 class Flashing:
     """A `program`, the board that is to have it by its `profile`, and the `way` that was chosen: what `choose` gives.
 
-    `tools` are what it needs of the computer. `port` is the board's, None where it is not known; `drive` the directory of a boot drive that is there, or was
-    named.
+    `port` is the board's, None where it is not known; `drive` the directory of a boot drive that is there, or was
+    named. `tools` are what it needs of the computer.
     """
 
     profile: BoardProfile
