@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from microrpc.boards.catalogue import profiles
+from microrpc.boards.schema import BoardKind
 from microrpc.firmware.project import firmware_directory, load_port, port_names
 
 SIMULATOR = "simulator"
@@ -106,7 +108,16 @@ def params_of(test: object) -> list[Any]:
     return [device.param() for device in DEVICES.values() if device.has(needed)]
 
 
-def port_params(names: Iterable[str] | None = None) -> list[Any]:
-    """Give ports as parameters of a test: those that only `make test-boards` runs have its mark."""
-    names = port_names() if names is None else names
+def port_params(*, are_run: bool = False) -> list[Any]:
+    """Give the ports in C as parameters of a test, or those of them that are run here.
+
+    Those that only `make test-boards` runs have its mark.
+    """
+    ports = [load_port(name) for name in port_names()]
+    names = [port.name for port in ports if port.sources and (port.emulation is not None or not are_run)]
     return [DEVICES.get(name, Device(name)).param() for name in names]
+
+
+def emulated_boards() -> list[str]:
+    """Name the boards that are nothing but emulated, in the order of the names: each has a profile and a port."""
+    return [name for name, board in profiles().items() if board.kind is BoardKind.EMULATED]
