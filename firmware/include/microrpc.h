@@ -40,17 +40,32 @@ typedef struct microrpc_call microrpc_call_t;
  * reads as 0; what is returned then, does not count. */
 typedef void (*microrpc_handler_t)(microrpc_call_t *call);
 
-typedef struct {
-    const char *name;
+/* An AVR has all constants in RAM that are not told to stay in flash. A table of functions is, by its type: its texts
+ * lie inside of it, and are shorter than MICRORPC_NAME_BYTES, _SIGNATURE_BYTES and _DOC_BYTES (microrpc_parts.h), or the
+ * compiler complains. MICRORPC_NO_TEXT in the place of one says that there is none; elsewhere NULL does, too. */
+#if defined __AVR__ && !defined __clang__
+#define MICRORPC_TABLES_IN_FLASH 1
+#define MICRORPC_TABLE_TYPE __attribute__((__progmem__))
+#define MICRORPC_TABLE_TEXT(name, size_bytes) char name[size_bytes]
+#define MICRORPC_NO_TEXT ""
+#else
+#define MICRORPC_TABLES_IN_FLASH 0
+#define MICRORPC_TABLE_TYPE
+#define MICRORPC_TABLE_TEXT(name, size_bytes) const char *name
+#define MICRORPC_NO_TEXT NULL
+#endif
+
+typedef struct MICRORPC_TABLE_TYPE {
+    MICRORPC_TABLE_TEXT(name, MICRORPC_NAME_BYTES);
     microrpc_handler_t handler;
 #if MICRORPC_DESCRIBE
-    const char *signature;
-    const char *doc;
+    MICRORPC_TABLE_TEXT(signature, MICRORPC_SIGNATURE_BYTES);
+    MICRORPC_TABLE_TEXT(doc, MICRORPC_DOC_BYTES);
 #endif
 } microrpc_function_t;
 
 /* An entry of a table of functions: the C function `name` under its own name. */
-#define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, NULL, NULL)
+#define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT)
 
 /* The same with what hosts show of it: a signature as "x: float32[n], factor: float -> None", whose grammar is in
  * docs/description.md 3, and a sentence that says what it does. Either may be NULL. Both are dropped, and take no
@@ -231,7 +246,7 @@ microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t ind
 /* Argument `index`, an Int. */
 int64_t microrpc_int(microrpc_call_t *call, uint32_t index);
 
-/* Argument `index`, a Float or an Int. */
+/* Argument `index`, a Float or an Int; the nearest one where a `double` has 4 bytes, as on an AVR. */
 double microrpc_float(microrpc_call_t *call, uint32_t index);
 
 /* Argument `index`, a Str. It lies in the receive buffer, until the call ends. */

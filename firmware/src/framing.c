@@ -8,10 +8,10 @@
 #define CRC_OF_START 0x2042 /* of FF FD */
 
 static uint16_t crc16(uint16_t crc, uint8_t byte) {
-    static const uint16_t of_nibble[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50A5, 0x60C6, 0x70E7,
+    static const uint16_t of_nibble[16] IN_FLASH = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50A5, 0x60C6, 0x70E7,
                                            0x8108, 0x9129, 0xA14A, 0xB16B, 0xC18C, 0xD1AD, 0xE1CE, 0xF1EF};
-    crc = (uint16_t)(crc << 4 ^ of_nibble[(crc >> 12) ^ (byte >> 4)]);
-    return (uint16_t)(crc << 4 ^ of_nibble[(crc >> 12) ^ (byte & 15)]);
+    crc = (uint16_t)(crc << 4 ^ flash16(&of_nibble[(crc >> 12) ^ (byte >> 4)]));
+    return (uint16_t)(crc << 4 ^ flash16(&of_nibble[(crc >> 12) ^ (byte & 15)]));
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------- */

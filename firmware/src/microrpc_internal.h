@@ -2,6 +2,7 @@
 #ifndef MICRORPC_INTERNAL_H
 #define MICRORPC_INTERNAL_H
 
+#include "flash.h"
 #include "microrpc.h"
 #include "packets.h"
 
@@ -32,6 +33,24 @@ uint32_t mrpc_get32(const uint8_t *at);
 uint64_t mrpc_get64(const uint8_t *at);
 
 size_t mrpc_length(const char *text);
+
+/* The bits of an f64, which a `double` of 4 bytes becomes and is made of (real.c). */
+#if __SIZEOF_DOUBLE__ == 8
+static inline uint64_t mrpc_real_bits(double number) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
+
+static inline double mrpc_real(uint64_t bits) {
+    double number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+#else
+uint64_t mrpc_real_bits(double number);
+double mrpc_real(uint64_t bits);
+#endif
 
 /* A size that was told, as a size_t: SIZE_MAX, which nothing has, where that is too short for it (an AVR's has 16 bits). */
 static inline size_t mrpc_size(uint64_t size) { return size <= SIZE_MAX ? (size_t)size : SIZE_MAX; }
@@ -258,7 +277,8 @@ uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, micror
 microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle);
 bool mrpc_is_module(uint64_t handle);
 
-/* Argument `index` if it is of this type; else the call fails with "argument I: `kind` expected", and NULL. */
+/* Argument `index` if it is of this type; else the call fails with "argument I: `kind`, a text in flash, expected", and
+ * NULL. */
 const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind);
 void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle);
 

@@ -70,6 +70,7 @@ void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor);
 microrpc_bytes_t mrpc_bytes_at(const uint8_t *value);
 /* As far as its first NUL. */
 microrpc_bytes_t mrpc_text_at(const uint8_t *value);
+/* `name` is in flash. */
 bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 
 /* --- failures (failures.c, docs/device.md) ---------------------------------------------------------------------- */

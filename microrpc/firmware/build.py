@@ -261,10 +261,10 @@ def _make(
             besides = [str(pathlib.Path(directory, name)) for name in more]
             whole = [*command, *besides, *last_flags, "-o", str(result)]
             done = run(whole, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
-            if done.returncode:
+            if done.code:
                 lines = (done.stderr or done.stdout).strip().replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
-                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.returncode}"
+                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.code}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:
