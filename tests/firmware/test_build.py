@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import struct
 import subprocess
 import threading
@@ -455,9 +454,7 @@ def test_every_port_builds_with_gcc_where_that_is_installed(name: str) -> None:
     project = load_port(name)
     if project.gcc is None and project.target:
         pytest.skip("it is for zig alone")
-    prefix = project.gcc.prefix if project.gcc is not None else ""
-    if shutil.which(f"{prefix}gcc") is None:
-        pytest.skip(f"needs {prefix}gcc")
+    needs.gcc(project.gcc.prefix if project.gcc is not None else "")
     assert build(project, compiler=Compiler.GCC).sizes.code_bytes > 4000
 
 
