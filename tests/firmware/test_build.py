@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import threading
+import tomllib
 from pathlib import Path
 
 import devices
@@ -229,6 +230,14 @@ def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.Monk
     assert microrpc.firmware.project.license_file() == package / "LICENSE"
     (package / "_firmware" / "LICENSE").touch()
     assert microrpc.firmware.project.license_file() == package / "_firmware" / "LICENSE"
+
+
+def test_a_wheel_gets_every_folder_of_the_library_but_its_tests() -> None:
+    root = Path(__file__).parent.parent.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    included = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    folders = {path.name for path in (root / "firmware").iterdir() if path.is_dir()}
+    assert {name.partition("/")[2] for name in included if name.startswith("firmware/")} == folders - {"tests"}
 
 
 # --- building ---------------------------------------------------------------------------------
