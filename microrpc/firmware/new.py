@@ -233,8 +233,9 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     if port.libraries or contents.libraries:
         yield from _list("libraries", (*port.libraries, *contents.libraries))
     yield "# What the library is to have besides: docs/firmware.md tells what each costs."
+    sizes = [define for define in port.defines if not define.startswith("MICRORPC_")]  # that the board's RAM has room for
     default = DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ()
-    yield from _list("defines", (*default, *contents.defines))
+    yield from _list("defines", (*sizes, *default, *contents.defines))
     if port.gcc is not None:
         yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
         yield from _list("flags", port.gcc.flags)
