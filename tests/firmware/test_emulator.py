@@ -311,7 +311,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_port_that_is_run_has_a_profile_and_every_such_profile_a_port() -> None:
-    assert [name for name in port_names() if load_port(name).emulation is not None] == BOARDS
+    run = [load_port(name) for name in port_names() if load_port(name).emulation is not None]
+    assert [project.name for project in run if profile(project.name).kind is not BoardKind.HARDWARE] == BOARDS
+    emulated = [project.sources for project in run if project.name in BOARDS]
+    assert all(project.sources in emulated for project in run), "what runs is the very image of the hardware"
 
 
 def test_a_board_is_built_started_connected_to_and_ended(name: str) -> None:
