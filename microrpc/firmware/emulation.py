@@ -57,10 +57,9 @@ def emulator_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list
     if not emulation.machine:
         return [program, *arguments]
     line = ("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line")
-    # What the port says first: it may have serial ports in front of its line.
     return [
-        *(program, "-machine", emulation.machine, "-display", "none", "-monitor", "none", *arguments),
-        *(*line, "-kernel", str(elf)),
+        *(program, "-machine", emulation.machine, "-display", "none", "-monitor", "none"),
+        *(*arguments, *line, "-kernel", str(elf)),  # in the arguments may be the serial ports before that of the line
     ]
 
 
