@@ -85,6 +85,9 @@ _ALL = (
     Device("qemu_mps2_an385", is_other=False),
     Device("qemu_lm3s6965evb"),
     Device("qemu_riscv32_virt"),
+    Device("qemu_microbit"),
+    Device("qemu_mps2_an500"),
+    Device("qemu_netduinoplus2"),
 )
 DEVICES = {device.name: device for device in _ALL}
 

@@ -54,7 +54,6 @@ RAM_BYTES = {
 
 NO_BOARDS = ("loopback", "posix")
 BEHIND_AN_ADAPTER = ("netduinoplus2",)  # which has ids of its own
-SMALL_PACKET_BYTES = {"microbit": 1024, "qemu_microbit": 1024}
 
 # What microTVM looks for in its boards.json of Zephyr and Arduino; it has none for the Metro M4 and for QEMU.
 MICROTVM_USB = {
@@ -103,7 +102,7 @@ def test_the_bundled_profiles() -> None:
         assert board.name == name
         assert board.baud == 115200
         assert board.flow_control is FlowControl.NONE
-        assert board.packet_size_bytes == SMALL_PACKET_BYTES.get(name, 2048)
+        assert board.packet_size_bytes == 2048
         assert board.timeouts == Timeouts(retry_s=2.0, start_s=5.0, call_s=5.0)
         assert board.notes
 
