@@ -27,7 +27,7 @@ _ASK_S = 60.0
 
 
 def find_builder(project: Project) -> tuple[str, str]:
-    """Find what builds the sketch of `project`; give its path, and what it is with its version. Raises FirmwareError."""
+    """Find what builds the sketch of `project`; give its path, and its version. Raises FirmwareError."""
     vendor, architecture, _ = project.fqbn.split(":", 2)
     platform = _PLATFORMS[-1] / vendor / architecture / "platform.txt"
     found = shutil.which(BUILDER)
@@ -88,5 +88,5 @@ def _lay_out_library(project: Project, libraries: pathlib.Path) -> None:
     if not script.is_file():
         return
     done = run([sys.executable, str(script), str(libraries)], None, _ASK_S)
-    if done.returncode:
+    if done.code:
         raise FirmwareError(f"{project.name}: the library cannot be laid out: {done.stderr.strip()}")

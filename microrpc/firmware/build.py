@@ -238,7 +238,7 @@ def _make(
     timeout_s: float | None,
     stop: threading.Event | None,
 ) -> None:
-    """Build what `prepare` lays out into a directory of its own, and move the result into its place when it is whole."""
+    """Build what `prepare` lays out in a directory of its own; move the result into its place when it is whole."""
     try:
         elf.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=elf.parent, prefix=_TEMPORARY) as directory:
@@ -246,10 +246,10 @@ def _make(
                 pathlib.Path(directory, name).write_bytes(content)
             command, result = prepare(pathlib.Path(directory))
             done = run(command, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
-            if done.returncode:
+            if done.code:
                 lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
-                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.returncode}"
+                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.code}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:
