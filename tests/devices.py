@@ -85,6 +85,8 @@ _ALL = (
     Device("qemu_mps2_an385", is_other=False),
     Device("qemu_lm3s6965evb"),
     Device("qemu_riscv32_virt"),
+    Device("simavr_mega", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}),
+    Device("simavr_uno", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}),
 )
 DEVICES = {device.name: device for device in _ALL}
 
@@ -114,7 +116,9 @@ def port_params(*, are_run: bool = False) -> list[Any]:
     Those that only `make test-boards` runs have its mark.
     """
     ports = [load_port(name) for name in port_names()]
-    names = [port.name for port in ports if port.sources and (port.emulation is not None or not are_run)]
+    names = [
+        port.name for port in ports if port.sources and not port.sketch and (port.emulation is not None or not are_run)
+    ]
     return [DEVICES.get(name, Device(name)).param() for name in names]
 
 

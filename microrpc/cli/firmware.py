@@ -68,7 +68,11 @@ def list_(as_json: JsonOption = False) -> None:
 
         boards = profiles()
         rows = [
-            (name, load_port(name).target or "this computer", boards[name].description if name in boards else "")
+            (
+                name,
+                load_port(name).target or load_port(name).fqbn or "this computer",
+                boards[name].description if name in boards else "",
+            )
             for name in port_names()
         ]
         if as_json:
