@@ -122,11 +122,8 @@ def build(
         try:
             _make(project, prepare, more, elf, timeout_s, stop)
         except FirmwareError as error:
-            hint = (
-                c_library.hint_for_gcc(project, tool.command, str(error))
-                if compiler is Compiler.GCC and not project.sketch
-                else ""
-            )
+            is_gcc = compiler is Compiler.GCC and not project.sketch
+            hint = c_library.hint_for_gcc(project, tool.command, str(error)) if is_gcc else ""
             raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
