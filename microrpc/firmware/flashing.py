@@ -138,7 +138,8 @@ class Flashing:
         if "took longer" in reason:
             reason += " (`flash_s`)"
         if reason:
-            raise self._failed(f"{shlex.join(words)} {reason}{_last_words(ran.stdout, ran.stderr)}")
+            said = _last_words(ran.stdout, ran.stderr)
+            raise self._failed(f"{shlex.join(words)} {reason}{said}{self._other_ways()}")
 
     def _copy(
         self,
@@ -166,6 +167,15 @@ class Flashing:
         if odd:
             on_note(odd)
 
+    def _other_ways(self) -> str:
+        """Give what there is besides, as the end of an error: a tool that is installed need not be the right one."""
+        others = [
+            f"{way.tool} ({way.button})" if isinstance(way, DriveFlasher) and way.button else way.tool
+            for way in self.profile.ways_to_flash
+            if way != self.way
+        ]
+        return f"\nOther ways, with --tool: {', '.join(others)}" if others else ""
+
     def _failed(self, reason: str) -> FirmwareError:
         return FirmwareError(f"{self.port or self.profile.name}: it could not be flashed: {reason}")
 
@@ -177,7 +187,7 @@ def check_can_be_flashed(profile: BoardProfile, port: str | None = None) -> None
         text = "an emulated board is given its program when its emulator is started"
         raise FirmwareError(f"{where}: {text}: `microrpc firmware run {profile.name}` builds it and starts it")
     if profile.kind is BoardKind.SIMULATED and not profile.ways_to_flash:
-        raise FirmwareError(f"{where}: {profile.name} is no real board: name yours, `microrpc boards` lists them")
+        raise FirmwareError(f"{where}: is no real board, but a simulated one: `microrpc boards` lists those there are")
     if not profile.ways_to_flash:
         raise FirmwareError(
             f"{where}: microrpc does not know how a program is put into {profile.name}: "
