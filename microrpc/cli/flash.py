@@ -96,7 +96,8 @@ def flash(
             from microrpc.firmware.build import build
 
             built = build(source, compiler=compiler_named(compiler), defines=define or ())
-            program = Program(built.elf, uf2_family=profile.uf2_family)
+            family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
+            program = Program(built.elf, uf2_family=family)
             flashing = dataclasses.replace(flashing, program=program)
         if dry_run:
             _show_commands(flashing, built, as_json=as_json)
@@ -120,7 +121,7 @@ def _find_board(
 ) -> tuple[BoardProfile, str | None]:
     """Give the profile of the board, and its port where that was named. Raises ProfileError and PortError."""
     from microrpc.boards.catalogue import profile, profiles
-    from microrpc.connecting.address import is_emulated, named_board
+    from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, named_board
 
     if _is_port(target):
         if port is not None:
@@ -128,6 +129,8 @@ def _find_board(
         if board is not None or board_file is not None:
             return find_profile(board, None, board_file), target
         if named := named_board(target):
+            if target.startswith(SIMULATOR_SCHEME):
+                raise typer.BadParameter(f"{target}: a simulated board takes no firmware")
             if is_emulated(target) and named not in profiles():
                 raise typer.BadParameter(f"{target}: an emulated board is given its program when its emulator starts")
             return profile(named), target
@@ -201,9 +204,7 @@ def _find_source(project: str | None, profile: BoardProfile, *, has_defines: boo
 
 
 def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool) -> None:
-    from microrpc.firmware.build import cache_directory
-
-    commands = flashing.commands(cache_directory())
+    commands = flashing.commands()
     if as_json:
         print_json(
             {
