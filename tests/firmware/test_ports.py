@@ -10,17 +10,17 @@ import select
 import subprocess
 import sys
 import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 import needs
 import numpy as np
 import pytest
+from apis import Api
 from c_board import SWITCHED_ON
+from on_stubs import compile_strictly, serving
 
 import microrpc
-from microrpc.errors import RemoteError
+from microrpc.errors import RemoteError, RequestTooLargeError
 from microrpc.firmware.new import new_project
 from microrpc.host.events import Event
 from microrpc.wire.events import EventAck, EventMessage, decode_event_news, encode_event_ack
@@ -30,10 +30,12 @@ from microrpc.wire.session import MessageType, encode_message
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRMWARE = ROOT / "firmware"
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 ARDUINO = ("-DARDUINO=10819", '-DARDUINO_BOARD="STUB"')
 """What Arduino's tools define."""
 COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
+
+LONGEST_TEXT = 117 - 28
+"""What a call with one text has room for with 128 bytes: the rest is code, handle, count, type and length."""
 
 
 @pytest.fixture(params=COMPILERS, ids=[c for c, _ in COMPILERS])
@@ -49,27 +51,6 @@ def compilers(request: pytest.FixtureRequest) -> tuple[str, str]:
 def compiler(compilers: tuple[str, str]) -> str:
     """A compiler of C."""
     return compilers[0]
-
-
-def _compile(*command: str | pathlib.Path) -> None:
-    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=100, cwd=FIRMWARE)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-@contextmanager
-def _board(program: pathlib.Path) -> Iterator[microrpc.Client]:
-    """Run `program`, whose serial port is its standard input and output, and connect to it."""
-    master, slave = pty.openpty()
-    tty.setraw(slave)
-    process = subprocess.Popen([program], stdin=master, stdout=master)
-    try:
-        with microrpc.connect(os.ttyname(slave)) as client:
-            yield client
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-        os.close(slave)
 
 
 # --- examples ------------------------------------------------------------------------------------
@@ -122,23 +103,23 @@ def _build_sketch(
     objects = []
     for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
-        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, *defines, "-c", source, "-o", objects[-1])
+        compile_strictly(c, "-std=c99", *ARDUINO, *defines, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
     includes = (*ARDUINO, *defines, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
-    _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
+    compile_strictly(cxx, "-std=c++11", *includes, *sources, "-o", directory / "sketch")
     return directory / "sketch"
 
 
 def test_arduino_add(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_example(tmp_path, "Add", compilers)) as board:
+    with serving(_build_example(tmp_path, "Add", compilers)) as board:
         assert board.function("add")(2, 3) == 5
         assert board.link is not None
         assert (board.link.packet_bytes, board.link.window_bytes) == (512, 63)
 
 
 def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_example(tmp_path, "Sensor", compilers)) as board:
+    with serving(_build_example(tmp_path, "Sensor", compilers)) as board:
         samples = board.function("sample")(10, 100)
         before = samples.numpy()
         board.function("scale")(samples, 0.5)
@@ -174,7 +155,7 @@ def test_a_sketch_feeds_its_watchdog_while_it_waits(tmp_path: pathlib.Path, comp
     sketch = tmp_path / "watched.ino"
     sketch.write_text(WATCHED)
     library = _lay_out(tmp_path) / "src"
-    with _board(_build_sketch(tmp_path, sketch, library, compilers, "-DMICRORPC_HOOKS=1")) as board:
+    with serving(_build_sketch(tmp_path, sketch, library, compilers, "-DMICRORPC_HOOKS=1")) as board:
         count_fed = board.function("count_fed")
         assert count_fed() == 0
         board.time_evaluator("count_fed", number=3, repeat=5)()
@@ -249,7 +230,7 @@ def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path
     directory = tmp_path / "my_sketch"
     new_project(directory, "arduino")
     program = _build_sketch(tmp_path, directory / "my_sketch.ino", directory / "src", compilers)
-    with _board(program) as board:
+    with serving(program) as board:
         assert board.function("add")(2, 3) == 5
 
 
@@ -262,31 +243,6 @@ def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pa
     command = [sys.executable, FIRMWARE / "ports" / "arduino" / "layout.py", tmp_path]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (1, f"error: {library} exists and is no Arduino library\n")
-
-
-# --- Zephyr ---------------------------------------------------------------------------------------
-
-
-def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
-    settings = (
-        "MICRORPC_DESCRIBE=1",
-        "MICRORPC_MODELS=1",
-        'CONFIG_BOARD="stub"',
-        "RING_BYTES=8192",
-        "CONFIG_SAMPLE_PACKET_BYTES=2048",
-        "CONFIG_SAMPLE_MEMORY_BYTES=65536",
-    )
-    includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
-    sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c", "demo/models.c")
-    core = sorted((FIRMWARE / "src").glob("*.c"))
-    flags = [*(f"-D{setting}" for setting in settings), *(f"-I{include}" for include in includes)]
-    _compile(compiler, "-std=c99", *WARNINGS, *flags, *sources, *core, "-lpthread", "-o", tmp_path / "sample")
-    data = np.arange(40000, dtype=np.uint8)
-    with _board(tmp_path / "sample") as board:
-        assert board.function("add")(2, 3) == 5
-        assert [table.name for table in board.models()] == ["mlp", "quantised"]
-        np.testing.assert_array_equal(board.array(data).numpy(), data)
-        assert board.stats.retransmissions == 0
 
 
 # --- the ring -------------------------------------------------------------------------------------
@@ -349,7 +305,7 @@ int main(void) {
 
 def test_the_ring_tells_losses_where_they_were(tmp_path: pathlib.Path, compiler: str) -> None:
     (tmp_path / "ring.c").write_text(RING_TEST)
-    _compile(compiler, "-std=c99", *WARNINGS, "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
+    compile_strictly(compiler, "-std=c99", "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
     run = subprocess.run([tmp_path / "ring"], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -404,7 +360,7 @@ def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.
     assert load in header
     (tmp_path / "ring.h").write_text(header.replace(load, f"before_load(); {load}"))
     (tmp_path / "test.c").write_text(INTERRUPTED_RING_TEST)
-    _compile(compiler, "-std=c99", *WARNINGS, tmp_path / "test.c", "-o", tmp_path / "test")
+    compile_strictly(compiler, "-std=c99", tmp_path / "test.c", "-o", tmp_path / "test")
     run = subprocess.run([tmp_path / "test"], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -419,7 +375,7 @@ def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     program = tmp_path_factory.mktemp("posix") / "board"
     core = sorted((FIRMWARE / "src").glob("*.c"))
     sources = ("ports/posix/main.c", "demo/demo.c", *core)
-    _compile(compiler, "-std=c99", *WARNINGS, *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
+    compile_strictly(compiler, "-std=c99", *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
     return program
 
 
@@ -457,6 +413,45 @@ def test_wrong_arguments_of_the_process(process_port: pathlib.Path, words: list[
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith(f"error: {complaint}")
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_process_of_the_smallest_buffer_takes_what_fits_and_is_sent_nothing_larger(
+    api: Api, process_port: pathlib.Path, link: bool
+) -> None:
+    """Over the link its limit is known, and without it is asked for before the first request of more than 117 bytes."""
+    with subprocess.Popen([process_port, "--packet-bytes", "128"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            path = process.stdout.readline().split()[1]
+            for size in (
+                70,
+                LONGEST_TEXT - 1,
+                LONGEST_TEXT,
+                LONGEST_TEXT + 1,
+                2 * LONGEST_TEXT,
+            ):  # the first larger request
+                with api.connect(path, link=link) as board:
+                    echo = board.function("echo_str")
+                    assert (board.link is not None) is link
+                    if size <= LONGEST_TEXT:
+                        assert echo("x" * size) == "x" * size
+                    else:
+                        with pytest.raises(
+                            RequestTooLargeError, match=r"echo_str is a packet of .* the board takes 117"
+                        ):
+                            echo("x" * size)
+                    assert echo("y") == "y"
+                    assert board.stats.repeats == 0
+            with api.connect(path, link=link) as board:
+                timing = board.time_evaluator("add", number=2, repeat=3)  # the first request, in the form that fits
+                assert len(timing(2, 3).results) == 3
+                with pytest.raises(RequestTooLargeError, match="add is a packet of 124 bytes, and the board takes 117"):
+                    board.function("add")(*range(9))
+                assert board.function("add")(2, 3) == 5
+                assert board.stats.repeats == 0
+        finally:
+            process.kill()
 
 
 def test_the_process_serves_one_client_after_another_and_ends_when_told(process_port: pathlib.Path) -> None:
