@@ -145,7 +145,7 @@ def test_the_list_says_which_boards_have_firmware() -> None:
 def test_a_board_is_shown_with_how_it_is_flashed(own: Path) -> None:
     assert "flashed by       openocd or st-flash or drive, 60 s at most\n" in run("boards", "nucleo_f746zg").out
     assert "flashed by       -\n" in run("boards", "spresense").out
-    own.write_text(f'{OWN}flash = ["mine", "a b", "{{elf}}"]\nflash_s = 5\n[flashers.picotool]\n')
+    own.write_text('flash = ["mine", "a b", "{elf}"]\nflash_s = 5\n' + OWN + "\n[flashers.picotool]\n")
     assert "flashed by       mine 'a b' '{elf}' or picotool, 5 s at most\n" in run("boards", "--board-file", own).out
     shown = run_json("boards", "nucleo_f746zg")["flashers"]
     assert [(way["tool"], way.get("name")) for way in shown] == [
