@@ -1,16 +1,43 @@
-/* What all Cortex-M boards share: the vector table, the clock and the sleep. The board brings port_interrupt(). */
+/* What all Cortex-M boards share: from the reset to main(), the vector table, interrupts and the sleep. A clock is
+ * brought by systick.c, or by a board that has no SysTick. */
 #ifndef CORTEX_M_H
 #define CORTEX_M_H
 
 #include <stdint.h>
 
-/* The board's only interrupt besides the clock, whatever its number. */
-void port_interrupt(void);
+typedef void (*cortex_m_handler_t)(void);
 
-/* Start the clock; the CPU runs at `mhz`. */
-void cortex_m_start(uint32_t mhz);
+/* The vector table of a chip with `count` interrupts, once in each board.c: the handlers by the numbers of their
+ * interrupts, as CORTEX_M_VECTORS(82, [37] = receive). What is not listed resets the board. */
+#define CORTEX_M_VECTORS(count, ...)                                                                              \
+    __attribute__((section(".start"), used)) static const struct {                                                \
+        uint32_t *stack;                                                                                          \
+        cortex_m_handler_t exceptions[15], interrupts[count];                                                     \
+    } cortex_m_vectors = {stack_top,                                                                              \
+                          {_start, cortex_m_fault, cortex_m_fault, cortex_m_fault, cortex_m_fault, cortex_m_fault, \
+                           cortex_m_fault, cortex_m_fault, cortex_m_fault, cortex_m_fault, cortex_m_fault,         \
+                           cortex_m_fault, cortex_m_fault, cortex_m_fault, cortex_m_systick},                      \
+                          {__VA_ARGS__}}
 
-/* Let interrupt `number` (0 to 15) come. */
+extern uint32_t stack_top[];
+void _start(void);
+void cortex_m_fault(void);
+
+/* The interrupt of SysTick: systick.c has it, where it is built. */
+void cortex_m_systick(void);
+
+/* Let interrupt `number` come. */
 void cortex_m_enable(uint32_t number);
+
+/* Close interrupts; give what cortex_m_restore takes. A section that is closed already stays so. */
+static inline uint32_t cortex_m_close(void) {
+    uint32_t primask;
+    __asm__ volatile("mrs %0, primask\n\tcpsid i" : "=r"(primask)::"memory");
+    return primask;
+}
+
+static inline void cortex_m_restore(uint32_t primask) {
+    __asm__ volatile("msr primask, %0" ::"r"(primask) : "memory");
+}
 
 #endif

@@ -4,8 +4,12 @@
 #include "port.h"
 #include "start.h"
 
+#ifndef PACKET_BYTES
 #define PACKET_BYTES 2048
+#endif
+#ifndef EVENT_RING_BYTES
 #define EVENT_RING_BYTES 1024
+#endif
 
 ring_t port_ring;
 

@@ -25,12 +25,17 @@ typedef struct {
     uint8_t bytes[RING_BYTES];
 } ring_t;
 
+/* Not by __atomic_load_n and __atomic_store_n: a Cortex-M0 has no instructions that clang takes for atomic, though a word
+ * is read and written at once there, too. The fences keep the order: the bytes are there before the index says so. */
 static inline uint32_t ring_load(const uint32_t *word) {
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    uint32_t value = *(const volatile uint32_t *)word;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return value;
 }
 
 static inline void ring_store(uint32_t *word, uint32_t value) {
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    *(volatile uint32_t *)word = value;
 }
 
 /* The interrupt's side. */

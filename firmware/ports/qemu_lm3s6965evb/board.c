@@ -1,6 +1,7 @@
 /* The Stellaris LM3S6965 evaluation board: Cortex-M3 at 50 MHz, PL011 UART 0. */
 #include "cortex_m.h"
 #include "port.h"
+#include "systick.h"
 
 const char port_name[] = "qemu_lm3s6965evb";
 
@@ -39,7 +40,7 @@ typedef struct {
 #define INTERRUPT_OVERRUN (1u << 10)
 #define INTERRUPTS (INTERRUPT_RX | INTERRUPT_RX_TIMEOUT | INTERRUPT_OVERRUN)
 
-void port_interrupt(void) {
+static void receive(void) {
     /* Before the FIFO is emptied: what comes afterwards interrupts again. */
     UART->icr = INTERRUPTS;
     while (!(UART->fr & FR_RX_EMPTY)) {
@@ -51,6 +52,8 @@ void port_interrupt(void) {
     }
 }
 
+CORTEX_M_VECTORS(44, [UART_INTERRUPT] = receive);
+
 static void start_pll(void) {
     uint32_t rcc = RCC_50_MHZ | RCC_BYPASS;
     SYSCTL_RCC = rcc;
@@ -61,7 +64,7 @@ static void start_pll(void) {
 
 void port_start(void) {
     start_pll();
-    cortex_m_start(MHZ);
+    systick_start(MHZ);
     SYSCTL_RCGC1 |= SYSCTL_RCGC1_UART0;
     SYSCTL_RCGC2 |= SYSCTL_RCGC2_GPIOA;
     (void)SYSCTL_RCGC2; /* a peripheral takes 3 cycles to get its clock */

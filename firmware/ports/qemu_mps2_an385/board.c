@@ -1,6 +1,7 @@
 /* The MPS2 board with the AN385 image: Cortex-M3 at 25 MHz, CMSDK APB UART 0. */
 #include "cortex_m.h"
 #include "port.h"
+#include "systick.h"
 
 const char port_name[] = "qemu_mps2_an385";
 
@@ -21,7 +22,7 @@ typedef struct {
 #define CTRL_RX_INTERRUPT 8u
 #define INTSTATUS_RX 2u
 
-void port_interrupt(void) {
+static void receive(void) {
     uint32_t state;
     while ((state = UART->state) & STATE_RX_FULL) {
         if (state & STATE_RX_OVERRUN) {
@@ -35,8 +36,10 @@ void port_interrupt(void) {
     UART->intstatus = INTSTATUS_RX;
 }
 
+CORTEX_M_VECTORS(32, [UART_RX_INTERRUPT] = receive);
+
 void port_start(void) {
-    cortex_m_start(MHZ);
+    systick_start(MHZ);
     UART->bauddiv = MHZ * 1000000 / 115200;
     UART->ctrl = CTRL_TX | CTRL_RX | CTRL_RX_INTERRUPT;
     /* QEMU asks its character device for input when DATA is read. Without this it can keep the first byte back. */
