@@ -183,7 +183,7 @@ class _Heap:
         _check(good, f"cannot allocate {size} bytes aligned to {alignment}")
         limit, start, self.largest = self.size - 8 * (len(self.blocks) + 1), 0, 0
         if limit >= (sum(self.blocks[-1][:2]) if self.blocks else 0):
-            for index, block in enumerate([*self.blocks, (limit, 0)]):
+            for index, block in enumerate(self.blocks + [(limit, 0)]):
                 offset, length = start + -(_BASE + start) % alignment, size or 1
                 if offset + length <= block[0]:
                     self.blocks.insert(index, (offset, length, kind, thing))
@@ -628,8 +628,8 @@ class Device:
                 1 if value.dtype == "bool" else 8 * value.itemsize,
             )
             address, shape = value.address, value.shape
-            numbers = 13, address, 1, 0, len(shape), code, bits, 1, *shape, 0, address
-            return _packet(4, (0, 7, 3), f"qQiiiBBH{len(shape)}qQQ", *numbers)
+            head = struct.pack("<qQiiiBBH", 13, address, 1, 0, len(shape), code, bits, 1)
+            return _packet(4, (0, 7, 3)) + head + struct.pack(f"<{len(shape)}qQQ", *(tuple(shape) + (0, address)))
         if isinstance(value, tuple) or callable(value):
             if callable(value):
                 value = 10, self._heap.alloc(64, 8, _OBJECT, lambda given, function=value: function(*given))
@@ -699,7 +699,7 @@ class Device:
     def _tell_all(self):
         """Give all that the hash of the description is of (description 2)."""
         functions = self._registries[1] + self._registries[0][_RUNTIME_FUNCTIONS:]
-        lines = [self._identity, *[(name.decode(), signature, doc) for name, _, signature, doc in functions]]
+        lines = [self._identity] + [(name.decode(), signature, doc) for name, _, signature, doc in functions]
         return b"".join([_line(line) for line in lines])
 
     def _describe(self, given):
