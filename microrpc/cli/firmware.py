@@ -26,6 +26,7 @@ from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
+    from microrpc.firmware.project import Project
 
 firmware = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +69,7 @@ def list_(as_json: JsonOption = False) -> None:
 
         boards = profiles()
         rows = [
-            (name, load_port(name).target or "this computer", boards[name].description if name in boards else "")
+            (name, _target(load_port(name)), boards[name].description if name in boards else "")
             for name in port_names()
         ]
         if as_json:
@@ -125,6 +126,12 @@ def build(
                     "bss_bytes": sizes.bss_bytes,
                     "seconds": taken_s,
                 }
+            )
+            return
+        if not built.compiler:
+            say_pairs(
+                [("board", built.project.name), ("script", f"{built.elf}: nothing is compiled")],
+                say=note if is_stdout else say,
             )
             return
         say_pairs(
@@ -188,6 +195,10 @@ def _compiler(name: str) -> Compiler:
     if name not in list(Compiler):
         raise typer.BadParameter(f"--compiler {name}: must be {' or '.join(Compiler)}")
     return Compiler(name)
+
+
+def _target(port: Project) -> str:
+    return "MicroPython" if port.script else port.target or "this computer"
 
 
 def _describe(built: Firmware, taken_s: float) -> str:

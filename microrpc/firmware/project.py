@@ -81,7 +81,9 @@ class Project:
     name: str
     root: pathlib.Path
     file: pathlib.Path
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    script: str | None = None
+    """What runs in the place of something that is built: a file for MicroPython, relative to `root`."""
     target: str | None = None
     """What zig builds for, None for this computer."""
     cpu: str | None = None
@@ -208,7 +210,8 @@ _BUILD_KEYS = {
     "cpu": Key(str),
     "linker_script": Key(str),
     "flags": _TEXTS,
-    "sources": dataclasses.replace(_TEXTS, required=True),
+    "sources": _TEXTS,
+    "script": Key(str),
     "includes": _TEXTS,
     "libraries": dataclasses.replace(_TEXTS, read=lambda names: tuple(map(_check_library, names))),
     "defines": dataclasses.replace(_TEXTS, read=lambda defines: tuple(map(check_define, defines))),
@@ -232,10 +235,13 @@ def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
         return _same_project(file, root, name, table)
     top = _CHECKER.check(f"{file}: ", table, _TOP_KEYS)
     build = _CHECKER.check(f"{file}: build.", top["build"], _BUILD_KEYS)
+    if ("sources" in build) is ("script" in build):
+        reason = "is missing" if "script" not in build else "cannot be beside build.script: nothing is compiled"
+        raise FirmwareError(f"{file}: build.sources: {reason}")
     emulation = None
     if "emulator" in top:
         emulation = _read_emulation(file, root, top["emulator"], build.get("uf2_family"))
-    elif not build.get("target"):
+    elif not build.get("target") and "script" not in build:
         emulation = Emulation()
     if "gcc" in build:
         build["gcc"] = Gcc(**_CHECKER.check(f"{file}: build.gcc.", build["gcc"], _GCC_KEYS))
