@@ -315,14 +315,14 @@ def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
 
 def test_what_was_not_used_for_long_is_removed(directory: Path, cache: Path) -> None:
     needs.zig()
-    used = build(load_project(directory), defines=["A"]).elf
-    old = build(load_project(directory), defines=["B"]).elf
+    used = build(load_project(directory), defines=["SIZE=1001"]).elf
+    old = build(load_project(directory), defines=["SIZE=1002"]).elf
     left = cache / ".building-1"
     left.mkdir()
     for path in (old, used, left):
         os.utime(path, (0, 0))
-    build(load_project(directory), defines=["A"])
-    build(load_project(directory), defines=["C"])
+    build(load_project(directory), defines=["SIZE=1001"])
+    build(load_project(directory), defines=["SIZE=1003"])
     assert used.exists()
     assert not old.exists()
     assert not left.exists()
@@ -340,6 +340,13 @@ def test_an_error_and_a_warning_are_shown_as_the_compiler_says_them(directory: P
 def test_a_define_must_be_one(directory: Path) -> None:
     with pytest.raises(FirmwareError, match="'-DX' cannot be defined: write NAME=VALUE"):
         build(load_project(directory), defines=["-DX"])
+
+
+def test_a_define_that_no_source_reads_is_refused(directory: Path) -> None:
+    needs.zig()
+    with pytest.raises(FirmwareError, match=r"SIZES is defined, but no source of mine reads it; did you mean 'SIZE'\?"):
+        build(load_project(directory), defines=["SIZES=3000"])
+    build(load_project(directory), defines=["NDEBUG", "_GNU_SOURCE=1"])  # for a C library
 
 
 def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, cache: Path) -> None:
