@@ -1,14 +1,15 @@
-"""The device for MicroPython, run by CPython: bytes in, bytes out, and a clock that stands unless it is told otherwise."""
+"""The device for MicroPython, run by CPython: bytes in, bytes out, and a clock of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pathlib
 import struct
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 FILES = pathlib.Path(__file__).parent.parent / "firmware" / "micropython"
@@ -44,6 +45,19 @@ def load(name: str, clock: Clock) -> Any:
     return module
 
 
+@contextlib.contextmanager
+def _replaced(name: str, module: types.ModuleType) -> Iterator[None]:
+    """Have what is imported meanwhile import this module by that name."""
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
 class Uart:
     """A machine.UART on two pipes, one of which is for the host."""
 
@@ -76,18 +90,14 @@ class MicroPythonBoard:
     def __init__(self, *, nonce: int = 1, step_us: int = 0, with_demo: bool = True, **options: Any) -> None:
         self.clock = Clock(step_us)
         self.uart = Uart()
-        self.module = load("microrpc_device", self.clock)
+        with _replaced("microrpc_parts", load("microrpc_parts", self.clock)):
+            self.module = load("microrpc_device", self.clock)
         seed = struct.pack("<I", nonce)
         self.module.os = types.SimpleNamespace(urandom=lambda count: seed[:count])
         self.device = self.module.Device(self.uart, **options)
         if with_demo:
-            before = sys.modules.get("microrpc_device")
-            sys.modules["microrpc_device"] = self.module
-            try:
+            with _replaced("microrpc_device", self.module):
                 load("demo", self.clock).install(self.device)
-            finally:
-                if before is None:
-                    del sys.modules["microrpc_device"]
 
     heap_address = 0x2000_0000
 
