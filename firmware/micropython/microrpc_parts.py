@@ -1,7 +1,4 @@
-"""What microrpc_device.py is made of: frames, packets, signatures, tensors, and the memory that hosts allocate.
-
-MicroPython compiles a file in the board's memory, and two small ones take less of it than one.
-"""
+"""What microrpc_device.py is made of: frames, packets, signatures, tensors, and the memory that hosts allocate."""
 
 import binascii
 import struct

@@ -47,7 +47,7 @@ RAM_BYTES = {
     "stm32f746g_disco": 320 * KIB,
 }
 
-NO_BOARDS = ("loopback", "posix")
+NO_BOARDS = ("loopback", "micropython", "posix")
 
 # What microTVM looks for in its boards.json of Zephyr and Arduino; it has none for the Metro M4 and for QEMU.
 MICROTVM_USB = {
@@ -120,7 +120,7 @@ def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
 
 def test_the_kinds_of_the_bundled_boards() -> None:
     kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
-    emulated = ("posix", "qemu_lm3s6965evb", "qemu_mps2_an385", "qemu_riscv32_virt")
+    emulated = ("micropython", "posix", "qemu_lm3s6965evb", "qemu_mps2_an385", "qemu_riscv32_virt")
     assert kinds == {"loopback": BoardKind.SIMULATED, **dict.fromkeys(emulated, BoardKind.EMULATED)}
 
 
