@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import struct
 import subprocess
 import threading
+import tomllib
 from pathlib import Path
 
 import devices
@@ -230,6 +230,14 @@ def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.Monk
     assert microrpc.firmware.project.license_file() == package / "LICENSE"
     (package / "_firmware" / "LICENSE").touch()
     assert microrpc.firmware.project.license_file() == package / "_firmware" / "LICENSE"
+
+
+def test_a_wheel_gets_every_folder_of_the_library_but_its_tests() -> None:
+    root = Path(__file__).parent.parent.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    included = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    folders = {path.name for path in (root / "firmware").iterdir() if path.is_dir()}
+    assert {name.partition("/")[2] for name in included if name.startswith("firmware/")} == folders - {"tests"}
 
 
 # --- building ---------------------------------------------------------------------------------
@@ -455,9 +463,7 @@ def test_every_port_builds_with_gcc_where_that_is_installed(name: str) -> None:
     project = load_port(name)
     if project.gcc is None and project.target:
         pytest.skip("it is for zig alone")
-    prefix = project.gcc.prefix if project.gcc is not None else ""
-    if shutil.which(f"{prefix}gcc") is None:
-        pytest.skip(f"needs {prefix}gcc")
+    needs.gcc(project.gcc.prefix if project.gcc is not None else "")
     assert build(project, compiler=Compiler.GCC).sizes.code_bytes > 4000
 
 
