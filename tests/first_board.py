@@ -24,7 +24,7 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from microrpc.boards import strategies
 from microrpc.firmware import drives
-from microrpc.firmware.build import cache_directory
+from microrpc.firmware.build import build, cache_directory
 from microrpc.firmware.emulation import npm_directory
 from microrpc.firmware.emulator import Emulator
 from microrpc.firmware.images import ImageFormat, make_image
@@ -36,7 +36,7 @@ _INFO = "UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: RPI-RP2\n"
 
 _AVRDUDE = """\
 #!{python}
-import json, shutil, sys
+import os, shutil, sys, time
 
 words = sys.argv[1:]
 assert words[words.index("-p") + 1] == "atmega328p" and words[words.index("-P") + 1] == {port!r}, words
@@ -45,7 +45,11 @@ assert (memory, operation) == ("flash", "w"), words
 file, _, form = file.rpartition(":")
 assert form == "i", words
 shutil.copyfile(file, {hex_file!r} + ".part")
-shutil.move({hex_file!r} + ".part", {hex_file!r})
+os.rename({hex_file!r} + ".part", {hex_file!r})
+deadline = time.monotonic() + 60
+while os.path.exists({hex_file!r}):  # until the board has it
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
 """
 
 
@@ -127,7 +131,7 @@ class Uno:
         program.write_text(_AVRDUDE.format(python=sys.executable, port=str(port), hex_file=str(self._hex)))
         program.chmod(0o755)
         patch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-        port.touch()  # it has a port all the time
+        self._start(build(load_port("simavr_uno")).elf)  # as somebody has left it
 
     def ports(self) -> list[ListPortInfo]:
         """Give what the system would list."""
@@ -139,22 +143,23 @@ class Uno:
         """Run what was uploaded."""
         if not self._hex.exists():
             return
-        image = self._hex.read_bytes()
+        self.end()
+        self._start(_elf_with(self._hex.read_bytes()))
         self._hex.unlink()
-        if self._emulator is not None:
-            self._emulator.close()
-        emulation = load_port("simavr_uno").emulation
-        assert emulation is not None
-        self._emulator = Emulator("simavr_uno", _elf_with(image), emulation)
-        link = self._port.with_suffix(".new")
-        link.symlink_to(self._emulator.port)
-        link.replace(self._port)
         self.flashed += 1
 
     def end(self) -> None:
         """Pull the cable."""
         if self._emulator is not None:
             self._emulator.close()
+
+    def _start(self, elf: pathlib.Path) -> None:
+        emulation = load_port("simavr_uno").emulation
+        assert emulation is not None
+        self._emulator = Emulator("simavr_uno", elf, emulation, start_s=_START_S)
+        link = self._port.with_suffix(".new")
+        link.symlink_to(self._emulator.port)
+        link.replace(self._port)
 
 
 def _is_whole(file: pathlib.Path) -> bool:
