@@ -14,7 +14,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,15 +81,12 @@ class Flashing:
         """Whether the port is opened at 1200 baud first."""
         return self.way.touch and self.port is not None and self.drive is None
 
-    def commands(self, directory: pathlib.Path) -> list[list[str]]:
-        """Give the words of what is done, as one could type it; files that are made of the program go to `directory`.
-
-        Raises FirmwareError.
-        """
+    def commands(self) -> list[list[str]]:
+        """Give the words of what is done, as one could type it. Raises FirmwareError."""
         before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
         if isinstance(self.way, CommandFlasher):
-            return [*before, self._words(self.way, directory)]
-        file = self.program.path_in(self.way.form, directory)
+            return [*before, self._words(self.way)]
+        file = self.program.path_in(self.way.form)
         drive = self.drive if self.drive is not None else pathlib.Path(self.way.name)
         return [*before, ["cp", str(file), str(drive / f"firmware.{self.way.form}")]]
 
@@ -106,19 +102,17 @@ class Flashing:
         Raises FirmwareError, with the last words of a command that failed, and PortError where the port cannot be
         opened. Where this is interrupted, all that it has started is killed.
         """
-        with tempfile.TemporaryDirectory(prefix="microrpc-flash-") as name:
-            directory = pathlib.Path(name)
-            if isinstance(self.way, CommandFlasher):
-                self._run_command(self.way, directory, stop)
-            else:
-                self._copy(self.way, directory, stop, on_note, on_piece)
+        if isinstance(self.way, CommandFlasher):
+            self._run_command(self.way, stop)
+        else:
+            self._copy(self.way, stop, on_note, on_piece)
 
-    def _words(self, way: CommandFlasher, directory: pathlib.Path) -> list[str]:
+    def _words(self, way: CommandFlasher) -> list[str]:
         values = {PORT_PLACE: self.port or ""}
         for place in (*PROGRAM_PLACES, FILE_PLACE):
             if any(place in word for word in way.words):
                 form = place.strip("{}") if place != FILE_PLACE else _form_for(way, self.program)
-                values[place] = str(self.program.path_in(form, directory))
+                values[place] = str(self.program.path_in(form))
         program = self._installed(way) or way.words[0]
         return [program, *(_PLACE.sub(lambda found: values[found.group()], word) for word in way.words[1:])]
 
@@ -129,8 +123,8 @@ class Flashing:
                 return name if shutil.which(name) else found
         return None
 
-    def _run_command(self, way: CommandFlasher, directory: pathlib.Path, stop: threading.Event | None) -> None:
-        words = self._words(way, directory)
+    def _run_command(self, way: CommandFlasher, stop: threading.Event | None) -> None:
+        words = self._words(way)
         if self.has_touch:
             self.tools.touch(self.port or "")
         ran = try_to_run(words, None, self.profile.flash_s, stop)
@@ -138,18 +132,18 @@ class Flashing:
         if "took longer" in reason:
             reason += " (`flash_s`)"
         if reason:
-            raise self._failed(f"{shlex.join(words)} {reason}{_last_words(ran.stdout, ran.stderr)}")
+            said = _last_words(ran.stdout, ran.stderr)
+            raise self._failed(f"{shlex.join(words)} {reason}{said}{self._other_ways()}")
 
     def _copy(
         self,
         way: DriveFlasher,
-        directory: pathlib.Path,
         stop: threading.Event | None,
         on_note: OnNote,
         on_piece: OnPiece | None,
     ) -> None:
         tools = self.tools.drives
-        file = self.program.path_in(way.form, directory)
+        file = self.program.path_in(way.form)
         if self.has_touch:
             self.tools.touch_only(self.port or "")
         elif self.drive is None:
@@ -157,7 +151,11 @@ class Flashing:
             what = f"its drive, {way.name}, is not there{f': {remedy}' if remedy else ''}"
             on_note(f"{what}. It is waited for, {drives.APPEAR_S:g} s at most")
         try:
-            drive = self.drive if self.drive is not None else drives.wait_for_drive(way, stop=stop, tools=tools)
+            drive = (
+                self.drive
+                if self.drive is not None
+                else drives.wait_for_drive(way, drives.APPEAR_S, stop=stop, tools=tools)
+            )
             odd = drives.copy_to_drive(
                 way, file, drive, timeout_s=self.profile.flash_s, stop=stop, on_piece=on_piece, tools=tools
             )
@@ -165,6 +163,15 @@ class Flashing:
             raise self._failed(str(error)) from error
         if odd:
             on_note(odd)
+
+    def _other_ways(self) -> str:
+        """Give what there is besides, as the end of an error: a tool that is installed need not be the right one."""
+        others = [
+            f"{way.tool} ({way.button})" if isinstance(way, DriveFlasher) and way.button else way.tool
+            for way in self.profile.ways_to_flash
+            if way != self.way
+        ]
+        return f"\nOther ways, with --tool: {', '.join(others)}" if others else ""
 
     def _failed(self, reason: str) -> FirmwareError:
         return FirmwareError(f"{self.port or self.profile.name}: it could not be flashed: {reason}")
@@ -177,7 +184,7 @@ def check_can_be_flashed(profile: BoardProfile, port: str | None = None) -> None
         text = "an emulated board is given its program when its emulator is started"
         raise FirmwareError(f"{where}: {text}: `microrpc firmware run {profile.name}` builds it and starts it")
     if profile.kind is BoardKind.SIMULATED and not profile.ways_to_flash:
-        raise FirmwareError(f"{where}: {profile.name} is no real board: name yours, `microrpc boards` lists them")
+        raise FirmwareError(f"{where}: is no real board, but a simulated one: `microrpc boards` lists those there are")
     if not profile.ways_to_flash:
         raise FirmwareError(
             f"{where}: microrpc does not know how a program is put into {profile.name}: "
@@ -279,9 +286,9 @@ def _with_drive(
         raise FirmwareError(f"{drive}: {profile.name} is not flashed by a drive, but by {_names(ways)}")
     if not drive.is_dir():
         raise FirmwareError(f"{drive}: there is no such directory: name that at which the boot drive is mounted")
-    there = drives.board_id(drive)
-    if way.tool == "uf2" and there not in (None, way.name):
-        raise FirmwareError(f"{drive}: is the boot drive of {printable(there or '')}, and not of {way.name}")
+    if way.tool == "uf2" and (there := drives.board_id(drive)) != way.name:
+        what = f"is the boot drive of {printable(there)}" if there else "is no boot drive, for it has no INFO_UF2.TXT"
+        raise FirmwareError(f"{drive}: {what}: that of {way.name} is wanted")
     flashing = Flashing(profile, program, way, port, drive, tools)
     if want := _missing(flashing):
         raise FirmwareError(f"{drive}: {way.tool}: {want}")

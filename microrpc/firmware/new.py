@@ -106,7 +106,10 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
             shutil.copyfile(license_file(), directory / "LICENSE")
             if board in _OTHERS:
                 return _OTHERS[board](directory)
-            return _lay_out(directory, load_port(board), contents or Contents())
+            port = load_port(board)
+            return (
+                _lay_out_sketch(directory, port) if port.sketch else _lay_out(directory, port, contents or Contents())
+            )
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
@@ -152,6 +155,22 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     _write_readme(directory, port.name, contents.readme)
     return [
         f"{directory} has a project for {port.name}; your functions are in {directory / 'functions.c'}.",
+        f"Try: microrpc firmware build {directory}",
+        f"     microrpc firmware run {directory}",
+    ]
+
+
+def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
+    """Lay out a sketch that microrpc, too, builds for a board."""
+    told = lay_out_sketch(directory, port.fqbn)
+    lines = ["# What is built by Arduino's tools, and what runs it. Paths are relative to this directory.", "[build]"]
+    lines += [f"sketch = {json.dumps(f'{directory.resolve().name}.ino')}", f"fqbn = {json.dumps(port.fqbn)}"]
+    if port.emulation is not None:
+        _copy_emulator(port.root, directory, port.emulation)
+        lines += _emulator_table(port.emulation)
+    (directory / FILE_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [
+        *told,
         f"Try: microrpc firmware build {directory}",
         f"     microrpc firmware run {directory}",
     ]

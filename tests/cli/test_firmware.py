@@ -19,6 +19,7 @@ from processes import COMMAND, first_line
 from processes import run as run_process
 
 import microrpc
+from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
@@ -47,8 +48,13 @@ def running(*args: object) -> Iterator[subprocess.Popen[str]]:
 def test_the_boards_that_firmware_can_be_built_for_are_listed() -> None:
     assert [board["name"] for board in run_json("firmware", "list")["boards"]] == port_names()
     lines = run("firmware", "list").out.splitlines()
-    assert lines[0].split() == ["BOARD", "TARGET", "DESCRIPTION"]
+    assert lines[0].split() == ["BOARD", "TARGET", "FLASHED", "BY", "DESCRIPTION"]
     assert any(line.startswith("posix ") and "this computer" in line for line in lines)
+
+
+def test_the_list_says_how_each_board_is_flashed() -> None:
+    for board in run_json("firmware", "list")["boards"]:
+        assert board["flashed_by"] == [way.tool for way in profile(board["name"]).ways_to_flash]
 
 
 def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
@@ -345,7 +351,7 @@ def test_the_guide_has_every_board_that_can_be_built() -> None:
 
 
 def test_the_help_of_each_command_has_an_example() -> None:
-    for command in ("list", "build", "run", "new"):
+    for command in ("list", "build", "run", "new", "flash"):
         text = run("firmware", command, "--help").out
         assert f"microrpc firmware {command}" in text.partition("Examples:")[2]
 

@@ -284,6 +284,6 @@ def test_a_new_project_has_what_of_its_emulator_is_ours(
     assert (project / "emulators" / "data.txt").read_text() == "data"
     assert (project / "ports" / "board" / "board.c").is_file()
     assert not (project / "ports" / "chip").exists()
-    with start_firmware(build_to_run(load_project(project), defines=["MICRORPC_X=1"])) as emulator:
+    with start_firmware(build_to_run(load_project(project))) as emulator:
         assert answer(emulator, b"abc") == b"T`cb"
         assert emulator.said == "3 emulators/data.txt"
