@@ -84,6 +84,8 @@ class Project:
     root: pathlib.Path
     file: pathlib.Path
     sources: tuple[str, ...] = ()
+    script: str | None = None
+    """What runs in the place of something that is built: a file for MicroPython, relative to `root`."""
     target: str | None = None
     """What zig builds for, None for this computer."""
     sketch: str = ""
