@@ -96,7 +96,10 @@ def build(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", readable=False, help="Copy the ELF file here. [default: only to the cache]"
+            "--out",
+            metavar="FILE",
+            readable=False,
+            help="Copy it here: .hex, .bin and .uf2 as what they say, else ELF. [default: only to the cache]",
         ),
     ] = None,
     define: DefineOption = None,
@@ -115,14 +118,18 @@ def build(
         start = time.perf_counter()
         built = build_project(load_project(board), compiler=compiler_named(compiler), defines=define or ())
         taken_s = time.perf_counter() - start
+        file = elf = built.elf
         if out is not None:
-            _copy(built.elf, out)
+            made = _in_form(built, out)
+            _copy(made, out)
+            file, elf = out, out if made == built.elf else built.elf
         sizes = built.sizes
         if as_json:
             print_json(
                 {
                     "board": built.project.name,
-                    "elf": str(out or built.elf),
+                    "elf": str(elf),
+                    "file": str(file),
                     "compiler": built.compiler,
                     "is_new": built.is_new,
                     "flash_bytes": sizes.flash_bytes,
@@ -140,7 +147,7 @@ def build(
                 ("compiler", f"{built.compiler}, {_describe(built, taken_s)}"),
                 ("flash", f"{sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"),
                 ("RAM", f"{sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"),
-                ("ELF file", str(out or built.elf)),
+                ("file", str(file)),
             ],
             say=note if is_stdout else say,
         )
@@ -202,10 +209,20 @@ def _describe(built: Firmware, taken_s: float) -> str:
     return f"in {format_time(taken_s)}" if built.is_new else "built before"
 
 
-def _copy(elf: Path, out: Path) -> None:
+def _in_form(built: Firmware, out: Path) -> Path:
+    """Give the file of the form that the ending of `out` says."""
+    from microrpc.firmware.images import ImageFormat
+    from microrpc.firmware.programs import Program
+
+    form = out.suffix.lower().removeprefix(".")
+    program = Program(built.elf, uf2_family=built.project.uf2_family)
+    return program.path_in(form) if form in list(ImageFormat) else built.elf
+
+
+def _copy(file: Path, out: Path) -> None:
     import shutil
 
     from microrpc.boards.files import replacing
 
-    with elf.open("rb") as built, replacing(out, is_executable=True) as file:
-        shutil.copyfileobj(built, file)
+    with file.open("rb") as built, replacing(out, is_executable=True) as target:
+        shutil.copyfileobj(built, target)
