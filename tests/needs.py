@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import pytest
 
-from microrpc.errors import FirmwareError
+from microrpc.errors import FirmwareError, PortNotFoundError
+from microrpc.firmware.emulator import check_runnable
 from microrpc.firmware.project import has_port, load_port
 from microrpc.firmware.tvm.versions import check_versions
 
@@ -67,9 +68,9 @@ def program(name: str, package: str | None = None) -> None:
 
 def emulated(board: str) -> None:
     """Need all that building and running this board takes."""
-    zig()
     if not has_port(board):
         _missing(f"needs firmware/ports/{board}")
-    emulation = load_port(board).emulation
-    if emulation is not None and emulation.program:
-        program(emulation.program, emulation.package)
+    try:
+        check_runnable(load_port(board))
+    except (FirmwareError, PortNotFoundError) as error:
+        _missing(str(error))

@@ -13,8 +13,8 @@
  *     microrpc_t *device = microrpc_start(memory, sizeof memory, &config);
  *     for (;;) microrpc_receive(device, bytes, how_many);   // whatever came over the line
  *
- * It allocates nothing, has no state but in the memory that it is given, and is not reentrant: call it from one place,
- * such as the main loop, and let the interrupt fill a ring in front of it.
+ * It allocates nothing and has no state but in the memory that it is given. Call it from one place, such as the main
+ * loop, and let the interrupt fill a ring in front of it; docs/firmware.md says what may be called from where.
  */
 #ifndef MICRORPC_H
 #define MICRORPC_H
@@ -40,17 +40,32 @@ typedef struct microrpc_call microrpc_call_t;
  * reads as 0; what is returned then, does not count. */
 typedef void (*microrpc_handler_t)(microrpc_call_t *call);
 
-typedef struct {
-    const char *name;
+/* An AVR has all constants in RAM that are not told to stay in flash. A table of functions is, by its type: its texts
+ * lie inside of it, and are shorter than MICRORPC_NAME_BYTES, _SIGNATURE_BYTES and _DOC_BYTES (microrpc_parts.h), or the
+ * compiler complains. MICRORPC_NO_TEXT in the place of one says that there is none; elsewhere NULL does, too. */
+#if defined __AVR__ && !defined __clang__
+#define MICRORPC_TABLES_IN_FLASH 1
+#define MICRORPC_TABLE_TYPE __attribute__((__progmem__))
+#define MICRORPC_TABLE_TEXT(name, size_bytes) char name[size_bytes]
+#define MICRORPC_NO_TEXT ""
+#else
+#define MICRORPC_TABLES_IN_FLASH 0
+#define MICRORPC_TABLE_TYPE
+#define MICRORPC_TABLE_TEXT(name, size_bytes) const char *name
+#define MICRORPC_NO_TEXT NULL
+#endif
+
+typedef struct MICRORPC_TABLE_TYPE {
+    MICRORPC_TABLE_TEXT(name, MICRORPC_NAME_BYTES);
     microrpc_handler_t handler;
 #if MICRORPC_DESCRIBE
-    const char *signature;
-    const char *doc;
+    MICRORPC_TABLE_TEXT(signature, MICRORPC_SIGNATURE_BYTES);
+    MICRORPC_TABLE_TEXT(doc, MICRORPC_DOC_BYTES);
 #endif
 } microrpc_function_t;
 
 /* An entry of a table of functions: the C function `name` under its own name. */
-#define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, NULL, NULL)
+#define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT)
 
 /* The same with what hosts show of it: a signature as "x: float32[n], factor: float -> None", whose grammar is in
  * docs/description.md 3, and a sentence that says what it does. Either may be NULL. Both are dropped, and take no
@@ -154,15 +169,16 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 /* What of the memory is not heap, in bytes; SIZE_MAX where that is more than a size_t can say. */
 size_t microrpc_overhead_bytes(const microrpc_config_t *config);
 
-/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. Not from within a
- * function, or anything else that the library calls. */
+/* Take bytes that came over the line, as many or as few as there are, and do what they ask for. Not from an interrupt.
+ * From within a function, or anything else that the library calls, they are lost, as by microrpc_lost_bytes(). */
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
 
 /* Tell the host that bytes were lost before they could be given to microrpc_receive, as from a ring that ran over:
  * with the link, it sends again at once what would else wait for a timeout. */
 void microrpc_lost_bytes(microrpc_t *device);
 
-/* Send a line to the host's log. At any time, also from within a function. */
+/* Send a line to the host's log, also from within a function. From an interrupt, if `write` works in one, or from
+ * within `write` or `flush`, the line is lost where a frame is being sent. */
 void microrpc_log(microrpc_t *device, const char *text);
 
 typedef enum { MICRORPC_LOG_DEBUG, MICRORPC_LOG_INFO, MICRORPC_LOG_WARNING, MICRORPC_LOG_ERROR } microrpc_level_t;
@@ -230,7 +246,7 @@ microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t ind
 /* Argument `index`, an Int. */
 int64_t microrpc_int(microrpc_call_t *call, uint32_t index);
 
-/* Argument `index`, a Float or an Int. */
+/* Argument `index`, a Float or an Int; the nearest one where a `double` has 4 bytes, as on an AVR. */
 double microrpc_float(microrpc_call_t *call, uint32_t index);
 
 /* Argument `index`, a Str. It lies in the receive buffer, until the call ends. */

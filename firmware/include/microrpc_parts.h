@@ -19,8 +19,12 @@
 
 /* What follows is left out unless it is 1 (docs/firmware.md has the size of each). All but the description, the memory
  * report, the models and the hooks need the link. `microrpc firmware new` switches on what MICRORPC_BY_DEFAULT has here, where the
- * board has 64 KiB of flash; a sketch has no other place for flags than this one. */
-#ifdef ARDUINO
+ * board has 64 KiB of flash; a sketch has no other place for flags than this one, and has them but on an AVR with less
+ * than 4 KiB of RAM. */
+#if defined ARDUINO && defined __AVR__
+#include <avr/io.h>
+#define MICRORPC_BY_DEFAULT (RAMEND - RAMSTART >= 4096)
+#elif defined ARDUINO
 #define MICRORPC_BY_DEFAULT 1
 #else
 #define MICRORPC_BY_DEFAULT 0
@@ -77,6 +81,17 @@
  * and 7 less than `packet_bytes`. It is put together on the stack. */
 #ifndef MICRORPC_EVENT_BYTES
 #define MICRORPC_EVENT_BYTES 128
+#endif
+
+/* On an AVR: the room for each text in a table of functions, with a NUL at its end. */
+#ifndef MICRORPC_NAME_BYTES
+#define MICRORPC_NAME_BYTES 36
+#endif
+#ifndef MICRORPC_SIGNATURE_BYTES
+#define MICRORPC_SIGNATURE_BYTES 72
+#endif
+#ifndef MICRORPC_DOC_BYTES
+#define MICRORPC_DOC_BYTES 96
 #endif
 
 #endif

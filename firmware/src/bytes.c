@@ -34,15 +34,15 @@ uint32_t mrpc_divide(uint64_t *number, uint32_t divisor) {
 
 #if MICRORPC_LINK || MICRORPC_DESCRIBE
 uint32_t mrpc_crc32(uint32_t crc, const void *bytes, size_t size) {
-    static const uint32_t of_nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+    static const uint32_t of_nibble[16] IN_FLASH = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
                                            0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
                                            0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
     const uint8_t *at = bytes;
     crc = ~crc;
     for (; size; at++, size--) {
         crc ^= *at;
-        crc = crc >> 4 ^ of_nibble[crc & 15];
-        crc = crc >> 4 ^ of_nibble[crc & 15];
+        crc = crc >> 4 ^ flash32(&of_nibble[crc & 15]);
+        crc = crc >> 4 ^ flash32(&of_nibble[crc & 15]);
     }
     return ~crc;
 }

@@ -1,7 +1,8 @@
 /* Calls: finding the function, checking its arguments, and the functions' view of arguments and results. */
 #include "microrpc_internal.h"
 
-typedef char double_has_8_bytes[sizeof(double) == 8 ? 1 : -1];
+/* The longest reply but for its tail: a tensor of as many dimensions as microrpc_return_tensor() takes. */
+typedef char a_tensor_fits_the_reply[sizeof(((mrpc_reply_t *)0)->head) >= 2 * 4 + 3 * 4 + 8 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8 ? 1 : -1];
 typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
 
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
@@ -31,7 +32,7 @@ microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle) {
         return object ? object->handler : NULL;
     }
     function = mrpc_function_at(device, (uint32_t)(handle >> 32) & 0x7FFFFFFF, (uint32_t)handle);
-    return function ? function->handler : NULL;
+    return function ? flash_handler(function) : NULL;
 }
 
 bool mrpc_is_module(uint64_t handle) { return handle == STATIC_HANDLE(REGISTRY_MODULE, 0); }
@@ -39,9 +40,9 @@ bool mrpc_is_module(uint64_t handle) { return handle == STATIC_HANDLE(REGISTRY_M
 /* --- calls ----------------------------------------------------------------------------------------------------- */
 
 static bool is_supported(microrpc_dtype_t dtype) {
-    static const uint8_t bits_of[] = {8 | 16 | 32 | 64, 1 | 8 | 16 | 32 | 64, 16 | 32 | 64, 0, 16, 0, 8}; /* by code */
+    static const uint8_t bits_of[] IN_FLASH = {8 | 16 | 32 | 64, 1 | 8 | 16 | 32 | 64, 16 | 32 | 64, 0, 16, 0, 8}; /* by code */
     uint8_t bits = dtype.bits;
-    return dtype.code < sizeof bits_of && (bits_of[dtype.code] & bits) && !(bits & (bits - 1)) && dtype.lanes &&
+    return dtype.code < sizeof bits_of && (flash8(&bits_of[dtype.code]) & bits) && !(bits & (bits - 1)) && dtype.lanes &&
            (bits > 1 || dtype.lanes == 1);
 }
 
@@ -108,8 +109,13 @@ void mrpc_call_fails(microrpc_call_t *call, mrpc_failure_t failure) {
 
 static void too_long(microrpc_call_t *call) { mrpc_call_fails(call, FAILURE_TOO_LONG_A_RESULT); }
 
+/* `kind` is in flash. */
 static void expected(microrpc_call_t *call, uint32_t index, const char *kind) {
     microrpc_t *device = call->device;
+#if MICRORPC_TABLES_IN_FLASH
+    char in_ram[sizeof "float32"]; /* none is longer */
+    kind = strcpy_P(in_ram, kind);
+#endif
     if (call->has_failed) return;
     mrpc_fail_with(device, FAILURE_EXPECTED, index, (uintptr_t)kind);
     call->has_failed = true;
@@ -130,21 +136,16 @@ microrpc_type_t microrpc_argument_type(const microrpc_call_t *call, uint32_t ind
 }
 
 int64_t microrpc_int(microrpc_call_t *call, uint32_t index) {
-    const uint8_t *value = mrpc_argument(call, index, MICRORPC_INT, "Int");
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_INT, FLASH_TEXT("Int"));
     return value ? (int64_t)mrpc_get64(value) : 0;
 }
 
 double microrpc_float(microrpc_call_t *call, uint32_t index) {
     const uint8_t *value;
-    uint64_t bits;
-    double number;
     if (index < call->arguments->count && mrpc_type_at(call->arguments, index) == MICRORPC_INT)
         return (double)microrpc_int(call, index);
-    value = mrpc_argument(call, index, MICRORPC_FLOAT, "Float");
-    if (!value) return 0;
-    bits = mrpc_get64(value);
-    memcpy(&number, &bits, sizeof number);
-    return number;
+    value = mrpc_argument(call, index, MICRORPC_FLOAT, FLASH_TEXT("Float"));
+    return value ? mrpc_real(mrpc_get64(value)) : 0;
 }
 
 static microrpc_bytes_t no_bytes(void) {
@@ -153,12 +154,12 @@ static microrpc_bytes_t no_bytes(void) {
 }
 
 microrpc_bytes_t microrpc_text(microrpc_call_t *call, uint32_t index) {
-    const uint8_t *value = mrpc_argument(call, index, MICRORPC_TEXT, "Str");
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_TEXT, FLASH_TEXT("Str"));
     return value ? mrpc_text_at(value) : no_bytes();
 }
 
 microrpc_bytes_t microrpc_bytes(microrpc_call_t *call, uint32_t index) {
-    const uint8_t *value = mrpc_argument(call, index, MICRORPC_BYTES, "Bytes");
+    const uint8_t *value = mrpc_argument(call, index, MICRORPC_BYTES, FLASH_TEXT("Bytes"));
     return value ? mrpc_bytes_at(value) : no_bytes();
 }
 
@@ -179,13 +180,15 @@ static microrpc_tensor_t get_tensor(microrpc_call_t *call, uint32_t index, const
     return tensor;
 }
 
-microrpc_tensor_t microrpc_tensor(microrpc_call_t *call, uint32_t index) { return get_tensor(call, index, "Tensor"); }
+microrpc_tensor_t microrpc_tensor(microrpc_call_t *call, uint32_t index) {
+    return get_tensor(call, index, FLASH_TEXT("Tensor"));
+}
 
 microrpc_tensor_t microrpc_float32(microrpc_call_t *call, uint32_t index) {
-    microrpc_tensor_t tensor = get_tensor(call, index, "float32");
+    microrpc_tensor_t tensor = get_tensor(call, index, FLASH_TEXT("float32"));
     microrpc_dtype_t dtype = tensor.dtype;
     if (tensor.data && (dtype.code != MICRORPC_DTYPE_FLOAT || dtype.bits != 32 || dtype.lanes != 1)) {
-        expected(call, index, "float32");
+        expected(call, index, FLASH_TEXT("float32"));
         memset(&tensor, 0, sizeof tensor);
     }
     return tensor;
@@ -215,9 +218,7 @@ void microrpc_return_int(microrpc_call_t *call, int64_t value) {
 }
 
 void microrpc_return_float(microrpc_call_t *call, double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return_word(call, MICRORPC_FLOAT, MICRORPC_FLOAT, bits);
+    return_word(call, MICRORPC_FLOAT, MICRORPC_FLOAT, mrpc_real_bits(value));
 }
 
 void microrpc_return_text(microrpc_call_t *call, const void *text, size_t size) {

@@ -125,6 +125,12 @@ microrpc_bytes_t mrpc_text_at(const uint8_t *value) {
     return text;
 }
 
+#if MICRORPC_TABLES_IN_FLASH
+bool mrpc_text_is(microrpc_bytes_t text, const char *name) {
+    return strlen_P(name) == text.size && !memcmp_P(text.data, name, text.size);
+}
+#else
 bool mrpc_text_is(microrpc_bytes_t text, const char *name) {
     return mrpc_length(name) == text.size && !memcmp(text.data, name, text.size);
 }
+#endif

@@ -20,6 +20,17 @@ static void tell(teller_t *teller, const char *text, char end) {
     if (end) tell_byte(teller, end);
 }
 
+/* The same of a text of a table. */
+#if MICRORPC_TABLES_IN_FLASH
+static void tell_entry(teller_t *teller, const char *text, char end) {
+    char byte;
+    while ((byte = (char)flash8(text++)) != 0) tell_byte(teller, byte == '\t' || byte == '\n' ? ' ' : byte);
+    tell_byte(teller, end);
+}
+#else
+#define tell_entry tell
+#endif
+
 /* All that the hash is of. */
 static void tell_body(teller_t *teller, const microrpc_t *device) {
     const microrpc_config_t *config = device->config;
@@ -30,9 +41,9 @@ static void tell_body(teller_t *teller, const microrpc_t *device) {
     tell(teller, config->firmware_version, '\n');
     for (;;) {
         if ((function = mrpc_function_at(device, registry, index++)) != NULL) {
-            tell(teller, function->name, '\t');
-            tell(teller, function->signature, '\t');
-            tell(teller, function->doc, '\n');
+            tell_entry(teller, function->name, '\t');
+            tell_entry(teller, function->signature, '\t');
+            tell_entry(teller, function->doc, '\n');
         } else if (registry == REGISTRY_SYSTEM) {
             registry = REGISTRY_GLOBAL;
             index = RUNTIME_FUNCTIONS;

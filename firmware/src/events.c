@@ -17,6 +17,12 @@ typedef struct {
 #define MOST_BYTES 4096u /* of its frame payload, which the credit of any host covers */
 typedef char an_event_fits_the_credit[MICRORPC_EVENT_BYTES + HEADER_BYTES + CRC_BYTES <= MOST_BYTES ? 1 : -1];
 
+#if __SIZEOF_DOUBLE__ == 8
+#define bits_of(value) ((value)->as.bits)
+#else
+#define bits_of(value) ((value)->type == MICRORPC_FLOAT ? mrpc_real_bits((value)->as.real) : (value)->as.bits)
+#endif
+
 static void add(event_t *event, const void *bytes, size_t size) {
     if (size > sizeof event->body - event->size) event->is_too_long = true;
     if (event->is_too_long || !size) return;
@@ -47,7 +53,7 @@ static bool make(const microrpc_t *device, event_t *event, uint32_t number, uint
             add_number(event, 2, values->as.bytes.size);
             add(event, values->as.bytes.data, values->as.bytes.size);
         } else {
-            add_number(event, 8, values->as.bits);
+            add_number(event, 8, bits_of(values));
         }
     }
     return !event->is_too_long && HEADER_BYTES + event->size + CRC_BYTES <= config->packet_bytes;

@@ -8,10 +8,10 @@
 #define CRC_OF_START 0x2042 /* of FF FD */
 
 static uint16_t crc16(uint16_t crc, uint8_t byte) {
-    static const uint16_t of_nibble[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50A5, 0x60C6, 0x70E7,
+    static const uint16_t of_nibble[16] IN_FLASH = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50A5, 0x60C6, 0x70E7,
                                            0x8108, 0x9129, 0xA14A, 0xB16B, 0xC18C, 0xD1AD, 0xE1CE, 0xF1EF};
-    crc = (uint16_t)(crc << 4 ^ of_nibble[(crc >> 12) ^ (byte >> 4)]);
-    return (uint16_t)(crc << 4 ^ of_nibble[(crc >> 12) ^ (byte & 15)]);
+    crc = (uint16_t)(crc << 4 ^ flash16(&of_nibble[(crc >> 12) ^ (byte >> 4)]));
+    return (uint16_t)(crc << 4 ^ flash16(&of_nibble[(crc >> 12) ^ (byte & 15)]));
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------- */
@@ -172,6 +172,8 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
     static const uint8_t start[] = {NOP, ESCAPE, START};
     unsigned skipped = device->has_sent;
     bool has_crc32 = MICRORPC_LINK && header[2] >= MESSAGE_LINK_REQUEST;
+    if (device->is_sending) return; /* from within `write`, or from an interrupt: it would be within another frame */
+    device->is_sending = true;
     put(device, start + skipped, sizeof start - skipped);
     device->has_sent = true;
     device->crc_sent = CRC_OF_START;
@@ -190,4 +192,5 @@ void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_by
 #if MICRORPC_HOOKS
     if (device->config->flush) device->config->flush(device->config->port);
 #endif
+    device->is_sending = false;
 }

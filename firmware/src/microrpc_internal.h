@@ -2,8 +2,13 @@
 #ifndef MICRORPC_INTERNAL_H
 #define MICRORPC_INTERNAL_H
 
+#include "flash.h"
 #include "microrpc.h"
 #include "packets.h"
+
+#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "microrpc is for little-endian CPUs: tensors cross the line as they lie in memory, and hosts take them for that"
+#endif
 
 /* A freestanding compiler has no string.h, but calls these four. */
 void *memcpy(void *to, const void *from, size_t size);
@@ -11,7 +16,6 @@ void *memmove(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
 
-#define PROTOCOL_VERSION "0.8.0"
 /* What was asked for: whether the host's silence is noticed, whether the link has more messages, and whether there is
  * anything for the features to tell. */
 #define HAS_PRESENCE (MICRORPC_LINK && MICRORPC_HOOKS)
@@ -29,6 +33,24 @@ uint32_t mrpc_get32(const uint8_t *at);
 uint64_t mrpc_get64(const uint8_t *at);
 
 size_t mrpc_length(const char *text);
+
+/* The bits of an f64, which a `double` of 4 bytes becomes and is made of (real.c). */
+#if __SIZEOF_DOUBLE__ == 8
+static inline uint64_t mrpc_real_bits(double number) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
+
+static inline double mrpc_real(uint64_t bits) {
+    double number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+#else
+uint64_t mrpc_real_bits(double number);
+double mrpc_real(uint64_t bits);
+#endif
 
 /* A size that was told, as a size_t: SIZE_MAX, which nothing has, where that is too short for it (an AVR's has 16 bits). */
 static inline size_t mrpc_size(uint64_t size) { return size <= SIZE_MAX ? (size_t)size : SIZE_MAX; }
@@ -255,7 +277,8 @@ uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, micror
 microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle);
 bool mrpc_is_module(uint64_t handle);
 
-/* Argument `index` if it is of this type; else the call fails with "argument I: `kind` expected", and NULL. */
+/* Argument `index` if it is of this type; else the call fails with "argument I: `kind`, a text in flash, expected", and
+ * NULL. */
 const uint8_t *mrpc_argument(microrpc_call_t *call, uint32_t index, microrpc_type_t type, const char *kind);
 void mrpc_return_handle(microrpc_call_t *call, microrpc_type_t type, uint64_t handle);
 
@@ -286,6 +309,8 @@ struct microrpc {
 #if MICRORPC_PROGRESS
     mrpc_pull_t pull;
 #endif
+    bool is_receiving;        /* microrpc_receive() runs */
+    volatile bool is_sending; /* a frame; volatile, since a line of the log may come from an interrupt */
     bool has_sent;     /* a frame; the first one has a lone FE before it */
     uint16_t crc_sent; /* of the frame that is being sent */
 #if MICRORPC_LINK
@@ -307,7 +332,7 @@ struct microrpc {
 #endif
     uint32_t random_words; /* that random_fill drew */
     mrpc_reply_t reply;
-    char text[96];
+    char text[sizeof(mrpc_failure_text_t)];
 };
 
 uint32_t mrpc_reply_bytes(const microrpc_config_t *config);

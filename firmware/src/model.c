@@ -5,7 +5,7 @@
 #if MICRORPC_MODELS
 
 #define MODEL_VERSION 1
-#define TOLD_BYTES 64u /* of what is expected: with the words around it no more than the device's text has */
+#define TOLD_BYTES (MOST_EXPECTED_BYTES + 1u)
 
 /* Where the data of an argument lie. */
 typedef struct {

@@ -4,6 +4,8 @@
 
 #include "microrpc.h"
 
+#define PROTOCOL_VERSION "0.8.0"
+
 /* --- packets (codec.c, protocol 3) ----------------------------------------------------------------------------- */
 
 enum {
@@ -68,47 +70,74 @@ void mrpc_read_tensor(const uint8_t *value, mrpc_tensor_t *tensor);
 microrpc_bytes_t mrpc_bytes_at(const uint8_t *value);
 /* As far as its first NUL. */
 microrpc_bytes_t mrpc_text_at(const uint8_t *value);
+/* `name` is in flash. */
 bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 
 /* --- failures (failures.c, docs/device.md) ---------------------------------------------------------------------- */
 
-/* In the order of their texts. */
+/* Each with its text, and how much longer than `%d` and the like the values in it can be: signed and unsigned numbers of
+ * 32 and 64 bits, hex, and texts. The lists make the enum, the texts one after the other, and the buffer they fit. */
+#define D32 (11 - 2)
+#define U32 (10 - 2)
+#define D64 (20 - 2)
+#define U64 (20 - 2)
+#define X64 (16 - 2)
+#define FAILURES(X)                                                                                                   \
+    X(FAILURE_MALFORMED, "malformed packet", 0)                                                                       \
+    X(FAILURE_UNKNOWN_CODE, "unknown packet code %d", U32)                                                            \
+    X(FAILURE_WRONG_ARGUMENTS, "wrong arguments of packet code %d", U32)                                              \
+    X(FAILURE_INITIALIZED, "Server has already been initialized", 0)                                                  \
+    X(FAILURE_VERSION, "protocol version mismatch: this device speaks " PROTOCOL_VERSION, 0)                          \
+    X(FAILURE_SET_DEVICE, "SetDevice not supported", 0)                                                               \
+    X(FAILURE_GET_ATTR, "GetAttr not supported", 0)                                                                   \
+    X(FAILURE_NO_DEVICE, "there is no device (%d, %d) here, only the CPU (1, 0)", D32 + D32)                          \
+    X(FAILURE_NO_SCOPE, "there is no such memory scope here", 0)                                                      \
+    X(FAILURE_SIZES_DIFFER, "the tensors have different sizes", 0)                                                    \
+    X(FAILURE_CANNOT_ALLOCATE, "cannot allocate %d bytes aligned to %d", D64 + D64)                                   \
+    X(FAILURE_OUT_OF_MEMORY, "out of memory: %u bytes asked for, the largest free block has %u", U64 + U32)           \
+    X(FAILURE_CANNOT_FREE, "cannot free 0x%x: no block begins there", X64)                                            \
+    X(FAILURE_NOT_INSIDE, "%u bytes at 0x%x are not inside an allocated block", U64 + X64)                            \
+    X(FAILURE_NO_FUNCTION, "no function or module has the handle 0x%x; look it up again", X64)                        \
+    X(FAILURE_NO_OBJECT, "no object of type %d has the handle 0x%x", D64 + X64)                                       \
+    X(FAILURE_NO_DTYPE, "argument %d: the dtype is not supported", U32)                                               \
+    X(FAILURE_NOT_ALIGNED, "argument %d: the tensor is not aligned", U32)                                             \
+    X(FAILURE_EXPECTED, "argument %d: %s expected", U32 + MOST_EXPECTED_BYTES - 2)                                    \
+    X(FAILURE_TOO_LONG_A_RESULT, "the result is too long", 0)                                                         \
+    X(FAILURE_NO_TIMED_FUNCTION, "RPCTimeEvaluator: no function has that name", 0)                                    \
+    X(FAILURE_NOT_POSITIVE, "RPCTimeEvaluator: number and repeat must be positive", 0)                                \
+    X(FAILURE_REFUSED, "a frame was refused: it announces %u bytes, and %u are accepted", U32 + U32)
+#if MICRORPC_DESCRIBE /* no failure, but made in the same way */
+#define DESCRIPTION_TEXTS(X) X(TEXT_OF_DESCRIPTION, "%x\t%u\t", 9 - 2 + U32)
+#else
+#define DESCRIPTION_TEXTS(X)
+#endif
+#if MICRORPC_MODELS /* the last one is no failure, either */
+#define MODEL_FAILURES(X)                                                                                             \
+    X(FAILURE_NOT_THERE, "there is no such %s: there are %u", 5 - 2 + U64)                                            \
+    X(FAILURE_NO_OUTPUT, "the output of this layer cannot be had", 0)                                                 \
+    X(FAILURE_NO_CLOCK, "this board has no clock", 0)                                                                 \
+    X(FAILURE_ARGUMENT_COUNT, "%u arguments expected, not %u", U64 + U64)                                             \
+    X(FAILURE_SHARED_MEMORY, "argument %u shares memory with another one", U64)                                       \
+    X(TEXT_OF_NUMBER, "%u", U32)
+#define MOST_EXPECTED_BYTES 63 /* model.c cuts what is longer */
+#else
+#define MODEL_FAILURES(X)
+#define MOST_EXPECTED_BYTES 7 /* "float32" */
+#endif
+#define ALL_FAILURES(X) FAILURES(X) DESCRIPTION_TEXTS(X) MODEL_FAILURES(X)
+
 typedef enum {
-    FAILURE_MALFORMED,
-    FAILURE_UNKNOWN_CODE,
-    FAILURE_WRONG_ARGUMENTS,
-    FAILURE_INITIALIZED,
-    FAILURE_VERSION,
-    FAILURE_SET_DEVICE,
-    FAILURE_GET_ATTR,
-    FAILURE_NO_DEVICE,
-    FAILURE_NO_SCOPE,
-    FAILURE_SIZES_DIFFER,
-    FAILURE_CANNOT_ALLOCATE,
-    FAILURE_OUT_OF_MEMORY,
-    FAILURE_CANNOT_FREE,
-    FAILURE_NOT_INSIDE,
-    FAILURE_NO_FUNCTION,
-    FAILURE_NO_OBJECT,
-    FAILURE_NO_DTYPE,
-    FAILURE_NOT_ALIGNED,
-    FAILURE_EXPECTED,
-    FAILURE_TOO_LONG_A_RESULT,
-    FAILURE_NO_TIMED_FUNCTION,
-    FAILURE_NOT_POSITIVE,
-    FAILURE_REFUSED,
-#if MICRORPC_DESCRIBE
-    TEXT_OF_DESCRIPTION, /* no failure, but made in the same way */
-#endif
-#if MICRORPC_MODELS
-    FAILURE_NOT_THERE,
-    FAILURE_NO_OUTPUT,
-    FAILURE_NO_CLOCK,
-    FAILURE_ARGUMENT_COUNT,
-    FAILURE_SHARED_MEMORY,
-    TEXT_OF_NUMBER, /* nor is this one */
-#endif
+#define X(name, text, more) name,
+    ALL_FAILURES(X)
+#undef X
 } mrpc_failure_t;
+
+/* As long as the longest of them. */
+typedef union {
+#define X(name, text, more) char name[sizeof(text) + (more)];
+    ALL_FAILURES(X)
+#undef X
+} mrpc_failure_text_t;
 
 /* Set the failure, from which mrpc_reply_failure() makes an Exception. Give false. */
 bool mrpc_fail(microrpc_t *device, mrpc_failure_t failure);

@@ -8,7 +8,8 @@ static void system_lib(microrpc_call_t *call) {
 static void module_get_function(microrpc_call_t *call) {
     microrpc_bytes_t name;
     uint64_t handle;
-    mrpc_argument(call, 0, MICRORPC_MODULE, "Module"); /* there is one only, and mrpc_call saw to it that it is that */
+    /* There is one only, and mrpc_call saw to it that it is that. */
+    mrpc_argument(call, 0, MICRORPC_MODULE, FLASH_TEXT("Module"));
     name = microrpc_text(call, 1);
     if (call->has_failed) return;
     handle = mrpc_look_up(call->device, REGISTRY_SYSTEM, name);
@@ -190,7 +191,7 @@ static void time_evaluator(microrpc_call_t *call) {
     while (last < 11 && microrpc_argument_type(call, last) != MICRORPC_TEXT) last += last == 7 ? 2 : 1;
     memset(&evaluator, 0, sizeof evaluator);
     evaluator.numbers[MOST_ZEROS] = DEFAULT_MOST_ZEROS;
-    mrpc_argument(call, 0, MICRORPC_MODULE, "Module");
+    mrpc_argument(call, 0, MICRORPC_MODULE, FLASH_TEXT("Module"));
     name = microrpc_text(call, 1);
     for (uint32_t i = 2; i < last; i++) {
         uint32_t number = i - 2 + (last == 9 && i - 2 >= MOST_ZEROS);
@@ -223,27 +224,27 @@ static void crc32(microrpc_call_t *call) {
 #endif
 
 const microrpc_function_t mrpc_runtime_functions[] = {
-    MICRORPC_FUNCTION_AS("runtime.SystemLib", system_lib, NULL, NULL),
-    MICRORPC_FUNCTION_AS("tvm.rpc.server.ModuleGetFunction", module_get_function, NULL, NULL),
-    MICRORPC_FUNCTION_AS("tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size, NULL, NULL),
-    MICRORPC_FUNCTION_AS("tvm.contrib.random.random_fill", random_fill, NULL, NULL),
-    MICRORPC_FUNCTION_AS("runtime.RPCTimeEvaluator", time_evaluator, NULL, NULL),
+    MICRORPC_FUNCTION_AS("runtime.SystemLib", system_lib, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("tvm.rpc.server.ModuleGetFunction", module_get_function, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("tvm.contrib.random.random_fill", random_fill, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("runtime.RPCTimeEvaluator", time_evaluator, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #if MICRORPC_LINK
-    MICRORPC_FUNCTION_AS("microrpc.crc32", crc32, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.crc32", crc32, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #endif
 #if MICRORPC_RELEASE_ALL
-    MICRORPC_FUNCTION_AS("microrpc.release_all", release_all, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.release_all", release_all, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #endif
 #if MICRORPC_DESCRIBE
-    MICRORPC_FUNCTION_AS("microrpc.describe", mrpc_describe, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.describe", mrpc_describe, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #endif
 #if MICRORPC_MEMORY
-    MICRORPC_FUNCTION_AS("microrpc.memory", memory, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.memory", memory, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #endif
 #if MICRORPC_MODELS
-    MICRORPC_FUNCTION_AS("microrpc.models", mrpc_models, NULL, NULL),
-    MICRORPC_FUNCTION_AS("microrpc.model.run", mrpc_model_run, NULL, NULL),
-    MICRORPC_FUNCTION_AS("microrpc.model.profile", mrpc_model_profile, NULL, NULL),
-    MICRORPC_FUNCTION_AS("microrpc.model.layer", mrpc_model_layer, NULL, NULL),
+    MICRORPC_FUNCTION_AS("microrpc.models", mrpc_models, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("microrpc.model.run", mrpc_model_run, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("microrpc.model.profile", mrpc_model_profile, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    MICRORPC_FUNCTION_AS("microrpc.model.layer", mrpc_model_layer, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
 #endif
 };

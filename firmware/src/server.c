@@ -4,7 +4,7 @@
 #define END 15u
 #define TYPES(first, second, third, fourth) ((first) | (second) << 4 | (third) << 8 | (unsigned)(fourth) << 12)
 /* The types of the arguments, from GetGlobalFunc on. */
-static const uint16_t signatures[] = {
+static const uint16_t signatures[] IN_FLASH = {
     TYPES(MICRORPC_TEXT, END, END, END),
     TYPES(MICRORPC_HANDLE, MICRORPC_INT, END, END),
     TYPES(MICRORPC_DEVICE, END, END, END),
@@ -20,7 +20,7 @@ static const uint16_t signatures[] = {
 };
 
 static bool fits(uint32_t code, const mrpc_sequence_t *arguments) {
-    uint32_t types = signatures[code - PACKET_GET_GLOBAL_FUNC], i;
+    uint32_t types = flash16(&signatures[code - PACKET_GET_GLOBAL_FUNC]), i;
     for (i = 0; i < 4 && (types & 15) != END; i++, types >>= 4) {
         uint32_t type = i < arguments->count ? mrpc_type_at(arguments, i) : END;
         bool is_no_scope = code == PACKET_DEV_ALLOC_DATA_WITH_SCOPE && type == MICRORPC_NULL;
@@ -42,10 +42,10 @@ static bool reply_address(microrpc_t *device, const void *address) {
 static bool get_global_func(microrpc_t *device, microrpc_bytes_t name) {
     uint64_t handle = mrpc_look_up(device, REGISTRY_GLOBAL, name);
 #if MICRORPC_LINK
-    if (mrpc_text_is(name, LINK_FUNCTION)) handle = mrpc_link_parameters(device);
+    if (mrpc_text_is(name, FLASH_TEXT(LINK_FUNCTION))) handle = mrpc_link_parameters(device);
 #endif
 #if HAS_FEATURES
-    if (mrpc_text_is(name, FEATURES_FUNCTION)) handle = mrpc_features(device);
+    if (mrpc_text_is(name, FLASH_TEXT(FEATURES_FUNCTION))) handle = mrpc_features(device);
 #endif
     mrpc_reply_handle(device, handle);
     return true;
@@ -68,7 +68,7 @@ static bool alloc_tensor(microrpc_t *device, const mrpc_sequence_t *arguments) {
     uint32_t alignment = 8;
     if (mrpc_type_at(arguments, 1) == MICRORPC_TEXT) {
         microrpc_bytes_t scope = mrpc_text_at(mrpc_value_at(arguments, 1));
-        if (scope.size && !mrpc_text_is(scope, "global"))
+        if (scope.size && !mrpc_text_is(scope, FLASH_TEXT("global")))
             return mrpc_fail(device, FAILURE_NO_SCOPE);
     }
     mrpc_read_tensor(arguments->values, &tensor);
@@ -120,7 +120,7 @@ static bool syscall(microrpc_t *device, uint32_t code, const mrpc_sequence_t *ar
 
 static bool init_server(microrpc_t *device, microrpc_bytes_t version, uint32_t argument_count) {
     if (argument_count) return mrpc_fail(device, FAILURE_INITIALIZED);
-    if (!mrpc_text_is(version, PROTOCOL_VERSION))
+    if (!mrpc_text_is(version, FLASH_TEXT(PROTOCOL_VERSION)))
         return mrpc_fail(device, FAILURE_VERSION);
     return true;
 }

@@ -186,6 +186,11 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 }
 
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
+    if (device->is_receiving) { /* it is called from within: where they would go, a message is being served */
+        if (size) microrpc_lost_bytes(device);
+        return;
+    }
+    device->is_receiving = true;
 #if HAS_PRESENCE
     mrpc_presence_before(device);
 #endif
@@ -193,4 +198,5 @@ void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
 #if HAS_PRESENCE
     mrpc_presence_after(device);
 #endif
+    device->is_receiving = false;
 }

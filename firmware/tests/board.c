@@ -15,6 +15,7 @@ struct board {
     uint8_t input[1024];
     size_t input_bytes, most_input_bytes;
     uint32_t now_us, step_us;
+    void (*on_write)(board_t *board);
 };
 
 static void write_output(void *port, const uint8_t *bytes, size_t size) {
@@ -25,7 +26,10 @@ static void write_output(void *port, const uint8_t *bytes, size_t size) {
     }
     memcpy(board->output + board->output_bytes, bytes, size);
     board->output_bytes += size;
+    if (board->on_write) board->on_write(board);
 }
+
+void board_on_write(board_t *board, void (*on_write)(board_t *board)) { board->on_write = on_write; }
 
 static uint32_t read_clock(void *port) {
     board_t *board = port;

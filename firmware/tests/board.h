@@ -22,6 +22,8 @@ void board_lose_bytes(board_t *board);
 void board_feed(board_t *board, const uint8_t *bytes, size_t size, size_t most_bytes);
 /* How many of them are left. */
 size_t board_fed_bytes(const board_t *board);
+/* Have this called whenever the library has written, before that ends; NULL: nothing. */
+void board_on_write(board_t *board, void (*on_write)(board_t *board));
 /* Take up to `room` bytes of the output; give how many. */
 size_t board_take(board_t *board, uint8_t *bytes, size_t room);
 

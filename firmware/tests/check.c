@@ -7,7 +7,7 @@
 
 extern const test_t framing_tests[], session_tests[], server_tests[], heap_tests[], call_tests[], runtime_tests[],
     link_tests[], describe_tests[], report_tests[], event_tests[], long_call_tests[],
-    presence_tests[], model_tests[], tvm_tests[];
+    presence_tests[], model_tests[], reentry_tests[], tvm_tests[];
 
 static unsigned failures;
 
@@ -65,7 +65,7 @@ int main(int count, char **arguments) {
     const test_t *const tables[] = {framing_tests, session_tests, server_tests, heap_tests,
                                     call_tests,    runtime_tests, link_tests,   describe_tests,
                                     report_tests,  event_tests,   long_call_tests, presence_tests,
-                                    model_tests,   tvm_tests};
+                                    model_tests,   reentry_tests, tvm_tests};
     unsigned failed = 0;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         for (const test_t *test = tables[i]; test->name; test++) {

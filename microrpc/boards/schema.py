@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from microrpc.boards.flashers import PROGRAM_PLACES, TOOLS, Flasher, make_flashers, own_command
 from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
@@ -86,9 +87,11 @@ class BoardProfile:
     power_up_s: float = 1.0
     """The longest time from a reset to the board's TERMINATE."""
     flash: tuple[str, ...] = ()
-    """The words of the command that puts a program into it, with FLASH_PLACES in them; empty where nobody states it."""
+    """The words of the command that puts a program into it, with places in them; empty where nobody states it."""
+    flashers: tuple[Flasher, ...] = ()
+    """The tools that do so, the first one being that to try first."""
     flash_s: float = 60.0
-    """How long that command may take."""
+    """How long it may take, whichever it is."""
     uf2_family: int | None = None
     """The family of chips that a file of the form UF2 names for it."""
     notes: str = ""
@@ -107,6 +110,11 @@ class BoardProfile:
     def port_options(self) -> PortOptions:
         """What is particular about its port: `dtr`, `rts`, `hang_up` and `low_latency`."""
         return PortOptions(self.dtr, self.rts, self.hang_up, self.low_latency)
+
+    @property
+    def ways_to_flash(self) -> tuple[Flasher, ...]:
+        """The ways to put a program into it, the best first: its own command, then the tools."""
+        return (own_command(self.flash), *self.flashers) if self.flash else self.flashers
 
 
 def _text(value: str) -> str:
@@ -132,8 +140,8 @@ def _usb_ids(ids: list[object]) -> tuple[UsbId, ...]:
 
 
 def _flash(words: list[str]) -> tuple[str, ...]:
-    if words and not any(place in word for word in words for place in FLASH_PROGRAMS):
-        raise ValueError(f"must say where the program's file stands: with {' or '.join(FLASH_PROGRAMS)}")
+    if words and not any(place in word for word in words for place in PROGRAM_PLACES):
+        raise ValueError(f"must say where the program's file stands: with {' or '.join(PROGRAM_PLACES)}")
     if words and not words[0].strip():
         raise ValueError("must begin with the name of a program")
     if any("\0" in word for word in words):
@@ -152,10 +160,6 @@ def _strategy(value: str) -> ResetStrategy | str:
     return ResetStrategy(value) if value in list(ResetStrategy) else value
 
 
-FLASH_PROGRAMS = ("{elf}", "{bin}", "{hex}", "{uf2}")
-"""What stands in a command of `flash` for the path of a program, as a file of that form."""
-FLASH_PLACES = (*FLASH_PROGRAMS, "{port}")
-"""What is replaced in a command of `flash`; {port} is the board's port, which is closed meanwhile."""
 KEYS = {
     "name": Key(str, required=True, read=_name),
     "description": Key(str, required=True, read=_text),
@@ -175,6 +179,7 @@ KEYS = {
     "heap_bytes": Key(int, required=True, bounds=(1, 2**32)),
     "power_up_s": Key(float, bounds=(0, 60)),
     "flash": Key(list, of=str, wanted="a list of texts", read=_flash),
+    "flashers": Key(dict),
     "flash_s": Key(float, bounds=(0, 3600)),
     "uf2_family": Key(int, bounds=(0, 2**32 - 1)),
     "notes": Key(str, read=str.strip),
@@ -190,6 +195,9 @@ RESET_KEYS = {"strategy": Key(str, required=True, choices=STRATEGIES, read=_stra
 STEP_KEYS = {"dtr": Key(bool), "rts": Key(bool), "wait_s": Key(float, bounds=(0, 10))}
 """Those of each step of `reset.sequence`."""
 
+FLASHER_KEYS = {tool: Key(dict) for tool in TOOLS}
+"""Those of its table `flashers`: a table for each tool, whose keys are those of `TOOLS`."""
+
 CHECKER = Checker(ProfileError, show=show_kind)
 """Reads and checks the TOML of profiles."""
 
@@ -201,6 +209,8 @@ def parse_profile(path: pathlib.Path, table: dict[str, Any]) -> BoardProfile:
         values["timeouts"] = _timeouts(f"{path}: timeouts.", values["timeouts"])
     if "reset" in values:
         values["reset"] = _reset(f"{path}: reset.", values["reset"], values.get("flow_control", FlowControl.NONE))
+    if "flashers" in values:
+        values["flashers"] = _flashers(f"{path}: flashers.", values["flashers"])
     if "rts" in values and values.get("flow_control") is FlowControl.RTS_CTS:
         raise ProfileError(f"{path}: rts: cannot be set, the flow control 'rts-cts' has that line")
     return BoardProfile(**values)
@@ -219,6 +229,13 @@ def _timeouts(prefix: str, table: dict[str, object]) -> Timeouts:
         reason = f"is {checked.retry_s:g}, more than timeouts.start_s ({checked.start_s:g}): it would never retry"
         raise ProfileError(f"{prefix}start_retry_s: {reason}")
     return checked
+
+
+def _flashers(prefix: str, tables: dict[str, object]) -> tuple[Flasher, ...]:
+    checked = CHECKER.check(prefix, tables, FLASHER_KEYS)
+    return make_flashers(
+        {tool: CHECKER.check(f"{prefix}{tool}.", table, TOOLS[tool].keys) for tool, table in checked.items()}
+    )
 
 
 def _reset(prefix: str, table: dict[str, object], flow_control: FlowControl) -> Reset:

@@ -138,10 +138,20 @@ def drive_lines(channel: SerialChannel, sequence: Sequence[ResetStep], tools: Re
 
 
 def touch(port: str, tools: ResetTools) -> None:
-    """Open `port` at 1200 baud, drop DTR, close it, and wait until it went away and came back, or stayed.
+    """Do as `touch_only` does, and wait until the port went away and came back, or stayed.
 
     Raises PortError where the port has no modem lines, PortNotFoundError where it did not come back.
     """
+    touch_only(port, tools)
+    if not _wait_until(lambda: not tools.is_there(port), VANISH_S, tools):
+        return
+    if not _wait_until(lambda: tools.is_there(port), RETURN_S, tools):
+        text = f"{port} went away after the {_TOUCH_BAUD}-baud touch and did not come back within {RETURN_S:g} s"
+        raise PortNotFoundError(port, f"{text}: `microrpc ports` shows whether it has another name now")
+
+
+def touch_only(port: str, tools: ResetTools) -> None:
+    """Open `port` at 1200 baud, drop DTR, and close it. Raises PortError where the port has no modem lines."""
     channel = tools.open_port(port, baud=_TOUCH_BAUD)
     try:
         if not channel.set_modem_lines(dtr=False):
@@ -149,11 +159,6 @@ def touch(port: str, tools: ResetTools) -> None:
         tools.sleep(_TOUCH_S)
     finally:
         channel.close()
-    if not _wait_until(lambda: not tools.is_there(port), VANISH_S, tools):
-        return
-    if not _wait_until(lambda: tools.is_there(port), RETURN_S, tools):
-        text = f"{port} went away after the {_TOUCH_BAUD}-baud touch and did not come back within {RETURN_S:g} s"
-        raise PortNotFoundError(port, f"{text}: `microrpc ports` shows whether it has another name now")
 
 
 def _no_modem_lines(port: str) -> PortError:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.elf import Sizes, read_sizes
+from microrpc.firmware.images import ImageFormat
 from microrpc.firmware.project import Project, check_define
 from microrpc.firmware.running import run
 
@@ -34,6 +35,7 @@ _GCC_PACKAGES = {
     "avr-": "gcc-avr",
     "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf",
 }
+_KEPT_SUFFIXES = {".elf", *(f".{form}" for form in ImageFormat)}
 _SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
 _TEMPORARY = ".building-"
 _MOST_LINES = 40  # of a compiler's output in an error
@@ -90,7 +92,7 @@ def build(
     key = _key(project, sources, [*tool.command, *flags, *sources, *last_flags, tool.version], more)
     directory = cache_directory()
     elf = directory / f"{project.name}-{key}.elf"
-    is_new = not _is_kept(elf)
+    is_new = not is_kept(elf)
     if is_new:
         log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
         _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s, stop)
@@ -199,12 +201,12 @@ def _sources_below(root: pathlib.Path) -> Iterator[str]:
                 yield pathlib.Path(folder, name).relative_to(root).as_posix()
 
 
-def _is_kept(elf: pathlib.Path) -> bool:
-    """Tell whether it was built before, and note that it is in use."""
+def is_kept(file: pathlib.Path) -> bool:
+    """Tell whether a file is in the cache, and note that it is in use."""
     try:
-        os.utime(elf)
+        os.utime(file)
     except OSError:  # another process has removed it, or it is another user's
-        return os.access(elf, os.R_OK)
+        return os.access(file, os.R_OK)
     return True
 
 
@@ -227,10 +229,10 @@ def _make(
             besides = [str(pathlib.Path(directory, name)) for name in more]
             whole = [*command, *besides, *last_flags, "-o", str(result)]
             done = run(whole, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
-            if done.returncode:
+            if done.code:
                 lines = (done.stderr or done.stdout).strip().replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
-                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.returncode}"
+                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.code}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:
@@ -243,9 +245,9 @@ def _make(
 def _remove_old(directory: pathlib.Path) -> None:
     """Remove what was not used for long, and what a build that was killed left behind."""
     oldest = time.time() - _KEEP_S
-    for path in directory.glob("*.elf"):
+    for path in directory.iterdir():
         with contextlib.suppress(OSError):  # somebody else does the same
-            if path.stat().st_mtime < oldest:
+            if path.suffix in _KEPT_SUFFIXES and path.stat().st_mtime < oldest:
                 path.unlink()
     for path in directory.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ _HEX_ROW_BYTES = 16
 _HEX_DATA, _HEX_END, _HEX_UPPER, _HEX_START = 0, 1, 4, 5  # kinds of records
 _UF2_MAGIC, _UF2_END = (0x0A324655, 0x9E5D5157), 0x0AB16F30
 _UF2_BLOCK_BYTES, _UF2_ROOM_BYTES = 256, 476
+_UF2_FILE_BLOCK_BYTES = 512
 _UF2_HAS_FAMILY = 0x2000
 
 
@@ -45,6 +46,17 @@ def make_image(elf: pathlib.Path, form: ImageFormat, *, uf2_family: int | None =
     if end - first > MOST_BYTES or end > 1 << 32:
         raise FirmwareError(f"{elf}: lies from 0x{first:x} to 0x{end:x}: that is too much for a .{form} file")
     return _WRITERS[form](image, uf2_family)
+
+
+def uf2_family_of(path: pathlib.Path, block: bytes) -> int | None:
+    """Give the family of chips that the first block of the UF2 file `path` names, None where it names none.
+
+    Raises FirmwareError for what is no block of UF2.
+    """
+    if len(block) != _UF2_FILE_BLOCK_BYTES or struct.unpack_from("<2I", block) != _UF2_MAGIC:
+        raise FirmwareError(f"{path}: is no UF2 file")
+    flags, family = struct.unpack_from("<I", block, 8)[0], int(struct.unpack_from("<I", block, 28)[0])
+    return family if flags & _UF2_HAS_FAMILY else None
 
 
 def _bin(image: Image, family: int | None) -> bytes:

@@ -8,21 +8,21 @@ import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
-from microrpc.firmware.project import FILE_NAME, Project, firmware_directory, license_file, load_port, port_names
+from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
+from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
 
-ARDUINO = "arduino"
-"""The board whose project is a sketch, which the Arduino tools build."""
 DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
-_SKETCH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+_OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {ARDUINO: lay_out_sketch}
+"""What no port of ours builds, but other people's tools: each lays out a project, and gives what to tell the user."""
 
 _FUNCTIONS = """\
 /* The functions of this board. Each is called from Python by its name:
@@ -98,19 +98,6 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 * `LICENSE`: that of the library, and of the files that came with it.
 """
 
-_SKETCH_README = """\
-# {name}
-
-A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library is in `src/`, as it came with
-microrpc {version}, and Arduino compiles it with the sketch.
-
-    arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD .
-    arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
-    microrpc call /dev/ttyACM0 add 2 3
-
-Nothing else may print to the port that it is on. `LICENSE` is that of the library.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -143,22 +130,16 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
 
     contents: what it has of its own, by default the first functions of its author; not for a sketch.
     """
-    if board != ARDUINO and board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), ARDUINO])}")
-    name = directory.resolve().name
-    if board == ARDUINO and not _SKETCH_NAME.fullmatch(name):
-        raise FirmwareError(
-            f"{directory}: a sketch is called like its directory, and Arduino takes no {name!r}: "
-            "up to 63 letters, digits, _ . -, and at the beginning no . or -"
-        )
+    if board not in _OTHERS and board not in port_names():
+        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), *_OTHERS])}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
         with _undone_by_an_error(directory):
             directory.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(license_file(), directory / "LICENSE")
-            if board == ARDUINO:
-                return _lay_out_sketch(directory)
+            if board in _OTHERS:
+                return _OTHERS[board](directory)
             return _lay_out(directory, load_port(board), contents or Contents())
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
@@ -188,9 +169,11 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
-    for folder in ("include", "src", "ports/common", f"ports/{port.name}", *contents.folders):
+    for folder in ("include", "src", "ports/common", *_port_folders(port), *contents.folders):
         if (library / folder).is_dir():
             shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
+    if port.emulation is not None:
+        _copy_emulator(library, directory, port.emulation)
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
@@ -207,6 +190,23 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
         f"Try: microrpc firmware build {directory}",
         f"     microrpc firmware run {directory}",
     ]
+
+
+def _port_folders(port: Project) -> list[str]:
+    """Name the folders of ports that it is made of: its own, or that which it is the same as, and what it shares."""
+    paths = (*port.sources, *port.includes, port.linker_script or "")
+    shared = {"/".join(pathlib.PurePosixPath(path).parts[:2]) for path in paths if path.startswith("ports/")}
+    return sorted(shared - {"ports/common"} | {port.file.parent.relative_to(port.root).as_posix()})
+
+
+def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Emulation) -> None:
+    """Copy what of an emulator is ours."""
+    if emulation.project:
+        shutil.copytree(library / emulation.project, directory / emulation.project)
+    for argument in emulation.args:
+        if (library / argument).is_file():
+            (directory / argument).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(library / argument, directory / argument)
 
 
 def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:
@@ -235,15 +235,23 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     yield "# What the library is to have besides: docs/firmware.md tells what each costs."
     default = DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ()
     yield from _list("defines", (*default, *contents.defines))
+    if port.uf2_family is not None:
+        yield f"uf2_family = {port.uf2_family:#010x}"
     if port.gcc is not None:
         yield from ("", "[build.gcc]", f"prefix = {json.dumps(port.gcc.prefix)}")
         yield from _list("flags", port.gcc.flags)
-    emulation = port.emulation
-    if emulation is not None and emulation.program:
-        yield from ("", "[emulator]")
-        for key in ("program", "machine", "package"):
-            yield f"{key} = {json.dumps(getattr(emulation, key))}"
-        yield from _list("args", emulation.args)
+    if port.emulation is not None and not port.emulation.is_this_computer:
+        yield from _emulator_table(port.emulation)
+
+
+def _emulator_table(emulation: Emulation) -> Iterator[str]:
+    yield from ("", "[emulator]")
+    for key in ("program", "machine", "project", "package"):
+        if value := getattr(emulation, key):
+            yield f"{key} = {json.dumps(value)}"
+    yield from _list("args", emulation.args)
+    if emulation.npm:
+        yield from _list("npm", emulation.npm)
 
 
 def _flash_bytes(port: Project) -> float:
@@ -262,22 +270,3 @@ def _list(key: str, values: Iterable[str]) -> Iterator[str]:
         yield line
     else:
         yield from (f"{key} = [", *(f"    {text}," for text in texts), "]")
-
-
-def _lay_out_sketch(directory: pathlib.Path) -> list[str]:
-    """Lay out a sketch: Arduino compiles what lies in its `src`, and wants it called like its directory."""
-    library = firmware_directory()
-    arduino = library / "ports" / ARDUINO
-    source = directory / "src"
-    source.mkdir()
-    for path in (*library.glob("include/*.h"), *library.glob("src/*.[ch]"), *arduino.glob("src/*.h")):
-        shutil.copyfile(path, source / path.name)
-    example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
-    sketch = directory / f"{directory.resolve().name}.ino"
-    sketch.write_text(example.replace("<MicroRPCDevice.h>", '"src/MicroRPCDevice.h"'), encoding="utf-8")
-    readme = _SKETCH_README.format(name=sketch.stem, version=version("microrpc"))
-    (directory / "README.md").write_text(readme, encoding="utf-8")
-    return [
-        f"{directory} has a sketch; your functions are in {sketch}.",
-        "Open it in the Arduino IDE, or: arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD " + str(directory),
-    ]

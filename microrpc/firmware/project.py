@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.errors import FirmwareError
 
 FILE_NAME = "port.toml"
 """What describes a project, in its directory (firmware/ports/README.md)."""
+PLACES = ("elf", "bin", "hex", "uf2", "script", "npm")
+"""What may stand in braces in the arguments of an emulator: the firmware in these forms, and the packages of npm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,30 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """What runs it: QEMU's `program` with `machine`, or where there is no `program` the computer itself.
+    """What runs it: QEMU, another program, or where nothing is named the computer itself.
 
-    `args` are what QEMU needs besides `-kernel` and the serial port.
+    `program` with a `machine` is QEMU, and `args` what it needs besides `-kernel` and the serial port. Without one, and
+    for the program that is built from the folder `project`, the standard streams are the board's UART. In `args`,
+    PLACES stand for files.
     """
 
     program: str = ""
     machine: str = ""
     args: tuple[str, ...] = ()
     package: str = ""
-    """The Debian package that has the program."""
+    """The Debian packages that it needs, with spaces between."""
+    project: str = ""
+    npm: tuple[str, ...] = ()
+    """Packages of npm that it needs, as "NAME@VERSION"."""
+    root: pathlib.Path | None = field(default=None, compare=False)
+    """Where it runs; paths are relative to it."""
+    uf2_family: int | None = None
+    """The family of chips that {uf2} names."""
+
+    @property
+    def is_this_computer(self) -> bool:
+        """Whether the firmware is a program that runs as it is."""
+        return not self.program and not self.project
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,8 @@ class Project:
     """What is linked besides, as "m"."""
     linker_script: str | None = None
     gcc: Gcc | None = None
+    uf2_family: int | None = None
+    """The family of chips that a UF2 file of it names."""
     emulation: Emulation | None = None
     common: Flags = Flags()
     """Those that all ports share, from `ports/flags.toml`."""
@@ -111,6 +129,11 @@ def license_file() -> pathlib.Path:
 def port_names() -> list[str]:
     """Name the ports that can be built, in the order of the names."""
     return sorted(path.parent.name for path in (firmware_directory() / "ports").glob(f"*/{FILE_NAME}"))
+
+
+def emulated_names() -> list[str]:
+    """Name the ports that can be run here, in the order of the names. Raises FirmwareError."""
+    return [name for name in port_names() if load_port(name).emulation is not None]
 
 
 def has_port(name: str) -> bool:
@@ -158,8 +181,25 @@ def _check_library(name: str) -> str:
     return name
 
 
+def _check_npm(package: str) -> str:
+    if not re.fullmatch(r"(@[\w.-]+/)?\w[\w.-]*@\d[\w.+-]*", package, flags=re.ASCII):
+        raise FirmwareError(f"{package!r} is no package of npm with its version: write NAME@1.2.3")
+    return package
+
+
+def _check_argument(argument: str) -> str:
+    for place in re.findall(r"\{(\w*)\}", argument):
+        if place not in PLACES:
+            raise FirmwareError(
+                f"there is no {{{place}}}{did_you_mean(place, PLACES)}; there are "
+                + ", ".join(f"{{{known}}}" for known in PLACES)
+            )
+    return argument
+
+
 _TEXTS = Key(list, of=str, wanted="a list of texts", read=tuple)
 _TOP_KEYS = {"build": Key(dict, required=True), "emulator": Key(dict)}
+_SAME_KEYS = {"same_as": Key(str)}
 _FLAGS_KEYS = dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS)
 _BUILD_KEYS = {
     "target": Key(str),
@@ -170,25 +210,29 @@ _BUILD_KEYS = {
     "includes": _TEXTS,
     "libraries": dataclasses.replace(_TEXTS, read=lambda names: tuple(map(_check_library, names))),
     "defines": dataclasses.replace(_TEXTS, read=lambda defines: tuple(map(check_define, defines))),
+    "uf2_family": Key(int, bounds=(0, 2**32 - 1)),
     "gcc": Key(dict),
 }
 _GCC_KEYS = {"prefix": Key(str), "flags": _TEXTS}
-_EMULATOR_KEYS = {"program": Key(str), "machine": Key(str), "args": _TEXTS, "package": Key(str)}
+_EMULATOR_KEYS = {
+    **dict.fromkeys(("program", "machine", "package", "project"), Key(str)),
+    "args": dataclasses.replace(_TEXTS, read=lambda arguments: tuple(map(_check_argument, arguments))),
+    "npm": dataclasses.replace(_TEXTS, read=lambda packages: tuple(map(_check_npm, packages))),
+}
 
 _CHECKER = Checker(FirmwareError)
 
 
 def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     """Read and check a port.toml. Raises FirmwareError, which names the file, the key and the reason."""
-    top = _CHECKER.check(f"{file}: ", _CHECKER.load(file), _TOP_KEYS)
+    table = _CHECKER.load(file)
+    if "same_as" in table:
+        return _same_project(file, root, name, table)
+    top = _CHECKER.check(f"{file}: ", table, _TOP_KEYS)
     build = _CHECKER.check(f"{file}: build.", top["build"], _BUILD_KEYS)
     emulation = None
     if "emulator" in top:
-        values = _CHECKER.check(f"{file}: emulator.", top["emulator"], _EMULATOR_KEYS)
-        if ("program" in values) is not ("machine" in values):
-            missing = "machine" if "program" in values else "program"
-            raise FirmwareError(f"{file}: emulator.{missing}: is missing")
-        emulation = Emulation(**values)
+        emulation = _read_emulation(file, root, top["emulator"], build.get("uf2_family"))
     elif not build.get("target"):
         emulation = Emulation()
     if "gcc" in build:
@@ -197,3 +241,27 @@ def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     if shared.is_file():
         common = Flags(**_CHECKER.check(f"{shared}: ", _CHECKER.load(shared), _FLAGS_KEYS))
     return Project(name, root, file, common=common, emulation=emulation, **build)
+
+
+def _same_project(file: pathlib.Path, root: pathlib.Path, name: str, table: dict[str, object]) -> Project:
+    """Give the project that another port is, under the name of this one."""
+    other: str = _CHECKER.check(f"{file}: ", table, _SAME_KEYS)["same_as"]
+    other_file = root / "ports" / other / FILE_NAME
+    if not other_file.is_file():
+        raise FirmwareError(f"{file}: same_as: there is no port {other!r}: {other_file} is missing")
+    if "same_as" in _CHECKER.load(other_file):
+        raise FirmwareError(f"{file}: same_as: {other!r} is itself the same as another one: name that")
+    return dataclasses.replace(read_project(other_file, root, other), name=name)
+
+
+def _read_emulation(
+    file: pathlib.Path, root: pathlib.Path, table: dict[str, object], uf2_family: int | None
+) -> Emulation:
+    values = _CHECKER.check(f"{file}: emulator.", table, _EMULATOR_KEYS)
+    if "program" in values and "project" in values:
+        raise FirmwareError(f"{file}: emulator.project: cannot be beside emulator.program: one of them runs it")
+    if values and "program" not in values and "project" not in values:
+        raise FirmwareError(f"{file}: emulator.program: is missing")
+    if "machine" in values and "program" not in values:
+        raise FirmwareError(f"{file}: emulator.machine: is for QEMU, which emulator.program names: there is none")
+    return Emulation(root=root, uf2_family=uf2_family, **values)

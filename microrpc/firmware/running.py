@@ -1,4 +1,4 @@
-"""Running a compiler: it, and what it starts, never outlives who waits for it."""
+"""Running a program, as a compiler or a flasher: it, and what it starts, never outlives who waits for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,31 @@ import os
 import pathlib
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
 
-from microrpc.errors import FirmwareError
+from microrpc.errors import FirmwareError, reason_of
 
 _LOOK_S = 0.1  # between two looks at whether it is still wanted
 _GONE_S = 5.0  # how long what was killed may take to be gone
+_MOST_SAID_BYTES = 2**20  # of what it said: the end
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a program: what it said on stdout and on stderr, its end where that is very much.
+
+    `code` is its exit code; where it did not end by itself, `code` is None, and `reason` says why in words.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
+    code: int | None = None
+    reason: str = ""
 
 
 def run(
@@ -22,51 +39,75 @@ def run(
     directory: pathlib.Path | None,
     timeout_s: float,
     stop: threading.Event | None = None,
-) -> subprocess.CompletedProcess[str]:
+) -> Ran:
     """Run `command` to its end, and give what it said; set `stop` in another thread to have it ended.
 
     Raises FirmwareError where it cannot be started, takes longer than `timeout_s` seconds, or was stopped. Then, and
     where this is interrupted, all that it has started is killed.
     """
-    end = time.monotonic() + timeout_s
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # it has processes of its own, which one signal then reaches
-        )
-    except OSError as error:
-        raise FirmwareError(f"{command[0]} cannot be started: {error.strerror}") from error
-    is_done = False
-    try:
-        while True:
-            try:
-                said, errors = process.communicate(timeout=max(min(_LOOK_S, end - time.monotonic()), 0))
-            except subprocess.TimeoutExpired:
-                if stop is not None and stop.is_set():
-                    raise FirmwareError(f"{' '.join(command[:4])} ... was ended: nobody waits for it") from None
-                if time.monotonic() >= end:
-                    raise FirmwareError(
-                        f"{' '.join(command[:4])} ... was ended: it took longer than {timeout_s:g} s"
-                    ) from None
-                continue
-            is_done = True
-            return subprocess.CompletedProcess(command, process.returncode, said, errors)
-    finally:
-        if not is_done:
-            _kill(process)
+    ran = try_to_run(command, directory, timeout_s, stop)
+    if ran.reason:
+        is_started = ran.reason.startswith("was ended")
+        shown = f"{' '.join(command[:4])} ..." if is_started else command[0]
+        raise FirmwareError(f"{shown} {ran.reason}")
+    return ran
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def try_to_run(
+    command: Sequence[str],
+    directory: pathlib.Path | None,
+    timeout_s: float,
+    stop: threading.Event | None = None,
+) -> Ran:
+    """Do as `run` does, but give what was said where it fails, too, and why it did."""
+    # What it says goes to files: a program that it leaves running would keep a pipe open.
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,  # it has processes of its own, which one signal then reaches
+            )
+        except OSError as error:
+            return Ran(reason=f"cannot be started: {reason_of(error)}")
+        reason = ""
+        try:
+            reason = _wait(process, timeout_s, stop)
+        finally:
+            if process.returncode is None:
+                _kill(process)
+        return Ran(_end_of(stdout), _end_of(stderr), None if reason else process.returncode, reason)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float, stop: threading.Event | None) -> str:
+    """Wait for the end; give why it was not waited for, "" where it ended."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            process.wait(max(min(_LOOK_S, deadline - time.monotonic()), 0))
+        except subprocess.TimeoutExpired:
+            if stop is not None and stop.is_set():
+                return "was ended: nobody waits for it"
+            if time.monotonic() >= deadline:
+                return f"was ended: it took longer than {timeout_s:g} s"
+        else:
+            return ""
+
+
+def _end_of(said: IO[bytes]) -> str:
+    size_bytes = said.seek(0, os.SEEK_END)
+    said.seek(max(size_bytes - _MOST_SAID_BYTES, 0))
+    return said.read(_MOST_SAID_BYTES).decode("utf-8", "replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=_GONE_S)
+        process.wait(_GONE_S)

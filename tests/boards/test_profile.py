@@ -9,6 +9,7 @@ import pytest
 from microrpc.boards import catalogue
 from microrpc.boards import schema as profile_schema
 from microrpc.boards.catalogue import load_profile, profile, profiles, user_directory
+from microrpc.boards.flashers import TOOLS
 from microrpc.boards.schema import BoardKind, BoardProfile, Reset
 from microrpc.boards.strategies import ResetStep, ResetStrategy
 from microrpc.errors import ProfileError
@@ -262,6 +263,8 @@ def test_the_guide_documents_every_key_and_has_the_bundled_boards_as_they_are() 
         *profile_schema.TIMEOUT_KEYS,
         *profile_schema.RESET_KEYS,
         *profile_schema.STEP_KEYS,
+        *profile_schema.FLASHER_KEYS,
+        *(key for tool in TOOLS.values() for key in tool.keys),
     ):
         assert re.search(rf"(?<!\w){key}(?!\w)", guide), key
     rows = {}

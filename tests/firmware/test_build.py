@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import struct
@@ -125,8 +126,26 @@ def test_what_is_built_for_this_computer_runs_on_it(tmp_path: Path) -> None:
         ('[build]\nsources = ["x"]\ntarget = 3', "build.target: must be a text, not 3"),
         ('[build]\nsources = ["x"]\ngcc = "arm"', "build.gcc: must be a table, not 'arm'"),
         ('[build]\nsources = ["x"]\n[build.gcc]\nprefx = ""', "build.gcc.prefx: unknown key; did you mean 'prefix'?"),
-        ('[build]\nsources = ["x"]\n[emulator]\nprogram = "q"', "emulator.machine: is missing"),
+        ('[build]\nsources = ["x"]\nuf2_family = -1', "build.uf2_family: must be from 0 to 4294967295, not -1"),
         ('[build]\nsources = ["x"]\n[emulator]\nmachine = "q"', "emulator.program: is missing"),
+        (
+            '[build]\nsources = ["x"]\n[emulator]\nproject = "e"\nmachine = "q"',
+            "emulator.machine: is for QEMU, which emulator.program names: there is none",
+        ),
+        (
+            '[build]\nsources = ["x"]\n[emulator]\nproject = "e"\nprogram = "q"',
+            "emulator.project: cannot be beside emulator.program: one of them runs it",
+        ),
+        (
+            '[build]\nsources = ["x"]\n[emulator]\nprogram = "q"\nargs = ["a={elff}"]',
+            "emulator.args: there is no {elff}; did you mean 'elf'?; there are {elf}, {bin}, {hex}, {uf2}, ",
+        ),
+        (
+            '[build]\nsources = ["x"]\n[emulator]\nprogram = "q"\nnpm = ["a@1.0", "b"]',
+            "emulator.npm: 'b' is no package of npm with its version: write NAME@1.2.3",
+        ),
+        ('same_as = "other"\n[build]', "build: unknown key"),
+        ('same_as = "other"', "same_as: there is no port 'other': "),
         ('[build]\nsources = ["x"]\n[emulate]', "emulate: unknown key; did you mean 'emulator'?"),
         ('[build]\nsources = ["x"]\ndefines = ["-DX"]', "build.defines: '-DX' cannot be defined: write NAME=VALUE"),
         ("[build", "not valid TOML: "),
@@ -138,6 +157,22 @@ def test_a_wrong_port_file_names_file_key_and_reason(tmp_path: Path, text: str, 
     with pytest.raises(FirmwareError) as caught:
         read_project(file, tmp_path, "mine")
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_port_may_be_the_same_as_another_one_under_its_own_name(tmp_path: Path) -> None:
+    texts = {
+        "pico": '[build]\nsources = ["*.c"]\ntarget = "thumb"\nuf2_family = 0xe48bff56\n',
+        "chip": 'same_as = "pico"',
+    }
+    texts["third"] = 'same_as = "chip"'
+    for name, text in texts.items():
+        (tmp_path / "ports" / name).mkdir(parents=True)
+        (tmp_path / "ports" / name / "port.toml").write_text(text)
+    pico, chip = (read_project(tmp_path / "ports" / name / "port.toml", tmp_path, name) for name in ("pico", "chip"))
+    assert (chip.name, pico.name, chip.uf2_family) == ("chip", "pico", 0xE48BFF56)
+    assert dataclasses.replace(chip, name="pico") == pico
+    with pytest.raises(FirmwareError, match=r"third/port\.toml: same_as: 'chip' is itself the same as another one"):
+        read_project(tmp_path / "ports" / "third" / "port.toml", tmp_path, "third")
 
 
 def test_a_port_file_must_be_readable_text(tmp_path: Path) -> None:

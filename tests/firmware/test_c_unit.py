@@ -140,6 +140,17 @@ def test_the_library_compiles_with_any_of_its_parts(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("target", ["mips-freestanding-eabi", "powerpc-freestanding-eabi", "armeb-freestanding-eabi"])
+def test_a_big_endian_cpu_is_refused_in_clear_words(tmp_path: pathlib.Path, target: str) -> None:
+    needs.zig()
+    library = sorted(FIRMWARE.glob("src/*.c"))
+    assert all('#include "microrpc_internal.h"' in source.read_text() for source in library)  # which has the check
+    command = [*ZIG, "-target", target, "-ffreestanding", *STRICT, *INCLUDES, "-c", "-o", tmp_path / "o", library[0]]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'error: "microrpc is for little-endian CPUs: ' in done.stderr
+
+
 @pytest.mark.long
 def test_the_tests_in_c_pass_without_the_link(tmp_path: pathlib.Path) -> None:
     needs.zig()

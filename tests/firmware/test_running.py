@@ -68,7 +68,7 @@ def test_what_takes_too_long_does_not_go_on_in_what_it_started(tmp_path: Path) -
 
 def test_what_was_said_is_given_with_how_it_ended(tmp_path: Path) -> None:
     done = run([sys.executable, "-c", "import sys; print(1); print(2, file=sys.stderr); sys.exit(3)"], tmp_path, 60.0)
-    assert (done.stdout.split(), done.stderr.split(), done.returncode) == (["1"], ["2"], 3)
+    assert (done.stdout.split(), done.stderr.split(), done.code) == (["1"], ["2"], 3)
 
 
 def test_what_cannot_be_started_is_told(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import os
 import pathlib
 import select
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +132,29 @@ def test_an_extent_that_a_size_cannot_hold_is_the_largest_one(board: microrpc.Bo
         measure(board.array_at(array.tensor.data, 0x10005, "uint8"))
 
 
+EDGES = [
+    *(0.0, -0.0, 1.0, 0.1, -2.5, math.pi, 1e300, -1e300, 5e-324, math.inf, -math.inf),
+    *(2.0**-149, 2.0**-150, -(2.0**-150) * 1.0000001, 3 * 2.0**-150, 2.0**-126, 2.0**-126 - 2.0**-150, 2.0**-151),
+    *(1 + 2.0**-24, 1 + 3 * 2.0**-24, 1 + 2.0**-24 + 2.0**-52, 2 - 2.0**-24, 2 - 2.0**-25),
+    *(float(np.finfo("float32").max), (2 - 2.0**-24) * 2.0**127, math.nextafter((2 - 2.0**-24) * 2.0**127, 0)),
+]
+"""Where a float of 4 bytes has a tie, a subnormal, an infinity, or no room."""
+
+
+def test_a_float_becomes_the_nearest_one_of_4_bytes_and_comes_back_as_it_is(board: microrpc.Board) -> None:
+    real, random = board.function("real"), np.random.default_rng(14)
+    drawn = random.integers(0, 1 << 64, 300, dtype="uint64").view("float64")
+    near = np.float64(2) ** random.integers(-160, 130, 300) * random.uniform(-2, 2, 300)
+    numbers = [*EDGES, *(float(number) for number in (*drawn, *near) if not np.isnan(number))]
+    with np.errstate(over="ignore", under="ignore"):
+        wanted = np.array(numbers).astype("float32").astype("float64")
+    got = np.array([real(number) for number in numbers])
+    assert got.tobytes() == wanted.tobytes()
+    for nan in (math.nan, struct.unpack("<d", (0x7FF0_0000_0000_0001).to_bytes(8, "little"))[0]):
+        assert math.isnan(real(nan))
+    assert real(-3) == -3.0
+
+
 def test_events_and_long_functions(port: str, board: microrpc.Board) -> None:
     handles = [1 << 63 | 1 << 32 | index for index in (4, 5)]
     board.close()
@@ -145,7 +170,7 @@ def test_events_and_long_functions(port: str, board: microrpc.Board) -> None:
         for name in ("plain", "kept"):
             event = decode_event_news(line.hear(MessageType.LINK_EVENT))
             assert isinstance(event, EventMessage)
-            assert (event.number, event.name, event.values) == (0, name, (-2,))
+            assert (event.number, event.name, event.values) == (0, name, (-2, -0.25))
         line.hear(MessageType.LINK_REPLY)
         line.say(encode_event_ack(session_id, EventAck(0, 40000, True)))
         line.hear(MessageType.LINK_EVENT_STATE)

@@ -1,9 +1,8 @@
 /* A board whose int and size_t have 16 bits: the core, a UART that is polled, and what no library brings here. */
+#include <avr/io.h>
+
 #include "microrpc_internal.h"
 
-#define UCSR0A (*(volatile uint8_t *)0xC0)
-#define UCSR0B (*(volatile uint8_t *)0xC1)
-#define UDR0 (*(volatile uint8_t *)0xC6)
 #define RECEIVED 0x80u
 #define CAN_SEND 0x20u
 
@@ -26,6 +25,8 @@ static void sum(microrpc_call_t *call) {
     microrpc_return_int(call, (int64_t)((uint64_t)microrpc_int(call, 0) + (uint64_t)microrpc_int(call, 1)));
 }
 
+static void real(microrpc_call_t *call) { microrpc_return_float(call, microrpc_float(call, 0)); }
+
 static void echo(microrpc_call_t *call) {
     microrpc_bytes_t bytes = microrpc_bytes(call, 0);
     microrpc_return_bytes(call, bytes.data, bytes.size);
@@ -45,11 +46,12 @@ static size_t read_line(void *port, uint8_t *bytes, size_t size) {
     return 1;
 }
 
-/* Tell of an Int, plain and reliable; give how many of the two were taken. */
+/* Tell of an Int, plain and reliable, and of its eighth; give how many of the two were taken. */
 static void tell(microrpc_call_t *call) {
-    microrpc_value_t value = microrpc_value_int(microrpc_int(call, 0));
-    int taken = microrpc_event(microrpc_device(call), "plain", &value, 1);
-    taken += microrpc_event_reliable(microrpc_device(call), "kept", &value, 1);
+    microrpc_value_t values[2] = {microrpc_value_int(microrpc_int(call, 0)),
+                                  microrpc_value_float(microrpc_float(call, 0) / 8)};
+    int taken = microrpc_event(microrpc_device(call), "plain", values, 2);
+    taken += microrpc_event_reliable(microrpc_device(call), "kept", values, 2);
     microrpc_return_int(call, taken);
 }
 
@@ -72,7 +74,8 @@ static void plan(microrpc_call_t *call) {
 int main(void) {
     static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(sum), MICRORPC_FUNCTION(echo),
                                                     MICRORPC_FUNCTION(measure), MICRORPC_FUNCTION(plan),
-                                                    MICRORPC_FUNCTION(tell), MICRORPC_FUNCTION(wait)};
+                                                    MICRORPC_FUNCTION(tell), MICRORPC_FUNCTION(wait),
+                                                    MICRORPC_FUNCTION(real)};
     static uint8_t event_ring[64];
     static const microrpc_config_t config = {
         .write = write_line, .now_us = now_us, MICRORPC_FUNCTIONS(functions), .packet_bytes = 512, .nonce = 0x33,

@@ -80,10 +80,10 @@ def check_loadable(target: Target) -> None:
         return
     if target.profile.kind is BoardKind.SIMULATED:
         raise FirmwareError(f"{target.port}: --allow-load: a simulated board runs no compiled code")
-    if not target.profile.flash:
+    if not target.profile.ways_to_flash:
         raise FirmwareError(
             f"{target.port}: --allow-load: microrpc does not start this board's program, and its profile, "
-            f"{target.profile.name}, has no `flash` that would put one into it (docs/boards.md)"
+            f"{target.profile.name}, has no `flash` and no `flashers` that would put one into it (docs/boards.md)"
         )
 
 

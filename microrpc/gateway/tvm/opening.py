@@ -14,14 +14,11 @@ from microrpc.connecting.openers.emulated import open_running
 from microrpc.errors import HandshakeTimeoutError, PortError
 from microrpc.firmware.build import Firmware
 from microrpc.firmware.emulator import start_firmware
-from microrpc.gateway.tvm.flashing import flash
+from microrpc.firmware.flashing import BACK_S, flash_aside
 from microrpc.ports.aio import adopt
 from microrpc.ports.lost import POLL_S
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.session import Timeouts
-
-BACK_S = 10.0
-"""How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
 
 
 class BoardOpener:
@@ -61,14 +58,14 @@ class BoardOpener:
 
     async def __call__(self, image: Firmware | None) -> AsyncBoard:
         """Open it: with the firmware that it has, or with `image`, which an emulated board is started with, and another
-        is given by the command `flash` of its profile.
+        is given in a way that its profile has (docs/boards.md).
 
         Raises what `microrpc.connect` raises, and FirmwareError for a board that cannot be given other firmware.
         """
         if image is None:
             return await self._connect()
         if not self.target.is_emulated:
-            await flash(self.target.profile, self.target.port, image.elf)
+            await flash_aside(self.target.profile, self.target.port, image.elf)
             return await self._connect_when_back()
         emulator = await asyncio.to_thread(start_firmware, image)
         try:

@@ -267,7 +267,7 @@ def test_a_flasher_that_fails_is_told_with_its_words(hardware: BoardProfile, tmp
     ("port", "board", "words"),
     [
         ("sim://", None, "a simulated board runs no compiled code"),
-        ("/dev/ttyACM0", "rpi_pico", "its profile, rpi_pico, has no `flash`"),
+        ("/dev/ttyACM0", "spresense", "its profile, spresense, has no `flash`"),
         ("tcp://127.0.0.1:1", "posix", "its profile, posix, has no `flash`"),
     ],
 )

@@ -70,14 +70,14 @@ BOOTING = HandshakeTimeoutError("no answer")
 def test_a_board_that_was_flashed_is_connected_to_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "POLL_S", 0.0)
     opener = Flashed(AWAY, BOOTING, AWAY, BOARD)
-    monkeypatch.setattr(opening, "flash", opener.flash)
+    monkeypatch.setattr(opening, "flash_aside", opener.flash)
     assert open_with(opener, IMAGE) is BOARD
     assert opener.flashed == [("mine", "/dev/ttyACM0", Path("firmware.elf"))]
 
 
 def test_its_own_firmware_is_not_flashed(monkeypatch: pytest.MonkeyPatch) -> None:
     opener = Flashed(BOARD)
-    monkeypatch.setattr(opening, "flash", opener.flash)
+    monkeypatch.setattr(opening, "flash_aside", opener.flash)
     assert open_with(opener, None) is BOARD
     assert opener.flashed == []
 
@@ -88,14 +88,14 @@ def test_a_board_that_does_not_come_back_after_it_was_flashed_is_not_waited_for_
     monkeypatch.setattr(opening, "BACK_S", 0.01)
     monkeypatch.setattr(opening, "POLL_S", 0.0)
     opener = Flashed(AWAY, power_up_s=0.01)
-    monkeypatch.setattr(opening, "flash", opener.flash)
+    monkeypatch.setattr(opening, "flash_aside", opener.flash)
     with pytest.raises(PortError, match="there is no such port"):
         open_with(opener, IMAGE)
 
 
 def test_what_no_waiting_mends_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     opener = Flashed(RequestError("that is no number of bauds"), BOARD)
-    monkeypatch.setattr(opening, "flash", opener.flash)
+    monkeypatch.setattr(opening, "flash_aside", opener.flash)
     with pytest.raises(RequestError, match="bauds"):
         open_with(opener, IMAGE)
     assert opener.answers == [BOARD]

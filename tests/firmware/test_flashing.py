@@ -15,7 +15,7 @@ from firmware.test_elf import make_program
 from microrpc.boards.catalogue import profile
 from microrpc.boards.schema import BoardProfile
 from microrpc.errors import FirmwareError
-from microrpc.gateway.tvm.flashing import flash
+from microrpc.firmware.flashing import flash_aside
 
 NOTE = """
 import sys
@@ -36,7 +36,7 @@ def board(*words: str, flash_s: float = 20.0) -> BoardProfile:
 
 
 def run(board: BoardProfile, elf: Path) -> None:
-    asyncio.run(flash(board, "/dev/ttyACM0", elf))
+    asyncio.run(flash_aside(board, "/dev/ttyACM0", elf))
 
 
 def test_the_command_is_given_the_port_and_the_program_in_each_form(elf: Path, tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ def test_a_program_that_a_command_leaves_running_holds_nobody_up(elf: Path) -> N
     assert time.monotonic() - began < 20
 
 
-def test_a_board_without_a_command_is_told_where_it_is_stated(elf: Path) -> None:
-    with pytest.raises(FirmwareError, match=r"does not know how a program is put into loopback: state it in `flash`"):
-        run(board(), elf)
+def test_a_board_without_a_way_is_told_where_it_is_stated(elf: Path) -> None:
+    with pytest.raises(FirmwareError, match=r"does not know how a program is put into spresense: state it in `flash`"):
+        run(profile("spresense"), elf)
 
 
 def _runs(pid: int) -> bool:

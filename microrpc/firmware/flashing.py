@@ -1,0 +1,326 @@
+"""Putting a program into a board: by the command of its profile, a tool that is installed, or a boot drive.
+
+docs/boards.md has what profiles say of it, `microrpc.boards.flashers` the tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from microrpc.boards import resets, strategies
+from microrpc.boards.flashers import FILE_PLACE, OWN_COMMAND, PORT_PLACE, PROGRAM_PLACES, CommandFlasher, DriveFlasher
+from microrpc.boards.schema import BoardKind, BoardProfile
+from microrpc.boards.tables import did_you_mean
+from microrpc.errors import FirmwareError, printable
+from microrpc.firmware import drives
+from microrpc.firmware.drives import DriveTools, OnPiece
+from microrpc.firmware.programs import Program
+from microrpc.firmware.running import try_to_run
+
+BACK_S = 10.0
+"""How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
+
+_PLACE = re.compile("|".join(map(re.escape, (*PROGRAM_PLACES, FILE_PLACE, PORT_PLACE))))
+_MOST_SAID_CHARS = 2000  # of what a command said, in an error
+
+OnNote = Callable[[str], None]
+"""Told in a line what a person should do or know."""
+
+
+def find_program(name: str) -> str | None:
+    """Find a program: in the path, or beside the Python that runs this, where pip puts those of its packages."""
+    return shutil.which(name) or shutil.which(name, path=os.path.dirname(sys.executable))
+
+
+@dataclass(frozen=True, slots=True)
+class FlashTools:
+    """What flashing needs of the computer. Tests put others in.
+
+    `find_program`: gives the path of a program, None where it is not installed. `touch`: opens a port at 1200 baud, and
+    waits until it is back; `touch_only` does not wait. `drives`: of boot drives.
+    """
+
+    find_program: Callable[[str], str | None] = find_program
+    touch: Callable[[str], None] = lambda port: strategies.touch(port, resets.TOOLS)
+    touch_only: Callable[[str], None] = lambda port: strategies.touch_only(port, resets.TOOLS)
+    drives: DriveTools = field(default_factory=DriveTools)
+
+
+TOOLS = FlashTools()
+"""Those of this computer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flashing:
+    """A `program`, the board that is to have it by its `profile`, and the `way` that was chosen: what `choose` gives.
+
+    `port` is the board's, None where it is not known; `drive` the directory of a boot drive that is there, or was
+    named. `tools` are what it needs of the computer.
+    """
+
+    profile: BoardProfile
+    program: Program
+    way: CommandFlasher | DriveFlasher
+    port: str | None = None
+    drive: pathlib.Path | None = None
+    tools: FlashTools = TOOLS
+
+    @property
+    def has_touch(self) -> bool:
+        """Whether the port is opened at 1200 baud first."""
+        return self.way.touch and self.port is not None and self.drive is None
+
+    def commands(self, directory: pathlib.Path) -> list[list[str]]:
+        """Give the words of what is done, as one could type it; files that are made of the program go to `directory`.
+
+        Raises FirmwareError.
+        """
+        before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
+        if isinstance(self.way, CommandFlasher):
+            return [*before, self._words(self.way, directory)]
+        file = self.program.path_in(self.way.form, directory)
+        drive = self.drive if self.drive is not None else pathlib.Path(self.way.name)
+        return [*before, ["cp", str(file), str(drive / f"firmware.{self.way.form}")]]
+
+    def run(
+        self,
+        *,
+        stop: threading.Event | None = None,
+        on_note: OnNote = lambda text: None,
+        on_piece: OnPiece | None = None,
+    ) -> None:
+        """Do it; set `stop` in another thread to have it ended. `on_piece` is told of the copy to a drive.
+
+        Raises FirmwareError, with the last words of a command that failed, and PortError where the port cannot be
+        opened. Where this is interrupted, all that it has started is killed.
+        """
+        with tempfile.TemporaryDirectory(prefix="microrpc-flash-") as name:
+            directory = pathlib.Path(name)
+            if isinstance(self.way, CommandFlasher):
+                self._run_command(self.way, directory, stop)
+            else:
+                self._copy(self.way, directory, stop, on_note, on_piece)
+
+    def _words(self, way: CommandFlasher, directory: pathlib.Path) -> list[str]:
+        values = {PORT_PLACE: self.port or ""}
+        for place in (*PROGRAM_PLACES, FILE_PLACE):
+            if any(place in word for word in way.words):
+                form = place.strip("{}") if place != FILE_PLACE else _form_for(way, self.program)
+                values[place] = str(self.program.path_in(form, directory))
+        program = self._installed(way) or way.words[0]
+        return [program, *(_PLACE.sub(lambda found: values[found.group()], word) for word in way.words[1:])]
+
+    def _installed(self, way: CommandFlasher) -> str | None:
+        """Give the first name of the command's that is installed, as a path where it is not in the path."""
+        for name in way.programs:
+            if found := self.tools.find_program(name):
+                return name if shutil.which(name) else found
+        return None
+
+    def _run_command(self, way: CommandFlasher, directory: pathlib.Path, stop: threading.Event | None) -> None:
+        words = self._words(way, directory)
+        if self.has_touch:
+            self.tools.touch(self.port or "")
+        ran = try_to_run(words, None, self.profile.flash_s, stop)
+        reason = ran.reason or (f"ended with {ran.code}" if ran.code else "")
+        if "took longer" in reason:
+            reason += " (`flash_s`)"
+        if reason:
+            raise self._failed(f"{shlex.join(words)} {reason}{_last_words(ran.stdout, ran.stderr)}")
+
+    def _copy(
+        self,
+        way: DriveFlasher,
+        directory: pathlib.Path,
+        stop: threading.Event | None,
+        on_note: OnNote,
+        on_piece: OnPiece | None,
+    ) -> None:
+        tools = self.tools.drives
+        file = self.program.path_in(way.form, directory)
+        if self.has_touch:
+            self.tools.touch_only(self.port or "")
+        elif self.drive is None:
+            remedy = drives.how_to_mount(way) or way.button
+            what = f"its drive, {way.name}, is not there{f': {remedy}' if remedy else ''}"
+            on_note(f"{what}. It is waited for, {drives.APPEAR_S:g} s at most")
+        try:
+            drive = self.drive if self.drive is not None else drives.wait_for_drive(way, stop=stop, tools=tools)
+            odd = drives.copy_to_drive(
+                way, file, drive, timeout_s=self.profile.flash_s, stop=stop, on_piece=on_piece, tools=tools
+            )
+        except FirmwareError as error:
+            raise self._failed(str(error)) from error
+        if odd:
+            on_note(odd)
+
+    def _failed(self, reason: str) -> FirmwareError:
+        return FirmwareError(f"{self.port or self.profile.name}: it could not be flashed: {reason}")
+
+
+def check_can_be_flashed(profile: BoardProfile, port: str | None = None) -> None:
+    """Raise FirmwareError for a board that no program can be put into."""
+    where = port or profile.name
+    if profile.kind is BoardKind.EMULATED:
+        text = "an emulated board is given its program when its emulator is started"
+        raise FirmwareError(f"{where}: {text}: `microrpc firmware run {profile.name}` builds it and starts it")
+    if profile.kind is BoardKind.SIMULATED and not profile.ways_to_flash:
+        raise FirmwareError(f"{where}: {profile.name} is no real board: name yours, `microrpc boards` lists them")
+    if not profile.ways_to_flash:
+        raise FirmwareError(
+            f"{where}: microrpc does not know how a program is put into {profile.name}: "
+            "state it in `flash` of a profile of your own (docs/boards.md), and name that with --board-file"
+        )
+
+
+def choose(
+    profile: BoardProfile,
+    program: Program,
+    port: str | None = None,
+    *,
+    tool: str | None = None,
+    drive: pathlib.Path | None = None,
+    may_ask: bool = True,
+    tools: FlashTools = TOOLS,
+) -> Flashing:
+    """Choose the first way of the profile that is at hand; where none is, and `may_ask`, a drive that a person can have
+    appear.
+
+    tool: only that of this name. drive: the directory of a boot drive, and no other way. Raises FirmwareError, which
+    says of each way what it wants.
+    """
+    check_can_be_flashed(profile, port)
+    ways = _named(profile, tool)
+    if drive is not None:
+        return _with_drive(profile, program, ways, port, drive, tools)
+    wants: list[tuple[str, str]] = []
+    later: Flashing | None = None
+    for way in ways:
+        flashing = Flashing(profile, program, way, port, tools=tools)
+        if want := _missing(flashing):
+            wants.append((way.tool, want))
+            continue
+        if isinstance(way, CommandFlasher):
+            return flashing
+        if (found := drives.find_drive(way, tools.drives)) is not None:
+            return dataclasses.replace(flashing, drive=found)
+        if flashing.has_touch:
+            return flashing
+        wants.append((way.tool, f"its drive, {way.name}, is not there: {drives.how_to_mount(way) or way.button}"))
+        later = later or flashing
+    if later is not None and may_ask:
+        return later
+    rows = "".join(f"\n{name}: {want}" for name, want in wants)
+    raise FirmwareError(f"{port or profile.name}: nothing here can put the program into {profile.name}:{rows}")
+
+
+def flash(
+    profile: BoardProfile,
+    port: str,
+    elf: pathlib.Path,
+    *,
+    stop: threading.Event | None = None,
+    tools: FlashTools = TOOLS,
+) -> None:
+    """Put the program in the file `elf` into the board on `port`, which must be closed, with nobody beside it.
+
+    Raises FirmwareError, with the command's last words where that failed, and PortError. Set `stop` in another thread
+    to have it ended.
+    """
+    program = Program(elf, uf2_family=profile.uf2_family)
+    choose(profile, program, port, may_ask=False, tools=tools).run(stop=stop)
+
+
+async def flash_aside(profile: BoardProfile, port: str, elf: pathlib.Path) -> None:
+    """Do as `flash` does, while the loop goes on. Where this is cancelled, what it has started is killed."""
+    stop = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(flash, profile, port, elf, stop=stop))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(Exception):
+            await work
+        raise
+
+
+def _named(profile: BoardProfile, tool: str | None) -> Sequence[CommandFlasher | DriveFlasher]:
+    ways = {way.tool: way for way in profile.ways_to_flash}
+    if tool is None:
+        return list(ways.values())
+    if tool not in ways:
+        guess = did_you_mean(tool, ways)
+        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(ways)}")
+    return [ways[tool]]
+
+
+def _with_drive(
+    profile: BoardProfile,
+    program: Program,
+    ways: Sequence[CommandFlasher | DriveFlasher],
+    port: str | None,
+    drive: pathlib.Path,
+    tools: FlashTools,
+) -> Flashing:
+    way = next((way for way in ways if isinstance(way, DriveFlasher)), None)
+    if way is None:
+        raise FirmwareError(f"{drive}: {profile.name} is not flashed by a drive, but by {_names(ways)}")
+    if not drive.is_dir():
+        raise FirmwareError(f"{drive}: there is no such directory: name that at which the boot drive is mounted")
+    there = drives.board_id(drive)
+    if way.tool == "uf2" and there not in (None, way.name):
+        raise FirmwareError(f"{drive}: is the boot drive of {printable(there or '')}, and not of {way.name}")
+    flashing = Flashing(profile, program, way, port, drive, tools)
+    if want := _missing(flashing):
+        raise FirmwareError(f"{drive}: {way.tool}: {want}")
+    return flashing
+
+
+def _names(ways: Sequence[CommandFlasher | DriveFlasher]) -> str:
+    return " or ".join(way.tool for way in ways)
+
+
+def _missing(flashing: Flashing) -> str:
+    """Say what a way wants that is not there, besides a drive; "" where nothing is missing."""
+    way, program = flashing.way, flashing.program
+    if isinstance(way, DriveFlasher):
+        return "" if program.can_be(way.form) else f"takes a file .{way.form}, and {program.file.name} is none"
+    forms = _forms_in(way.words)
+    if not all(program.can_be(form) for form in forms):
+        return f"takes a file .{' and '.join(forms)}, and {program.file.name} is none"
+    if way.forms and not _form_for(way, program):
+        made = "" if way.is_made else " that the board's own tools have made"
+        return f"takes a file .{' or .'.join(way.forms)}{made}, and {program.file.name} is none"
+    if way.needs_port and flashing.port is None:
+        return "takes the board's port: name it"
+    if way.tool != OWN_COMMAND and not any(map(flashing.tools.find_program, way.programs)):
+        return f"{' or '.join(way.programs)} is not installed: {way.install}"
+    return ""
+
+
+def _forms_in(words: Sequence[str]) -> list[str]:
+    return [place.strip("{}") for place in PROGRAM_PLACES if any(place in word for word in words)]
+
+
+def _form_for(way: CommandFlasher, program: Program) -> str:
+    """Give the first form of those that the tool takes that the program has, or can be made; "" for none."""
+    return next((form for form in way.forms if program.can_be(form, is_made=way.is_made)), "")
+
+
+def _last_words(*said: str) -> str:
+    """Give the end of what a command said, as the end of an error."""
+    lines = "\n".join(text.strip() for text in said if text.strip())[-_MOST_SAID_CHARS:].splitlines()
+    text = "\n".join(map(printable, lines))
+    return f":\n{text}" if text else ""

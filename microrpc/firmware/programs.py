@@ -1,0 +1,77 @@
+"""A program that is to be put into a board, in the form of a file that a tool takes."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from microrpc.boards.files import WriteError, replacing
+from microrpc.errors import FirmwareError, reason_of
+from microrpc.firmware.images import ImageFormat, make_image, uf2_family_of
+
+ELF = "elf"
+"""The form that all others are made of; as a text, the ending of the file."""
+FORMS = (ELF, *map(str, ImageFormat))
+"""All forms of a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program, as a `file` of a `form`. `uf2_family`: of the chips that a file of the form UF2 is to name, if any."""
+
+    file: pathlib.Path
+    form: str = ELF
+    uf2_family: int | None = None
+
+    def can_be(self, form: str, *, is_made: bool = True) -> bool:
+        """Whether there is a file of that form, or with `is_made` one can be made."""
+        return form == self.form or (is_made and self.form == ELF)
+
+    def path_in(self, form: str, directory: pathlib.Path) -> pathlib.Path:
+        """Give the path of the program in that form; where it is made it is written to `directory`.
+
+        Raises FirmwareError.
+        """
+        if form == self.form:
+            return self.file
+        path = directory / f"{self.file.stem}.{form}"
+        image = make_image(self.file, ImageFormat(form), uf2_family=self.uf2_family)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(image)
+        except (OSError, WriteError) as error:
+            why = reason_of(error) if isinstance(error, OSError) else str(error)
+            raise FirmwareError(f"{path}: cannot be written: {why}") from error
+        return path
+
+
+def is_program(path: pathlib.Path) -> bool:
+    """Whether `path` is a file that somebody has built, by its ending."""
+    return path.suffix.lower().removeprefix(".") in FORMS and path.is_file()
+
+
+def read_program(path: pathlib.Path, uf2_family: int | None = None) -> Program:
+    """Give the program in a file that somebody has built, whose form its ending tells.
+
+    Raises FirmwareError for a file whose content is of another form, or that names another family of chips.
+    """
+    form = path.suffix.lower().removeprefix(".")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise FirmwareError(f"{path}: cannot be read: {reason_of(error)}") from error
+    if not head:
+        raise FirmwareError(f"{path}: is empty")
+    if form == ELF and not head.startswith(b"\x7fELF"):
+        raise FirmwareError(f"{path}: is no ELF file")
+    if form == ImageFormat.HEX and not head.startswith(b":"):
+        raise FirmwareError(f"{path}: is no Intel HEX: it does not begin with a colon")
+    if form == ImageFormat.UF2:
+        family = uf2_family_of(path, head)
+        if None not in (family, uf2_family) and family != uf2_family:
+            raise FirmwareError(
+                f"{path}: is for chips of the family 0x{family:08x}, and this board is of 0x{uf2_family:08x}"
+            )
+    return Program(path.resolve(), form, uf2_family)
