@@ -18,7 +18,7 @@ const FLASH = 0x10000000, FLASH_BYTES = 2 << 20, RAM = 0x20000000;
 const BOOT2_AT = 0x41f00, BOOT2_BYTES = 256;
 const FAMILY = 0xe48bff56;
 const MOST_INPUT_BYTES = 1 << 16;
-const SLICE_MS = 5, AHEAD_NS = 1.5e6;
+const SLICE_MS = 1, AHEAD_NS = 1.5e6;
 
 const usage = "node rp2040.mjs NPM FILE.uf2 [--usb]";
 const [npm, file, ...options] = process.argv.slice(2);
