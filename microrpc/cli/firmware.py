@@ -171,7 +171,7 @@ def new(
         Path, typer.Argument(metavar="DIR", show_default=False, help="Where; it must be empty, or not exist.")
     ],
     board: Annotated[
-        str, typer.Option("--board", metavar="NAME", help="A board of `microrpc firmware list`, or arduino.")
+        str, typer.Option("--board", metavar="NAME", help="A board of `microrpc firmware list`, or arduino, zephyr.")
     ] = "qemu_mps2_an385",
 ) -> None:
     """Lay out a project: the library, the port to a board, and your first function."""

@@ -13,57 +13,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
+from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
 from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
 from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
+from microrpc.firmware.zephyr import ZEPHYR, lay_out_application
 
 DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
-_OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {ARDUINO: lay_out_sketch}
+_OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
+    ARDUINO: lay_out_sketch,
+    ZEPHYR: lay_out_application,
+}
 """What no port of ours builds, but other people's tools: each lays out a project, and gives what to tell the user."""
-
-_FUNCTIONS = """\
-/* The functions of this board. Each is called from Python by its name:
- *
- *     board.function("add")(2, 3)
- *
- * include/microrpc.h says what a function can take and give. */
-#include "functions.h" /* the names of the tables below */
-
-/* The sum of two ints. */
-static void add(microrpc_call_t *call) {
-    int64_t a = microrpc_int(call, 0), b = microrpc_int(call, 1);
-    microrpc_return_int(call, (int64_t)((uint64_t)a + (uint64_t)b));
-}
-
-/* Multiply a tensor of float32 by a number, where it lies. */
-static void scale(microrpc_call_t *call) {
-    microrpc_tensor_t tensor = microrpc_float32(call, 0);
-    float factor = (float)microrpc_float(call, 1);
-    if (microrpc_has_failed(call)) return; /* an argument was missing, or of another type: the host is told */
-    float *values = tensor.data;
-    for (size_t i = 0; i < tensor.count; i++) values[i] *= factor;
-}
-
-/* What hosts can call, and what they show of it: docs/description.md of microrpc has the grammar. */
-const microrpc_function_t board_functions[] = {
-    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
-    MICRORPC_FUNCTION_DOC(scale, "x: float32[...], factor: float -> None", "Multiply a tensor where it lies."),
-};
-const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
-
-/* What they find by TVM's global registry, too. */
-const microrpc_function_t board_global_functions[] = {
-    MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two ints."),
-};
-const size_t board_global_function_count = 1;
-
-/* Who it is, as hosts show it. */
-const char board_firmware_name[] = "FIRMWARE_NAME";
-const char board_firmware_version[] = "0.1";
-"""
 
 _README = """\
 # {name}
@@ -103,7 +67,7 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 class Contents:
     """What a project has of its author's, or of a generator's, besides the library and the port to the board."""
 
-    functions: str = _FUNCTIONS
+    functions: str = FIRST_FUNCTIONS
     """functions.c, where FIRMWARE_NAME stands for the project's name."""
     readme: str = _README
     """README.md, where {name}, {board}, {where} and {version} are filled in."""
@@ -128,7 +92,8 @@ class Contents:
 def new_project(directory: pathlib.Path, board: str, contents: Contents | None = None) -> list[str]:
     """Lay out a project in a directory that is empty or not there; give what to tell the user. Raises FirmwareError.
 
-    contents: what it has of its own, by default the first functions of its author; not for a sketch.
+    contents: what it has of its own, by default the first functions of its author; for projects that
+    are built with a port.toml.
     """
     if board not in _OTHERS and board not in port_names():
         raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), *_OTHERS])}")
@@ -177,9 +142,7 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
     for header in (library / "demo").glob("*.h"):
         shutil.copyfile(header, directory / "include" / header.name)
-    name = re.sub(r"[^\w .+-]", "_", directory.resolve().name)  # what C takes within a text
-    functions = contents.functions.replace("FIRMWARE_NAME", name)
-    (directory / "functions.c").write_text(functions, encoding="utf-8")
+    (directory / "functions.c").write_text(with_name(contents.functions, directory), encoding="utf-8")
     for path, data in contents.files.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(data)

@@ -160,6 +160,8 @@ def load_project(where: str | pathlib.Path) -> Project:
     if (path / FILE_NAME).is_file():
         path = path.resolve()
         return read_project(path / FILE_NAME, path, path.name)
+    if (path / "prj.conf").is_file():
+        raise FirmwareError(f"{path}: is an application for Zephyr, which west builds: west build -b BOARD {path}")
     if path.is_dir() and not has_port(str(where)):
         raise FirmwareError(f"{path}: has no {FILE_NAME}: `microrpc firmware new` makes a directory that has")
     return load_port(str(where))

@@ -19,6 +19,7 @@ from typing import Any
 import needs
 import numpy as np
 import pytest
+from devices import DEVICES, SIMULATOR, emulated_boards
 
 import microrpc
 import microrpc.firmware.emulator
@@ -29,7 +30,7 @@ from microrpc.firmware.emulator import Emulator, build_to_run, start_emulated, s
 from microrpc.firmware.new import new_project
 from microrpc.firmware.project import Emulation, load_port, load_project, port_names
 
-BOARDS = [name for name, board in profiles().items() if board.kind is BoardKind.EMULATED]
+BOARDS = emulated_boards()
 
 # In the place of QEMU: it says one byte, as a board that has booted does, and waits. It is started with QEMU's options.
 TALKS = "#!/bin/sh\nprintf T\nexec sleep 100\n"
@@ -303,7 +304,7 @@ def test_a_program_that_does_not_is_one_error(program: Callable[[str], Path], sc
 # --- boards -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=BOARDS)
+@pytest.fixture(params=[DEVICES[name].param() for name in BOARDS])
 def name(request: pytest.FixtureRequest) -> str:
     board: str = request.param
     needs.emulated(board)
@@ -311,7 +312,15 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_port_that_is_run_has_a_profile_and_every_such_profile_a_port() -> None:
-    assert [name for name in port_names() if load_port(name).emulation is not None] == BOARDS
+    run_here = [name for name in port_names() if load_port(name).emulation is not None]
+    assert set(run_here) <= set(profiles())
+    assert [name for name in run_here if profile(name).kind is BoardKind.EMULATED] == BOARDS
+    for name in set(run_here) - set(BOARDS):  # a real board, whose image an emulated one has under its own name
+        assert load_port(name).file in [load_port(board).file for board in BOARDS]
+
+
+def test_every_board_that_is_run_is_in_the_one_suite() -> None:
+    assert [name for name in DEVICES if name != SIMULATOR] == sorted(BOARDS, key=list(DEVICES).index)
 
 
 def test_a_board_is_built_started_connected_to_and_ended(name: str) -> None:

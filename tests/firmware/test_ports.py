@@ -10,14 +10,13 @@ import select
 import subprocess
 import sys
 import tty
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 import needs
 import numpy as np
 import pytest
 from c_board import SWITCHED_ON
+from on_stubs import compile_strictly, serving
 
 import microrpc
 from microrpc.errors import RemoteError
@@ -30,7 +29,6 @@ from microrpc.wire.session import MessageType, encode_message
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIRMWARE = ROOT / "firmware"
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 ARDUINO = ("-DARDUINO=10819", '-DARDUINO_BOARD="STUB"')
 """What Arduino's tools define."""
 COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
@@ -49,27 +47,6 @@ def compilers(request: pytest.FixtureRequest) -> tuple[str, str]:
 def compiler(compilers: tuple[str, str]) -> str:
     """A compiler of C."""
     return compilers[0]
-
-
-def _compile(*command: str | pathlib.Path) -> None:
-    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=100, cwd=FIRMWARE)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-@contextmanager
-def _board(program: pathlib.Path) -> Iterator[microrpc.Client]:
-    """Run `program`, whose serial port is its standard input and output, and connect to it."""
-    master, slave = pty.openpty()
-    tty.setraw(slave)
-    process = subprocess.Popen([program], stdin=master, stdout=master)
-    try:
-        with microrpc.connect(os.ttyname(slave)) as client:
-            yield client
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-        os.close(slave)
 
 
 # --- examples ------------------------------------------------------------------------------------
@@ -122,23 +99,23 @@ def _build_sketch(
     objects = []
     for source in library.glob("*.c"):
         objects.append(directory / f"{source.stem}.o")
-        _compile(c, "-std=c99", *WARNINGS, *ARDUINO, *defines, "-c", source, "-o", objects[-1])
+        compile_strictly(c, "-std=c99", *ARDUINO, *defines, "-c", source, "-o", objects[-1])
     stub = FIRMWARE / "tests" / "arduino_stub"
     includes = (*ARDUINO, *defines, f"-I{stub}", f"-I{library}", "-include", "Arduino.h")
     sources = ("-x", "c++", sketch, stub / "Arduino.cpp", "-x", "none", *objects)
-    _compile(cxx, "-std=c++11", *WARNINGS, *includes, *sources, "-o", directory / "sketch")
+    compile_strictly(cxx, "-std=c++11", *includes, *sources, "-o", directory / "sketch")
     return directory / "sketch"
 
 
 def test_arduino_add(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_example(tmp_path, "Add", compilers)) as board:
+    with serving(_build_example(tmp_path, "Add", compilers)) as board:
         assert board.function("add")(2, 3) == 5
         assert board.link is not None
         assert (board.link.packet_bytes, board.link.window_bytes) == (512, 63)
 
 
 def test_arduino_sensor(tmp_path: pathlib.Path, compilers: tuple[str, str]) -> None:
-    with _board(_build_example(tmp_path, "Sensor", compilers)) as board:
+    with serving(_build_example(tmp_path, "Sensor", compilers)) as board:
         samples = board.function("sample")(10, 100)
         before = samples.numpy()
         board.function("scale")(samples, 0.5)
@@ -174,7 +151,7 @@ def test_a_sketch_feeds_its_watchdog_while_it_waits(tmp_path: pathlib.Path, comp
     sketch = tmp_path / "watched.ino"
     sketch.write_text(WATCHED)
     library = _lay_out(tmp_path) / "src"
-    with _board(_build_sketch(tmp_path, sketch, library, compilers, "-DMICRORPC_HOOKS=1")) as board:
+    with serving(_build_sketch(tmp_path, sketch, library, compilers, "-DMICRORPC_HOOKS=1")) as board:
         count_fed = board.function("count_fed")
         assert count_fed() == 0
         board.time_evaluator("count_fed", number=3, repeat=5)()
@@ -249,7 +226,7 @@ def test_a_new_sketch_is_compiled_and_its_function_called(tmp_path: pathlib.Path
     directory = tmp_path / "my_sketch"
     new_project(directory, "arduino")
     program = _build_sketch(tmp_path, directory / "my_sketch.ino", directory / "src", compilers)
-    with _board(program) as board:
+    with serving(program) as board:
         assert board.function("add")(2, 3) == 5
 
 
@@ -262,31 +239,6 @@ def test_the_arduino_library_is_laid_out_anew_but_over_nothing_else(tmp_path: pa
     command = [sys.executable, FIRMWARE / "ports" / "arduino" / "layout.py", tmp_path]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (1, f"error: {library} exists and is no Arduino library\n")
-
-
-# --- Zephyr ---------------------------------------------------------------------------------------
-
-
-def test_the_zephyr_sample(tmp_path: pathlib.Path, compiler: str) -> None:
-    settings = (
-        "MICRORPC_DESCRIBE=1",
-        "MICRORPC_MODELS=1",
-        'CONFIG_BOARD="stub"',
-        "RING_BYTES=8192",
-        "CONFIG_SAMPLE_PACKET_BYTES=2048",
-        "CONFIG_SAMPLE_MEMORY_BYTES=65536",
-    )
-    includes = ("tests/zephyr_stub", "include", "demo", "ports/common")
-    sources = ("ports/zephyr/samples/microrpc/src/main.c", "tests/zephyr_stub/stub.c", "demo/demo.c", "demo/models.c")
-    core = sorted((FIRMWARE / "src").glob("*.c"))
-    flags = [*(f"-D{setting}" for setting in settings), *(f"-I{include}" for include in includes)]
-    _compile(compiler, "-std=c99", *WARNINGS, *flags, *sources, *core, "-lpthread", "-o", tmp_path / "sample")
-    data = np.arange(40000, dtype=np.uint8)
-    with _board(tmp_path / "sample") as board:
-        assert board.function("add")(2, 3) == 5
-        assert [table.name for table in board.models()] == ["mlp", "quantised"]
-        np.testing.assert_array_equal(board.array(data).numpy(), data)
-        assert board.stats.retransmissions == 0
 
 
 # --- the ring -------------------------------------------------------------------------------------
@@ -349,7 +301,7 @@ int main(void) {
 
 def test_the_ring_tells_losses_where_they_were(tmp_path: pathlib.Path, compiler: str) -> None:
     (tmp_path / "ring.c").write_text(RING_TEST)
-    _compile(compiler, "-std=c99", *WARNINGS, "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
+    compile_strictly(compiler, "-std=c99", "-Iports/common", tmp_path / "ring.c", "-o", tmp_path / "ring")
     run = subprocess.run([tmp_path / "ring"], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -404,7 +356,7 @@ def test_an_interrupt_at_any_moment_loses_nothing_of_the_ring(tmp_path: pathlib.
     assert load in header
     (tmp_path / "ring.h").write_text(header.replace(load, f"before_load(); {load}"))
     (tmp_path / "test.c").write_text(INTERRUPTED_RING_TEST)
-    _compile(compiler, "-std=c99", *WARNINGS, tmp_path / "test.c", "-o", tmp_path / "test")
+    compile_strictly(compiler, "-std=c99", tmp_path / "test.c", "-o", tmp_path / "test")
     run = subprocess.run([tmp_path / "test"], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -419,7 +371,7 @@ def process_port(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     program = tmp_path_factory.mktemp("posix") / "board"
     core = sorted((FIRMWARE / "src").glob("*.c"))
     sources = ("ports/posix/main.c", "demo/demo.c", *core)
-    _compile(compiler, "-std=c99", *WARNINGS, *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
+    compile_strictly(compiler, "-std=c99", *SWITCHED_ON, "-Iinclude", "-Idemo", *sources, "-o", program)
     return program
 
 

@@ -13,7 +13,7 @@ from microrpc.firmware.tvm.targets import TargetKind, target_of
 M3 = load_port("qemu_mps2_an385")
 
 
-@pytest.mark.parametrize("name", port_names())
+@pytest.mark.parametrize("name", [name for name in port_names() if load_port(name).sources])
 def test_every_port_has_a_target_of_each_kind(name: str) -> None:
     port = load_port(name)
     assert target_of(port, TargetKind.C) == {"kind": "c"}

@@ -22,9 +22,11 @@ typedef struct {
 
 void k_sem_give(struct k_sem *semaphore);
 int k_sem_take(struct k_sem *semaphore, k_timeout_t timeout);
+int32_t k_msleep(int32_t ms);
 
 int64_t k_uptime_ticks(void);
-uint64_t k_ticks_to_us_floor64(uint64_t ticks);
 uint32_t k_cycle_get_32(void);
+int sys_clock_hw_cycles_per_sec(void); /* unsigned in newer versions */
+uint64_t k_ticks_to_cyc_floor64(uint64_t ticks);
 
 #endif

@@ -1,28 +1,61 @@
-/* Serves the functions of firmware/demo over the UART that the devicetree chose for the console. */
+/* Serves functions over a UART: the one that the devicetree chose as microrpc,uart, else that of the console. */
 #include <zephyr/device.h>
 #include <zephyr/drivers/uart.h>
 #include <zephyr/kernel.h>
 #include <zephyr/linker/section_tags.h>
 
+#include "clock.h"
 #include "functions.h"
 #include "microrpc.h"
 #include "ring.h"
 
-static const struct device *const uart = DEVICE_DT_GET(DT_CHOSEN(zephyr_console));
+#if DT_HAS_CHOSEN(microrpc_uart)
+#define UART_NODE DT_CHOSEN(microrpc_uart)
+#else
+#define UART_NODE DT_CHOSEN(zephyr_console)
+#endif
+
+#define POLL_MS 1
+
+static const struct device *const uart = DEVICE_DT_GET(UART_NODE);
 
 static ring_t ring;
-K_SEM_DEFINE(arrived, 0, 1);
+static board_clock_t uptime;
 
 /* Goes on counting over a warm reset. */
 static __noinit uint32_t boots;
 
 static uint64_t memory[CONFIG_SAMPLE_MEMORY_BYTES / 8];
+static microrpc_t *device;
 
-static void receive(const struct device *device, void *data) {
+/* Where functions.c has none. */
+__attribute__((weak)) bool board_loop(microrpc_t *of, uint32_t now_us) {
+    ARG_UNUSED(of);
+    ARG_UNUSED(now_us);
+    return false;
+}
+
+#if MICRORPC_MODELS
+/* Where there are none. */
+__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
+__attribute__((weak)) const size_t board_model_count = 0;
+#endif
+
+static void note_errors(const struct device *from) {
+    int errors = uart_err_check(from); /* negative where the driver cannot tell */
+    if (errors > 0 && (errors & UART_ERROR_OVERRUN) != 0) {
+        ring_lose(&ring);
+    }
+}
+
+#if defined(CONFIG_UART_INTERRUPT_DRIVEN)
+static K_SEM_DEFINE(arrived, 0, 1);
+
+static void receive(const struct device *from, void *data) {
     ARG_UNUSED(data);
-    while (uart_irq_update(device) && uart_irq_rx_ready(device)) {
+    while (uart_irq_update(from) && uart_irq_rx_ready(from)) {
         uint8_t bytes[16];
-        int count = uart_fifo_read(device, bytes, sizeof(bytes));
+        int count = uart_fifo_read(from, bytes, sizeof(bytes));
         for (int i = 0; i < count; i++) {
             ring_put(&ring, bytes[i]);
         }
@@ -30,12 +63,42 @@ static void receive(const struct device *device, void *data) {
             break;
         }
     }
-    int errors = uart_err_check(device); /* negative where the driver cannot tell */
-    if (errors > 0 && (errors & UART_ERROR_OVERRUN) != 0) {
-        ring_lose(&ring);
-    }
+    note_errors(from);
     k_sem_give(&arrived);
 }
+
+static bool begin(void) {
+    if (uart_irq_callback_user_data_set(uart, receive, NULL) < 0) {
+        return false;
+    }
+    uart_irq_rx_enable(uart);
+    return true;
+}
+
+/* The interrupt does it. */
+static void look(void) {}
+
+static void wait_for_more(void) {
+    k_sem_take(&arrived, K_FOREVER);
+}
+#else
+/* Without interrupts, as on native_sim: what came is taken when it is asked for. */
+static bool begin(void) {
+    return true;
+}
+
+static void look(void) {
+    uint8_t byte;
+    while (ring.put - ring.taken < RING_BYTES && uart_poll_in(uart, &byte) == 0) {
+        ring_put(&ring, byte);
+    }
+    note_errors(uart);
+}
+
+static void wait_for_more(void) {
+    k_msleep(POLL_MS);
+}
+#endif
 
 static void uart_write(void *port, const uint8_t *bytes, size_t size) {
     ARG_UNUSED(port);
@@ -46,19 +109,30 @@ static void uart_write(void *port, const uint8_t *bytes, size_t size) {
 
 static uint32_t now_us(void *port) {
     ARG_UNUSED(port);
-    return (uint32_t)k_ticks_to_us_floor64((uint64_t)k_uptime_ticks());
+    return (uint32_t)clock_read_us(&uptime);
 }
 
-static microrpc_t *device;
+#if MICRORPC_HOOKS
+/* While the time evaluator waits: other threads go on, and on native_sim, where time passes in sleep only, the time. */
+static void idle(void *port) {
+    ARG_UNUSED(port);
+    k_msleep(POLL_MS);
+}
+#endif
+
+static size_t take(uint8_t *bytes, size_t size) {
+    look();
+    if (ring_take_loss(&ring)) {
+        microrpc_lost_bytes(device);
+    }
+    return ring_take(&ring, bytes, size);
+}
 
 #if MICRORPC_PROGRESS
 /* While a function runs. */
 static size_t read_ring(void *port, uint8_t *bytes, size_t size) {
     ARG_UNUSED(port);
-    if (ring_take_loss(&ring)) {
-        microrpc_lost_bytes(device);
-    }
-    return ring_take(&ring, bytes, size);
+    return take(bytes, size);
 }
 #endif
 
@@ -79,6 +153,9 @@ int main(void) {
         .packet_bytes = CONFIG_SAMPLE_PACKET_BYTES,
         .ring_bytes = RING_WINDOW_BYTES,
         .nonce = (uint8_t)(boots + k_cycle_get_32()),
+#if MICRORPC_HOOKS
+        .idle = idle,
+#endif
 #if MICRORPC_DESCRIBE
         .board_name = CONFIG_BOARD,
         .firmware_name = board_firmware_name,
@@ -99,25 +176,21 @@ int main(void) {
         .read = read_ring,
 #endif
     };
-    if (!device_is_ready(uart) || uart_irq_callback_user_data_set(uart, receive, NULL) < 0) {
+    if (!device_is_ready(uart)) {
         return 0;
     }
     device = microrpc_start(memory, sizeof(memory), &config);
-    if (device == NULL) {
+    if (device == NULL || !begin()) {
         return 0;
     }
-    uart_irq_rx_enable(uart);
     for (;;) {
         uint8_t bytes[64];
-        size_t count = ring_take(&ring, bytes, sizeof(bytes));
+        size_t count = take(bytes, sizeof(bytes));
         if (count > 0) {
             microrpc_receive(device, bytes, count);
         }
-        if (ring_take_loss(&ring)) {
-            microrpc_lost_bytes(device);
-        }
-        if (ring_is_idle(&ring)) {
-            k_sem_take(&arrived, K_FOREVER);
+        if (!board_loop(device, now_us(NULL)) && ring_is_idle(&ring)) {
+            wait_for_more();
         }
     }
 }

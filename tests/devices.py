@@ -1,0 +1,123 @@
+"""The devices that the same tests run on, and what each has: a test is made for those that have what it takes.
+
+    @takes("add", "inc_tensor", Part.TENSORS)
+    def test_...(board: Board) -> None: ...
+
+A test without a mark is for all of them. What a test is not made for is not skipped: it is not there.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from microrpc.boards.catalogue import profiles
+from microrpc.boards.schema import BoardKind
+from microrpc.firmware.project import firmware_directory, load_port, port_names
+
+SIMULATOR = "simulator"
+
+
+class Part(enum.Enum):
+    """What a device may have, besides functions that are called."""
+
+    TENSORS = enum.auto()
+    MODELS = enum.auto()
+    MEMORY = enum.auto()
+    """It tells what is used of its memory."""
+    CLOCK = enum.auto()
+    """The time evaluator works."""
+    RANDOM = enum.auto()
+    """It fills tensors at random."""
+    FLOAT64 = enum.auto()
+    """Its numbers are those of the host, and not rounded to 32 bits."""
+    HANDLES = enum.auto()
+    """Any number of arguments, of every type."""
+
+
+EVERY_PART = frozenset(Part)
+# Those of firmware/demo/demo.c that the tests call.
+_DEMO = """
+    add mul fadd adder describe noop echo_str echo_bytes reverse fail fail_silent sleep_ms log
+    inc_tensor relu_f32 scale_f32 add_f32 matmul_f32 sum_f32 iota
+"""
+DEMO = frozenset(_DEMO.split())
+RECORDED = """add fadd echo_str echo_bytes fail fail_silent noop describe inc_tensor sleep_ms log"""
+"""Functions that the recording of the real host calls."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device, what it has, and whether only `make test-boards` runs it."""
+
+    name: str
+    is_other: bool = True
+    parts: frozenset[Part] = EVERY_PART
+    functions: frozenset[str] = DEMO
+
+    @property
+    def stack_bytes(self) -> int | None:
+        """The size of its stack, as its linker script has it; None where it has none of ours."""
+        if self.name == SIMULATOR or (script := load_port(self.name).linker_script) is None:
+            return None
+        text = (firmware_directory() / script).read_text(encoding="utf-8")
+        found = re.search(r"^stack_bytes = (\d+)K;", text, flags=re.MULTILINE)
+        assert found is not None, script
+        return int(found[1]) * 1024
+
+    def has(self, needed: Iterable[Part | str]) -> bool:
+        """Whether it has all these parts and functions."""
+        return all(one in self.parts if isinstance(one, Part) else one in self.functions for one in needed)
+
+    def param(self) -> Any:
+        """Give it as a parameter of a test, by its name."""
+        return pytest.param(self.name, marks=pytest.mark.boards if self.is_other else ())
+
+
+_ALL = (
+    Device(SIMULATOR, is_other=False),
+    Device("posix", is_other=False),
+    Device("qemu_mps2_an385", is_other=False),
+    Device("qemu_lm3s6965evb"),
+    Device("qemu_riscv32_virt"),
+)
+DEVICES = {device.name: device for device in _ALL}
+
+_Test = TypeVar("_Test", bound=Callable[..., object])
+
+
+def takes(*needed: Part | str) -> Callable[[_Test], _Test]:
+    """Say which parts and functions of a device a test takes."""
+    assert all(one in DEMO for one in needed if isinstance(one, str)), needed
+
+    def note(test: _Test) -> _Test:
+        test.takes = needed  # type: ignore[attr-defined]
+        return test
+
+    return note
+
+
+def params_of(test: object) -> list[Any]:
+    """Give the devices that a test is made for, as the parameters of it."""
+    needed: tuple[Part | str, ...] = getattr(test, "takes", ())
+    return [device.param() for device in DEVICES.values() if device.has(needed)]
+
+
+def port_params(*, are_run: bool = False) -> list[Any]:
+    """Give the ports in C as parameters of a test, or those of them that are run here.
+
+    Those that only `make test-boards` runs have its mark.
+    """
+    ports = [load_port(name) for name in port_names()]
+    names = [port.name for port in ports if port.sources and (port.emulation is not None or not are_run)]
+    return [DEVICES.get(name, Device(name)).param() for name in names]
+
+
+def emulated_boards() -> list[str]:
+    """Name the boards that are nothing but emulated, in the order of the names: each has a profile and a port."""
+    return [name for name, board in profiles().items() if board.kind is BoardKind.EMULATED]
