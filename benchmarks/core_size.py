@@ -12,7 +12,9 @@ import pathlib
 import re
 from typing import Final, NamedTuple
 
+from microrpc.boards.catalogue import profiles
 from microrpc.boards.files import replacing
+from microrpc.boards.schema import BoardKind
 from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.elf import Sizes
 from microrpc.firmware.new import DEFINES
@@ -71,10 +73,17 @@ def part_size(flag: str) -> CoreSize:
 # --- the guide --------------------------------------------------------------------------------
 
 
+def documented_ports() -> dict[str, bool]:
+    """Name the ports that have a row, and tell whether they are run here: an image that two boards have is one row."""
+    boards, ports = profiles(), map(load_port, port_names())
+    kept = (port for port in ports if port.emulation is None or boards[port.name].kind is BoardKind.EMULATED)
+    return {port.name: port.emulation is not None for port in kept}
+
+
 def rows() -> dict[str, tuple[int, int]]:
     """Give all rows of the guide's tables that have sizes, with flash and RAM in bytes."""
     found: dict[str, tuple[int, int]] = {}
-    for board in port_names():
+    for board in documented_ports():
         found[f"`{board}`"] = _sizes(build(load_port(board)).sizes)
     for core, defines in CORES.items():
         found[_ROW.format(core)] = core_size(defines)[:2]

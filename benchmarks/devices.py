@@ -11,7 +11,6 @@ import importlib.util
 import json
 import pathlib
 import random
-import shutil
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core_size import CORES, core_size
+from benchmarks.core_size import CORES, core_size, documented_ports
 from benchmarks.modes import MODES, Mode
 from benchmarks.peers.environment import MissingError
 from benchmarks.processes import child
@@ -30,19 +29,19 @@ from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
 from microrpc.connecting.blocking import connect, open_session
 from microrpc.connecting.openers.emulated import open_running
-from microrpc.errors import MicroRpcError
+from microrpc.errors import FirmwareError, FunctionNotFoundError, MicroRpcError, PortNotFoundError
 from microrpc.firmware.build import Firmware, build
-from microrpc.firmware.emulator import start_firmware
+from microrpc.firmware.emulator import check_runnable, start_firmware
 from microrpc.firmware.project import load_port
 from microrpc.wire.session import Timeouts
 
-DEVICES = ("simulator", "posix", "qemu_mps2_an385", "qemu_lm3s6965evb", "qemu_riscv32_virt")
-QUICK_DEVICES = DEVICES[:2]  # in QEMU a byte takes up to 80 us
+SIMULATOR = "simulator"
+QUICK_DEVICES = (SIMULATOR, "posix")  # in QEMU a byte takes up to 80 us
 _QUICK_CORES = 2  # each is a build
 DEVICE_MODES = (MODES["link"], MODES["robust"])
-SIZE_BYTES = 16 * 1024  # fits the heap of every board
+SIZE_BYTES = 16 * 1024  # of a copy, where half of the heap is not less
 _COPYING_MODE = MODES["link"]
-_PACKET_BYTES = 2048  # of the simulator; all boards have it too
+_PACKET_BYTES = 2048  # of the simulator; most boards have it too
 _BLOCK = 100
 _WARM_UP = 10  # calls in a new session
 _TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a busy computer
@@ -60,13 +59,16 @@ class _Device:
         self.times_us: dict[str, list[float]] = {mode.name: [] for mode in DEVICE_MODES}
         self.rates: dict[str, list[float]] = {"to": [], "from": []}
         """Of copies, in KB/s."""
+        self.size_bytes = 0
+        """Of a copy; 0 where there are none."""
 
     def measure(self, mode: Mode, data: np.ndarray[Any, Any]) -> None:
         """Add a block of calls in a session of its own, and with the link a copy each way. Raises MicroRpcError."""
         with self.connect(**mode.connecting) as board:
             self.times_us[mode.name] += _call(board)
-            if mode is _COPYING_MODE:
-                for way, rate in _copy(board, data).items():
+            if mode is _COPYING_MODE and (size_bytes := _size_of_copies(board)):
+                self.size_bytes = size_bytes
+                for way, rate in _copy(board, data[:size_bytes]).items():
                     self.rates[way].append(rate)
 
     def rows(self) -> Iterator[Row]:
@@ -80,11 +82,13 @@ class _Device:
             raw = self._raw(f"call, {mode.name}", median)
             yield Row(f"{self.name}: empty call, {mode.name}", f"{median:.1f}", "us", spread, remark, raw)
         for way, found in self.rates.items():
+            if not found:
+                continue
             rates = sorted(found)
             spread = f"p10 {quantile(rates, 0.1):,.1f}, p90 {quantile(rates, 0.9):,.1f}"
             median = statistics.median(rates)
-            remark = f"{SIZE_BYTES / median:.2f} ms a copy; {len(rates)} times"
-            name = f"{self.name}: copy {SIZE_BYTES // 1024} KiB {way} the board, {_COPYING_MODE.name}"
+            remark = f"{self.size_bytes / median:.2f} ms a copy; {len(rates)} times"
+            name = f"{self.name}: copy {self.size_bytes / 1024:.4g} KiB {way} the board, {_COPYING_MODE.name}"
             yield Row(name, f"{median:,.1f}", "KB/s", spread, remark, self._raw(way, median))
 
     def _size_rows(self, firmware: Firmware) -> Iterator[Row]:
@@ -103,10 +107,11 @@ class _Device:
 def measure(*, quick: bool) -> Iterator[Row]:
     """Measure the devices in turn; say what cannot be built or run here."""
     data = np.frombuffer(random.Random(3).randbytes(SIZE_BYTES), np.uint8)
+    names = (SIMULATOR, *(name for name, is_run in documented_ports().items() if is_run))
     failures: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         devices: list[_Device] = []
-        for name in QUICK_DEVICES if quick else DEVICES:
+        for name in QUICK_DEVICES if quick else names:
             try:
                 devices.append(_start(name, stack))
             except MissingError as reason:
@@ -131,13 +136,14 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 def _start(name: str, stack: contextlib.ExitStack) -> _Device:
     """Start a device, until `stack` is closed. Raises MissingError, FirmwareError, PortError."""
-    if name == "simulator":
+    if name == SIMULATOR:
         path = stack.enter_context(child("benchmarks.board", "robust", str(_PACKET_BYTES)))
         return _Device(name, partial(connect, path, timeouts=_TIMEOUTS), None)
-    _need_zig()
     project = load_port(name)
-    if project.emulation is not None and project.emulation.program:
-        _need(project.emulation.program, shutil.which(project.emulation.program))
+    try:
+        check_runnable(project)
+    except (FirmwareError, PortNotFoundError) as error:
+        raise MissingError(str(error)) from error
     firmware = build(project)
     emulator = stack.enter_context(start_firmware(firmware))
     target = find_target(None, board=name, baud=None, timeouts=_TIMEOUTS)
@@ -171,6 +177,14 @@ def _call(board: Board) -> list[float]:
     return times
 
 
+def _size_of_copies(board: Board) -> int:
+    """Give how much is copied to this board; 0 where it does not tell how much memory it has."""
+    try:
+        return min(SIZE_BYTES, board.memory().largest_free_bytes // 2)
+    except FunctionNotFoundError:
+        return 0
+
+
 def _copy(board: Board, data: np.ndarray[Any, Any]) -> dict[str, float]:
     """Copy there and back; give the rates in KB/s."""
     with board.empty(data.shape, data.dtype) as array:
@@ -181,7 +195,7 @@ def _copy(board: Board, data: np.ndarray[Any, Any]) -> dict[str, float]:
         end = time.perf_counter()
     if not np.array_equal(back, data):
         raise AssertionError("what was copied is not what came back")
-    return {"to": SIZE_BYTES / (middle - start) / 1e3, "from": SIZE_BYTES / (end - middle) / 1e3}
+    return {"to": len(data) / (middle - start) / 1e3, "from": len(data) / (end - middle) / 1e3}
 
 
 def _core_rows(*, quick: bool) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from microrpc.firmware.emulator import check_runnable
 from microrpc.firmware.project import has_port, load_port
 from microrpc.firmware.tvm.versions import check_versions
 
-REQUIRE = "MICRORPC_REQUIRE_QEMU"
+REQUIRE = "MICRORPC_REQUIRE_ALL"
 """Set to anything, what is missing is a failure."""
 
 
@@ -64,6 +64,11 @@ def program(name: str, package: str | None = None) -> None:
     """Need a program."""
     if shutil.which(name) is None:
         _missing(f"needs {name}: apt-get install --no-install-recommends {package or _PACKAGES.get(name, name)}")
+
+
+def gcc(prefix: str = "") -> None:
+    """Need the GCC with this in front of its name."""
+    program(f"{prefix}gcc", f"gcc-{prefix}".rstrip("-"))
 
 
 def emulated(board: str) -> None:

@@ -11,8 +11,8 @@ import tomllib
 from typing import Any
 
 import pytest
-from devices import emulated_boards
 
+from benchmarks.core_size import documented_ports
 from firmware_sim.line.fault_files import load_faults
 from firmware_sim.line.faults import (
     BrownOut,
@@ -32,7 +32,6 @@ from firmware_sim.line.faults import (
     Unplug,
     Wedge,
 )
-from microrpc.firmware.project import load_port, port_names
 
 FAULT_KINDS = (
     *(Flip, Drop, Double, Insert, Burst, Stuck, Garbage, Reset, Wedge, BrownOut, Delay, Unplug),
@@ -142,9 +141,8 @@ def test_the_guide_to_the_device_library_has_the_sizes_of_every_board() -> None:
     guide = (ROOT / "docs" / "firmware.md").read_text(encoding="utf-8")
     assert "<!-- sizes -->" not in guide, "fill it in: python -m benchmarks.devices build/benchmarks.json"
     (table,) = re.findall(r"^(\| board \| flash, bytes .*?\n(?:\|.*\n)+)", guide, flags=re.MULTILINE)
-    run_here = emulated_boards()
-    not_run = [name for name in port_names() if load_port(name).emulation is None]
-    for name, speeds in [*((name, "[\\d,]+") for name in run_here), *((name, "") for name in not_run)]:
+    for name, is_run in documented_ports().items():
+        speeds = r"[\d,]+" if is_run else ""
         assert re.search(rf"^\| `{name}` \| [\d,]+ \| [\d,]+ (\| {speeds} ){{4}}\|$", table, flags=re.MULTILINE), name
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, reason_of
+from microrpc.firmware import c_library
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.images import ImageFormat
 from microrpc.firmware.project import Project, check_define
@@ -36,6 +39,7 @@ _GCC_PACKAGES = {
     "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf",
 }
 _KEPT_SUFFIXES = {".elf", *(f".{form}" for form in ImageFormat)}
+_DEFAULT = re.compile(rb"#ifndef (\w+)\n#define \1 ")  # what a definition can change
 _SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
 _TEMPORARY = ".building-"
 _MOST_LINES = 40  # of a compiler's output in an error
@@ -78,6 +82,7 @@ def build(
 ) -> Firmware:
     """Build `project`; `defines` are like "NAME=VALUE", and go before those of the project. Raises FirmwareError.
 
+    A name that `defines` has and no source reads is an error, too, but for those of the compiler's own headers.
     more: sources and objects besides, by the name of the file, which only this build sees. timeout_s: how long the
     compiler may take, ten minutes where nothing is said. stop: is set by another thread to have it ended, which is an
     error, too. is_told: whether the log tells of a build. Any number of processes may do so at once.
@@ -87,15 +92,27 @@ def build(
     by_name = {define.partition("=")[0]: define for define in all_defines}
     tool = find_compiler(project, compiler)
     sources = project.source_files()
+    if compiler is Compiler.ZIG:
+        sources += [source for source in c_library.sources_for_zig(project) if source not in sources]
     flags = [*_flags(project, compiler), *(f"-D{define}" for define in by_name.values())]
     last_flags = list(_last_flags(project, compiler))
-    key = _key(project, sources, [*tool.command, *flags, *sources, *last_flags, tool.version], more)
+    if compiler is Compiler.GCC and project.target:
+        patience_s = _BUILD_S if timeout_s is None else timeout_s
+        last_flags = c_library.without_what_gcc_lacks(project, tool.command, last_flags, patience_s, stop)
+    contents = _read(project, sources, flags)
+    for name in (define.partition("=")[0] for define in defines):
+        _check_is_read(name, contents, project)
+    key = _key([*tool.command, *flags, *sources, *last_flags, tool.version], {**contents, **more})
     directory = cache_directory()
     elf = directory / f"{project.name}-{key}.elf"
     is_new = not is_kept(elf)
     if is_new:
         log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
-        _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s, stop)
+        try:
+            _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s, stop)
+        except FirmwareError as error:
+            hint = c_library.hint_for_gcc(project, tool.command, str(error)) if compiler is Compiler.GCC else ""
+            raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
 
@@ -158,7 +175,8 @@ def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
             yield "-mcpu=baseline"  # not what this computer has besides: others may share the cache
         yield from project.common.zig
     yield from project.flags
-    yield from (f"-I{include}" for include in project.includes)
+    own = c_library.headers_for_zig(project) if compiler is Compiler.ZIG else ()
+    yield from (f"-I{include}" for include in (*project.includes, *own))
     if project.linker_script:
         yield from ("-T", project.linker_script)
 
@@ -174,21 +192,35 @@ def _last_flags(project: Project, compiler: Compiler) -> Iterator[str]:
 # --- the cache ------------------------------------------------------------------------------------
 
 
-def _key(project: Project, sources: Sequence[str], command: Sequence[str], more: Mapping[str, bytes]) -> str:
-    """Give a hash of all that the result depends on."""
+def _read(project: Project, sources: Sequence[str], flags: Sequence[str]) -> dict[str, bytes]:
+    """Read all that the result depends on: the sources, and whatever they may include."""
     files = {*sources, *_sources_below(project.root)}
-    for flag in command:
+    for flag in flags:
         if flag.startswith("-I") and not (folder := (project.root / flag[2:]).resolve()).is_relative_to(project.root):
             files |= {str(folder / name) for name in _sources_below(folder)}
-    digest = hashlib.sha256("\0".join([*command, platform.system(), platform.machine()]).encode())
+    contents = {}
     for name in sorted(files):
         try:
-            content = (project.root / name).read_bytes()
+            contents[name] = (project.root / name).read_bytes()
         except OSError as error:
             raise FirmwareError(f"{project.root / name}: cannot be read: {error.strerror}") from error
+    return contents
+
+
+def _check_is_read(name: str, contents: Mapping[str, bytes], project: Project) -> None:
+    """Refuse a definition that changes nothing, since it is misspelt. Raises FirmwareError."""
+    if name.startswith("_") or name == "NDEBUG":  # those are for the headers of a C library
+        return
+    if not any(re.search(rf"\b{name}\b".encode(), content) for content in contents.values()):
+        known = {word.decode() for content in contents.values() for word in re.findall(_DEFAULT, content)}
+        raise FirmwareError(f"{name} is defined, but no source of {project.name} reads it{did_you_mean(name, known)}")
+
+
+def _key(command: Sequence[str], contents: Mapping[str, bytes]) -> str:
+    """Give a hash of all that the result depends on."""
+    digest = hashlib.sha256("\0".join([*command, platform.system(), platform.machine()]).encode())
+    for name, content in contents.items():
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
-    for name, content in more.items():
-        digest.update(f"\0more {name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 

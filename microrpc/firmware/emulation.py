@@ -58,8 +58,8 @@ def emulator_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list
         return [program, *arguments]
     line = ("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line")
     return [
-        *(program, "-machine", emulation.machine, "-display", "none", "-monitor", "none", *line),
-        *(*arguments, "-kernel", str(elf)),
+        *(program, "-machine", emulation.machine, "-display", "none", "-monitor", "none"),
+        *(*arguments, *line, "-kernel", str(elf)),  # in the arguments may be the serial ports before that of the line
     ]
 
 

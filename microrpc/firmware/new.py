@@ -56,6 +56,7 @@ with microrpc.connect("/dev/pts/7", board="{board}") as board:
 
 * `functions.c`: what the board can do. Start here.
 * `include/`, `src/`: the device library, as it came with microrpc {version}.
+* `libc/`, on a board: what zig lacks of `math.h` and `string.h`.
 * `ports/`: how it starts, and its UART. `ports/common/examples/sensor.c` is a `functions.c` that reports what a sensor
   sees, without being asked.
 * `port.toml`: what is built, how, and what runs it.
@@ -134,7 +135,8 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
-    for folder in ("include", "src", "ports/common", *_port_folders(port), *contents.folders):
+    libc = [port.common.zig_libc] if port.target else []
+    for folder in ("include", "src", "ports/common", *_port_folders(port), *libc, *contents.folders):
         if (library / folder).is_dir():
             shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
     if port.emulation is not None:

@@ -32,13 +32,15 @@ class Gcc:
 class Flags:
     """What every firmware is built with: `all` always, `freestanding` without an operating system, `zig` by zig.
 
-    `gcc_freestanding` come last where GCC builds without an operating system.
+    `gcc_freestanding` come last where GCC builds without an operating system. `zig_libc` is the folder of what zig
+    lacks of a C library there: headers in `include`, and sources.
     """
 
     all: tuple[str, ...] = ("-Wall", "-Wextra", "-Werror")
     freestanding: tuple[str, ...] = ()
     zig: tuple[str, ...] = ()
     gcc_freestanding: tuple[str, ...] = ()
+    zig_libc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +203,8 @@ def _check_argument(argument: str) -> str:
 
 _TEXTS = Key(list, of=str, wanted="a list of texts", read=tuple)
 _TOP_KEYS = {"build": Key(dict, required=True), "emulator": Key(dict)}
+_FLAGS_KEYS = {**dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS), "zig_libc": Key(str)}
 _SAME_KEYS = {"same_as": Key(str)}
-_FLAGS_KEYS = dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"), _TEXTS)
 _BUILD_KEYS = {
     "target": Key(str),
     "cpu": Key(str),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import struct
 import subprocess
 import threading
+import tomllib
 from pathlib import Path
 
 import devices
@@ -232,6 +232,14 @@ def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.Monk
     assert microrpc.firmware.project.license_file() == package / "_firmware" / "LICENSE"
 
 
+def test_a_wheel_gets_every_folder_of_the_library_but_its_tests() -> None:
+    root = Path(__file__).parent.parent.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    included = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    folders = {path.name for path in (root / "firmware").iterdir() if path.is_dir()}
+    assert {name.partition("/")[2] for name in included if name.startswith("firmware/")} == folders - {"tests"}
+
+
 # --- building ---------------------------------------------------------------------------------
 
 
@@ -315,14 +323,14 @@ def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
 
 def test_what_was_not_used_for_long_is_removed(directory: Path, cache: Path) -> None:
     needs.zig()
-    used = build(load_project(directory), defines=["A"]).elf
-    old = build(load_project(directory), defines=["B"]).elf
+    used = build(load_project(directory), defines=["SIZE=1001"]).elf
+    old = build(load_project(directory), defines=["SIZE=1002"]).elf
     left = cache / ".building-1"
     left.mkdir()
     for path in (old, used, left):
         os.utime(path, (0, 0))
-    build(load_project(directory), defines=["A"])
-    build(load_project(directory), defines=["C"])
+    build(load_project(directory), defines=["SIZE=1001"])
+    build(load_project(directory), defines=["SIZE=1003"])
     assert used.exists()
     assert not old.exists()
     assert not left.exists()
@@ -340,6 +348,13 @@ def test_an_error_and_a_warning_are_shown_as_the_compiler_says_them(directory: P
 def test_a_define_must_be_one(directory: Path) -> None:
     with pytest.raises(FirmwareError, match="'-DX' cannot be defined: write NAME=VALUE"):
         build(load_project(directory), defines=["-DX"])
+
+
+def test_a_define_that_no_source_reads_is_refused(directory: Path) -> None:
+    needs.zig()
+    with pytest.raises(FirmwareError, match=r"SIZES is defined, but no source of mine reads it; did you mean 'SIZE'\?"):
+        build(load_project(directory), defines=["SIZES=3000"])
+    build(load_project(directory), defines=["NDEBUG", "_GNU_SOURCE=1"])  # for a C library
 
 
 def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, cache: Path) -> None:
@@ -448,9 +463,7 @@ def test_every_port_builds_with_gcc_where_that_is_installed(name: str) -> None:
     project = load_port(name)
     if project.gcc is None and project.target:
         pytest.skip("it is for zig alone")
-    prefix = project.gcc.prefix if project.gcc is not None else ""
-    if shutil.which(f"{prefix}gcc") is None:
-        pytest.skip(f"needs {prefix}gcc")
+    needs.gcc(project.gcc.prefix if project.gcc is not None else "")
     assert build(project, compiler=Compiler.GCC).sizes.code_bytes > 4000
 
 

@@ -121,7 +121,7 @@ def test_qemu_gets_the_machine_the_file_and_the_line_on_its_standard_streams(ins
     with Emulator("mine", Path("my.elf"), install(script)) as emulator:
         assert emulator.said == (
             "-machine some-machine -display none -monitor none "
-            "-chardev stdio,id=line,signal=off -serial chardev:line -more -kernel my.elf"
+            "-more -chardev stdio,id=line,signal=off -serial chardev:line -kernel my.elf"
         )
 
 

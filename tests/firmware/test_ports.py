@@ -15,11 +15,12 @@ from unittest.mock import Mock
 import needs
 import numpy as np
 import pytest
+from apis import Api
 from c_board import SWITCHED_ON
 from on_stubs import compile_strictly, serving
 
 import microrpc
-from microrpc.errors import RemoteError
+from microrpc.errors import RemoteError, RequestTooLargeError
 from microrpc.firmware.new import new_project
 from microrpc.host.events import Event
 from microrpc.wire.events import EventAck, EventMessage, decode_event_news, encode_event_ack
@@ -32,6 +33,9 @@ FIRMWARE = ROOT / "firmware"
 ARDUINO = ("-DARDUINO=10819", '-DARDUINO_BOARD="STUB"')
 """What Arduino's tools define."""
 COMPILERS = (("gcc", "g++"), ("clang", "clang++"))
+
+LONGEST_TEXT = 117 - 28
+"""What a call with one text has room for with 128 bytes: the rest is code, handle, count, type and length."""
 
 
 @pytest.fixture(params=COMPILERS, ids=[c for c, _ in COMPILERS])
@@ -409,6 +413,45 @@ def test_wrong_arguments_of_the_process(process_port: pathlib.Path, words: list[
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith(f"error: {complaint}")
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_process_of_the_smallest_buffer_takes_what_fits_and_is_sent_nothing_larger(
+    api: Api, process_port: pathlib.Path, link: bool
+) -> None:
+    """Over the link its limit is known, and without it is asked for before the first request of more than 117 bytes."""
+    with subprocess.Popen([process_port, "--packet-bytes", "128"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            path = process.stdout.readline().split()[1]
+            for size in (
+                70,
+                LONGEST_TEXT - 1,
+                LONGEST_TEXT,
+                LONGEST_TEXT + 1,
+                2 * LONGEST_TEXT,
+            ):  # the first larger request
+                with api.connect(path, link=link) as board:
+                    echo = board.function("echo_str")
+                    assert (board.link is not None) is link
+                    if size <= LONGEST_TEXT:
+                        assert echo("x" * size) == "x" * size
+                    else:
+                        with pytest.raises(
+                            RequestTooLargeError, match=r"echo_str is a packet of .* the board takes 117"
+                        ):
+                            echo("x" * size)
+                    assert echo("y") == "y"
+                    assert board.stats.repeats == 0
+            with api.connect(path, link=link) as board:
+                timing = board.time_evaluator("add", number=2, repeat=3)  # the first request, in the form that fits
+                assert len(timing(2, 3).results) == 3
+                with pytest.raises(RequestTooLargeError, match="add is a packet of 124 bytes, and the board takes 117"):
+                    board.function("add")(*range(9))
+                assert board.function("add")(2, 3) == 5
+                assert board.stats.repeats == 0
+        finally:
+            process.kill()
 
 
 def test_the_process_serves_one_client_after_another_and_ends_when_told(process_port: pathlib.Path) -> None:

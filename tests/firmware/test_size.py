@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 
 import needs
 import pytest
@@ -29,8 +28,8 @@ TOO_LARGE = {"MICRORPC_DESCRIBE=1": 616, "MICRORPC_PROGRESS=1": 536}  # the aim 
 @pytest.mark.parametrize("compiler", list(Compiler))
 def test_the_core_fits_its_flash_and_its_ram(compiler: Compiler, core: str) -> None:
     needs.zig()
-    if compiler is Compiler.GCC and shutil.which("arm-none-eabi-gcc") is None:
-        pytest.skip("needs arm-none-eabi-gcc: apt-get install --no-install-recommends gcc-arm-none-eabi")
+    if compiler is Compiler.GCC:
+        needs.gcc("arm-none-eabi-")
     found = core_size(CORES[core], compiler)
     print(f"{found.compiler}, {core}: {found.flash_bytes} bytes of flash, {found.ram_bytes} of RAM")
     assert 6 * KIB < found.flash_bytes <= (10 if core == "with the link" else 8) * KIB

@@ -319,12 +319,13 @@ def test_kernels_link_for_other_cores_of_arm(tmp_path: pathlib.Path, target: str
         + "}\n"
     )
     flags = [*port.common.all, *port.common.freestanding, *port.common.zig, "-fno-strict-aliasing", "-nostdlib++"]
-    includes = [f"-I{firmware / folder}" for folder in ("include", "tvm", "tvm/include")]
+    includes = [f"-I{firmware / folder}" for folder in ("include", "tvm", "tvm/include", "libc/include")]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, f"-mcpu={cpu}", *flags, *includes]
     sources = ["start.c", f"code{compiled.ending}", *map(str, sorted((firmware / "src").glob("*.c")))]
     sources += [
         *(str(firmware / "tvm" / name) for name in ADAPTER_SOURCES),
         str(firmware / "ports" / "common" / "libc.c"),
+        str(firmware / "libc" / "math.c"),
     ]
     done = subprocess.run(
         [*command, *sources, "-Wl,-e,start", "-o", "linked.elf"],

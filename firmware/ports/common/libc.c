@@ -2,9 +2,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* GCC would make a call of memcpy of the loop in memcpy. */
+/* GCC would make a call of memcpy of the loop in memcpy; and with -flto it drops them before it knows that it calls them,
+ * unless they are `used`. */
 #if defined(__GNUC__) && !defined(__clang__)
-#define LOOP __attribute__((weak, optimize("no-tree-loop-distribute-patterns")))
+#define LOOP __attribute__((weak, used, optimize("no-tree-loop-distribute-patterns")))
 #else
 #define LOOP __attribute__((weak))
 #endif

@@ -26,9 +26,9 @@ __attribute__((weak)) bool board_loop(microrpc_t *of, uint32_t now_us) {
 }
 
 #if MICRORPC_MODELS
-/* Where there are none. */
-__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
-__attribute__((weak)) const size_t board_model_count = 0;
+/* They need not be there; a definition here that goes behind another one is too much for GCC with -flto. */
+__attribute__((weak)) extern const microrpc_model_t *const board_models[];
+__attribute__((weak)) extern const size_t board_model_count;
 #endif
 
 #if MICRORPC_PROGRESS
@@ -82,7 +82,7 @@ int main(void) {
 #endif
 #if MICRORPC_MODELS
         .models = board_models,
-        .model_count = board_model_count,
+        .model_count = board_models == NULL ? 0 : board_model_count,
 #endif
     };
     device = microrpc_start(port_memory, (size_t)((uintptr_t)port_memory_end - (uintptr_t)port_memory), &config);

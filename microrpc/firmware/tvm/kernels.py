@@ -14,7 +14,7 @@ from microrpc.wire.datatypes import DataType, DataTypeCode
 SYMBOL_PREFIX = "__tvm_ffi_"
 """What TVM puts in front of a function's name."""
 
-ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_math.c", "microrpc_tvm_runtime.c")
+ADAPTER_SOURCES = ("microrpc_tvm.c", "microrpc_tvm_runtime.c")
 """What lies between a kernel and the device library, in the folder tvm/ of that."""
 
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")

@@ -98,6 +98,7 @@ def _with_adapter(project: Project, workspace_bytes: int) -> Project:
         sources=(*sources, *(str(adapter / name) for name in ADAPTER_SOURCES)),
         includes=(*project.includes, str(adapter), str(adapter / "include")),
         defines=(*project.defines, *(f"{_WORKSPACE}={size}" for size in workspace)),
+        common=dataclasses.replace(project.common, zig_libc=str(firmware_directory() / "libc")),
         flags=(*project.flags, *FLAGS, "-std=c11", "-w"),  # a generator wrote it: what it warns of helps nobody
         libraries=tuple(dict.fromkeys((*project.libraries, *LIBRARIES))),
     )

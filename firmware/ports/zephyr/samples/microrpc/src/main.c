@@ -36,9 +36,9 @@ __attribute__((weak)) bool board_loop(microrpc_t *of, uint32_t now_us) {
 }
 
 #if MICRORPC_MODELS
-/* Where there are none. */
-__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
-__attribute__((weak)) const size_t board_model_count = 0;
+/* They need not be there; a definition here that goes behind another one is too much for GCC with -flto. */
+__attribute__((weak)) extern const microrpc_model_t *const board_models[];
+__attribute__((weak)) extern const size_t board_model_count;
 #endif
 
 static void note_errors(const struct device *from) {
@@ -163,7 +163,7 @@ int main(void) {
 #endif
 #if MICRORPC_MODELS
         .models = board_models,
-        .model_count = board_model_count,
+        .model_count = board_models == NULL ? 0 : board_model_count,
 #endif
 #if MICRORPC_EVENTS
         .boot_id = boots ^ k_cycle_get_32() << 16,

@@ -1,9 +1,7 @@
-/* What kernels call of math.h for floats, where the compiler brings a part of it only, as zig does for a board: exp, log,
- * sqrt, sin, rounding by floor. The rest is here, made of these, right to some units of the last place. Each is weak: a
- * libm that has it goes first, and there is nothing here where an operating system has one. */
+/* What zig lacks of math.h for floats, on a board without an operating system: it has exp, log, sqrt, sin, rounding by
+ * floor. The rest is here, made of these, right to some units of the last place. Each is weak: a libm that has it goes
+ * first. */
 #include <stdint.h>
-
-#if !__STDC_HOSTED__
 
 /* These the compiler has. */
 float expf(float), logf(float), sqrtf(float), truncf(float);
@@ -218,5 +216,3 @@ WEAK float erfcf(float x) {
     if (magnitude(x) < 1) return 1 - erff(x);
     return x > 0 ? tail(x) : 2 - tail(-x);
 }
-
-#endif

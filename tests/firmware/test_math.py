@@ -13,7 +13,7 @@ import needs
 import numpy as np
 import pytest
 
-SOURCE = pathlib.Path(__file__).resolve().parents[3] / "firmware" / "tvm" / "microrpc_tvm_math.c"
+SOURCE = pathlib.Path(__file__).resolve().parents[2] / "firmware" / "libc" / "math.c"
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O2", "-ffp-contract=off")
 WIDE = np.concatenate([np.linspace(-12, 12, 2001), np.geomspace(1e-30, 80, 300), -np.geomspace(1e-30, 80, 300)])
 UNIT = np.concatenate([np.linspace(-1, 1, 2001), [1e-20, -1e-20]])
