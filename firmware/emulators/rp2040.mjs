@@ -92,6 +92,8 @@ process.stdin.on("data", (data) => {
   if (inputBytes >= MOST_INPUT_BYTES) process.stdin.pause();
   wake();
 });
+// The USB's host goes on while nobody reads, and makes the device wait; into a terminal node writes in one go.
+process.stdout._handle?.setBlocking?.(false);
 process.stdin.on("end", () => process.exit(0));
 process.stdin.on("error", () => process.exit(0));
 process.stdout.on("error", () => process.exit(0));
@@ -110,13 +112,15 @@ function flush() {
 
 // --- the chip -------------------------------------------------------------------------------------
 
-let mcu, line, cycleNs, mustReset = false;
+let mcu, line, cycleNs, mustReset = false, mustFault = false;
 
 // What rp2040js says of a program's accesses; errors are what a real chip faults on.
-const logger = {
-  debug() {}, info() {}, warn() {},
-  error: (name, message) => fail(`${name}: ${message}`),
-};
+const logger = { debug() {}, info() {}, warn() {}, error: (name, message) => fault(message) };
+
+function fault(message) {
+  process.stderr.write(`fault at 0x${mcu.core.PC.toString(16)}: ${message}\n`);
+  mustFault = true;
+}
 
 // Of the boot ROM: the table of functions, and two of them, which are breakpoints.
 const ROM_LOOKUP = 0x100, ROM_RESET_USB_BOOT = 0x104, BX_LR = 0x4770, BKPT = 0xbe00;
@@ -130,13 +134,20 @@ function breakpoint(code) {
     process.stderr.write("boot loader\n");
     process.exit(0);
   } else {
-    fail(`the program met a breakpoint at 0x${core.PC.toString(16)}`);
+    fault("a breakpoint, or an instruction that is none");
   }
+}
+
+// Data sheet 2.4: a fault within the handler of faults locks the core up.
+function enterFault() {
+  mustFault = false;
+  if (mcu.core.IPSR === 3) fail("the core is locked up");
+  mcu.core.exceptionEntry(3);
 }
 
 // The RAM goes through a reset.
 function boot(ram) {
-  mustReset = false;
+  mustReset = mustFault = false;
   mcu = new RP2040();
   mcu.logger = logger;
   mcu.onBreak = breakpoint;
@@ -452,6 +463,7 @@ function run() {
     } else {
       for (let count = 0; count < 500 && !core.waiting && !mustReset; count++) {
         clock.tick(core.executeInstruction() * cycleNs);
+        if (mustFault) enterFault();
       }
       if (mustReset) boot(mcu.sram);
     }

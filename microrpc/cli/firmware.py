@@ -82,6 +82,7 @@ def list_(as_json: JsonOption = False) -> None:
         "microrpc firmware build qemu_mps2_an385",
         "microrpc firmware build qemu_mps2_an385 -D MICRORPC_LINK=0 --out board.elf",
         "microrpc firmware build my_project",
+        "microrpc firmware build rpi_pico --out firmware.uf2",
     )
 )
 def build(
@@ -89,7 +90,10 @@ def build(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", readable=False, help="Copy the ELF file here. [default: only to the cache]"
+            "--out",
+            metavar="FILE",
+            readable=False,
+            help="Write it here, as .bin, .hex or .uf2 if FILE ends so, else as ELF. [default: only to the cache]",
         ),
     ] = None,
     define: DefineOption = None,
@@ -108,14 +112,15 @@ def build(
         start = time.perf_counter()
         built = build_project(load_project(board), compiler=_compiler(compiler), defines=define or ())
         taken_s = time.perf_counter() - start
-        if out is not None:
-            _copy(built.elf, out)
+        is_image = out is not None and _write(built, out)
+        elf = built.elf if out is None or is_image else out
         sizes = built.sizes
         if as_json:
             print_json(
                 {
                     "board": built.project.name,
-                    "elf": str(out or built.elf),
+                    "elf": str(elf),
+                    "image": str(out) if is_image else None,
                     "compiler": built.compiler,
                     "is_new": built.is_new,
                     "flash_bytes": sizes.flash_bytes,
@@ -133,7 +138,8 @@ def build(
                 ("compiler", f"{built.compiler}, {_describe(built, taken_s)}"),
                 ("flash", f"{sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"),
                 ("RAM", f"{sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"),
-                ("ELF file", str(out or built.elf)),
+                ("ELF file", str(elf)),
+                *([("image", str(out))] if is_image else []),
             ],
             say=note if is_stdout else say,
         )
@@ -194,10 +200,19 @@ def _describe(built: Firmware, taken_s: float) -> str:
     return f"in {format_time(taken_s)}" if built.is_new else "built before"
 
 
-def _copy(elf: Path, out: Path) -> None:
+def _write(built: Firmware, out: Path) -> bool:
+    """Write what was built to a file; tell whether that is another form of it than the ELF file."""
     import shutil
 
     from microrpc.boards.files import replacing
+    from microrpc.firmware.images import ImageFormat, make_image
 
-    with elf.open("rb") as built, replacing(out, is_executable=True) as file:
-        shutil.copyfileobj(built, file)
+    ending = out.suffix.lower().removeprefix(".")
+    if ending in list(ImageFormat):
+        image = make_image(built.elf, ImageFormat(ending), uf2_family=built.project.uf2_family)
+        with replacing(out) as file:
+            file.write(image)
+        return True
+    with built.elf.open("rb") as elf, replacing(out, is_executable=True) as file:
+        shutil.copyfileobj(elf, file)
+    return False

@@ -42,7 +42,10 @@ RAM_BYTES = {
     "qemu_lm3s6965evb": 64 * KIB,
     "qemu_mps2_an385": 4096 * KIB,
     "qemu_riscv32_virt": 16384 * KIB,
+    "rp2040": 264 * KIB,
+    "rp2040_uart": 264 * KIB,
     "rpi_pico": 264 * KIB,
+    "rpi_pico_uart": 264 * KIB,
     "spresense": 1536 * KIB,
     "stm32f746g_disco": 320 * KIB,
 }
@@ -120,7 +123,7 @@ def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
 
 def test_the_kinds_of_the_bundled_boards() -> None:
     kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
-    emulated = ("posix", "qemu_lm3s6965evb", "qemu_mps2_an385", "qemu_riscv32_virt")
+    emulated = ("posix", "qemu_lm3s6965evb", "qemu_mps2_an385", "qemu_riscv32_virt", "rp2040", "rp2040_uart")
     assert kinds == {"loopback": BoardKind.SIMULATED, **dict.fromkeys(emulated, BoardKind.EMULATED)}
 
 

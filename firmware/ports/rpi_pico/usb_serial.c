@@ -18,7 +18,7 @@ const char port_name[] = "rpi_pico";
 #define TX_BYTES 2048u
 /* A host that takes no packet for so long is not there, or hangs. */
 #define MOST_WAIT_US 1000000u
-/* How often is looked for room in the ring. */
+/* How often is looked for room, in either ring. */
 #define LOOK_AGAIN_US 500u
 
 #define LOW(value) ((value) & 0xFF)
@@ -172,6 +172,8 @@ static bool wait_for_room(void) {
             is_given_up = true;
             return false;
         }
+        REGISTER(TIMER_ALARM0) = port_now_us(NULL) + LOOK_AGAIN_US;
+        __asm__ volatile("wfi" ::: "memory");
     }
     return true;
 }
