@@ -1,18 +1,19 @@
 """The device library in C on its emulated boards, beside the simulator: its size, and what calls and copies take.
 
 python -m benchmarks --json results.json devices
-python -m benchmarks.devices results.json     # prints the table of docs/firmware.md
+python -m benchmarks.devices results.json     # prints the table of docs/firmware.md; with --write it puts it there
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import json
 import pathlib
 import random
+import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -20,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.core_size import CORES, core_size, documented_ports
+from benchmarks.core_size import CORES, GUIDE, core_size, documented_ports
 from benchmarks.modes import MODES, Mode
 from benchmarks.peers.environment import MissingError
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
+from microrpc.boards.files import replacing
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
 from microrpc.connecting.blocking import connect, open_session
@@ -75,7 +77,8 @@ class _Device:
         if self.firmware is not None:
             yield from self._size_rows(self.firmware)
         for mode in DEVICE_MODES:
-            times = sorted(self.times_us[mode.name])
+            if not (times := sorted(self.times_us[mode.name])):
+                continue
             spread = f"min {times[0]:.1f}, p90 {quantile(times, 0.9):.1f}"
             median = statistics.median(times)
             remark = f"noop(); {len(times):,} times, in turns of {_BLOCK}"
@@ -105,33 +108,29 @@ class _Device:
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure the devices in turn; say what cannot be built or run here."""
-    data = np.frombuffer(random.Random(3).randbytes(SIZE_BYTES), np.uint8)
-    names = (SIMULATOR, *(name for name, is_run in documented_ports().items() if is_run))
-    failures: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        devices: list[_Device] = []
-        for name in QUICK_DEVICES if quick else names:
-            try:
-                devices.append(_start(name, stack))
-            except MissingError as reason:
-                yield Row(name, "missing", "", "", str(reason))
-            except MicroRpcError as error:
-                yield Row(name, "failed", "", "", str(error))
-        for _ in range(2 if quick else 11):
-            for device in devices:
-                for mode in DEVICE_MODES:
-                    try:
-                        if device.name not in failures:
-                            device.measure(mode, data)
-                    except MicroRpcError as error:
-                        failures[device.name] = str(error)
-    for device in devices:
-        if device.name in failures:
-            yield Row(device.name, "failed", "", "", failures[device.name])
-        else:
-            yield from device.rows()
+    """Measure each device by itself, as some emulators never rest; say what cannot be built or run here."""
+    for name in QUICK_DEVICES if quick else (SIMULATOR, *documented_ports()):
+        try:
+            yield from list(_measured(name, rounds=2 if quick else 11))
+        except MissingError as reason:
+            yield Row(name, "missing", "", "", str(reason))
+        except MicroRpcError as error:
+            yield Row(name, "failed", "", "", str(error))
     yield from _core_rows(quick=quick)
+
+
+def _measured(name: str, *, rounds: int) -> Iterator[Row]:
+    """Give the rows of a device; of a port that is not run here the sizes. Raises MissingError, MicroRpcError."""
+    if name != SIMULATOR and not documented_ports()[name]:
+        yield from _Device(name, connect, build(load_port(name))).rows()
+        return
+    data = np.frombuffer(random.Random(3).randbytes(SIZE_BYTES), np.uint8)
+    with contextlib.ExitStack() as stack:
+        device = _start(name, stack)
+        for _ in range(rounds):
+            for mode in DEVICE_MODES:
+                device.measure(mode, data)
+    yield from device.rows()
 
 
 def _start(name: str, stack: contextlib.ExitStack) -> _Device:
@@ -239,5 +238,38 @@ def markdown(raws: Iterable[Raw]) -> str:
     return "\n".join(lines)
 
 
+def written(guide: str, table: str) -> str:
+    """Give the text of the guide with the rows of `table` in the place of those that it has; others stay."""
+    head, old = _split(guide)
+    new = {line.split(" | ")[0]: line for line in table.splitlines()[2:]}
+    kept = {line.split(" | ")[0]: line for line in old.splitlines()[2:]}
+    cores = [name for name in kept if name.startswith("| the core")]
+    devices = [name for name in kept if name not in cores]
+    devices += [name for name in new if name not in kept]
+    lines = [*table.splitlines()[:2], *(new.get(name) or kept[name] for name in (*devices, *cores))]
+    return guide.replace(head + old, head + "\n".join(lines) + "\n")
+
+
+def _split(guide: str) -> tuple[str, str]:
+    """Give what stands before the table, and the table."""
+    found = re.search(r"^\| board \| flash, bytes .*\n(?:\|.*\n)+", guide, flags=re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{GUIDE.name} has no table that begins with | board | flash, bytes |")
+    return guide[: found.start()], found[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.devices", description=__doc__)
+    parser.add_argument("results", type=pathlib.Path, help="what `python -m benchmarks --json` has written")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/firmware.md")
+    options = parser.parse_args()
+    table = markdown(row["raw"] for row in json.loads(options.results.read_text(encoding="utf-8"))["rows"])
+    if options.write:
+        text = written(GUIDE.read_text(encoding="utf-8"), table)
+        with replacing(GUIDE) as file:
+            file.write(text.encode())
+    print(table)
+
+
 if __name__ == "__main__":
-    print(markdown(row["raw"] for row in json.loads(pathlib.Path(sys.argv[1]).read_text())["rows"]))
+    main()

@@ -70,6 +70,11 @@ class Device:
         assert found is not None, script
         return int(found[1]) * 1024
 
+    @property
+    def is_sketch(self) -> bool:
+        """Whether Arduino's tools build it: its stack is what the variables leave of the RAM."""
+        return self.name != SIMULATOR and bool(load_port(self.name).sketch)
+
     def has(self, needed: Iterable[Part | str]) -> bool:
         """Whether it has all these parts and functions."""
         return all(one in self.parts if isinstance(one, Part) else one in self.functions for one in needed)
@@ -87,6 +92,11 @@ _ALL = (
     Device("qemu_riscv32_virt"),
     Device("rp2040"),
     Device("rp2040_uart"),
+    Device("qemu_microbit"),
+    Device("qemu_mps2_an500"),
+    Device("qemu_netduinoplus2"),
+    Device("simavr_mega", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}),
+    Device("simavr_uno", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64, Part.HANDLES}),
 )
 DEVICES = {device.name: device for device in _ALL}
 
@@ -116,7 +126,9 @@ def port_params(*, are_run: bool = False) -> list[Any]:
     Those that only `make test-boards` runs have its mark.
     """
     ports = [load_port(name) for name in port_names()]
-    names = [port.name for port in ports if port.sources and (port.emulation is not None or not are_run)]
+    names = [
+        port.name for port in ports if port.sources and not port.sketch and (port.emulation is not None or not are_run)
+    ]
     return [DEVICES.get(name, Device(name)).param() for name in names]
 
 

@@ -69,9 +69,10 @@ static void adder(microrpc_call_t *call) {
 }
 
 static uint8_t *put_decimal(uint8_t *at, uint32_t number) {
-    if (number >= 10) at = put_decimal(at, number / 10);
-    *at = (uint8_t)('0' + number % 10);
-    return at + 1;
+    uint32_t unit = 1;
+    while (number / unit >= 10) unit *= 10;
+    for (; unit; unit /= 10) *at++ = (uint8_t)('0' + number / unit % 10);
+    return at;
 }
 
 /* The number of the arguments and the type code of each, as "2:0,11". */

@@ -149,7 +149,7 @@ TOOLS: dict[str, Tool] = {
     ),
     "picotool": _command(
         lambda table: ["load", "-f", "-x", FILE_PLACE],
-        "picotool is on the page of the Pico's SDK (apt-get install picotool, where the system has it)",
+        "apt-get install picotool, or from Raspberry Pi's page of it",
         keys={},
         forms=("uf2", "elf"),
     ),

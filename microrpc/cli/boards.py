@@ -40,6 +40,7 @@ def boards(
     """
     with reporting(as_json=as_json):
         from microrpc.boards.catalogue import profiles, user_directory
+        from microrpc.firmware.project import has_port
 
         if name is not None or board_file is not None:
             board = find_profile(name, board_file=board_file)
@@ -53,9 +54,12 @@ def boards(
             print_json({"boards": [_to_json(board) for board in found], "user_directory": str(user_directory())})
             return
         say_columns(
-            ("PROFILE", "BAUD", "BUFFER", "HEAP", "DESCRIPTION"),
+            ("PROFILE", "BAUD", "BUFFER", "HEAP", "FIRMWARE", "DESCRIPTION"),
             [
-                (board.name, str(board.baud), str(board.packet_size_bytes), str(board.heap_bytes), board.description)
+                (
+                    *(board.name, str(board.baud), str(board.packet_size_bytes), str(board.heap_bytes)),
+                    *("yes" if has_port(board.name) else "-", board.description),
+                )
                 for board in found
             ],
         )
@@ -64,10 +68,15 @@ def boards(
 
 
 def _to_json(board: BoardProfile) -> dict[str, Any]:
-    return {**dataclasses.asdict(board), "usb": [str(usb_id) for usb_id in board.usb]}
+    from microrpc.firmware.project import has_port
+
+    usb = [str(usb_id) for usb_id in board.usb]
+    return {**dataclasses.asdict(board), "usb": usb, "has_firmware": has_port(board.name)}
 
 
 def _show(board: BoardProfile) -> None:
+    from microrpc.firmware.project import has_port
+
     times, ring_bytes = board.timeouts, board.receive_ring_bytes
     say_pairs(
         [
@@ -91,7 +100,8 @@ def _show(board: BoardProfile) -> None:
             ),
             ("reset", _describe_reset(board.reset)),
             ("power-up", f"{board.power_up_s:g} s at most"),
-            ("flashed by", f"{shlex.join(board.flash)}, {board.flash_s:g} s at most" if board.flash else "-"),
+            ("firmware", f"yes: `microrpc firmware new DIR --board {board.name}`" if has_port(board.name) else "-"),
+            ("flashed by", f"{_describe_ways(board)}, {board.flash_s:g} s at most" if board.ways_to_flash else "-"),
         ]
     )
     if board.notes:
@@ -103,6 +113,11 @@ def _describe_lines(options: PortOptions) -> str:
     states = {"DTR": options.dtr, "RTS": options.rts, "hang-up": options.hang_up, "low latency": options.low_latency}
     said = [f"{name} {'on' if state else 'off'}" for name, state in states.items() if state is not None]
     return ", ".join(said) or "as the system has them"
+
+
+def _describe_ways(board: BoardProfile) -> str:
+    own = [shlex.join(board.flash)] if board.flash else []
+    return " or ".join([*own, *(way.tool for way in board.flashers)])
 
 
 def _describe_reset(reset: Reset) -> str:

@@ -9,14 +9,16 @@ import typer
 from typer.core import TyperCommand
 
 from microrpc.cli import signals, streams
-from microrpc.cli.board import call, info
+from microrpc.cli.board import call
 from microrpc.cli.boards import boards
-from microrpc.cli.common import EXIT_CODES, PORTS, ExitCode, examples, explaining, is_json_wanted
+from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
 from microrpc.cli.demo import demo
 from microrpc.cli.events import events
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
+from microrpc.cli.flash import flash
 from microrpc.cli.functions import functions, stubs
+from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
 from microrpc.cli.ports import ports
@@ -25,6 +27,21 @@ from microrpc.cli.share import share
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
+
+_PORTS = """\b
+What a PORT is:
+  /dev/ttyACM0, COM3   a serial port (`microrpc ports` lists them)
+  sim://               a board that is simulated while the command runs
+  sim://PROFILE        the same, for example sim://nucleo_f746zg
+  qemu://NAME          a board in QEMU, for example qemu://mps2_an385:
+                       real firmware, built and started while the command
+                       runs (docs/firmware.md)
+  emulated://NAME      the same for any emulated board: emulated://posix
+  socket://HOST:PORT   a serial line carried over TCP
+  tcp://HOST:PORT      an RPC server that speaks without frames
+  tvm://HOST:PORT      a board that `microrpc tvm serve` serves, of those
+                       with a key: tvm://HOST:PORT?key=KEY
+  unix:///PATH         a board that `microrpc share` shares"""
 
 # Without "call" in front of them, -2 and --5 would be options.
 _RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -55,7 +72,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=f"{PORTS}\n\n{EXIT_CODES}")
+@app.callback(epilog=f"{_PORTS}\n\n{EXIT_CODES}")
 def _microrpc(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -123,6 +140,14 @@ app.command(
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.add_typer(model, name="model")
+firmware.command(
+    epilog=examples(
+        "microrpc firmware flash rpi_pico",
+        "microrpc firmware flash rpi_pico my_project --dry-run",
+        "microrpc firmware flash /dev/ttyACM0 my_project --board arduino_uno",
+        "microrpc firmware flash rpi_pico firmware.uf2 --drive /media/me/RPI-RP2",
+    )
+)(flash)
 app.add_typer(firmware, name="firmware")
 tvm.command(
     "build",

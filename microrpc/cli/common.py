@@ -64,22 +64,6 @@ Exit codes:
   141  whoever read the output has gone"""
 """What `--help` says of them."""
 
-PORTS = """\b
-What a PORT is:
-  /dev/ttyACM0, COM3   a serial port (`microrpc ports` lists them)
-  sim://               a board that is simulated while the command runs
-  sim://PROFILE        the same, for example sim://nucleo_f746zg
-  qemu://NAME          a board in QEMU, for example qemu://mps2_an385:
-                       real firmware, built and started while the command
-                       runs (docs/firmware.md)
-  emulated://NAME      the same for any emulated board: emulated://posix
-  socket://HOST:PORT   a serial line carried over TCP
-  tcp://HOST:PORT      an RPC server that speaks without frames
-  tvm://HOST:PORT      a board that `microrpc tvm serve` serves, of those
-                       with a key: tvm://HOST:PORT?key=KEY
-  unix:///PATH         a board that `microrpc share` shares"""
-"""What `--help` says of ports."""
-
 # --- options --------------------------------------------------------------------------------------
 
 PortArgument = Annotated[
@@ -366,10 +350,25 @@ def open_board(
     on_log: Callable[[str], None] | None = note_log,
 ) -> Iterator[Board]:
     """Open a board for a command; its log goes to stderr. After a signal it is closed within a second."""
+    chosen = find_profile(board, port, board_file)
+    with open_with(chosen, port, baud=baud, timeout_s=timeout_s, options=options, on_log=on_log) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_with(
+    chosen: BoardProfile,
+    port: str,
+    *,
+    baud: int | None = None,
+    timeout_s: float | None = None,
+    options: PortOptions = AS_THE_SYSTEM_DOES,
+    on_log: Callable[[str], None] | None = note_log,
+) -> Iterator[Board]:
+    """Do as `open_board` does, with a profile that was found already."""
     from microrpc.client.pump import END_S
     from microrpc.connecting.blocking import connect
 
-    chosen = find_profile(board, port, board_file)
     timeouts = timeouts_of(chosen, timeout_s)
     with (
         until_signal(),

@@ -68,13 +68,20 @@ def list_(as_json: JsonOption = False) -> None:
 
         boards = profiles()
         rows = [
-            (name, load_port(name).target or "this computer", boards[name].description if name in boards else "")
+            (
+                name,
+                load_port(name).target or load_port(name).fqbn or "this computer",
+                [way.tool for way in boards[name].ways_to_flash] if name in boards else [],
+                boards[name].description if name in boards else "",
+            )
             for name in port_names()
         ]
         if as_json:
-            print_json({"boards": [dict(zip(("name", "target", "description"), row, strict=True)) for row in rows]})
+            keys = ("name", "target", "flashed_by", "description")
+            print_json({"boards": [dict(zip(keys, row, strict=True)) for row in rows]})
             return
-        say_columns(("BOARD", "TARGET", "DESCRIPTION"), rows)
+        shown = [(name, target, ", ".join(ways) or "-", description) for name, target, ways, description in rows]
+        say_columns(("BOARD", "TARGET", "FLASHED BY", "DESCRIPTION"), shown)
 
 
 @firmware.command(
@@ -110,7 +117,7 @@ def build(
         from microrpc.firmware.project import load_project
 
         start = time.perf_counter()
-        built = build_project(load_project(board), compiler=_compiler(compiler), defines=define or ())
+        built = build_project(load_project(board), compiler=compiler_named(compiler), defines=define or ())
         taken_s = time.perf_counter() - start
         is_image = out is not None and _write(built, out)
         elf = built.elf if out is None or is_image else out
@@ -156,7 +163,7 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
         from microrpc.firmware.emulator import build_to_run, start_firmware
         from microrpc.firmware.project import load_project
 
-        built = build_to_run(load_project(board), compiler=_compiler(compiler), defines=define or ())
+        built = build_to_run(load_project(board), compiler=compiler_named(compiler), defines=define or ())
         with start_firmware(built) as emulator:
             on_terminal = is_terminal(sys.stdout)
             say(f"{built.project.name} is on {emulator.port} until Ctrl-C." if on_terminal else emulator.port)
@@ -188,7 +195,8 @@ def new(
             say(line)
 
 
-def _compiler(name: str) -> Compiler:
+def compiler_named(name: str) -> Compiler:
+    """Give the compiler that `--compiler` names."""
     from microrpc.firmware.build import Compiler
 
     if name not in list(Compiler):

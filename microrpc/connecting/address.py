@@ -12,7 +12,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.boards.finding import find_port
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.errors import PortError, RequestError
-from microrpc.firmware.project import has_port, port_names
+from microrpc.firmware.project import emulated_names, has_port
 from microrpc.ports.channel import port_name
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.ports.urls import address_in
@@ -92,7 +92,7 @@ def find_target(
         scheme, separator, rest = port_name(port).partition("://")
         port = scheme.lower() + separator + rest if separator else scheme
     if port is not None and is_emulated(port) and not has_port(named_board(port)):
-        known = ", ".join(port_of_emulated(name) for name in port_names())
+        known = ", ".join(port_of_emulated(name) for name in emulated_names())
         raise PortError(port, f"{port}: microrpc has no firmware of that name to emulate. There are: {known or 'none'}")
     name = named_board(port) if port is not None else ""
     other = board.name if isinstance(board, BoardProfile) else board

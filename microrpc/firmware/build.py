@@ -17,12 +17,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware import c_library
+from microrpc.firmware.arduino import find_builder, prepare_sketch
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.images import ImageFormat
 from microrpc.firmware.project import Project, check_define
@@ -40,7 +41,7 @@ _GCC_PACKAGES = {
 }
 _KEPT_SUFFIXES = {".elf", *(f".{form}" for form in ImageFormat)}
 _DEFAULT = re.compile(rb"#ifndef (\w+)\n#define \1 ")  # what a definition can change
-_SUFFIXES = (".c", ".h", ".s", ".S", ".ld", ".inc")
+_SUFFIXES = (".ino", ".cpp", ".c", ".h", ".s", ".S", ".ld", ".inc")
 _TEMPORARY = ".building-"
 _MOST_LINES = 40  # of a compiler's output in an error
 
@@ -88,6 +89,8 @@ def build(
     error, too. is_told: whether the log tells of a build. Any number of processes may do so at once.
     """
     more = more or {}
+    if project.sketch and more:
+        raise FirmwareError(f"{project.name} is a sketch, which Arduino's tools build: nothing can be added to it")
     all_defines = (*project.defines, *map(check_define, defines))
     by_name = {define.partition("=")[0]: define for define in all_defines}
     tool = find_compiler(project, compiler)
@@ -108,10 +111,19 @@ def build(
     is_new = not is_kept(elf)
     if is_new:
         log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
+
+        def prepare(made_in: pathlib.Path) -> tuple[list[str], pathlib.Path]:
+            if project.sketch:
+                return prepare_sketch(project, tool.command[0], tuple(by_name.values()), made_in)
+            result = made_in / "firmware.elf"
+            besides = [str(made_in / name) for name in more]
+            return [*tool.command, *flags, *sources, *besides, *last_flags, "-o", str(result)], result
+
         try:
-            _make(project, [*tool.command, *flags, *sources], last_flags, more, elf, timeout_s, stop)
+            _make(project, prepare, more, elf, timeout_s, stop)
         except FirmwareError as error:
-            hint = c_library.hint_for_gcc(project, tool.command, str(error)) if compiler is Compiler.GCC else ""
+            is_gcc = compiler is Compiler.GCC and not project.sketch
+            hint = c_library.hint_for_gcc(project, tool.command, str(error)) if is_gcc else ""
             raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
@@ -136,7 +148,13 @@ class Tool:
 
 
 def find_compiler(project: Project, compiler: Compiler) -> Tool:
-    """Find what builds `project`. Raises FirmwareError, which says what to install."""
+    """Find what builds `project`. Raises FirmwareError, which says what to install.
+
+    Arduino's own tools build a sketch, whichever compiler is named.
+    """
+    if project.sketch:
+        builder, version = find_builder(project)
+        return Tool((builder,), version)
     return _find_gcc(project) if compiler is Compiler.GCC else _find_zig()
 
 
@@ -161,6 +179,9 @@ def _find_gcc(project: Project) -> Tool:
 
 
 def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
+    if project.sketch:
+        yield from (project.sketch, project.fqbn, *project.flags)
+        return
     yield from project.common.all
     if project.target:
         yield from project.common.freestanding
@@ -244,25 +265,22 @@ def is_kept(file: pathlib.Path) -> bool:
 
 def _make(
     project: Project,
-    command: Sequence[str],
-    last_flags: Sequence[str],
+    prepare: Callable[[pathlib.Path], tuple[list[str], pathlib.Path]],
     more: Mapping[str, bytes],
     elf: pathlib.Path,
     timeout_s: float | None,
     stop: threading.Event | None,
 ) -> None:
-    """Build into a directory of its own, and move the result into its place when it is whole."""
+    """Build what `prepare` lays out in a directory of its own; move the result into its place when it is whole."""
     try:
         elf.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=elf.parent, prefix=_TEMPORARY) as directory:
-            result = pathlib.Path(directory, "firmware.elf")
             for name, content in more.items():
                 pathlib.Path(directory, name).write_bytes(content)
-            besides = [str(pathlib.Path(directory, name)) for name in more]
-            whole = [*command, *besides, *last_flags, "-o", str(result)]
-            done = run(whole, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
+            command, result = prepare(pathlib.Path(directory))
+            done = run(command, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
             if done.code:
-                lines = (done.stderr or done.stdout).strip().replace(f"{directory}{os.sep}", "").splitlines()
+                lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
                 said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.code}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")

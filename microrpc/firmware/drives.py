@@ -100,9 +100,9 @@ def how_to_mount(way: DriveFlasher) -> str:
 
 
 def wait_for_drive(
-    way: DriveFlasher, *, stop: threading.Event | None = None, timeout_s: float = APPEAR_S, tools: DriveTools = TOOLS
+    way: DriveFlasher, timeout_s: float, *, stop: threading.Event | None = None, tools: DriveTools = TOOLS
 ) -> pathlib.Path:
-    """Wait until the drive is there. Raises FirmwareError."""
+    """Wait until the drive is there, `timeout_s` seconds at most. Raises FirmwareError."""
     deadline = tools.now() + timeout_s
     while (drive := find_drive(way, tools)) is None:
         _check_wanted(stop)
@@ -196,8 +196,7 @@ def _settle(
     deadline = tools.now() + SETTLE_S
     while tools.now() < deadline:
         _check_wanted(stop)
-        is_there = is_drive(way, drive)
-        if not is_there:
+        if not _is_mounted(way, drive):
             if way.tool == "uf2":
                 return ""
             has_gone = True
@@ -207,6 +206,11 @@ def _settle(
             return ""
         tools.sleep(POLL_S)
     return "" if has_gone else f"{drive} is still there: the board may not have taken the program"
+
+
+def _is_mounted(way: DriveFlasher, place: pathlib.Path) -> bool:
+    """Whether a drive that was there still is; a directory may stay behind, and may be called as it likes."""
+    return board_id(place) == way.name if way.tool == "uf2" else _is_directory(place)
 
 
 def _check_wanted(stop: threading.Event | None) -> None:

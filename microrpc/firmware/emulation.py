@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 import re
 import shutil
 
-from microrpc.boards.files import WriteError, replacing
-from microrpc.errors import FirmwareError, PortNotFoundError, reason_of
+from microrpc.errors import FirmwareError, PortNotFoundError
 from microrpc.firmware import build as building
-from microrpc.firmware.images import ImageFormat, make_image
+from microrpc.firmware.images import ImageFormat
+from microrpc.firmware.programs import kept_image
 from microrpc.firmware.project import FILE_NAME, Emulation, Project, read_project
 from microrpc.firmware.running import run
 
@@ -135,20 +134,4 @@ def _file(place: str, elf: pathlib.Path, emulation: Emulation) -> str:
         return str(npm_directory())
     if place in ("elf", "script"):
         return str(elf)
-    return str(_kept_image(elf, ImageFormat(place), emulation.uf2_family))
-
-
-def _kept_image(elf: pathlib.Path, form: ImageFormat, uf2_family: int | None) -> pathlib.Path:
-    """Give another form of a program, as a file in the cache whose name tells of its content."""
-    data = make_image(elf, form, uf2_family=uf2_family)
-    path = building.cache_directory() / f"{elf.stem}-{hashlib.sha256(data).hexdigest()[:16]}.{form}"
-    if not building.is_kept(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                file.write(data)
-        except WriteError as error:
-            raise FirmwareError(str(error)) from error
-        except OSError as error:
-            raise FirmwareError(f"{path}: cannot be written: {reason_of(error)}") from error
-    return path
+    return str(kept_image(elf, ImageFormat(place), emulation.uf2_family))

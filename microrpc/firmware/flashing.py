@@ -14,13 +14,20 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from microrpc.boards import resets, strategies
-from microrpc.boards.flashers import FILE_PLACE, OWN_COMMAND, PORT_PLACE, PROGRAM_PLACES, CommandFlasher, DriveFlasher
+from microrpc.boards.flashers import (
+    FILE_PLACE,
+    OWN_COMMAND,
+    PORT_PLACE,
+    PROGRAM_PLACES,
+    CommandFlasher,
+    DriveFlasher,
+    Flasher,
+)
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, printable
@@ -66,13 +73,14 @@ TOOLS = FlashTools()
 class Flashing:
     """A `program`, the board that is to have it by its `profile`, and the `way` that was chosen: what `choose` gives.
 
-    `port` is the board's, None where it is not known; `drive` the directory of a boot drive that is there, or was
-    named. `tools` are what it needs of the computer.
+    `others` are the ways that there are besides. `port` is the board's, None where it is not known; `drive` the
+    directory of a boot drive that is there, or was named. `tools` are what it needs of the computer.
     """
 
     profile: BoardProfile
     program: Program
-    way: CommandFlasher | DriveFlasher
+    way: Flasher
+    others: tuple[Flasher, ...] = ()
     port: str | None = None
     drive: pathlib.Path | None = None
     tools: FlashTools = TOOLS
@@ -82,15 +90,12 @@ class Flashing:
         """Whether the port is opened at 1200 baud first."""
         return self.way.touch and self.port is not None and self.drive is None
 
-    def commands(self, directory: pathlib.Path) -> list[list[str]]:
-        """Give the words of what is done, as one could type it; files that are made of the program go to `directory`.
-
-        Raises FirmwareError.
-        """
+    def commands(self) -> list[list[str]]:
+        """Give the words of what is done, as one could type it. Raises FirmwareError."""
         before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
         if isinstance(self.way, CommandFlasher):
-            return [*before, self._words(self.way, directory)]
-        file = self.program.path_in(self.way.form, directory)
+            return [*before, self._words(self.way)]
+        file = self.program.path_in(self.way.form)
         drive = self.drive if self.drive is not None else pathlib.Path(self.way.name)
         return [*before, ["cp", str(file), str(drive / f"firmware.{self.way.form}")]]
 
@@ -106,19 +111,17 @@ class Flashing:
         Raises FirmwareError, with the last words of a command that failed, and PortError where the port cannot be
         opened. Where this is interrupted, all that it has started is killed.
         """
-        with tempfile.TemporaryDirectory(prefix="microrpc-flash-") as name:
-            directory = pathlib.Path(name)
-            if isinstance(self.way, CommandFlasher):
-                self._run_command(self.way, directory, stop)
-            else:
-                self._copy(self.way, directory, stop, on_note, on_piece)
+        if isinstance(self.way, CommandFlasher):
+            self._run_command(self.way, stop)
+        else:
+            self._copy(self.way, stop, on_note, on_piece)
 
-    def _words(self, way: CommandFlasher, directory: pathlib.Path) -> list[str]:
+    def _words(self, way: CommandFlasher) -> list[str]:
         values = {PORT_PLACE: self.port or ""}
         for place in (*PROGRAM_PLACES, FILE_PLACE):
             if any(place in word for word in way.words):
                 form = place.strip("{}") if place != FILE_PLACE else _form_for(way, self.program)
-                values[place] = str(self.program.path_in(form, directory))
+                values[place] = str(self.program.path_in(form))
         program = self._installed(way) or way.words[0]
         return [program, *(_PLACE.sub(lambda found: values[found.group()], word) for word in way.words[1:])]
 
@@ -129,8 +132,8 @@ class Flashing:
                 return name if shutil.which(name) else found
         return None
 
-    def _run_command(self, way: CommandFlasher, directory: pathlib.Path, stop: threading.Event | None) -> None:
-        words = self._words(way, directory)
+    def _run_command(self, way: CommandFlasher, stop: threading.Event | None) -> None:
+        words = self._words(way)
         if self.has_touch:
             self.tools.touch(self.port or "")
         ran = try_to_run(words, None, self.profile.flash_s, stop)
@@ -138,18 +141,18 @@ class Flashing:
         if "took longer" in reason:
             reason += " (`flash_s`)"
         if reason:
-            raise self._failed(f"{shlex.join(words)} {reason}{_last_words(ran.stdout, ran.stderr)}")
+            said = _last_words(ran.stdout, ran.stderr)
+            raise self._failed(f"{shlex.join(words)} {reason}{said}{self._other_ways()}")
 
     def _copy(
         self,
         way: DriveFlasher,
-        directory: pathlib.Path,
         stop: threading.Event | None,
         on_note: OnNote,
         on_piece: OnPiece | None,
     ) -> None:
         tools = self.tools.drives
-        file = self.program.path_in(way.form, directory)
+        file = self.program.path_in(way.form)
         if self.has_touch:
             self.tools.touch_only(self.port or "")
         elif self.drive is None:
@@ -157,7 +160,11 @@ class Flashing:
             what = f"its drive, {way.name}, is not there{f': {remedy}' if remedy else ''}"
             on_note(f"{what}. It is waited for, {drives.APPEAR_S:g} s at most")
         try:
-            drive = self.drive if self.drive is not None else drives.wait_for_drive(way, stop=stop, tools=tools)
+            drive = (
+                self.drive
+                if self.drive is not None
+                else drives.wait_for_drive(way, drives.APPEAR_S, stop=stop, tools=tools)
+            )
             odd = drives.copy_to_drive(
                 way, file, drive, timeout_s=self.profile.flash_s, stop=stop, on_piece=on_piece, tools=tools
             )
@@ -165,6 +172,14 @@ class Flashing:
             raise self._failed(str(error)) from error
         if odd:
             on_note(odd)
+
+    def _other_ways(self) -> str:
+        """Give what there is besides, as the end of an error: a tool that is installed need not be the right one."""
+        others = [
+            f"{way.tool} ({way.button})" if isinstance(way, DriveFlasher) and way.button else way.tool
+            for way in self.others
+        ]
+        return f"\nOther ways, with --tool: {', '.join(others)}" if others else ""
 
     def _failed(self, reason: str) -> FirmwareError:
         return FirmwareError(f"{self.port or self.profile.name}: it could not be flashed: {reason}")
@@ -177,7 +192,7 @@ def check_can_be_flashed(profile: BoardProfile, port: str | None = None) -> None
         text = "an emulated board is given its program when its emulator is started"
         raise FirmwareError(f"{where}: {text}: `microrpc firmware run {profile.name}` builds it and starts it")
     if profile.kind is BoardKind.SIMULATED and not profile.ways_to_flash:
-        raise FirmwareError(f"{where}: {profile.name} is no real board: name yours, `microrpc boards` lists them")
+        raise FirmwareError(f"{where}: is no real board, but a simulated one: `microrpc boards` lists those there are")
     if not profile.ways_to_flash:
         raise FirmwareError(
             f"{where}: microrpc does not know how a program is put into {profile.name}: "
@@ -190,6 +205,7 @@ def choose(
     program: Program,
     port: str | None = None,
     *,
+    ways: Sequence[Flasher] | None = None,
     tool: str | None = None,
     drive: pathlib.Path | None = None,
     may_ask: bool = True,
@@ -198,17 +214,21 @@ def choose(
     """Choose the first way of the profile that is at hand; where none is, and `may_ask`, a drive that a person can have
     appear.
 
-    tool: only that of this name. drive: the directory of a boot drive, and no other way. Raises FirmwareError, which
-    says of each way what it wants.
+    ways: those of the program, where it is not for the profile to say. tool: only that of this name. drive: the
+    directory of a boot drive, and no other way. Raises FirmwareError, which says of each way what it wants.
     """
-    check_can_be_flashed(profile, port)
-    ways = _named(profile, tool)
+    if ways is None:
+        check_can_be_flashed(profile, port)
+        ways = profile.ways_to_flash
+    all_ways = tuple(ways)
+    ways = _named(profile, ways, tool)
     if drive is not None:
         return _with_drive(profile, program, ways, port, drive, tools)
     wants: list[tuple[str, str]] = []
     later: Flashing | None = None
     for way in ways:
-        flashing = Flashing(profile, program, way, port, tools=tools)
+        others = tuple(other for other in all_ways if other != way)
+        flashing = Flashing(profile, program, way, others, port, tools=tools)
         if want := _missing(flashing):
             wants.append((way.tool, want))
             continue
@@ -256,20 +276,19 @@ async def flash_aside(profile: BoardProfile, port: str, elf: pathlib.Path) -> No
         raise
 
 
-def _named(profile: BoardProfile, tool: str | None) -> Sequence[CommandFlasher | DriveFlasher]:
-    ways = {way.tool: way for way in profile.ways_to_flash}
-    if tool is None:
-        return list(ways.values())
-    if tool not in ways:
-        guess = did_you_mean(tool, ways)
-        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(ways)}")
-    return [ways[tool]]
+def _named(profile: BoardProfile, ways: Sequence[Flasher], tool: str | None) -> Sequence[Flasher]:
+    found = [way for way in ways if tool in (None, way.tool)]
+    if not found:
+        names = [way.tool for way in ways]
+        guess = did_you_mean(str(tool), names)
+        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(names)}")
+    return found
 
 
 def _with_drive(
     profile: BoardProfile,
     program: Program,
-    ways: Sequence[CommandFlasher | DriveFlasher],
+    ways: Sequence[Flasher],
     port: str | None,
     drive: pathlib.Path,
     tools: FlashTools,
@@ -279,16 +298,16 @@ def _with_drive(
         raise FirmwareError(f"{drive}: {profile.name} is not flashed by a drive, but by {_names(ways)}")
     if not drive.is_dir():
         raise FirmwareError(f"{drive}: there is no such directory: name that at which the boot drive is mounted")
-    there = drives.board_id(drive)
-    if way.tool == "uf2" and there not in (None, way.name):
-        raise FirmwareError(f"{drive}: is the boot drive of {printable(there or '')}, and not of {way.name}")
-    flashing = Flashing(profile, program, way, port, drive, tools)
+    if way.tool == "uf2" and (there := drives.board_id(drive)) != way.name:
+        what = f"is the boot drive of {printable(there)}" if there else "is no boot drive, for it has no INFO_UF2.TXT"
+        raise FirmwareError(f"{drive}: {what}: that of {way.name} is wanted")
+    flashing = Flashing(profile, program, way, port=port, drive=drive, tools=tools)
     if want := _missing(flashing):
         raise FirmwareError(f"{drive}: {way.tool}: {want}")
     return flashing
 
 
-def _names(ways: Sequence[CommandFlasher | DriveFlasher]) -> str:
+def _names(ways: Sequence[Flasher]) -> str:
     return " or ".join(way.tool for way in ways)
 
 

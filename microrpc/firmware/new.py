@@ -22,6 +22,7 @@ DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
+_COMMON = "ports/common"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
 _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ARDUINO: lay_out_sketch,
@@ -106,7 +107,10 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
             shutil.copyfile(license_file(), directory / "LICENSE")
             if board in _OTHERS:
                 return _OTHERS[board](directory)
-            return _lay_out(directory, load_port(board), contents or Contents())
+            port = load_port(board)
+            return (
+                _lay_out_sketch(directory, port) if port.sketch else _lay_out(directory, port, contents or Contents())
+            )
     except (OSError, shutil.Error) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise FirmwareError(f"{directory}: cannot be written: {reason}") from error
@@ -136,9 +140,10 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
     libc = [port.common.zig_libc] if port.target else []
-    for folder in ("include", "src", "ports/common", *_port_folders(port), *libc, *contents.folders):
+    for folder in ("include", "src", _COMMON, *_port_folders(port), *libc, *contents.folders):
         if (library / folder).is_dir():
-            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
+            ignored = {FILE_NAME, *(_of_other_ports(port) if folder == _COMMON else ())}
+            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(*ignored))
     if port.emulation is not None:
         _copy_emulator(library, directory, port.emulation)
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
@@ -157,11 +162,34 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     ]
 
 
+def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
+    """Lay out a sketch that microrpc, too, builds for a board."""
+    told = lay_out_sketch(directory, port.fqbn)
+    lines = ["# What is built by Arduino's tools, and what runs it. Paths are relative to this directory.", "[build]"]
+    lines += [f"sketch = {json.dumps(f'{directory.resolve().name}.ino')}", f"fqbn = {json.dumps(port.fqbn)}"]
+    if port.emulation is not None:
+        _copy_emulator(port.root, directory, port.emulation)
+        lines += _emulator_table(port.emulation)
+    (directory / FILE_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [
+        *told,
+        f"Try: microrpc firmware build {directory}",
+        f"     microrpc firmware run {directory}",
+    ]
+
+
 def _port_folders(port: Project) -> list[str]:
     """Name the folders of ports that it is made of: its own, or that which it is the same as, and what it shares."""
     paths = (*port.sources, *port.includes, port.linker_script or "")
     shared = {"/".join(pathlib.PurePosixPath(path).parts[:2]) for path in paths if path.startswith("ports/")}
-    return sorted(shared - {"ports/common"} | {port.file.parent.relative_to(port.root).as_posix()})
+    return sorted(shared - {_COMMON} | {port.file.parent.relative_to(port.root).as_posix()})
+
+
+def _of_other_ports(port: Project) -> Iterator[str]:
+    """Name what is in the folder of all ports for others: sources that this one is not built of, and their headers."""
+    for source in (port.root / _COMMON).glob("*.c"):
+        if f"{_COMMON}/{source.name}" not in port.sources:
+            yield from (source.name, f"{source.stem}.h")
 
 
 def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Emulation) -> None:
@@ -198,8 +226,9 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     if port.libraries or contents.libraries:
         yield from _list("libraries", (*port.libraries, *contents.libraries))
     yield "# What the library is to have besides: docs/firmware.md tells what each costs."
+    sizes = [define for define in port.defines if not define.startswith("MICRORPC_")]  # for which the board has RAM
     default = DEFINES if _flash_bytes(port) >= LEAST_FLASH_BYTES else ()
-    yield from _list("defines", (*default, *contents.defines))
+    yield from _list("defines", (*sizes, *default, *contents.defines))
     if port.uf2_family is not None:
         yield f"uf2_family = {port.uf2_family:#010x}"
     if port.gcc is not None:

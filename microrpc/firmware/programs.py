@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 from dataclasses import dataclass
 
 from microrpc.boards.files import WriteError, replacing
 from microrpc.errors import FirmwareError, reason_of
+from microrpc.firmware import build as building
 from microrpc.firmware.images import ImageFormat, make_image, uf2_family_of
 
 ELF = "elf"
@@ -27,23 +29,28 @@ class Program:
         """Whether there is a file of that form, or with `is_made` one can be made."""
         return form == self.form or (is_made and self.form == ELF)
 
-    def path_in(self, form: str, directory: pathlib.Path) -> pathlib.Path:
-        """Give the path of the program in that form; where it is made it is written to `directory`.
+    def path_in(self, form: str) -> pathlib.Path:
+        """Give the path of the program in that form; where it is made it is kept in the cache. Raises FirmwareError."""
+        return self.file if form == self.form else kept_image(self.file, ImageFormat(form), self.uf2_family)
 
-        Raises FirmwareError.
-        """
-        if form == self.form:
-            return self.file
-        path = directory / f"{self.file.stem}.{form}"
-        image = make_image(self.file, ImageFormat(form), uf2_family=self.uf2_family)
+
+def kept_image(elf: pathlib.Path, form: ImageFormat, uf2_family: int | None) -> pathlib.Path:
+    """Give another form of a program, as a file in the cache whose name tells of its content.
+
+    Raises FirmwareError.
+    """
+    data = make_image(elf, form, uf2_family=uf2_family)
+    path = building.cache_directory() / f"{elf.stem}-{hashlib.sha256(data).hexdigest()[:16]}.{form}"
+    if not building.is_kept(path):
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
-                file.write(image)
-        except (OSError, WriteError) as error:
-            why = reason_of(error) if isinstance(error, OSError) else str(error)
-            raise FirmwareError(f"{path}: cannot be written: {why}") from error
-        return path
+                file.write(data)
+        except WriteError as error:
+            raise FirmwareError(str(error)) from error
+        except OSError as error:
+            raise FirmwareError(f"{path}: cannot be written: {reason_of(error)}") from error
+    return path
 
 
 def is_program(path: pathlib.Path) -> bool:

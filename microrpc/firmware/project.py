@@ -83,9 +83,14 @@ class Project:
     name: str
     root: pathlib.Path
     file: pathlib.Path
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    script: str | None = None
+    """What runs in the place of something that is built: a file for MicroPython, relative to `root`."""
     target: str | None = None
     """What zig builds for, None for this computer."""
+    sketch: str = ""
+    """The sketch that Arduino's tools build for the board `fqbn`, where it is one."""
+    fqbn: str = ""
     cpu: str | None = None
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
@@ -191,6 +196,12 @@ def _check_npm(package: str) -> str:
     return package
 
 
+def _check_fqbn(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+:[\w.-]+:[\w.-]+(:[\w.,=-]+)?", name, flags=re.ASCII):
+        raise FirmwareError(f"{name!r} is no board of Arduino's: write VENDOR:ARCHITECTURE:BOARD, as arduino:avr:uno")
+    return name
+
+
 def _check_argument(argument: str) -> str:
     for place in re.findall(r"\{(\w*)\}", argument):
         if place not in PLACES:
@@ -210,7 +221,9 @@ _BUILD_KEYS = {
     "cpu": Key(str),
     "linker_script": Key(str),
     "flags": _TEXTS,
-    "sources": dataclasses.replace(_TEXTS, required=True),
+    "sources": _TEXTS,
+    "sketch": Key(str),
+    "fqbn": Key(str, read=_check_fqbn),
     "includes": _TEXTS,
     "libraries": dataclasses.replace(_TEXTS, read=lambda names: tuple(map(_check_library, names))),
     "defines": dataclasses.replace(_TEXTS, read=lambda defines: tuple(map(check_define, defines))),
@@ -237,14 +250,26 @@ def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     emulation = None
     if "emulator" in top:
         emulation = _read_emulation(file, root, top["emulator"], build.get("uf2_family"))
-    elif not build.get("target"):
+    elif not build.get("target") and "sketch" not in build:
         emulation = Emulation()
+    _check_what_is_built(file, build)
     if "gcc" in build:
         build["gcc"] = Gcc(**_CHECKER.check(f"{file}: build.gcc.", build["gcc"], _GCC_KEYS))
     common, shared = Flags(), root / "ports" / "flags.toml"
     if shared.is_file():
         common = Flags(**_CHECKER.check(f"{shared}: ", _CHECKER.load(shared), _FLAGS_KEYS))
     return Project(name, root, file, common=common, emulation=emulation, **build)
+
+
+def _check_what_is_built(file: pathlib.Path, build: dict[str, object]) -> None:
+    if ("sketch" in build) is not ("fqbn" in build):
+        missing = "fqbn" if "sketch" in build else "sketch"
+        raise FirmwareError(f"{file}: build.{missing}: is missing")
+    if "sketch" not in build and "sources" not in build:
+        raise FirmwareError(f"{file}: build.sources: is missing")
+    for key in ("target", "cpu", "linker_script", "libraries", "gcc"):
+        if "sketch" in build and key in build:
+            raise FirmwareError(f"{file}: build.{key}: is not for a sketch, which Arduino's tools build")
 
 
 def _same_project(file: pathlib.Path, root: pathlib.Path, name: str, table: dict[str, object]) -> Project:

@@ -12,6 +12,7 @@ from microrpc.firmware.project import firmware_directory
 
 ARDUINO = "arduino"
 """The board whose project is a sketch."""
+_ANY_BOARD = "VENDOR:ARCHITECTURE:BOARD"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 _README = """\
@@ -20,16 +21,26 @@ _README = """\
 A sketch that Python calls functions of. Yours are in `{name}.ino`; the device library is in `src/`, as it came with
 microrpc {version}, and Arduino compiles it with the sketch.
 
-    arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD .
-    arduino-cli upload --fqbn VENDOR:ARCHITECTURE:BOARD --port /dev/ttyACM0 .
-    microrpc call /dev/ttyACM0 add 2 3
+    arduino-cli compile --fqbn {fqbn} .
+    arduino-cli upload --fqbn {fqbn} --port /dev/ttyACM0 .
+{more}    microrpc call /dev/ttyACM0 add 2 3
 
 Nothing else may print to the port that it is on. `LICENSE` is that of the library.
 """
+_OF_A_BOARD = """\
+
+or, with Debian's packages `arduino-builder` and `arduino-core-avr` (`port.toml` says what is built and what runs it):
+
+    microrpc firmware build .
+    microrpc firmware run .
+
+"""
 
 
-def lay_out_sketch(directory: pathlib.Path) -> list[str]:
+def lay_out_sketch(directory: pathlib.Path, fqbn: str = "") -> list[str]:
     """Lay out a sketch in an empty directory; give what to tell the user. Raises FirmwareError.
+
+    fqbn: the board that it is for, where microrpc builds it, too.
 
     Arduino compiles what lies in its `src`, and wants it called like its directory.
     """
@@ -48,9 +59,10 @@ def lay_out_sketch(directory: pathlib.Path) -> list[str]:
     example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
     sketch = directory / f"{name}.ino"
     sketch.write_text(example.replace("<MicroRPCDevice.h>", '"src/MicroRPCDevice.h"'), encoding="utf-8")
-    readme = _README.format(name=sketch.stem, version=version("microrpc"))
+    more = _OF_A_BOARD if fqbn else ""
+    readme = _README.format(name=sketch.stem, version=version("microrpc"), fqbn=fqbn or _ANY_BOARD, more=more)
     (directory / "README.md").write_text(readme, encoding="utf-8")
     return [
         f"{directory} has a sketch; your functions are in {sketch}.",
-        "Open it in the Arduino IDE, or: arduino-cli compile --fqbn VENDOR:ARCHITECTURE:BOARD " + str(directory),
+        f"Open it in the Arduino IDE, or: arduino-cli compile --fqbn {fqbn or _ANY_BOARD} {directory}",
     ]

@@ -19,6 +19,7 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards import catalogue as boards_module
 from microrpc.boards.catalogue import profile
 from microrpc.cli.commands import app
+from microrpc.firmware.project import port_names
 from microrpc.ports.fd import FdChannel
 
 OWN = """
@@ -125,7 +126,31 @@ def test_the_list_has_the_users_own_boards_and_says_where_they_lie(user_director
     assert listed["user_directory"] == str(user_directory)
     (own,) = [board for board in listed["boards"] if board["name"] == "own"]
     assert own["usb"] == ["1234:abcd"]
-    assert ["own", "921600", "1024", "4096", "My", "board"] in [line.split() for line in run("boards").out.splitlines()]
+    assert ["own", "921600", "1024", "4096", "-", "My", "board"] in [
+        line.split() for line in run("boards").out.splitlines()
+    ]
+
+
+def test_the_list_says_which_boards_have_firmware() -> None:
+    listed = {board["name"]: board["has_firmware"] for board in run_json("boards")["boards"]}
+    assert {name for name, has in listed.items() if has} == set(port_names()) & listed.keys()
+    rows = [line.split() for line in run("boards").out.splitlines()[1:]]
+    assert {name: cell == "yes" for name, _, _, _, cell, *_ in rows} == listed
+    assert (
+        "firmware         yes: `microrpc firmware new DIR --board qemu_mps2_an385`"
+        in run("boards", "qemu_mps2_an385").out
+    )
+
+
+def test_a_board_is_shown_with_how_it_is_flashed(own: Path) -> None:
+    assert "flashed by       openocd or st-flash or drive, 60 s at most\n" in run("boards", "nucleo_f746zg").out
+    assert "flashed by       -\n" in run("boards", "spresense").out
+    own.write_text('flash = ["mine", "a b", "{elf}"]\nflash_s = 5\n' + OWN + "\n[flashers.picotool]\n")
+    assert "flashed by       mine 'a b' '{elf}' or picotool, 5 s at most\n" in run("boards", "--board-file", own).out
+    shown = run_json("boards", "nucleo_f746zg")["flashers"]
+    assert [(way["tool"], way.get("name")) for way in shown] == [
+        *(("openocd", None), ("st-flash", None), ("drive", "NODE_F746ZG"))
+    ]
 
 
 def test_a_profile_of_ones_own_is_checked_and_shown(own: Path) -> None:

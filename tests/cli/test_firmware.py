@@ -19,6 +19,7 @@ from processes import COMMAND, first_line
 from processes import run as run_process
 
 import microrpc
+from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
@@ -48,8 +49,13 @@ def running(*args: object) -> Iterator[subprocess.Popen[str]]:
 def test_the_boards_that_firmware_can_be_built_for_are_listed() -> None:
     assert [board["name"] for board in run_json("firmware", "list")["boards"]] == port_names()
     lines = run("firmware", "list").out.splitlines()
-    assert lines[0].split() == ["BOARD", "TARGET", "DESCRIPTION"]
+    assert lines[0].split() == ["BOARD", "TARGET", "FLASHED", "BY", "DESCRIPTION"]
     assert any(line.startswith("posix ") and "this computer" in line for line in lines)
+
+
+def test_the_list_says_how_each_board_is_flashed() -> None:
+    for board in run_json("firmware", "list")["boards"]:
+        assert board["flashed_by"] == [way.tool for way in profile(board["name"]).ways_to_flash]
 
 
 def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
@@ -95,7 +101,7 @@ def test_a_define_makes_another_firmware() -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("build", "nucleo_f746zg"), 5, "there is no firmware for 'nucleo_f746zg'"),
+        (("build", "arduino_due"), 5, "there is no firmware for 'arduino_due'"),
         (("build", "."), 5, "has no port.toml"),
         (("build", str(POSIX)), 5, "posix: is a port, and no project: give its name, posix"),
         (("new", "my sketch", "--board", "arduino"), 5, "Arduino takes no 'my sketch'"),
@@ -357,7 +363,7 @@ def test_the_guide_has_every_board_that_can_be_built() -> None:
 
 
 def test_the_help_of_each_command_has_an_example() -> None:
-    for command in ("list", "build", "run", "new"):
+    for command in ("list", "build", "run", "new", "flash"):
         text = run("firmware", command, "--help").out
         assert f"microrpc firmware {command}" in text.partition("Examples:")[2]
 

@@ -18,7 +18,7 @@ from microrpc.firmware.build import build
 from microrpc.firmware.emulation import check_emulation, emulator_command, npm_directory
 from microrpc.firmware.emulator import Emulator, build_to_run, check_runnable, start_firmware
 from microrpc.firmware.images import ImageFormat, make_image
-from microrpc.firmware.new import Contents, write_port_file
+from microrpc.firmware.new import Contents, new_project, write_port_file
 from microrpc.firmware.project import Emulation, load_port, load_project, read_project
 
 # A board whose UART is on the standard streams: it says one byte, and gives back what comes with a bit turned over.
@@ -109,9 +109,14 @@ def test_a_relative_path_is_found_from_where_the_emulator_runs(
     assert emulator_command("mine", Path("my.elf"), found)[1:] == [str(tmp_path / "my.elf")]
 
 
-def test_the_firmware_is_made_into_the_form_that_the_emulator_takes(root: Path) -> None:
+@pytest.fixture(scope="module")
+def elf() -> Path:
+    """Build firmware, in the cache of all tests."""
     needs.zig()
-    elf = build(load_port("qemu_mps2_an385")).elf
+    return build(load_port("qemu_mps2_an385")).elf
+
+
+def test_the_firmware_is_made_into_the_form_that_the_emulator_takes(root: Path, elf: Path) -> None:
     text = 'program = "board-emulator"\nargs = ["{elf}", "{bin}", "{hex}", "{uf2}"]'
     found = emulation(root, text, "uf2_family = 0xe48bff56")
     _, given, *images = emulator_command("mine", elf, found)
@@ -126,14 +131,14 @@ def test_the_firmware_is_made_into_the_form_that_the_emulator_takes(root: Path) 
     assert other[4] != images[2]
 
 
-def test_images_that_nobody_used_for_long_are_removed_with_the_builds(root: Path) -> None:
-    needs.zig()
-    port = load_port("qemu_mps2_an385")
-    elf = build(port).elf
+def test_images_that_nobody_used_for_long_are_removed_with_the_builds(root: Path, elf: Path) -> None:
     found = emulation(root, 'program = "board-emulator"\nargs = ["{hex}"]')
     old = Path(emulator_command("mine", elf, found)[1])
     os.utime(old, (0, 0))
-    build(port, defines=["X=1"])
+    (root / "x").write_text("int main(void) { return 0; }")
+    (root / "x").rename(root / "x.c")
+    (root / "port.toml").write_text('[build]\nsources = ["x.c"]\n')
+    build(load_project(root))
     assert not old.exists()
 
 
@@ -247,38 +252,37 @@ def test_a_project_runs_in_the_emulator_of_the_port_that_it_is_made_of(root: Pat
     assert read.emulation.root == root
 
 
-def test_a_new_project_has_what_of_its_emulator_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_project_has_what_of_its_emulator_is_ours(
+    tmp_path: Path, own_emulator: Emulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs.program("gcc")
     needs.zig()
-    library = tmp_path / "library"
-    here = microrpc.firmware.project.firmware_directory()
-    for name in ("include", "src", "demo"):
-        (library / name).parent.mkdir(exist_ok=True)
-        (library / name).symlink_to(here / name)
-    for name in ("posix", "common"):
-        (library / "ports").mkdir(exist_ok=True)
-        (library / "ports" / name).symlink_to(here / "ports" / name)
-    (library / "ports" / "flags.toml").write_text((here / "ports" / "flags.toml").read_text())
-    (library / "emulators" / "own").mkdir(parents=True)
-    (library / "emulators" / "own" / "own.c").write_text(BOARD_C)
-    (library / "emulators" / "own" / "port.toml").write_text('[build]\nsources = ["emulators/own/*.c"]\n')
-    (library / "emulators" / "data.txt").write_text("data")
-    (library / "ports" / "board").mkdir()
-    (library / "ports" / "chip").mkdir()
-    (library / "ports" / "chip" / "port.toml").write_text('same_as = "board"')
-    (library / "ports" / "board" / "port.toml").write_text(
-        (here / "ports" / "posix" / "port.toml").read_text()
-        + '\n[emulator]\nproject = "emulators/own"\nargs = ["emulators/data.txt", "{elf}"]\n'
-    )
-    (library / "ports" / "board" / "board.h").write_text("")
+    library = tmp_path / "firmware"
+    texts = {
+        "emulators/data.txt": "data",
+        "LICENSE": "",
+        "include/microrpc.h": "",
+        "demo/functions.h": "",
+        "ports/flags.toml": "",
+        "ports/board/board.c": "int main(void) { return 0; }",
+        "ports/board/port.toml": """
+            [build]
+            sources = ["ports/board/board.c"]
+            includes = ["include"]
+            [emulator]
+            project = "emulators/own"
+            args = ["emulators/data.txt", "{elf}"]
+        """,
+        "ports/chip/port.toml": 'same_as = "board"',
+    }
+    for name, text in texts.items():
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text(text)
     monkeypatch.setattr("microrpc.firmware.project.firmware_directory", lambda: library)
-    monkeypatch.setattr("microrpc.firmware.new.license_file", lambda: here.parent / "LICENSE")
-    from microrpc.firmware.new import new_project
-
     project = tmp_path / "mine"
-    new_project(project, "chip")
+    new_project(project, "chip", Contents(functions="/* none */"))
     assert (project / "emulators" / "data.txt").read_text() == "data"
-    assert (project / "ports" / "board" / "board.h").is_file()
+    assert (project / "ports" / "board" / "board.c").is_file()
     assert not (project / "ports" / "chip").exists()
     with start_firmware(build_to_run(load_project(project))) as emulator:
         assert answer(emulator, b"abc") == b"T`cb"

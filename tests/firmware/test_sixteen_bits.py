@@ -152,7 +152,8 @@ def test_a_float_becomes_the_nearest_one_of_4_bytes_and_comes_back_as_it_is(boar
     assert got.tobytes() == wanted.tobytes()
     for nan in (math.nan, struct.unpack("<d", (0x7FF0_0000_0000_0001).to_bytes(8, "little"))[0]):
         assert math.isnan(real(nan))
-    assert real(-3) == -3.0
+    for whole in (-3, (1 << 24) + 1, (1 << 62) + (1 << 38), (1 << 62) + (1 << 38) + 1, -(1 << 63), (1 << 63) - 1):
+        assert real(whole) == float(np.int64(whole).astype("float32"))
 
 
 def test_events_and_long_functions(port: str, board: microrpc.Board) -> None:

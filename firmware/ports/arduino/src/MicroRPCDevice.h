@@ -5,28 +5,39 @@
 #include <Arduino.h>
 
 #include "microrpc.h"
-
-// What the serial port keeps while a function runs: without it the host could send more than that.
-#ifndef MICRORPC_RING_BYTES
-#ifdef SERIAL_RX_BUFFER_SIZE
-#define MICRORPC_RING_BYTES (SERIAL_RX_BUFFER_SIZE - 1)
-#else
-#define MICRORPC_RING_BYTES 63
+#if MICRORPC_MEMORY && defined __AVR__
+#include "microrpc_avr_stack.h"
 #endif
+#include "microrpc_ring.h"
+
+// How much memory a device has where the sketch does not say.
+#ifdef __AVR__
+#define MICRORPC_MEMORY_BYTES (RAMEND - RAMSTART < 4096 ? 768 : (RAMEND - RAMSTART) / 2)
+#define MICRORPC_PACKET_BYTES (RAMEND - RAMSTART < 4096 ? 192 : 512)
+#else
+#define MICRORPC_MEMORY_BYTES 8192
+#define MICRORPC_PACKET_BYTES 512
 #endif
 
 // MemoryBytes is for everything, PacketBytes for the largest message of it; what is left is the heap of arrays.
-template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
+template <size_t MemoryBytes = MICRORPC_MEMORY_BYTES, uint32_t PacketBytes = MICRORPC_PACKET_BYTES>
+class MicroRPCDevice {
   public:
     template <size_t Count>
     MicroRPCDevice(Stream &stream, const microrpc_function_t (&functions)[Count])
+        : MicroRPCDevice(stream, functions, Count) {}
+
+    MicroRPCDevice(Stream &stream, const microrpc_function_t *functions, size_t count)
         : stream(stream), config(), device(nullptr) {
         config.write = write;
         config.now_us = nowUs;
         config.port = this;
         config.functions = functions;
-        config.function_count = Count;
+        config.function_count = count;
         config.packet_bytes = PacketBytes;
+#if MICRORPC_MEMORY && defined __AVR__
+        config.stack = microrpc_avr_stack;
+#endif
 #if MICRORPC_HOOKS
         config.idle = idle;
         config.flush = flush;
@@ -41,6 +52,12 @@ template <size_t MemoryBytes, uint32_t PacketBytes = 512> class MicroRPCDevice {
 
     MicroRPCDevice(const MicroRPCDevice &) = delete;
     MicroRPCDevice &operator=(const MicroRPCDevice &) = delete;
+
+    // More functions, which hosts find in the global registry; before begin().
+    void serveGlobally(const microrpc_function_t *functions, size_t count) {
+        config.global_functions = functions;
+        config.global_function_count = count;
+    }
 
 #if MICRORPC_DESCRIBE
     // What hosts show as the name of the sketch, and its version; before begin().

@@ -1,0 +1,295 @@
+"""`microrpc firmware flash`: from sources, or from a file, to a board that answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microrpc.cli.common import (
+    BoardFileOption,
+    BoardOption,
+    JsonOption,
+    find_profile,
+    open_with,
+    print_json,
+    reporting,
+    say_pairs,
+)
+from microrpc.cli.firmware import CompilerOption, DefineOption, compiler_named
+from microrpc.cli.info import Seen, look_at
+from microrpc.cli.progress import progress_bar
+from microrpc.cli.signals import until_signal
+from microrpc.cli.streams import note, say
+
+if TYPE_CHECKING:
+    from microrpc.boards.schema import BoardProfile
+    from microrpc.firmware.build import Firmware
+    from microrpc.firmware.flashing import Flashing
+    from microrpc.firmware.project import Project
+    from microrpc.ports.lost import LostPort
+
+_ANY = "micropython"  # the profile of whatever board has an interpreter
+
+
+def flash(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PORT|BOARD",
+            show_default=False,
+            help="/dev/ttyACM0, COM3, ..., or the board's name: rpi_pico, arduino_uno, ... (`microrpc boards`).",
+        ),
+    ],
+    project: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROJECT",
+            show_default=False,
+            help="A project's directory, or a file .elf, .uf2, .hex or .bin. [default: the demonstration]",
+        ),
+    ] = None,
+    tool: Annotated[
+        str | None,
+        typer.Option("--tool", metavar="NAME", help="How: uf2, pyocd, ... [default: the first that is at hand]"),
+    ] = None,
+    drive: Annotated[
+        Path | None,
+        typer.Option("--drive", metavar="DIR", help="Where the board's boot drive is mounted. [default: found]"),
+    ] = None,
+    port: Annotated[
+        str | None,
+        typer.Option("--port", metavar="PORT", help="The port of the BOARD. [default: found by its USB ids]"),
+    ] = None,
+    board: BoardOption = None,
+    board_file: BoardFileOption = None,
+    define: DefineOption = None,
+    compiler: CompilerOption = "zig",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build, print what would be done, and leave the board alone.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build firmware, put it on a board, and show what the board then is.
+
+    How that is done the board's profile says (`microrpc boards NAME`): a copy to its boot drive, or a tool that is
+    installed. A PORT tells which board it is by its USB ids, or with --board.
+    """
+    with reporting(as_json=as_json), until_signal():
+        from microrpc.firmware.flashing import choose
+        from microrpc.firmware.programs import Program, read_program
+        from microrpc.firmware.scripts import SCRIPT, copying
+
+        given = _find_project(project, has_defines=bool(define))
+        profile, named_port = _find_board(target, board, board_file, port, may_be_any=_is_script(given))
+        source = given if given is not None else _firmware_for(profile, named_port)
+        at = named_port if named_port is not None else _port_of(profile)
+        # Before anything is built: what is missing is told at once.
+        if isinstance(source, Path):
+            flashing = choose(profile, read_program(source, profile.uf2_family), at, tool=tool, drive=drive)
+        elif source.script is not None:
+            script = source.root / source.script
+            flashing = choose(profile, Program(script, SCRIPT), at, ways=[copying(script, at)], tool=tool, drive=drive)
+        else:
+            flashing = choose(profile, Program(Path("firmware.elf")), at, tool=tool, drive=drive)
+        built = None
+        if not isinstance(source, Path) and source.script is None:
+            from microrpc.firmware.build import build
+
+            built = build(source, compiler=compiler_named(compiler), defines=define or ())
+            family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
+            program = Program(built.elf, uf2_family=family)
+            flashing = dataclasses.replace(flashing, program=program)
+        if dry_run:
+            _show_commands(flashing, built, as_json=as_json)
+            return
+        seen = _flash(flashing, as_json=as_json)
+        if as_json:
+            shown = {"board": profile.name, "tool": flashing.way.tool, "file": str(flashing.program.file)}
+            print_json({**shown, "info": seen.as_json if seen is not None else None})
+        elif seen is not None:
+            say_pairs(seen.pairs)
+        else:
+            text = f"{profile.name} has the program, and no port of it is known"
+            say(f"{text}: `microrpc info PORT` shows what it is, where you know the port")
+
+
+# --- which board, and which program -------------------------------------------------------------
+
+
+def _find_board(
+    target: str, board: str | None, board_file: Path | None, port: str | None, *, may_be_any: bool
+) -> tuple[BoardProfile, str | None]:
+    """Give the profile of the board, and its port where that was named; `may_be_any`: with an interpreter.
+
+    Raises ProfileError and PortError.
+    """
+    from microrpc.boards.catalogue import profile, profiles
+    from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, named_board
+
+    if _is_port(target):
+        if port is not None:
+            raise typer.BadParameter(f"{target} and --port {port}: name the port once")
+        if board is not None or board_file is not None:
+            return find_profile(board, None, board_file), target
+        if named := named_board(target):
+            if target.startswith(SIMULATOR_SCHEME):
+                raise typer.BadParameter(f"{target}: a simulated board takes no firmware")
+            if is_emulated(target) and named not in profiles():
+                raise typer.BadParameter(f"{target}: an emulated board is given its program when its emulator starts")
+            return profile(named), target
+        return profile(_ANY) if may_be_any else _board_behind(target), target
+    if board is not None:
+        raise typer.BadParameter(f"{target} and --board {board}: name the board once")
+    if board_file is None:
+        return profile(target), port
+    chosen = find_profile(None, None, board_file)
+    if chosen.name != target:
+        raise typer.BadParameter(f"{target}: {board_file} is the profile of {chosen.name}")
+    return chosen, port
+
+
+def _is_port(target: str) -> bool:
+    is_path = "/" in target or "\\" in target
+    return is_path or re.fullmatch(r"(?i)com\d+", target) is not None
+
+
+def _board_behind(port: str) -> BoardProfile:
+    """Give the board that a port's USB ids tell. Raises PortError where they tell none, or several."""
+    from microrpc.boards.catalogue import profiles
+    from microrpc.boards.finding import boards_behind
+    from microrpc.errors import PortError, PortNotFoundError
+    from microrpc.ports.usb import serial_ports
+
+    device = os.path.realpath(port) if os.name != "nt" else port
+    there = next((each for each in serial_ports() if each.device.upper() == device.upper()), None)
+    if there is None and not os.path.exists(port):
+        raise PortNotFoundError(port, f"{port}: there is no such port (`microrpc ports` lists them)")
+    known = profiles()
+    names = boards_behind(there, known.values()) if there is not None else []
+    if len(names) != 1:
+        seen = f"it may be {' or '.join(names)}" if names else "its USB id tells none"
+        raise PortError(port, f"{port}: say which board is behind it with --board: {seen}")
+    return known[names[0]]
+
+
+def _port_of(profile: BoardProfile) -> str | None:
+    """Give the port that a board is plugged into, None where there is none that its USB ids tell."""
+    from microrpc.boards.finding import find_port
+    from microrpc.errors import PortNotFoundError
+
+    if not profile.usb:
+        return None
+    try:
+        return find_port(profile)
+    except PortNotFoundError:
+        return None  # its bootloader runs, or a debug probe does it all
+
+
+def _find_project(project: str | None, *, has_defines: bool) -> Path | Project | None:
+    """Give the file that was built, or what is to be built; None where nothing is named. Raises FirmwareError."""
+    from microrpc.firmware.programs import is_program
+    from microrpc.firmware.project import load_project
+
+    if project is None:
+        return None
+    path = Path(project)
+    if not is_program(path):
+        return load_project(project)
+    if has_defines:
+        raise typer.BadParameter(f"--define: {path} is built already")
+    return path
+
+
+def _is_script(given: Path | Project | None) -> bool:
+    return given is not None and not isinstance(given, Path) and given.script is not None
+
+
+def _firmware_for(profile: BoardProfile, port: str | None) -> Project:
+    """Give microrpc's own firmware for a board. Raises FirmwareError."""
+    from microrpc.errors import FirmwareError
+    from microrpc.firmware.flashing import check_can_be_flashed
+    from microrpc.firmware.project import has_port, load_port
+
+    source = load_port(profile.name) if has_port(profile.name) else None
+    if source is None or source.script is None:
+        check_can_be_flashed(profile, port)
+    if source is None:
+        text = f"microrpc has no firmware for {profile.name}"
+        raise FirmwareError(f"{text}: name a PROJECT, or a file .elf, .uf2, .hex or .bin that was built for it")
+    return source
+
+
+# --- what is done -------------------------------------------------------------------------------
+
+
+def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool) -> None:
+    commands = flashing.commands()
+    if as_json:
+        print_json(
+            {
+                "board": flashing.profile.name,
+                "tool": flashing.way.tool,
+                "file": str(flashing.program.file),
+                "flash_bytes": built.sizes.flash_bytes if built is not None else None,
+                "commands": commands,
+            }
+        )
+        return
+    if built is not None:
+        note(f"{built.project.name}: {built.sizes.flash_bytes} bytes of flash, {built.elf}")
+    for words in commands:
+        say(shlex.join(words))
+
+
+def _flash(flashing: Flashing, *, as_json: bool) -> Seen | None:
+    """Do it, and give what the board then is; None where its port is not known."""
+    from microrpc.errors import MicroRpcError
+    from microrpc.ports.lost import LostPort
+
+    profile = flashing.profile
+    lost = LostPort(flashing.port) if flashing.port is not None else None  # what it is must be known before it goes
+    if not as_json:
+        note(f"flashing {profile.name} with {flashing.way.tool} ...")
+    with progress_bar(f"to {profile.name}") as on_piece:
+        flashing.run(on_note=note, on_piece=on_piece)
+    if lost is None and not profile.usb:
+        return None
+    if not as_json:
+        note("waiting for it to boot ...")
+    try:
+        return _look_when_back(profile, lost)
+    except MicroRpcError as error:
+        error.add_note(f"{profile.name} was flashed with {flashing.way.tool} before")
+        raise
+
+
+def _look_when_back(profile: BoardProfile, lost: LostPort | None) -> Seen | None:
+    """Look at a board that boots, and whose port may be away meanwhile; None where no port of it was known or came."""
+    from microrpc.errors import HandshakeTimeoutError, PortError, PortNotFoundError
+    from microrpc.firmware.flashing import BACK_S
+    from microrpc.ports.lost import POLL_S
+
+    deadline = time.monotonic() + BACK_S + profile.power_up_s
+    while True:
+        error: PortError | HandshakeTimeoutError | None = None
+        try:
+            if (name := lost.find() if lost is not None else _port_of(profile)) is not None:
+                with open_with(profile, name) as opened:
+                    return look_at(opened, name, profile, profile.baud)
+        except (PortError, HandshakeTimeoutError) as failure:
+            error = failure
+        if time.monotonic() >= deadline:
+            if error is None and lost is None:
+                return None
+            if lost is not None and (error is None or isinstance(error, PortNotFoundError)):
+                raise lost.not_back(error if isinstance(error, PortError) else None) from error
+            assert error is not None
+            raise error
+        time.sleep(POLL_S)
