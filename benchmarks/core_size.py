@@ -7,6 +7,7 @@ the program's own or the compiler's. A part's size is that of the core with it l
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import re
@@ -18,7 +19,7 @@ from microrpc.boards.schema import BoardKind
 from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.elf import Sizes
 from microrpc.firmware.new import DEFINES
-from microrpc.firmware.project import firmware_directory, load_port, port_names, read_project
+from microrpc.firmware.project import Gcc, firmware_directory, load_port, port_names, read_project
 
 GUIDE: Final = pathlib.Path(__file__).parent.parent / "docs" / "firmware.md"
 CORES: Final[dict[str, tuple[str, ...]]] = {
@@ -29,6 +30,7 @@ CORES: Final[dict[str, tuple[str, ...]]] = {
 """Whole cores, and the definitions that make them."""
 _NEEDS = {"MICRORPC_RELIABLE_EVENTS=1": ("MICRORPC_EVENTS=1",)}
 _ROW = "the core alone on a Cortex-M3, {}"
+_M0_ROW = "the core alone on a Cortex-M0, with the link"
 
 
 class CoreSize(NamedTuple):
@@ -39,12 +41,14 @@ class CoreSize(NamedTuple):
 
 
 @functools.cache
-def core_size(defines: tuple[str, ...], compiler: Compiler = Compiler.ZIG) -> CoreSize:
-    """Build it with `defines`, and the least program around it. Raises FirmwareError."""
+def core_size(defines: tuple[str, ...], compiler: Compiler = Compiler.ZIG, cpu: str = "cortex_m3") -> CoreSize:
+    """Build it with `defines`, and the least program around it; `cpu` is zig's name of it. Raises FirmwareError."""
     from elftools.elf.elffile import ELFFile  # in the extra dev; nothing else here needs it
 
     root = firmware_directory()
-    project = read_project(root / "tests/size/port.toml", root, "size")
+    project = read_project(root / "tests/size/port.toml", root, f"size_{cpu}")
+    gcc = Gcc("arm-none-eabi-", (f"-mcpu={cpu.replace('_', '-')}", "-mthumb"))
+    project = dataclasses.replace(project, cpu=cpu, gcc=gcc)
     firmware = build(project, compiler=compiler, defines=defines)
     with firmware.elf.open("rb") as file:
         sizes = {section.name: section["sh_size"] for section in ELFFile(file).iter_sections()}
@@ -75,7 +79,7 @@ def part_size(flag: str) -> CoreSize:
 
 def documented_ports() -> dict[str, bool]:
     """Name the ports that have a row, and tell whether they are run here: an image that two boards have is one row."""
-    boards, ports = profiles(), map(load_port, port_names())
+    boards, ports = profiles(), (port for port in map(load_port, port_names()) if port.script is None)
     kept = (port for port in ports if port.emulation is None or boards[port.name].kind is BoardKind.EMULATED)
     return {port.name: port.emulation is not None for port in kept}
 
@@ -87,6 +91,7 @@ def rows() -> dict[str, tuple[int, int]]:
         found[f"`{board}`"] = _sizes(build(load_port(board)).sizes)
     for core, defines in CORES.items():
         found[_ROW.format(core)] = core_size(defines)[:2]
+    found[_M0_ROW] = core_size((), cpu="cortex_m0")[:2]
     for flag in flags():
         found[f"`{flag}`"] = part_size(flag)[:2]
     return found

@@ -90,6 +90,10 @@ _ALL = (
     Device("qemu_mps2_an385", is_other=False),
     Device("qemu_lm3s6965evb"),
     Device("qemu_riscv32_virt"),
+    Device("micropython", parts=EVERY_PART - {Part.MODELS}),
+    Device("qemu_microbit"),
+    Device("qemu_mps2_an500"),
+    Device("qemu_netduinoplus2"),
     Device("simavr_mega", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}),
     Device("simavr_uno", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64, Part.HANDLES}),
 )

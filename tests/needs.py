@@ -5,6 +5,7 @@ needs.emulated("qemu_mps2_an385")  # at the beginning of a test or a fixture
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shutil
@@ -64,6 +65,12 @@ def program(name: str, package: str | None = None) -> None:
     """Need a program."""
     if shutil.which(name) is None:
         _missing(f"needs {name}: apt-get install --no-install-recommends {package or _PACKAGES.get(name, name)}")
+
+
+def file(pattern: str, package: str) -> None:
+    """Need a file that a package brings; the name may have `*` in it."""
+    if not glob.glob(pattern):
+        _missing(f"needs {pattern}: apt-get install --no-install-recommends {package}")
 
 
 def gcc(prefix: str = "") -> None:

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
     from microrpc.firmware.build import Firmware
     from microrpc.firmware.flashing import Flashing
-    from microrpc.firmware.programs import Program
     from microrpc.firmware.project import Project
     from microrpc.ports.lost import LostPort
+
+_ANY = "micropython"  # the profile of whatever board has an interpreter
 
 
 def flash(
@@ -81,18 +82,24 @@ def flash(
     installed. A PORT tells which board it is by its USB ids, or with --board.
     """
     with reporting(as_json=as_json), until_signal():
-        from microrpc.firmware.flashing import check_can_be_flashed, choose
-        from microrpc.firmware.programs import Program
+        from microrpc.firmware.flashing import choose
+        from microrpc.firmware.programs import Program, read_program
+        from microrpc.firmware.scripts import SCRIPT, copying
 
-        profile, named_port = _find_board(target, board, board_file, port)
-        check_can_be_flashed(profile, named_port)
+        given = _find_project(project, has_defines=bool(define))
+        profile, named_port = _find_board(target, board, board_file, port, may_be_any=_is_script(given))
+        source = given if given is not None else _firmware_for(profile, named_port)
         at = named_port if named_port is not None else _port_of(profile)
-        source = _find_source(project, profile, has_defines=bool(define))
         # Before anything is built: what is missing is told at once.
-        draft = source if isinstance(source, Program) else Program(Path("firmware.elf"))
-        flashing = choose(profile, draft, at, tool=tool, drive=drive)
+        if isinstance(source, Path):
+            flashing = choose(profile, read_program(source, profile.uf2_family), at, tool=tool, drive=drive)
+        elif source.script is not None:
+            script = source.root / source.script
+            flashing = choose(profile, Program(script, SCRIPT), at, ways=[copying(script, at)], tool=tool, drive=drive)
+        else:
+            flashing = choose(profile, Program(Path("firmware.elf")), at, tool=tool, drive=drive)
         built = None
-        if not isinstance(source, Program):
+        if not isinstance(source, Path) and source.script is None:
             from microrpc.firmware.build import build
 
             built = build(source, compiler=compiler_named(compiler), defines=define or ())
@@ -117,9 +124,12 @@ def flash(
 
 
 def _find_board(
-    target: str, board: str | None, board_file: Path | None, port: str | None
+    target: str, board: str | None, board_file: Path | None, port: str | None, *, may_be_any: bool
 ) -> tuple[BoardProfile, str | None]:
-    """Give the profile of the board, and its port where that was named. Raises ProfileError and PortError."""
+    """Give the profile of the board, and its port where that was named; `may_be_any`: with an interpreter.
+
+    Raises ProfileError and PortError.
+    """
     from microrpc.boards.catalogue import profile, profiles
     from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, named_board
 
@@ -134,7 +144,7 @@ def _find_board(
             if is_emulated(target) and named not in profiles():
                 raise typer.BadParameter(f"{target}: an emulated board is given its program when its emulator starts")
             return profile(named), target
-        return _board_behind(target), target
+        return profile(_ANY) if may_be_any else _board_behind(target), target
     if board is not None:
         raise typer.BadParameter(f"{target} and --board {board}: name the board once")
     if board_file is None:
@@ -182,22 +192,38 @@ def _port_of(profile: BoardProfile) -> str | None:
         return None  # its bootloader runs, or a debug probe does it all
 
 
-def _find_source(project: str | None, profile: BoardProfile, *, has_defines: bool) -> Program | Project:
-    from microrpc.errors import FirmwareError
-    from microrpc.firmware.programs import is_program, read_program
-    from microrpc.firmware.project import has_port, load_port, load_project
+def _find_project(project: str | None, *, has_defines: bool) -> Path | Project | None:
+    """Give the file that was built, or what is to be built; None where nothing is named. Raises FirmwareError."""
+    from microrpc.firmware.programs import is_program
+    from microrpc.firmware.project import load_project
 
     if project is None:
-        if not has_port(profile.name):
-            text = f"microrpc has no firmware for {profile.name}"
-            raise FirmwareError(f"{text}: name a PROJECT, or a file .elf, .uf2, .hex or .bin that was built for it")
-        return load_port(profile.name)
+        return None
     path = Path(project)
     if not is_program(path):
         return load_project(project)
     if has_defines:
         raise typer.BadParameter(f"--define: {path} is built already")
-    return read_program(path, profile.uf2_family)
+    return path
+
+
+def _is_script(given: Path | Project | None) -> bool:
+    return given is not None and not isinstance(given, Path) and given.script is not None
+
+
+def _firmware_for(profile: BoardProfile, port: str | None) -> Project:
+    """Give microrpc's own firmware for a board. Raises FirmwareError."""
+    from microrpc.errors import FirmwareError
+    from microrpc.firmware.flashing import check_can_be_flashed
+    from microrpc.firmware.project import has_port, load_port
+
+    source = load_port(profile.name) if has_port(profile.name) else None
+    if source is None or source.script is None:
+        check_can_be_flashed(profile, port)
+    if source is None:
+        text = f"microrpc has no firmware for {profile.name}"
+        raise FirmwareError(f"{text}: name a PROJECT, or a file .elf, .uf2, .hex or .bin that was built for it")
+    return source
 
 
 # --- what is done -------------------------------------------------------------------------------

@@ -19,7 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from microrpc.boards import resets, strategies
-from microrpc.boards.flashers import FILE_PLACE, OWN_COMMAND, PORT_PLACE, PROGRAM_PLACES, CommandFlasher, DriveFlasher
+from microrpc.boards.flashers import (
+    FILE_PLACE,
+    OWN_COMMAND,
+    PORT_PLACE,
+    PROGRAM_PLACES,
+    CommandFlasher,
+    DriveFlasher,
+    Flasher,
+)
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, printable
@@ -65,13 +73,14 @@ TOOLS = FlashTools()
 class Flashing:
     """A `program`, the board that is to have it by its `profile`, and the `way` that was chosen: what `choose` gives.
 
-    `port` is the board's, None where it is not known; `drive` the directory of a boot drive that is there, or was
-    named. `tools` are what it needs of the computer.
+    `others` are the ways that there are besides. `port` is the board's, None where it is not known; `drive` the
+    directory of a boot drive that is there, or was named. `tools` are what it needs of the computer.
     """
 
     profile: BoardProfile
     program: Program
-    way: CommandFlasher | DriveFlasher
+    way: Flasher
+    others: tuple[Flasher, ...] = ()
     port: str | None = None
     drive: pathlib.Path | None = None
     tools: FlashTools = TOOLS
@@ -168,8 +177,7 @@ class Flashing:
         """Give what there is besides, as the end of an error: a tool that is installed need not be the right one."""
         others = [
             f"{way.tool} ({way.button})" if isinstance(way, DriveFlasher) and way.button else way.tool
-            for way in self.profile.ways_to_flash
-            if way != self.way
+            for way in self.others
         ]
         return f"\nOther ways, with --tool: {', '.join(others)}" if others else ""
 
@@ -197,6 +205,7 @@ def choose(
     program: Program,
     port: str | None = None,
     *,
+    ways: Sequence[Flasher] | None = None,
     tool: str | None = None,
     drive: pathlib.Path | None = None,
     may_ask: bool = True,
@@ -205,17 +214,21 @@ def choose(
     """Choose the first way of the profile that is at hand; where none is, and `may_ask`, a drive that a person can have
     appear.
 
-    tool: only that of this name. drive: the directory of a boot drive, and no other way. Raises FirmwareError, which
-    says of each way what it wants.
+    ways: those of the program, where it is not for the profile to say. tool: only that of this name. drive: the
+    directory of a boot drive, and no other way. Raises FirmwareError, which says of each way what it wants.
     """
-    check_can_be_flashed(profile, port)
-    ways = _named(profile, tool)
+    if ways is None:
+        check_can_be_flashed(profile, port)
+        ways = profile.ways_to_flash
+    all_ways = tuple(ways)
+    ways = _named(profile, ways, tool)
     if drive is not None:
         return _with_drive(profile, program, ways, port, drive, tools)
     wants: list[tuple[str, str]] = []
     later: Flashing | None = None
     for way in ways:
-        flashing = Flashing(profile, program, way, port, tools=tools)
+        others = tuple(other for other in all_ways if other != way)
+        flashing = Flashing(profile, program, way, others, port, tools=tools)
         if want := _missing(flashing):
             wants.append((way.tool, want))
             continue
@@ -263,20 +276,19 @@ async def flash_aside(profile: BoardProfile, port: str, elf: pathlib.Path) -> No
         raise
 
 
-def _named(profile: BoardProfile, tool: str | None) -> Sequence[CommandFlasher | DriveFlasher]:
-    ways = {way.tool: way for way in profile.ways_to_flash}
-    if tool is None:
-        return list(ways.values())
-    if tool not in ways:
-        guess = did_you_mean(tool, ways)
-        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(ways)}")
-    return [ways[tool]]
+def _named(profile: BoardProfile, ways: Sequence[Flasher], tool: str | None) -> Sequence[Flasher]:
+    found = [way for way in ways if tool in (None, way.tool)]
+    if not found:
+        names = [way.tool for way in ways]
+        guess = did_you_mean(str(tool), names)
+        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(names)}")
+    return found
 
 
 def _with_drive(
     profile: BoardProfile,
     program: Program,
-    ways: Sequence[CommandFlasher | DriveFlasher],
+    ways: Sequence[Flasher],
     port: str | None,
     drive: pathlib.Path,
     tools: FlashTools,
@@ -289,13 +301,13 @@ def _with_drive(
     if way.tool == "uf2" and (there := drives.board_id(drive)) != way.name:
         what = f"is the boot drive of {printable(there)}" if there else "is no boot drive, for it has no INFO_UF2.TXT"
         raise FirmwareError(f"{drive}: {what}: that of {way.name} is wanted")
-    flashing = Flashing(profile, program, way, port, drive, tools)
+    flashing = Flashing(profile, program, way, port=port, drive=drive, tools=tools)
     if want := _missing(flashing):
         raise FirmwareError(f"{drive}: {way.tool}: {want}")
     return flashing
 
 
-def _names(ways: Sequence[CommandFlasher | DriveFlasher]) -> str:
+def _names(ways: Sequence[Flasher]) -> str:
     return " or ".join(way.tool for way in ways)
 
 

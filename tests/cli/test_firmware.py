@@ -89,7 +89,7 @@ def test_a_define_makes_another_firmware() -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("build", "nucleo_f746zg"), 5, "there is no firmware for 'nucleo_f746zg'"),
+        (("build", "arduino_due"), 5, "there is no firmware for 'arduino_due'"),
         (("build", "."), 5, "has no port.toml"),
         (("build", str(POSIX)), 5, "posix: is a port, and no project: give its name, posix"),
         (("new", "my sketch", "--board", "arduino"), 5, "Arduino takes no 'my sketch'"),

@@ -194,8 +194,8 @@ def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: P
     assert load_project(directory).root == directory
     with pytest.raises(FirmwareError, match=r"has no port\.toml: `microrpc firmware new` makes"):
         load_project(tmp_path)
-    with pytest.raises(FirmwareError, match=r"there is no firmware for 'nucleo_f746zg'\. There is for: "):
-        load_project("nucleo_f746zg")
+    with pytest.raises(FirmwareError, match=r"there is no firmware for 'arduino_due'\. There is for: "):
+        load_project("arduino_due")
 
 
 def test_a_ports_directory_is_no_project_and_no_path_is_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,10 +208,14 @@ def test_a_ports_directory_is_no_project_and_no_path_is_a_port(monkeypatch: pyte
     assert microrpc.firmware.project.has_port("posix")
 
 
+NOT_RUN = ("nucleo_f746zg", "nucleo_l4r5zi")  # by no emulator
+
+
 @pytest.mark.parametrize("name", port_names())
 def test_the_ports_in_the_package_can_be_read(name: str) -> None:
     project = load_port(name)
     assert project.root == firmware_directory()
+    assert (project.emulation is None) is (name in NOT_RUN)
     assert (project.root / "include" / "microrpc.h").is_file()
     for include in project.includes:
         assert (project.root / include).is_dir(), include

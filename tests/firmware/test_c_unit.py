@@ -21,18 +21,12 @@ FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED, _TELL, _SAY_MODEL = (
-    8,
-    9,
-    13,
-    14,
-    15,
-    17,
-    18,
-)  # in fuzz.c
+_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED = 8, 9, 13, 14, 15  # in fuzz.c
+_TELL, _SAY_MODEL, _NEST = 17, 18, 19
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"
+PACKAGES_32_BITS = "gcc-multilib g++-multilib"
 _PARTS = ("DESCRIBE=1", "EVENTS=1", "RELIABLE_EVENTS=1", "PROGRESS=1", "MEMORY=1", "MODELS=1", "HOOKS=1")
 EACH_PART = [
     *((part,) for part in _PARTS),
@@ -182,21 +176,17 @@ def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.timeout(0 if FUZZ_RUNS in os.environ else 120)
-def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("bits", [64, pytest.param(32, marks=pytest.mark.long)])
+def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path, bits: int) -> None:
     needs.program("clang", CLANG_PACKAGES)
+    if bits == 32:
+        needs.file("/usr/lib/gcc/x86_64-linux-gnu/*/32/libstdc++.a", PACKAGES_32_BITS)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(_seeds()):
         (corpus / f"{number:03}").write_bytes(seed)
-    compile_c(
-        *FUZZER,
-        *SWITCHED_ON,
-        "-fsanitize=fuzzer,address,undefined",
-        *SANITIZED,
-        "-o",
-        tmp_path / "fuzz",
-        compiler=("clang",),
-    )
+    sanitizers = ("-fsanitize=fuzzer,address,undefined", *SANITIZED, f"-m{bits}")
+    compile_c(*FUZZER, *SWITCHED_ON, *sanitizers, "-o", tmp_path / "fuzz", compiler=("clang",))
     options = [f"-runs={os.environ.get(FUZZ_RUNS, '30000')}", "-seed=1", "-max_len=2000", "-timeout=10"]
     command = [str(tmp_path / "fuzz"), *options, f"-artifact_prefix={tmp_path}/found-", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -216,6 +206,7 @@ def _seeds() -> list[bytes]:
             allocation + bytes((_SAY_PACKET, 40)) + values,
             allocation + bytes((_SAY_LINK_PACKET, 40, start)) + bytes(39),
         ]
+    said += [bytes((_NEST, 4)) + b"\xff\xfd\x10\0" + bytes((kind, 20, *range(20))) for kind in range(18)]
     acknowledgement = bytes((_SAY_SEALED, 8, 4, 0, 0, 0, 0, 0, 1, 1))  # with a credit of 256 bytes
     said += [acknowledgement + bytes((_TELL, 3)) + b"abc" + acknowledgement * 2]
     said += [bytes((_FEED_SEALED, 3, 6, seq, 0, _SAY_WORK, 3, 5, 2, 0)) for seq in range(4)]

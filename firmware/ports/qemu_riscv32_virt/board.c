@@ -47,12 +47,15 @@ __attribute__((section(".start"), naked)) void _start(void) {
     __asm__("la sp, stack_top\n\tj start");
 }
 
-static void close_interrupts(void) {
-    __asm__ volatile("csrc mstatus, %0" ::"i"(MSTATUS_MIE) : "memory");
+/* Close interrupts; give what restore_interrupts takes. A section that is closed already stays so. */
+static uint32_t close_interrupts(void) {
+    uint32_t status;
+    __asm__ volatile("csrrc %0, mstatus, %1" : "=r"(status) : "i"(MSTATUS_MIE) : "memory");
+    return status & MSTATUS_MIE;
 }
 
-static void open_interrupts(void) {
-    __asm__ volatile("csrs mstatus, %0" ::"i"(MSTATUS_MIE) : "memory");
+static void restore_interrupts(uint32_t enabled) {
+    __asm__ volatile("csrs mstatus, %0" ::"r"(enabled) : "memory");
 }
 
 /* Empty the FIFO into the ring. `status` is what LSR said before: reading it makes it forget an overrun. */
@@ -100,7 +103,7 @@ void port_start(void) {
     PLIC_ENABLE = 1u << UART_SOURCE;
     PLIC_THRESHOLD = 0;
     __asm__ volatile("csrs mie, %0" ::"r"(MIE_MEIE));
-    open_interrupts();
+    restore_interrupts(MSTATUS_MIE);
 }
 
 void port_write(void *port, const uint8_t *bytes, size_t size) {
@@ -110,9 +113,9 @@ void port_write(void *port, const uint8_t *bytes, size_t size) {
         do {
             status = UART[UART_LSR];
             if (status & LSR_OVERRUN) {
-                close_interrupts();
+                uint32_t enabled = close_interrupts();
                 receive(status);
-                open_interrupts();
+                restore_interrupts(enabled);
             }
         } while (!(status & LSR_TX_EMPTY));
         UART[UART_DATA] = bytes[i];
@@ -135,9 +138,9 @@ uint32_t port_noise(void) {
 
 void port_sleep(void) {
     /* A pending interrupt ends wfi even while they are closed: none can slip in between the question and the sleep. */
-    close_interrupts();
+    uint32_t enabled = close_interrupts();
     if (ring_is_idle(&port_ring)) {
         __asm__ volatile("wfi" ::: "memory");
     }
-    open_interrupts();
+    restore_interrupts(enabled);
 }

@@ -36,6 +36,13 @@ _ARM = {
     "cortex_m7": ("thumbv7em", "cortex-m7"),
     "cortex_m33": ("thumbv8m.main", "cortex-m33"),
 }
+_FPUS: dict[str, list[str]] = {
+    "": [],
+    "vfp4d16sp": [],
+    "fp_armv8d16": [],
+    "fp_armv8d16sp": ["-fp64"],
+}
+"""What zig's name of an FPU takes away from what LLVM's CPU has: it begins with none, and LLVM with the most."""
 _RISCV32 = {
     "generic_rv32+m+a+c": ["+m", "+a", "+c"],
     "generic_rv32+m+c": ["+m", "+c"],
@@ -59,12 +66,13 @@ def target_of(project: Project, kind: TargetKind) -> TargetWords:
         return _this_computer(project)
     architecture, _, system = project.target.partition("-")
     cpu = project.cpu or ""
-    if architecture in ("thumb", "arm") and cpu in _ARM:
-        triple, mcpu = _ARM[cpu]
+    core, _, fpu = cpu.partition("+")
+    if architecture in ("thumb", "arm") and core in _ARM and fpu in _FPUS:
+        triple, mcpu = _ARM[core]
         is_hard = system.endswith("eabihf")
         triple += "-none-eabihf" if is_hard else "-unknown-linux-gnueabi"
         words = {"mtriple": triple, "mcpu": mcpu, "mfloat-abi": "hard" if is_hard else "soft"}
-        return {**_LLVM, **words, "vector-width": 32}
+        return {**_LLVM, **words, **({"mattr": _FPUS[fpu]} if _FPUS[fpu] else {}), "vector-width": 32}
     if architecture == "riscv32" and cpu in _RISCV32:
         words = {"mtriple": "riscv32-unknown-elf", "mcpu": "generic-rv32", "mabi": "ilp32"}
         return {**_LLVM, **words, "mattr": _RISCV32[cpu], "vector-width": 32}

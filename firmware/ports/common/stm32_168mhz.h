@@ -1,0 +1,16 @@
+/* The clocks of an STM32F4 or F7 at 168 MHz: an F7 needs no over-drive for that, and both have the same registers. */
+#ifndef STM32_168MHZ_H
+#define STM32_168MHZ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    uint32_t cpu_mhz, apb1_mhz, apb2_mhz;
+} stm32_clocks_t;
+
+/* Run by the PLL, from `hse_mhz` at OSC_IN: of a crystal, or a signal. Where that does not come, from the RC oscillator,
+ * which is right within 1 % at 25 degrees. Give what is running now. */
+stm32_clocks_t stm32_start_168mhz(uint32_t hse_mhz, bool is_signal);
+
+#endif
