@@ -26,6 +26,7 @@ from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
+    from microrpc.firmware.project import Project
 
 firmware = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +71,7 @@ def list_(as_json: JsonOption = False) -> None:
         rows = [
             (
                 name,
-                load_port(name).target or load_port(name).fqbn or "this computer",
+                _target(load_port(name)),
                 [way.tool for way in boards[name].ways_to_flash] if name in boards else [],
                 boards[name].description if name in boards else "",
             )
@@ -89,6 +90,7 @@ def list_(as_json: JsonOption = False) -> None:
         "microrpc firmware build qemu_mps2_an385",
         "microrpc firmware build qemu_mps2_an385 -D MICRORPC_LINK=0 --out board.elf",
         "microrpc firmware build my_project",
+        "microrpc firmware build rpi_pico --out firmware.uf2",
     )
 )
 def build(
@@ -99,7 +101,7 @@ def build(
             "--out",
             metavar="FILE",
             readable=False,
-            help="Copy it here: .hex, .bin and .uf2 as what they say, else ELF. [default: only to the cache]",
+            help="Write it here, as .bin, .hex or .uf2 if FILE ends so, else as ELF. [default: only to the cache]",
         ),
     ] = None,
     define: DefineOption = None,
@@ -118,18 +120,15 @@ def build(
         start = time.perf_counter()
         built = build_project(load_project(board), compiler=compiler_named(compiler), defines=define or ())
         taken_s = time.perf_counter() - start
-        file = elf = built.elf
-        if out is not None:
-            made = _in_form(built, out)
-            _copy(made, out)
-            file, elf = out, out if made == built.elf else built.elf
+        is_image = out is not None and _write(built, out)
+        elf = built.elf if out is None or is_image else out
         sizes = built.sizes
         if as_json:
             print_json(
                 {
                     "board": built.project.name,
                     "elf": str(elf),
-                    "file": str(file),
+                    "image": str(out) if is_image else None,
                     "compiler": built.compiler,
                     "is_new": built.is_new,
                     "flash_bytes": sizes.flash_bytes,
@@ -141,13 +140,20 @@ def build(
                 }
             )
             return
+        if not built.compiler:
+            say_pairs(
+                [("board", built.project.name), ("script", f"{built.elf}: nothing is compiled")],
+                say=note if is_stdout else say,
+            )
+            return
         say_pairs(
             [
                 ("board", built.project.name),
                 ("compiler", f"{built.compiler}, {_describe(built, taken_s)}"),
                 ("flash", f"{sizes.flash_bytes} bytes: {sizes.code_bytes} of code, {sizes.data_bytes} of data"),
                 ("RAM", f"{sizes.ram_bytes} bytes: {sizes.data_bytes} of data, {sizes.bss_bytes} of zeros and stack"),
-                ("file", str(file)),
+                ("ELF file", str(elf)),
+                *([("image", str(out))] if is_image else []),
             ],
             say=note if is_stdout else say,
         )
@@ -205,24 +211,27 @@ def compiler_named(name: str) -> Compiler:
     return Compiler(name)
 
 
+def _target(port: Project) -> str:
+    return "MicroPython" if port.script else port.target or port.fqbn or "this computer"
+
+
 def _describe(built: Firmware, taken_s: float) -> str:
     return f"in {format_time(taken_s)}" if built.is_new else "built before"
 
 
-def _in_form(built: Firmware, out: Path) -> Path:
-    """Give the file of the form that the ending of `out` says."""
-    from microrpc.firmware.images import ImageFormat
-    from microrpc.firmware.programs import Program
-
-    form = out.suffix.lower().removeprefix(".")
-    program = Program(built.elf, uf2_family=built.project.uf2_family)
-    return program.path_in(form) if form in list(ImageFormat) else built.elf
-
-
-def _copy(file: Path, out: Path) -> None:
+def _write(built: Firmware, out: Path) -> bool:
+    """Write what was built to a file; tell whether that is another form of it than the ELF file."""
     import shutil
 
     from microrpc.boards.files import replacing
+    from microrpc.firmware.images import ImageFormat, make_image
 
-    with file.open("rb") as built, replacing(out, is_executable=True) as target:
-        shutil.copyfileobj(built, target)
+    ending = out.suffix.lower().removeprefix(".")
+    if ending in list(ImageFormat):
+        image = make_image(built.elf, ImageFormat(ending), uf2_family=built.project.uf2_family)
+        with replacing(out) as file:
+            file.write(image)
+        return True
+    with built.elf.open("rb") as elf, replacing(out, is_executable=True) as file:
+        shutil.copyfileobj(elf, file)
+    return False

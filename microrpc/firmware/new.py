@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
+from microrpc.firmware.micropython import MICROPYTHON, lay_out_files
 from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
 from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
 from microrpc.firmware.zephyr import ZEPHYR, lay_out_application
@@ -25,9 +26,10 @@ LEAST_FLASH_BYTES = 65536
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
 _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ARDUINO: lay_out_sketch,
+    MICROPYTHON: lay_out_files,
     ZEPHYR: lay_out_application,
 }
-"""What no port of ours builds, but other people's tools: each lays out a project, and gives what to tell the user."""
+"""What is built by other people's tools, or not at all: each lays out a project, and gives what to tell the user."""
 
 _README = """\
 # {name}
@@ -97,7 +99,8 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
     are built with a port.toml.
     """
     if board not in _OTHERS and board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), *_OTHERS])}")
+        known = ", ".join(dict.fromkeys([*port_names(), *_OTHERS]))
+        raise FirmwareError(f"there is no port to {board!r}. There are: {known}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")

@@ -23,7 +23,6 @@ from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
-from microrpc.firmware.images import ImageFormat, make_image
 from microrpc.firmware.new import _port_file, new_project
 from microrpc.firmware.project import firmware_directory, load_port, port_names, read_project
 
@@ -67,18 +66,9 @@ def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
     assert (shown["flash_bytes"], shown["ram_bytes"]) == (sizes.flash_bytes, sizes.ram_bytes)
     assert run_json("firmware", "build", "qemu_mps2_an385")["is_new"] is False
     text = run("firmware", "build", "qemu_mps2_an385").out
-    assert [line.split()[0] for line in text.splitlines()] == ["board", "compiler", "flash", "RAM", "file"]
+    assert [line.split()[0] for line in text.splitlines()] == ["board", "compiler", "flash", "RAM", "ELF"]
     assert "built before" in text
     assert f"{sizes.flash_bytes} bytes" in text
-
-
-@pytest.mark.parametrize("form", list(ImageFormat))
-def test_a_build_gives_the_file_in_the_form_that_its_ending_says(tmp_path: Path, form: ImageFormat) -> None:
-    needs.zig()
-    out = tmp_path / f"firmware.{form.upper()}"
-    shown = run_json("firmware", "build", "qemu_mps2_an385", "--out", out)
-    assert (shown["file"], Path(shown["elf"]).suffix) == (str(out), ".elf")
-    assert out.read_bytes() == make_image(Path(shown["elf"]), form)
 
 
 def test_a_build_that_takes_place_is_told_at_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
