@@ -79,7 +79,7 @@ def part_size(flag: str) -> CoreSize:
 
 def documented_ports() -> dict[str, bool]:
     """Name the ports that have a row, and tell whether they are run here: an image that two boards have is one row."""
-    boards, ports = profiles(), map(load_port, port_names())
+    boards, ports = profiles(), (port for port in map(load_port, port_names()) if port.script is None)
     kept = (port for port in ports if port.emulation is None or boards[port.name].kind is BoardKind.EMULATED)
     return {port.name: port.emulation is not None for port in kept}
 

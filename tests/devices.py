@@ -92,6 +92,7 @@ _ALL = (
     Device("qemu_riscv32_virt"),
     Device("rp2040"),
     Device("rp2040_uart"),
+    Device("micropython", parts=EVERY_PART - {Part.MODELS}),
     Device("qemu_microbit"),
     Device("qemu_mps2_an500"),
     Device("qemu_netduinoplus2"),

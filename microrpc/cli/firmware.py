@@ -26,6 +26,7 @@ from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
     from microrpc.firmware.build import Compiler, Firmware
+    from microrpc.firmware.project import Project
 
 firmware = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +71,7 @@ def list_(as_json: JsonOption = False) -> None:
         rows = [
             (
                 name,
-                load_port(name).target or load_port(name).fqbn or "this computer",
+                _target(load_port(name)),
                 [way.tool for way in boards[name].ways_to_flash] if name in boards else [],
                 boards[name].description if name in boards else "",
             )
@@ -139,6 +140,12 @@ def build(
                 }
             )
             return
+        if not built.compiler:
+            say_pairs(
+                [("board", built.project.name), ("script", f"{built.elf}: nothing is compiled")],
+                say=note if is_stdout else say,
+            )
+            return
         say_pairs(
             [
                 ("board", built.project.name),
@@ -202,6 +209,10 @@ def compiler_named(name: str) -> Compiler:
     if name not in list(Compiler):
         raise typer.BadParameter(f"--compiler {name}: must be {' or '.join(Compiler)}")
     return Compiler(name)
+
+
+def _target(port: Project) -> str:
+    return "MicroPython" if port.script else port.target or port.fqbn or "this computer"
 
 
 def _describe(built: Firmware, taken_s: float) -> str:

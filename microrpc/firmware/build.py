@@ -57,16 +57,16 @@ class Compiler(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """What was built: an ELF file."""
+    """What was built: an ELF file; or a script, which runs as it is."""
 
     project: Project
     """What it was built from."""
     elf: pathlib.Path
-    """The file, in the cache."""
+    """The file, in the cache; or where nothing is compiled, the script."""
     sizes: Sizes
     """What it takes of flash and RAM, in bytes."""
     compiler: str
-    """With its version."""
+    """With its version; empty where nothing is compiled."""
     is_new: bool
     """Whether it was built now, and not before."""
 
@@ -88,6 +88,8 @@ def build(
     compiler may take, ten minutes where nothing is said. stop: is set by another thread to have it ended, which is an
     error, too. is_told: whether the log tells of a build. Any number of processes may do so at once.
     """
+    if project.script is not None:
+        return _script(project, project.script, defines)
     more = more or {}
     if project.sketch and more:
         raise FirmwareError(f"{project.name} is a sketch, which Arduino's tools build: nothing can be added to it")
@@ -127,6 +129,16 @@ def build(
             raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
     return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
+
+
+def _script(project: Project, script: str, defines: Sequence[str]) -> Firmware:
+    """Give what runs as it is. Raises FirmwareError."""
+    if defines:
+        raise FirmwareError(f"{project.name} is a file for MicroPython, and not compiled: nothing can be defined")
+    path = project.root / script
+    if not path.is_file():
+        raise FirmwareError(f"{project.file}: build.script: there is no {path}")
+    return Firmware(project, path, Sizes(0, 0, 0), "", is_new=False)
 
 
 def cache_directory() -> pathlib.Path:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
+from microrpc.firmware.micropython import MICROPYTHON, lay_out_files
 from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
 from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
 from microrpc.firmware.zephyr import ZEPHYR, lay_out_application
@@ -22,13 +23,13 @@ DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
-_COMMON = "ports/common"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
 _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ARDUINO: lay_out_sketch,
+    MICROPYTHON: lay_out_files,
     ZEPHYR: lay_out_application,
 }
-"""What no port of ours builds, but other people's tools: each lays out a project, and gives what to tell the user."""
+"""What is built by other people's tools, or not at all: each lays out a project, and gives what to tell the user."""
 
 _README = """\
 # {name}
@@ -98,7 +99,8 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
     are built with a port.toml.
     """
     if board not in _OTHERS and board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join([*port_names(), *_OTHERS])}")
+        known = ", ".join(dict.fromkeys([*port_names(), *_OTHERS]))
+        raise FirmwareError(f"there is no port to {board!r}. There are: {known}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
@@ -140,10 +142,9 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
     libc = [port.common.zig_libc] if port.target else []
-    for folder in ("include", "src", _COMMON, *_port_folders(port), *libc, *contents.folders):
+    for folder in ("include", "src", "ports/common", *_port_folders(port), *libc, *contents.folders):
         if (library / folder).is_dir():
-            ignored = {FILE_NAME, *(_of_other_ports(port) if folder == _COMMON else ())}
-            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(*ignored))
+            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
     if port.emulation is not None:
         _copy_emulator(library, directory, port.emulation)
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
@@ -182,14 +183,7 @@ def _port_folders(port: Project) -> list[str]:
     """Name the folders of ports that it is made of: its own, or that which it is the same as, and what it shares."""
     paths = (*port.sources, *port.includes, port.linker_script or "")
     shared = {"/".join(pathlib.PurePosixPath(path).parts[:2]) for path in paths if path.startswith("ports/")}
-    return sorted(shared - {_COMMON} | {port.file.parent.relative_to(port.root).as_posix()})
-
-
-def _of_other_ports(port: Project) -> Iterator[str]:
-    """Name what is in the folder of all ports for others: sources that this one is not built of, and their headers."""
-    for source in (port.root / _COMMON).glob("*.c"):
-        if f"{_COMMON}/{source.name}" not in port.sources:
-            yield from (source.name, f"{source.stem}.h")
+    return sorted(shared - {"ports/common"} | {port.file.parent.relative_to(port.root).as_posix()})
 
 
 def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Emulation) -> None:

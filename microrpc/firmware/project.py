@@ -222,6 +222,7 @@ _BUILD_KEYS = {
     "linker_script": Key(str),
     "flags": _TEXTS,
     "sources": _TEXTS,
+    "script": Key(str),
     "sketch": Key(str),
     "fqbn": Key(str, read=_check_fqbn),
     "includes": _TEXTS,
@@ -250,7 +251,7 @@ def read_project(file: pathlib.Path, root: pathlib.Path, name: str) -> Project:
     emulation = None
     if "emulator" in top:
         emulation = _read_emulation(file, root, top["emulator"], build.get("uf2_family"))
-    elif not build.get("target") and "sketch" not in build:
+    elif not build.get("target") and not {"sketch", "script"} & build.keys():
         emulation = Emulation()
     _check_what_is_built(file, build)
     if "gcc" in build:
@@ -265,7 +266,10 @@ def _check_what_is_built(file: pathlib.Path, build: dict[str, object]) -> None:
     if ("sketch" in build) is not ("fqbn" in build):
         missing = "fqbn" if "sketch" in build else "sketch"
         raise FirmwareError(f"{file}: build.{missing}: is missing")
-    if "sketch" not in build and "sources" not in build:
+    if "script" in build:
+        for key in build.keys() - {"script"}:
+            raise FirmwareError(f"{file}: build.{key}: is not for a script, which nothing compiles")
+    elif "sketch" not in build and "sources" not in build:
         raise FirmwareError(f"{file}: build.sources: is missing")
     for key in ("target", "cpu", "linker_script", "libraries", "gcc"):
         if "sketch" in build and key in build:

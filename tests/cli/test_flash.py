@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,7 @@ class Bootloader:
         drive.mkdir()
         (drive / "INFO_UF2.TXT").write_text(INFO)
         self.taken = b""
+        self.on_taken: Callable[[bytes], None] = lambda data: None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -174,6 +175,7 @@ class Bootloader:
             if len(data) >= 512 and len(data) == 512 * int.from_bytes(data[24:28], "little"):
                 self.taken = data
                 (self.drive / "INFO_UF2.TXT").unlink()
+                self.on_taken(data)
                 return
 
     def close(self) -> None:

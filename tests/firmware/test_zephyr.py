@@ -82,19 +82,12 @@ def build(
         needs.program(compiler)
     configuration = configure(application, board, extra)
     assert configuration.complaints == []
-    macros, variables = [], []
-    for name, value in configuration.settings.items():
-        if value in ("n", ""):
-            continue
-        literal = "1" if value == "y" else value if re.fullmatch(r"-?\d+", value) else f'"{value}"'
-        macros.append(f"#define CONFIG_{name} {literal}")
-        variables.append(f'set(CONFIG_{name} "{value}")')
-    (directory / "autoconf.h").write_text("\n".join(macros) + "\n")
+    variables = [f'set(CONFIG_{name} "{value}")' for name, value in configuration.settings.items() if value != "n"]
     (directory / "config.cmake").write_text("\n".join(variables) + "\n")
     settings = {
         "Zephyr_DIR": STUB,
         "CONFIGURATION": directory / "config.cmake",
-        "AUTOCONF": directory / "autoconf.h",
+        "AUTOCONF": write_autoconf(configuration, directory),
         "CMAKE_C_COMPILER": compiler,
         "CMAKE_C_FLAGS": " ".join(("-std=c99", *WARNINGS, flags)),
     }
@@ -110,6 +103,18 @@ def build(
     )
     run("cmake", "--build", directory / "build", "--parallel", "2")
     return directory / "build/app"
+
+
+def write_autoconf(configuration: Configuration, directory: pathlib.Path) -> pathlib.Path:
+    """Write the header in which C finds the settings."""
+    lines = []
+    for name, value in configuration.settings.items():
+        if value not in ("n", ""):
+            literal = "1" if value == "y" else value if re.fullmatch(r"-?\d+", value) else f'"{value}"'
+            lines.append(f"#define CONFIG_{name} {literal}\n")
+    file = directory / "autoconf.h"
+    file.write_text("".join(lines))
+    return file
 
 
 def run(*command: str | pathlib.Path) -> None:
@@ -138,6 +143,27 @@ def test_the_sample_serves_the_functions_of_the_demonstration(
         assert (client.stats.frames_damaged, client.stats.repeats) == (0, 0)
         timing = client.time_evaluator("add", number=1000, repeat=3)(2, 3)
         assert all(0 < result < 1e-3 for result in timing.results)
+
+
+@pytest.mark.parametrize("board", ["qemu_cortex_m3", "native_sim"])
+def test_the_sample_has_no_warning_where_pointers_have_32_bits(tmp_path: pathlib.Path, board: str) -> None:
+    needs.zig()
+    configuration = configure(SAMPLE, board, "CONFIG_MICRORPC_MODELS=y\nCONFIG_MICRORPC_RELIABLE_EVENTS=y")
+    autoconf = write_autoconf(configuration, tmp_path)
+    parts = [f"-D{name}=1" for name, value in configuration.settings.items() if (name[:9], value) == ("MICRORPC_", "y")]
+    includes = [f"-I{folder}" for folder in (STUB, "include", "demo", "ports/common")]
+    options = (
+        "-target",
+        "arm-linux-musleabi",
+        "-std=c99",
+        "-imacros",
+        autoconf,
+        *parts,
+        "-DRING_BYTES=8192",
+        *includes,
+    )
+    zig = (sys.executable, "-m", "ziglang", "cc")
+    compile_strictly(*zig, *options, *includes, "-c", SAMPLE / "src/main.c", "-o", tmp_path / "main.o")
 
 
 @pytest.mark.parametrize("board", ["qemu_cortex_m3", "native_sim"])
@@ -234,7 +260,10 @@ def test_the_variants_that_twister_builds_can_be() -> None:
 
 
 def test_a_setting_that_does_not_come_about_is_noticed() -> None:
-    complaints = configure(SAMPLE, "native_sim", "CONFIG_UART_INTERRUPT_DRIVEN=y\nCONFIG_MICRORPC_LINC=y").complaints
+    extra = "CONFIG_UART_INTERRUPT_DRIVEN=y\nCONFIG_MICRORPC_LINC=y\nCONFIG_CONSOLE=n"
+    selected, *complaints = configure(SAMPLE, "native_sim", extra).complaints
+    assert "POSIX_ARCH_CONSOLE" in selected
+    assert "has direct dependencies CONSOLE with value n" in selected
     assert complaints == ["MICRORPC_LINC: there is none", "UART_INTERRUPT_DRIVEN=y: is n"]
 
 
