@@ -136,7 +136,8 @@ def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
 
 def test_the_kinds_of_the_bundled_boards() -> None:
     kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
-    emulated = ("micropython", "posix", *(name for name in RAM_BYTES if name.startswith(("qemu_", "rp2040", "simavr_"))))
+    families = ("qemu_", "rp2040", "simavr_")
+    emulated = ("micropython", "posix", *(name for name in RAM_BYTES if name.startswith(families)))
     assert kinds == {"loopback": BoardKind.SIMULATED, **dict.fromkeys(emulated, BoardKind.EMULATED)}
 
 
