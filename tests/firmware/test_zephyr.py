@@ -260,7 +260,10 @@ def test_the_variants_that_twister_builds_can_be() -> None:
 
 
 def test_a_setting_that_does_not_come_about_is_noticed() -> None:
-    complaints = configure(SAMPLE, "native_sim", "CONFIG_UART_INTERRUPT_DRIVEN=y\nCONFIG_MICRORPC_LINC=y").complaints
+    extra = "CONFIG_UART_INTERRUPT_DRIVEN=y\nCONFIG_MICRORPC_LINC=y\nCONFIG_CONSOLE=n"
+    selected, *complaints = configure(SAMPLE, "native_sim", extra).complaints
+    assert "POSIX_ARCH_CONSOLE" in selected
+    assert "has direct dependencies CONSOLE with value n" in selected
     assert complaints == ["MICRORPC_LINC: there is none", "UART_INTERRUPT_DRIVEN=y: is n"]
 
 
