@@ -69,7 +69,7 @@ def test_a_project_runs_as_it_was_laid_out(project: pathlib.Path) -> None:
         with board.array(np.array([1, 2], np.float32)) as x:
             board.function("scale")(x, 0.5)
             assert x.numpy().tolist() == [0.5, 1.0]
-        assert [function.name for function in board.describe().functions] == ["add", "scale"]
+        assert [function.name for function in board.functions()] == ["add", "scale"]
 
 
 @pytest.mark.boards
