@@ -53,6 +53,27 @@ while os.path.exists({hex_file!r}):  # until the board has it
 """
 
 
+_MPREMOTE = """\
+#!{python}
+import os, pathlib, shutil, sys, time
+
+words = sys.argv[1:]
+assert words[:2] == ["connect", {port!r}] and words[-1] == "reset", words
+files = pathlib.Path({files!r})
+files.mkdir()
+for command in " ".join(words[2:-2]).split(" + "):
+    group, verb, *sources, target = command.split()
+    assert (group, verb) == ("fs", "cp"), words
+    for source in sources:
+        shutil.copyfile(source, files / (target[1:] or os.path.basename(source)))
+(files / "reset").touch()
+deadline = time.monotonic() + 60
+while (files / "reset").exists():  # until the board has them
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+"""
+
+
 class Pico:
     """A Raspberry Pi Pico whose button is held while it is plugged in."""
 
@@ -118,48 +139,78 @@ class Pico:
         self._show_drive()
 
 
-class Uno:
-    """An Arduino Uno; the emulator runs the program that has the very image which avrdude was given."""
+class _WithTool:
+    """A board that has one port all the time, and that a tool in the path flashes: it hands over what is to be run."""
 
-    def __init__(self, directory: pathlib.Path, port: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, board: str, usb: tuple[int, int], port: pathlib.Path) -> None:
+        self._board = board
+        self._usb = usb
         self._port = port
-        self._hex = directory / "uploaded.hex"
         self._emulator: Emulator | None = None
         self.flashed = 0
-        program = directory / "bin" / "avrdude"
-        program.parent.mkdir()
-        program.write_text(_AVRDUDE.format(python=sys.executable, port=str(port), hex_file=str(self._hex)))
-        program.chmod(0o755)
-        patch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-        self._start(build(load_port("simavr_uno")).elf)  # as somebody has left it
 
     def ports(self) -> list[ListPortInfo]:
         """Give what the system would list."""
         info = ListPortInfo(str(self._port))
-        info.vid, info.pid = 0x2341, 0x0043
+        info.vid, info.pid = self._usb
         return [info]
-
-    def look(self) -> None:
-        """Run what was uploaded."""
-        if not self._hex.exists():
-            return
-        self.end()
-        self._start(_elf_with(self._hex.read_bytes()))
-        self._hex.unlink()
-        self.flashed += 1
 
     def end(self) -> None:
         """Pull the cable."""
         if self._emulator is not None:
             self._emulator.close()
 
-    def _start(self, elf: pathlib.Path) -> None:
-        emulation = load_port("simavr_uno").emulation
+    def _put_into_path(self, directory: pathlib.Path, name: str, text: str, patch: pytest.MonkeyPatch) -> None:
+        program = directory / "bin" / name
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(0o755)
+        patch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def _run(self, file: pathlib.Path) -> None:
+        emulation = load_port(self._board).emulation
         assert emulation is not None
-        self._emulator = Emulator("simavr_uno", elf, emulation, start_s=_START_S)
+        self.end()
+        self._emulator = Emulator(self._board, file, emulation, start_s=_START_S)
         link = self._port.with_suffix(".new")
         link.symlink_to(self._emulator.port)
         link.replace(self._port)
+
+
+class Uno(_WithTool):
+    """An Arduino Uno; the emulator runs the program that has the very image which avrdude was given."""
+
+    def __init__(self, directory: pathlib.Path, port: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
+        super().__init__("simavr_uno", (0x2341, 0x0043), port)
+        self._hex = directory / "uploaded.hex"
+        text = _AVRDUDE.format(python=sys.executable, port=str(port), hex_file=str(self._hex))
+        self._put_into_path(directory, "avrdude", text, patch)
+        self._run(build(load_port(self._board)).elf)  # as somebody has left it
+
+    def look(self) -> None:
+        """Run what was uploaded."""
+        if self._hex.exists():
+            self._run(_elf_with(self._hex.read_bytes()))
+            self._hex.unlink()
+            self.flashed += 1
+
+
+class Interpreter(_WithTool):
+    """A board with MicroPython; it runs the files that mpremote was given."""
+
+    def __init__(self, directory: pathlib.Path, port: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
+        super().__init__("micropython", (0x2E8A, 0x0005), port)
+        self._files = directory / "files"
+        text = _MPREMOTE.format(python=sys.executable, port=str(port), files=str(self._files))
+        self._put_into_path(directory, "mpremote", text, patch)
+        self._run(build(load_port(self._board)).elf)  # as somebody has left it
+
+    def look(self) -> None:
+        """Run what was copied."""
+        if (self._files / "reset").exists():
+            self._run(self._files / "main.py")
+            (self._files / "reset").unlink()
+            self.flashed += 1
 
 
 def _is_whole(file: pathlib.Path) -> bool:
@@ -178,7 +229,7 @@ def _elf_with(image: bytes) -> pathlib.Path:
 
 
 @contextmanager
-def plugged_in(board: Pico | Uno) -> Iterator[None]:
+def plugged_in(board: Pico | Uno | Interpreter) -> Iterator[None]:
     """Have the board do what it does by itself meanwhile."""
     failures: list[BaseException] = []
     is_over = threading.Event()

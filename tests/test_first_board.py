@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import needs
 import pytest
 from commands import run
-from first_board import Pico, Uno, plugged_in
+from first_board import Interpreter, Pico, Uno, plugged_in
 
 from microrpc.boards.catalogue import profiles
 from microrpc.boards.schema import BoardKind
@@ -92,13 +92,23 @@ def test_an_uno_is_flashed_and_called(tmp_path: pathlib.Path, monkeypatch: pytes
     assert uno.flashed == 2
 
 
-@pytest.mark.parametrize("title", ["A board with MicroPython", "A Nucleo or another board"])
-def test_what_needs_no_board_runs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+@pytest.mark.boards
+def test_a_board_with_micropython_is_given_files_and_called(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs.emulated("micropython")
     monkeypatch.chdir(tmp_path)
-    todo = steps(title)
-    assert todo
-    for step in todo:
-        do(step, tmp_path / "none")
+    port = tmp_path / "ttyACM0"
+    board = Interpreter(tmp_path, port, monkeypatch)
+    with plugged_in(board):
+        for step in steps("A board with MicroPython"):
+            do(step, port)
+    assert board.flashed == 1
+
+
+def test_the_list_of_firmware_is_printed(tmp_path: pathlib.Path) -> None:
+    (step,) = steps("A Nucleo or another board")
+    do(step, tmp_path / "none")
 
 
 def test_every_board_that_the_guide_names_is_one() -> None:

@@ -73,7 +73,17 @@ typedef struct MICRORPC_TABLE_TYPE {
 #define MICRORPC_FUNCTION_DOC(name, signature, doc) MICRORPC_FUNCTION_AS(#name, name, signature, doc)
 
 /* The same under another name, a text. */
+#if MICRORPC_TABLES_IN_FLASH
+#define MICRORPC_FITS(text, size_bytes) sizeof(char[sizeof(text) <= (size_bytes) ? 1 : -1])
+#define MICRORPC_NAMED(name, function) name, (MICRORPC_FITS(name, MICRORPC_NAME_BYTES) ? (function) : (function))
 #if MICRORPC_DESCRIBE
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc)                                                       \
+    {MICRORPC_NAMED(name, (MICRORPC_FITS(signature, MICRORPC_SIGNATURE_BYTES) &&                                    \
+                           MICRORPC_FITS(doc, MICRORPC_DOC_BYTES) ? (function) : (function))), signature, doc}
+#else
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function)}
+#endif
+#elif MICRORPC_DESCRIBE
 #define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function, signature, doc}
 #else
 #define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function}

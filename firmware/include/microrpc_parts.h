@@ -91,7 +91,7 @@
 #define MICRORPC_SIGNATURE_BYTES 72
 #endif
 #ifndef MICRORPC_DOC_BYTES
-#define MICRORPC_DOC_BYTES 96
+#define MICRORPC_DOC_BYTES 112
 #endif
 
 #endif

@@ -23,7 +23,6 @@ DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
 """What a new project has of what can be left out, where the board has LEAST_FLASH_BYTES."""
 LEAST_FLASH_BYTES = 65536
 """Smaller boards have none of DEFINES."""
-_COMMON = "ports/common"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}  # of a linker script
 _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ARDUINO: lay_out_sketch,
@@ -143,10 +142,9 @@ def _undone_by_an_error(directory: pathlib.Path) -> Iterator[None]:
 def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list[str]:
     library = port.root
     libc = [port.common.zig_libc] if port.target else []
-    for folder in ("include", "src", _COMMON, *_port_folders(port), *libc, *contents.folders):
+    for folder in ("include", "src", "ports/common", *_port_folders(port), *libc, *contents.folders):
         if (library / folder).is_dir():
-            ignored = {FILE_NAME, *(_of_other_ports(port) if folder == _COMMON else ())}
-            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(*ignored))
+            shutil.copytree(library / folder, directory / folder, ignore=shutil.ignore_patterns(FILE_NAME))
     if port.emulation is not None:
         _copy_emulator(library, directory, port.emulation)
     shutil.copyfile(library / "ports" / "flags.toml", directory / "ports" / "flags.toml")
@@ -185,14 +183,7 @@ def _port_folders(port: Project) -> list[str]:
     """Name the folders of ports that it is made of: its own, or that which it is the same as, and what it shares."""
     paths = (*port.sources, *port.includes, port.linker_script or "")
     shared = {"/".join(pathlib.PurePosixPath(path).parts[:2]) for path in paths if path.startswith("ports/")}
-    return sorted(shared - {_COMMON} | {port.file.parent.relative_to(port.root).as_posix()})
-
-
-def _of_other_ports(port: Project) -> Iterator[str]:
-    """Name what is in the folder of all ports for others: sources that this one is not built of, and their headers."""
-    for source in (port.root / _COMMON).glob("*.c"):
-        if f"{_COMMON}/{source.name}" not in port.sources:
-            yield from (source.name, f"{source.stem}.h")
+    return sorted(shared - {"ports/common"} | {port.file.parent.relative_to(port.root).as_posix()})
 
 
 def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Emulation) -> None:

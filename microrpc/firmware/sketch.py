@@ -54,7 +54,7 @@ def lay_out_sketch(directory: pathlib.Path, fqbn: str = "") -> list[str]:
     arduino = library / "ports" / ARDUINO
     source = directory / "src"
     source.mkdir()
-    for path in (*library.glob("include/*.h"), *library.glob("src/*.[ch]"), *arduino.glob("src/*.h")):
+    for path in (*library.glob("include/*.h"), *library.glob("src/*.[ch]"), *arduino.glob("src/*.[ch]")):
         shutil.copyfile(path, source / path.name)
     example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
     sketch = directory / f"{name}.ino"

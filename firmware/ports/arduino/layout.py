@@ -23,7 +23,7 @@ def lay_out(directory: pathlib.Path) -> pathlib.Path:
     source = library / "src"
     shutil.copytree(HERE / "src", source)
     shutil.copytree(HERE / "examples", library / "examples")
-    for name in ("library.properties", "README.md"):
+    for name in ("library.properties", "keywords.txt", "README.md"):
         shutil.copy(HERE / name, library)
     core = [*FIRMWARE.glob("src/*.[ch]"), *FIRMWARE.glob("include/*.h")]
     for path in sorted(core):

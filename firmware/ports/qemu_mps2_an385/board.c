@@ -1,4 +1,4 @@
-/* The MPS2 board with the AN385 image, a Cortex-M3: all but its name is in ports/common/mps2.c. */
+/* The MPS2 board with the AN385 image, a Cortex-M3: all but its name is in ports/mps2/mps2.c. */
 #include "port.h"
 
 const char port_name[] = "qemu_mps2_an385";

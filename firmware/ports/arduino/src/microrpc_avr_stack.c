@@ -1,4 +1,4 @@
-#include "microrpc_parts.h"
+#include "microrpc.h"
 
 #if MICRORPC_MEMORY && defined __AVR__
 

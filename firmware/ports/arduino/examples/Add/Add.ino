@@ -13,7 +13,7 @@ static void add(microrpc_call_t *call) {
 static const microrpc_function_t functions[] = {
     MICRORPC_FUNCTION_DOC(add, "a: int, b: int -> int", "The sum of two numbers."),
 };
-static MicroRPCDevice<700, 128> device(Serial, functions);
+static MicroRPCDevice<> device(Serial, functions);
 
 void setup() {
     Serial.begin(115200);

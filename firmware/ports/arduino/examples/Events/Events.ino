@@ -8,6 +8,10 @@
 //             print(event.time_us, millivolts)
 #include <MicroRPCDevice.h>
 
+#if !MICRORPC_EVENTS
+#error "this board has no events: too little RAM (microrpc_parts.h)"
+#endif
+
 static int64_t threshold = 20;
 
 static void set_threshold(microrpc_call_t *call) {
@@ -15,7 +19,7 @@ static void set_threshold(microrpc_call_t *call) {
 }
 
 static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(set_threshold)};
-static MicroRPCDevice<8192> device(Serial, functions);
+static MicroRPCDevice<> device(Serial, functions);
 
 void setup() {
     Serial.begin(115200);

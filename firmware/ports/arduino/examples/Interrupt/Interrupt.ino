@@ -8,6 +8,10 @@
 //             print(event.values[0], "us;", event.values[1], "were lost in the ring")
 #include <MicroRPCDevice.h>
 
+#if !MICRORPC_EVENTS
+#error "this board has no events: too little RAM (microrpc_parts.h)"
+#endif
+
 static const uint8_t PIN = 2;
 static const uint8_t ROOM = 32; // a power of 2, so that both indices may run on
 
@@ -29,7 +33,7 @@ static void pulses_lost(microrpc_call_t *call) {
 }
 
 static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(pulses_lost)};
-static MicroRPCDevice<8192> device(Serial, functions);
+static MicroRPCDevice<> device(Serial, functions);
 
 void setup() {
     Serial.begin(115200);

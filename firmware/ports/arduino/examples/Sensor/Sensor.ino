@@ -43,7 +43,7 @@ static const microrpc_function_t functions[] = {
                           "Read the pin that many times."),
     MICRORPC_FUNCTION_DOC(scale, "values: float32[...], factor: float -> None", "Multiply an array where it lies."),
 };
-static MicroRPCDevice<16384> device(Serial, functions);
+static MicroRPCDevice<> device(Serial, functions);
 
 void setup() {
     Serial.begin(115200);

@@ -1,0 +1,2 @@
+// The library under its own name.
+#include "MicroRPCDevice.h"

@@ -1,0 +1,379 @@
+"""Arduino: the library as its package index wants it, sketches that Arduino's tools build, and AVR boards in simavr."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+
+import needs
+import numpy as np
+import pytest
+
+import microrpc
+from microrpc.errors import FirmwareError
+from microrpc.firmware import arduino
+from microrpc.firmware.build import Firmware, build
+from microrpc.firmware.emulation import emulator_command
+from microrpc.firmware.emulator import build_to_run, start_emulated, start_firmware
+from microrpc.firmware.new import new_project
+from microrpc.firmware.project import Project, firmware_directory, load_port, load_project, read_project
+from microrpc.wire.session import Timeouts
+
+FIRMWARE = firmware_directory()
+LIBRARY = FIRMWARE / "ports" / "arduino"
+UNO, MEGA = "arduino:avr:uno", "arduino:avr:mega:cpu=atmega2560"
+TIMEOUTS = Timeouts(retry_s=1.0, start_s=20.0, call_s=20.0)  # an emulator on a busy computer
+
+
+def _sketch(directory: pathlib.Path, text: str, fqbn: str = UNO, name: str = "mine") -> Project:
+    """A sketch beside the library, as a project that simavr runs."""
+    root = directory / "firmware"
+    for part in ("emulators", "include", "ports", "src"):
+        shutil.copytree(FIRMWARE / part, root / part)
+    (root / name).mkdir()
+    (root / name / f"{name}.ino").write_text(text)
+    emulator = (LIBRARY.parent / ("arduino_uno" if fqbn == UNO else "arduino_mega") / "port.toml").read_text()
+    emulator = emulator[emulator.index("[emulator]") :]
+    (root / "port.toml").write_text(f'[build]\nsketch = "{name}/{name}.ino"\nfqbn = "{fqbn}"\n{emulator}')
+    return read_project(root / "port.toml", root, name)
+
+
+# --- the library, as arduino-lint wants it --------------------------------------------------------
+
+CATEGORIES = {
+    *("Display", "Communication", "Signal Input/Output", "Sensors", "Device Control", "Timing", "Data Storage"),
+    *("Data Processing", "Other"),
+}
+ARCHITECTURES = {
+    *("avr", "megaavr", "sam", "samd", "mbed", "mbed_edge", "mbed_nano", "mbed_nicla", "mbed_portenta"),
+    *("mbed_rp2040", "mbed_giga", "mbed_opta", "renesas", "renesas_portenta", "renesas_uno", "esp32", "esp8266"),
+    *("nrf52", "rp2040", "stm32", "spresense"),
+}
+"""Those of cores that boards managers offer under these names."""
+FIELDS = {
+    *("name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"),
+    *("depends", "dot_a_linkage", "includes", "precompiled", "ldflags"),
+}
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The library as users get it."""
+    directory = tmp_path_factory.mktemp("libraries")
+    command = [sys.executable, LIBRARY / "layout.py", directory]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return pathlib.Path(done.stdout.strip())
+
+
+def _properties(library: pathlib.Path) -> dict[str, str]:
+    lines = (library / "library.properties").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_properties_are_those_that_the_index_of_libraries_takes(laid_out: pathlib.Path) -> None:
+    properties = _properties(laid_out)
+    assert set(properties) <= FIELDS
+    assert all(value and value == value.strip() for value in properties.values())
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,15}", properties["name"])
+    assert not properties["name"].lower().startswith("arduino")
+    assert "library" not in properties["name"].lower()
+    assert re.fullmatch(r"https?://[\w.-]+\.\w+/\S*", properties["url"])
+    assert properties["category"] in CATEGORIES
+    assert set(properties["architectures"].split(",")) <= ARCHITECTURES
+    assert "avr" in properties["architectures"].split(",")
+    assert properties["paragraph"] != properties["sentence"]
+    assert not properties["paragraph"].startswith(properties["sentence"])
+
+
+def test_the_version_is_that_of_the_package(laid_out: pathlib.Path) -> None:
+    with (pathlib.Path(__file__).parent.parent.parent / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert _properties(laid_out)["version"] == version
+
+
+def test_the_files_lie_where_the_specification_of_libraries_has_them(laid_out: pathlib.Path) -> None:
+    properties = _properties(laid_out)
+    top = {path.name for path in laid_out.iterdir()}
+    assert top == {"LICENSE", "README.md", "examples", "keywords.txt", "library.properties", "src"}
+    assert laid_out.name == properties["name"]
+    for header in (f"{properties['name']}.h", *properties["includes"].split(",")):
+        assert (laid_out / "src" / header).is_file()
+    for path in laid_out.rglob("*"):
+        assert not path.is_symlink()
+        assert path.suffix in {"", ".c", ".h", ".ino", ".md", ".txt", ".properties"}, path
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", path.name)
+    examples = [path for path in (laid_out / "examples").iterdir() if path.is_dir()]
+    assert len(examples) == 4
+    for example in examples:
+        assert (example / f"{example.name}.ino").is_file()
+
+
+def test_the_keywords_are_names_of_the_library_a_tab_and_what_they_are(laid_out: pathlib.Path) -> None:
+    code = "".join(path.read_text() for path in (laid_out / "src").glob("*.h"))
+    lines = (laid_out / "keywords.txt").read_text().splitlines()
+    assert len(lines) > 10
+    for line in lines:
+        name, kind = line.split("\t")
+        assert kind in {"KEYWORD1", "KEYWORD2", "LITERAL1"}
+        assert re.search(rf"\b{name}\b", code) or (laid_out / "src" / f"{name}.h").is_file(), name
+
+
+# --- what the serial ports of the cores keep ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("core", "macros", "ring_bytes"),
+    [
+        ("avr", ("ARDUINO_ARCH_AVR", "SERIAL_RX_BUFFER_SIZE=64"), 63),
+        ("stm32", ("ARDUINO_ARCH_STM32", "SERIAL_RX_BUFFER_SIZE=64"), 63),
+        ("arduino-pico", ("ARDUINO_ARCH_RP2040", "SERIAL_BUFFER_SIZE=64"), 31),
+        ("mbed on an RP2040", ("ARDUINO_ARCH_MBED", "ARDUINO_ARCH_RP2040", "SERIAL_BUFFER_SIZE=64"), 255),
+        ("mbed", ("ARDUINO_ARCH_MBED", "SERIAL_BUFFER_SIZE=64"), 255),
+        ("samd", ("ARDUINO_ARCH_SAMD", "SERIAL_BUFFER_SIZE=256"), 255),
+        ("an older samd", ("ARDUINO_ARCH_SAMD", "SERIAL_BUFFER_SIZE=64"), 63),
+        ("sam", ("ARDUINO_ARCH_SAM", "SERIAL_BUFFER_SIZE=128"), 127),
+        ("renesas", ("ARDUINO_ARCH_RENESAS", "SERIAL_BUFFER_SIZE=512"), 511),
+        ("esp32", ("ARDUINO_ARCH_ESP32",), 256),
+        ("esp8266", ("ARDUINO_ARCH_ESP8266",), 255),
+        ("one that nobody knows", (), 63),
+        ("what the author says", ("ARDUINO_ARCH_ESP32", "MICRORPC_RING_BYTES=1024"), 1024),
+    ],
+)
+def test_the_ring_is_what_the_serial_port_of_the_core_keeps(
+    tmp_path: pathlib.Path, core: str, macros: tuple[str, ...], ring_bytes: int
+) -> None:
+    needs.program("g++")
+    program = tmp_path / "ring.cpp"
+    program.write_text(f'#include "microrpc_ring.h"\nstatic_assert(MICRORPC_RING_BYTES == {ring_bytes}, "{core}");\n')
+    defines = [f"-D{macro}" for macro in macros]
+    command = ["g++", "-std=c++11", "-fsyntax-only", *defines, f"-I{LIBRARY / 'src'}", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- sketches -------------------------------------------------------------------------------------
+
+FITTING = [(name, UNO) for name in ("Add", "Sensor")] + [
+    (name, MEGA) for name in ("Add", "Sensor", "Events", "Interrupt")
+]
+
+
+@pytest.mark.boards
+@pytest.mark.parametrize(("example", "fqbn"), FITTING, ids=[f"{name} {fqbn.split(':')[2]}" for name, fqbn in FITTING])
+def test_an_example_is_built_by_arduinos_own_tools_without_a_warning(
+    tmp_path: pathlib.Path, example: str, fqbn: str
+) -> None:
+    needs.emulated("simavr_uno")
+    project = _sketch(tmp_path, (LIBRARY / "examples" / example / f"{example}.ino").read_text(), fqbn)
+    made_in = tmp_path / "made"
+    made_in.mkdir()
+    builder, _ = arduino.find_builder(project)
+    command, elf = arduino.prepare_sketch(project, builder, (), made_in)
+    command[command.index("default")] = "all"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert elf.is_file()
+    warnings = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert [line for line in warnings if "/cores/arduino/" not in line] == []
+
+
+@pytest.mark.boards
+def test_events_on_a_board_without_room_for_them_are_an_error_that_says_so(tmp_path: pathlib.Path) -> None:
+    needs.emulated("simavr_uno")
+    with pytest.raises(FirmwareError, match="this board has no events: too little RAM"):
+        build(_sketch(tmp_path, (LIBRARY / "examples" / "Events" / "Events.ino").read_text()))
+
+
+TWO_FUNCTIONS = """
+#include <MicroRPCDevice.h>
+
+static void add(microrpc_call_t *call) {
+    microrpc_return_int(call, microrpc_int(call, 0) + microrpc_int(call, 1));
+}
+static void half(microrpc_call_t *call) { microrpc_return_float(call, microrpc_float(call, 0) / 2); }
+
+static const microrpc_function_t functions[] = {MICRORPC_FUNCTION(add), MICRORPC_FUNCTION(half)};
+static MicroRPCDevice<> device(Serial, functions);
+
+void setup() {
+    Serial.begin(115200);
+    device.begin(1);
+}
+void loop() { device.poll(); }
+"""
+
+
+@pytest.fixture
+def two_functions(tmp_path: pathlib.Path) -> Firmware:
+    """A sketch with two functions, for a Uno."""
+    needs.emulated("simavr_uno")
+    return build(_sketch(tmp_path, TWO_FUNCTIONS), defines=["MICRORPC_MEMORY=1"])
+
+
+@pytest.mark.boards
+def test_two_functions_leave_a_uno_half_of_its_ram(two_functions: Firmware) -> None:
+    assert two_functions.sizes.ram_bytes <= 1010
+    assert two_functions.sizes.data_bytes <= 32  # texts and tables are in flash
+    assert two_functions.sizes.flash_bytes <= 26_500
+    with start_firmware(two_functions) as emulator, microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        add, half = board.function("add"), board.function("half")
+        for number in range(500):
+            assert add(number, -(1 << 40)) == number - (1 << 40)
+        assert half(0.1) == float(np.float32(0.1) / 2)
+        for seed in range(10):
+            data = np.random.default_rng(seed).integers(0, 256, 200, np.uint8)
+            with board.array(data) as array:
+                assert (array.numpy() == data).all()
+        stats, memory = board.stats, board.memory()
+    assert (stats.frames_damaged, stats.bytes_skipped) == (0, 0)
+    assert memory.stack_bytes == 2048 - two_functions.sizes.ram_bytes
+    assert memory.most_stack_bytes is not None
+    assert 300 < memory.most_stack_bytes < 640
+
+
+@pytest.mark.boards
+def test_a_name_that_the_table_has_no_room_for_does_not_compile(tmp_path: pathlib.Path) -> None:
+    needs.emulated("simavr_uno")
+    text = TWO_FUNCTIONS.replace("MICRORPC_FUNCTION(half)", f'MICRORPC_FUNCTION_AS("{"x" * 36}", half, "", "")')
+    with pytest.raises(FirmwareError, match=r"error: size of (unnamed )?array is negative"):
+        build(_sketch(tmp_path, text))
+
+
+@pytest.mark.boards
+def test_a_mega_describes_its_functions_as_another_board_does() -> None:
+    needs.emulated("simavr_mega")
+    with microrpc.connect("sim://") as simulator:
+        wanted = {one.name: (one.signature, one.doc) for one in simulator.functions()}
+    with start_emulated("simavr_mega") as emulator, microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        told = {one.name: (one.signature, one.doc) for one in board.functions()}
+    assert told.items() <= wanted.items()
+    assert len(told) > 20
+
+
+@pytest.mark.boards
+@pytest.mark.parametrize("name", ["arduino_uno", "simavr_mega"])
+def test_a_new_sketch_for_a_board_is_built_and_its_function_called(tmp_path: pathlib.Path, name: str) -> None:
+    needs.emulated(name)
+    directory = tmp_path / "my_sketch"
+    told = new_project(directory, name)
+    assert f"Try: microrpc firmware build {directory}" in told
+    assert load_port(name).fqbn in (directory / "README.md").read_text()
+    firmware = build_to_run(load_project(directory))
+    with start_firmware(firmware) as emulator, microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        assert board.function("add")(2, 3) == 5
+
+
+@pytest.mark.boards
+def test_what_the_compiler_complains_of_is_named_with_its_line(tmp_path: pathlib.Path) -> None:
+    needs.emulated("simavr_uno")
+    with pytest.raises(
+        FirmwareError, match=r"mine cannot be built, the compiler says:\n(.*\n)*.*mine/mine.ino:2:1: error"
+    ):
+        build(_sketch(tmp_path, "void setup() {}\nnonsense\nvoid loop() {}\n"))
+
+
+def test_a_define_is_one_of_the_sketch(tmp_path: pathlib.Path) -> None:
+    project = _sketch(tmp_path, "")
+    (tmp_path / "made").mkdir()
+    command, _ = arduino.prepare_sketch(project, "arduino-builder", ["A=1", "B"], tmp_path / "made")
+    for language in ("c", "cpp"):
+        assert f"compiler.{language}.extra_flags=-DDECIMAL_DIG=9 -DA=1 -DB" in command
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_tools_that_are_missing_are_named_with_what_to_install(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = load_port("arduino_uno")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(arduino, "_PLATFORMS", (tmp_path, tmp_path))
+    with pytest.raises(
+        FirmwareError,
+        match=r"arduino_uno is a sketch, which is built with arduino-builder and arduino-core-avr: "
+        r"apt-get install --no-install-recommends arduino-builder arduino-core-avr$",
+    ):
+        build(project)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ('sketch = "a.ino"', r"build\.fqbn: is missing"),
+        ('fqbn = "arduino:avr:uno"', r"build\.sketch: is missing"),
+        ("flags = []", r"build\.sources: is missing"),
+        ('sketch = "a.ino"\nfqbn = "uno"', "'uno' is no board of Arduino's: write VENDOR:ARCHITECTURE:BOARD"),
+        ('sketch = "a.ino"\nfqbn = "a:b:c"\ntarget = "avr"', r"build\.target: is not for a sketch"),
+        ('sketch = "a.ino"\nfqbn = "a:b:c"\nlibraries = ["m"]', r"build\.libraries: is not for a sketch"),
+    ],
+)
+def test_a_port_toml_that_makes_no_sense_is_refused(tmp_path: pathlib.Path, lines: str, reason: str) -> None:
+    (tmp_path / "port.toml").write_text(f"[build]\n{lines}\n")
+    with pytest.raises(FirmwareError, match=reason):
+        load_project(tmp_path)
+
+
+def test_a_sketch_that_is_not_there_is_named(tmp_path: pathlib.Path) -> None:
+    needs.program("arduino-builder")
+    (tmp_path / "port.toml").write_text(f'[build]\nsketch = "a.ino"\nfqbn = "{UNO}"\n')
+    with pytest.raises(FirmwareError, match=r"port\.toml: build\.sketch: there is no .*a\.ino"):
+        build(load_project(tmp_path))
+
+
+def test_nothing_is_added_to_a_sketch() -> None:
+    with pytest.raises(FirmwareError, match=r"arduino_uno is a sketch, .* nothing can be added to it"):
+        build(load_port("arduino_uno"), more={"x.c": b""})
+
+
+# --- simavr ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simavr() -> list[str]:
+    """The command that runs the demonstration on a Uno."""
+    needs.emulated("simavr_uno")
+    firmware = build_to_run(load_port("simavr_uno"))
+    assert firmware.project.emulation is not None
+    return emulator_command("simavr_uno", firmware.elf, firmware.project.emulation)
+
+
+@pytest.mark.boards
+def test_simavr_says_what_the_board_says_leaves_the_computer_alone_and_ends_with_its_input(simavr: list[str]) -> None:
+    with subprocess.Popen(simavr, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.read(3) == b"\xfe\xff\xfd"
+            start_s = time.monotonic()
+            time.sleep(1)
+            fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            cpu_s = (int(fields[11]) + int(fields[12])) / 100
+            assert cpu_s < 0.7 * (time.monotonic() - start_s) + 0.3
+            process.stdin.close()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.boards
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "usage: simavr MCU FREQUENCY FILE.elf"),
+        (("atmega328p", "fast", "x.elf"), "usage: simavr MCU FREQUENCY FILE.elf"),
+        (("atmega328p", "16000000", "/nowhere.elf"), "simavr: cannot be read: /nowhere.elf"),
+        (("z80", "16000000", "ELF"), "simavr: does not know z80"),
+    ],
+)
+def test_simavr_refuses_what_it_does_not_know(simavr: list[str], arguments: tuple[str, ...], said: str) -> None:
+    given = [simavr[-1] if argument == "ELF" else argument for argument in arguments]
+    done = subprocess.run([simavr[0], *given], capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode in {1, 2}
+    assert said in done.stderr
