@@ -90,6 +90,8 @@ _ALL = (
     Device("qemu_mps2_an385", is_other=False),
     Device("qemu_lm3s6965evb"),
     Device("qemu_riscv32_virt"),
+    Device("rp2040"),
+    Device("rp2040_uart"),
     Device("micropython", parts=EVERY_PART - {Part.MODELS}),
     Device("qemu_microbit"),
     Device("qemu_mps2_an500"),

@@ -49,7 +49,10 @@ RAM_BYTES = {
     "qemu_mps2_an500": 4096 * KIB,
     "qemu_netduinoplus2": 128 * KIB,
     "qemu_riscv32_virt": 16384 * KIB,
+    "rp2040": 264 * KIB,
+    "rp2040_uart": 264 * KIB,
     "rpi_pico": 264 * KIB,
+    "rpi_pico_uart": 264 * KIB,
     "simavr_mega": 8 * KIB,
     "simavr_uno": 2 * KIB,
     "spresense": 1536 * KIB,
@@ -133,7 +136,8 @@ def test_bundled_boards_are_found_by_the_ids_that_microtvm_looks_for() -> None:
 
 def test_the_kinds_of_the_bundled_boards() -> None:
     kinds = {name: board.kind for name, board in profiles().items() if board.kind is not BoardKind.HARDWARE}
-    emulated = ("micropython", "posix", *(name for name in RAM_BYTES if name.startswith(("qemu_", "simavr_"))))
+    families = ("qemu_", "rp2040", "simavr_")
+    emulated = ("micropython", "posix", *(name for name in RAM_BYTES if name.startswith(families)))
     assert kinds == {"loopback": BoardKind.SIMULATED, **dict.fromkeys(emulated, BoardKind.EMULATED)}
 
 

@@ -23,6 +23,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build
 from microrpc.firmware.elf import read_sizes
+from microrpc.firmware.images import ImageFormat, make_image
 from microrpc.firmware.new import _port_file, new_project
 from microrpc.firmware.project import firmware_directory, load_port, port_names, read_project
 
@@ -69,6 +70,17 @@ def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
     assert [line.split()[0] for line in text.splitlines()] == ["board", "compiler", "flash", "RAM", "ELF"]
     assert "built before" in text
     assert f"{sizes.flash_bytes} bytes" in text
+
+
+def test_a_build_is_written_in_the_form_that_the_name_of_the_file_ends_with(tmp_path: Path) -> None:
+    needs.zig()
+    shown = run_json("firmware", "build", "rpi_pico", "--out", tmp_path / "x.UF2")
+    assert shown["image"] == str(tmp_path / "x.UF2")
+    elf = Path(shown["elf"])
+    assert (tmp_path / "x.UF2").read_bytes() == make_image(elf, ImageFormat.UF2, uf2_family=0xE48BFF56)
+    text = run("firmware", "build", "rpi_pico", "--out", tmp_path / "x.bin").out
+    assert [line.split()[0] for line in text.splitlines()] == ["board", "compiler", "flash", "RAM", "ELF", "image"]
+    assert (tmp_path / "x.bin").read_bytes() == make_image(elf, ImageFormat.BIN)
 
 
 def test_a_build_that_takes_place_is_told_at_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
