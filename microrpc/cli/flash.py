@@ -83,7 +83,7 @@ def flash(
     """
     with reporting(as_json=as_json), until_signal():
         from microrpc.firmware.flashing import choose
-        from microrpc.firmware.programs import Program, read_program
+        from microrpc.firmware.programs import Program, check_family, read_program
         from microrpc.firmware.scripts import SCRIPT, copying
 
         given = _find_project(project, has_defines=bool(define))
@@ -97,6 +97,7 @@ def flash(
             script = source.root / source.script
             flashing = choose(profile, Program(script, SCRIPT), at, ways=[copying(script, at)], tool=tool, drive=drive)
         else:
+            check_family(source.file, source.uf2_family, profile.uf2_family)
             flashing = choose(profile, Program(Path("firmware.elf")), at, tool=tool, drive=drive)
         built = None
         if not isinstance(source, Path) and source.script is None:

@@ -323,6 +323,15 @@ def test_of_two_boards_of_a_kind_none_is_guessed(elf: Path, fakes: FakeTools, mo
     assert not fakes.was_run("openocd")
 
 
+def test_a_project_for_other_chips_is_refused_before_it_is_built(tmp_path: Path, fakes: FakeTools) -> None:
+    fakes.add("openocd")
+    (tmp_path / "port.toml").write_text('[build]\nsources = ["no.c"]\nuf2_family = 0x55114460\n')
+    result = run("firmware", "flash", "rpi_pico", tmp_path)
+    assert result.err == (
+        f"error: {tmp_path / 'port.toml'}: is for chips of the family 0x55114460, and this board is of 0xe48bff56\n"
+    )
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 
@@ -349,3 +358,49 @@ def test_a_terminal_is_not_needed(elf: Path, fakes: FakeTools, port: str) -> Non
     shown: dict[str, Any] = json.loads(done.stdout)
     assert shown["info"]["port"] == port
     assert sys.executable == COMMAND[0]
+
+
+# --- scripts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A project for MicroPython: three files, the one that is started has a name of its own."""
+    directory = tmp_path / "scripts"
+    directory.mkdir()
+    (directory / "port.toml").write_text('[build]\nscript = "demo.py"\n')
+    for name in ("demo.py", "main.py", "microrpc_device.py", "a.py"):
+        (directory / name).touch()
+    return directory
+
+
+@pytest.mark.parametrize("has_port", [True, False])
+def test_a_script_is_copied_with_what_lies_beside_it(
+    scripts: Path, fakes: FakeTools, port: str, has_port: bool
+) -> None:
+    fakes.add("mpremote")
+    args = ("firmware", "flash", *([port] if has_port else ["micropython"]), scripts)
+    start = ["connect", port if has_port else "auto", "fs", "cp"]
+    words = [*start, str(scripts / "a.py"), str(scripts / "microrpc_device.py"), ":", "+"]
+    words += ["fs", "cp", str(scripts / "demo.py"), ":main.py", "+", "reset"]
+    assert run_json(*args, "--dry-run")["commands"] == [["mpremote", *words]]
+    assert not fakes.was_run("mpremote")
+    shown = run_json(*args)
+    assert fakes.words("mpremote") == words
+    assert (shown["board"], shown["tool"]) == ("micropython", "mpremote")
+    assert (shown["info"] is not None) == has_port
+
+
+def test_a_board_with_an_interpreter_need_not_be_known_by_that_name(scripts: Path, fakes: FakeTools, port: str) -> None:
+    fakes.add("mpremote")
+    shown = run_json("firmware", "flash", "rpi_pico", scripts, "--port", port)
+    assert (shown["board"], shown["info"]["port"]) == ("rpi_pico", port)
+
+
+def test_a_script_without_mpremote_says_what_to_install(scripts: Path) -> None:
+    result = run("firmware", "flash", "micropython", scripts)
+    assert result.code == 5
+    assert "mpremote: mpremote is not installed: pip install mpremote\n" in result.err
+    (scripts / "demo.py").unlink()
+    result = run("firmware", "flash", "micropython", scripts)
+    assert result.err == f"error: {scripts / 'demo.py'}: there is no such script\n"
