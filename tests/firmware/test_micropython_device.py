@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import sys
-import types
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -312,22 +310,22 @@ def test_a_message_for_which_there_is_no_memory_is_lost_and_no_more(
     assert talk.call("f") == (0, 42)
 
 
-def test_what_mpremote_says_ends_the_device_at_the_port_of_the_repl_only(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_mpremote_says_ends_the_device_at_the_port_of_the_repl_only(talk: Talk) -> None:
     said: list[int] = []
-    monkeypatch.setitem(sys.modules, "micropython", types.SimpleNamespace(kbd_intr=said.append))
-    talk.board.clock._step_us = 150_000
+    talk.board.clock.us += 150_000
     talk.board.uart.bring(b"\r\3")
-    assert talk.device.poll(1) is True  # over a UART of its own it is a byte as others
-    talk.device._uart = None
+    assert talk.device.poll(1) is True  # over a UART of its own it is as other bytes
+    talk.device._uart, talk.device._interrupt = None, said.append
+    talk.board.clock.us += 90_000
+    talk.board.uart.bring(b"\r\3")
+    assert talk.device.poll(1) is True  # soon after other bytes
+    assert said == [-1]
+    talk.board.clock.us += 150_000
+    assert talk.device.poll(0) is False
     talk.board.uart.bring(b"\r\3")
     with pytest.raises(KeyboardInterrupt):
         talk.device.run()
-    assert said == [-1, 3]
-    talk.board.clock._step_us = 10
-    talk.board.uart.bring(b"\r\3")
-    assert talk.device.poll(1) is True  # in the middle of what else comes
+    assert said == [-1, -1, -1, 3]
 
 
 @pytest.mark.parametrize(("pause_us", "times"), [(100, 1), (0, 100)])
