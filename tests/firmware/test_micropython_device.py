@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_golden as golden
 from micropython_board import MicroPythonBoard
+from test_every_device import Replay
 
 from firmware import test_c_device as conversations
 from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
@@ -73,6 +75,18 @@ def test_both_answer_the_same_to_whatever_is_wrong(seed: int) -> None:
     converse(seed, damage=0.5)
 
 
+def test_both_give_the_recorded_host_the_recorded_answers() -> None:
+    pair, replay = Pair(random.Random(1), packet_bytes=2048, heap_bytes=1 << 18), Replay()
+    pair.open()
+    for exchange in golden.recorded_exchanges()[:-1]:
+        *_, answer = pair.say_message(
+            MessageType.NORMAL, encode_packet(replay.request(exchange.request))
+        )  # behind logs
+        replay.check(exchange.reply, decode_packet(answer[11:]))
+    assert replay.failures == ["fail: this function always fails", "", "add: want (int, int)"]
+    pair.close()
+
+
 def converse(seed: int, *, damage: float) -> Counter[str]:
     pair = Pair(random.Random(seed))
     with np.errstate(all="ignore"):
@@ -133,6 +147,8 @@ def talk() -> Iterator[Talk]:
         ("-> None", (1, 2), ()),
         ("", (1, None, "x"), (1, None, "x")),
         ("a: any, h: handle -> any", (1, OpaqueHandle(7)), (1, (3, 7))),
+        ("a: any, b: any -> any", (1, 2, 3), (1, 2, 3)),
+        ("a: any, b: int -> any", (1, 2, 3), (1, 2)),
         ("m: module -> None", (1,), "argument 0: Module expected"),
         ("a: bool -> None", (1,), (1,)),
     ],
