@@ -114,6 +114,8 @@ class Kinds:
             elif colon:  # else it is in the brackets of the last one
                 self._kinds.append(kind)
                 self._least += "=" not in rest
+        if self._more is None and self._kinds and not any(self._kinds):  # it looks at them itself
+            self._more = ""
 
     def take(self, arguments):
         """Give the arguments that the function gets."""
@@ -150,6 +152,8 @@ def result(value):
     """Give the Return of a call: the type code, and the value; a tuple is both, of handles."""
     if value is None or isinstance(value, tuple):
         return packet(4, (0, 4), "q", 4) if value is None else packet(4, (0, 3), "qQ", *value)
+    if isinstance(value, int):
+        check(-STATIC <= value < STATIC, "the result does not fit 64 bits")
     if isinstance(value, (int, float)):
         return packet(4, (0, 0), "qq", 0, value) if isinstance(value, int) else packet(4, (0, 2), "qd", 2, value)
     if isinstance(value, Tensor):
@@ -272,7 +276,9 @@ class Heap:
 
 def event_body(number, time_us, name, values):
     """Give an event as it is sent, but for the message around it (link 8)."""
-    body = struct.pack("<IBIB", number, 0, time_us, len(name.encode())) + name.encode()
+    known = name.encode()
+    check(len(known) < 256, "the name of an event has at most 255 bytes")
+    body = struct.pack("<IBIB", number, 0, time_us, len(known)) + known
     for value in values:
         if isinstance(value, (int, float)):
             body += struct.pack("<Bq", 0, value) if isinstance(value, int) else struct.pack("<Bd", 2, value)

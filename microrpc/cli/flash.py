@@ -83,7 +83,7 @@ def flash(
     """
     with reporting(as_json=as_json), until_signal():
         from microrpc.firmware.flashing import choose
-        from microrpc.firmware.programs import Program, read_program
+        from microrpc.firmware.programs import Program, check_family, read_program
         from microrpc.firmware.scripts import SCRIPT, copying
 
         given = _find_project(project, has_defines=bool(define))
@@ -97,6 +97,7 @@ def flash(
             script = source.root / source.script
             flashing = choose(profile, Program(script, SCRIPT), at, ways=[copying(script, at)], tool=tool, drive=drive)
         else:
+            check_family(source.file, source.uf2_family, profile.uf2_family)
             flashing = choose(profile, Program(Path("firmware.elf")), at, tool=tool, drive=drive)
         built = None
         if not isinstance(source, Path) and source.script is None:
@@ -132,7 +133,11 @@ def _find_board(
     """
     from microrpc.boards.catalogue import profile, profiles
     from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, named_board
+    from microrpc.firmware.project import FILE_NAME
 
+    if Path(target, FILE_NAME).is_file():
+        text = f"{target}: is a project: name the board, or its port, before it"
+        raise typer.BadParameter(f"{text}: microrpc firmware flash BOARD {target}")
     if _is_port(target):
         if port is not None:
             raise typer.BadParameter(f"{target} and --port {port}: name the port once")

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from microrpc.boards.files import WriteError, replacing
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware import build as building
+from microrpc.firmware.elf import read_image
 from microrpc.firmware.images import ImageFormat, make_image, uf2_family_of
 
 ELF = "elf"
 """The form that all others are made of; as a text, the ending of the file."""
 FORMS = (ELF, *map(str, ImageFormat))
 """All forms of a program."""
+
+# What a bootloader writes to, by family: a block for elsewhere it ignores, and then it never starts the program.
+_MEMORY = {0xE48BFF56: ((0x10000000, 0x11000000), (0x20000000, 0x20042000))}  # RP2040: flash, SRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,23 @@ class Program:
         return form == self.form or (is_made and self.form == ELF)
 
     def path_in(self, form: str) -> pathlib.Path:
-        """Give the path of the program in that form; where it is made it is kept in the cache. Raises FirmwareError."""
-        return self.file if form == self.form else kept_image(self.file, ImageFormat(form), self.uf2_family)
+        """Give the path of the program in that form; where it is made it is kept in the cache.
+
+        Raises FirmwareError, also for a program that is for another chip than the family that UF2 names.
+        """
+        if form == self.form:
+            return self.file
+        if form == ImageFormat.UF2 and self.uf2_family is not None and self.uf2_family in _MEMORY:
+            _check_addresses(self.file, self.uf2_family)
+        return kept_image(self.file, ImageFormat(form), self.uf2_family)
+
+
+def _check_addresses(elf: pathlib.Path, family: int) -> None:
+    for segment in read_image(elf).segments:
+        end = segment.address + len(segment.data)
+        if not any(first <= segment.address and end <= last for first, last in _MEMORY[family]):
+            where = f"0x{segment.address:08x} to 0x{end:08x}"
+            raise FirmwareError(f"{elf}: is for another chip: it lies from {where}, and this one has no memory there")
 
 
 def kept_image(elf: pathlib.Path, form: ImageFormat, uf2_family: int | None) -> pathlib.Path:
@@ -76,9 +95,11 @@ def read_program(path: pathlib.Path, uf2_family: int | None = None) -> Program:
     if form == ImageFormat.HEX and not head.startswith(b":"):
         raise FirmwareError(f"{path}: is no Intel HEX: it does not begin with a colon")
     if form == ImageFormat.UF2:
-        family = uf2_family_of(path, head)
-        if None not in (family, uf2_family) and family != uf2_family:
-            raise FirmwareError(
-                f"{path}: is for chips of the family 0x{family:08x}, and this board is of 0x{uf2_family:08x}"
-            )
+        check_family(path, uf2_family_of(path, head), uf2_family)
     return Program(path.resolve(), form, uf2_family)
+
+
+def check_family(file: pathlib.Path, family: int | None, wanted: int | None) -> None:
+    """Raise FirmwareError where `file` is for another family of chips than is `wanted`, as far as both are known."""
+    if family is not None and wanted is not None and family != wanted:
+        raise FirmwareError(f"{file}: is for chips of the family 0x{family:08x}, and this board is of 0x{wanted:08x}")

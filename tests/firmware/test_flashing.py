@@ -42,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def elf(tmp_path: Path) -> Path:
     path = tmp_path / "firmware.elf"
-    path.write_bytes(make_program([(1, 0x100, b"abcde")]))
+    path.write_bytes(make_program([(1, 0x10000000, b"abcde")]))
     return path
 
 
@@ -59,8 +59,9 @@ def test_the_command_is_given_the_port_and_the_program_in_each_form(elf: Path, t
     run(board(sys.executable, "-c", NOTE, str(note), "{port} x{x}", "{elf}", "{bin}", "{hex}", "{uf2}"), elf)
     said = note.read_text()
     assert said.startswith(f"['/dev/ttyACM0 x{{x}}', '{elf}', ")
-    # 5 bytes are a row of 22 characters of Intel HEX; where it begins takes 20 more, and its end 12.
-    assert said.endswith(f"[{elf.stat().st_size}, 5, {22 + 20 + 12}, 512]")
+    # 5 bytes are a row of 22 characters of Intel HEX; the upper half of their address takes 16, where the program
+    # begins 20, and its end 12.
+    assert said.endswith(f"[{elf.stat().st_size}, 5, {22 + 16 + 20 + 12}, 512]")
     assert [part.rpartition(".")[2] for part in said.split("'")[3:-1:2]] == ["elf", "bin", "hex", "uf2"]
     assert {Path(path).parent for path in said.split("'")[5:-1:2]} == {tmp_path / "cache"}
 
@@ -127,8 +128,9 @@ def media(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def computer(media: Path) -> FlashTools:
+def computer(media: Path, monkeypatch: pytest.MonkeyPatch) -> FlashTools:
     """A computer with drives that the test has, and ports that note when they are touched."""
+    monkeypatch.setattr(drives, "SETTLE_S", 0.3)
 
     def places() -> Iterator[Path]:
         yield from sorted(media.iterdir())

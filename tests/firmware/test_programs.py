@@ -47,6 +47,24 @@ def test_a_form_that_is_made_is_kept_in_the_cache(elf: Path, cache: Path, form: 
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("address", "is_there"),
+    [(0, False), (0xFFFFFFF, False), (0x10000000, True), (0x10FFFFFB, True), (0x10FFFFFC, False), (0x20000000, True)],
+)
+def test_a_program_that_lies_where_the_chip_has_no_memory_is_refused(
+    tmp_path: Path, address: int, is_there: bool
+) -> None:
+    elf = tmp_path / "other.elf"
+    elf.write_bytes(make_program([(1, address, b"abcde")]))
+    if is_there:
+        assert Program(elf, uf2_family=PICO).path_in("uf2").stat().st_size >= 512
+    else:
+        where = f"it lies from 0x{address:08x} to 0x{address + 5:08x}, and this one has no memory there"
+        with pytest.raises(FirmwareError, match=f"other.elf: is for another chip: {where}$"):
+            Program(elf, uf2_family=PICO).path_in("uf2")
+    assert Program(elf, uf2_family=SAMD51).path_in("uf2").stat().st_size >= 512  # where that has it is not known here
+
+
 def test_the_form_that_it_has_is_the_file_itself(elf: Path, cache: Path) -> None:
     assert Program(elf).path_in("elf") == elf
     assert not cache.exists()

@@ -61,7 +61,7 @@ static void receive(void) {
 CORTEX_M_VECTORS(CHIP_INTERRUPTS, [USART_INTERRUPT] = receive);
 
 void port_start(void) {
-    stm32_clocks_t clocks = stm32_start_168mhz(CRYSTAL_MHZ, false);
+    stm32_clocks_t clocks = stm32_start_168mhz(CRYSTAL_MHZ, false, STM32F4_CACHES);
     systick_start(clocks.cpu_mhz);
     RCC_AHB1ENR |= GPIO_ON;
     USART_SWITCH |= USART_ON;

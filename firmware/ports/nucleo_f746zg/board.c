@@ -31,7 +31,7 @@ const char port_name[] = "nucleo_f746zg";
 CORTEX_M_VECTORS(CHIP_INTERRUPTS, [USART3_INTERRUPT] = stm32_usart_receive);
 
 void port_start(void) {
-    stm32_clocks_t clocks = stm32_start_168mhz(HSE_MHZ, true);
+    stm32_clocks_t clocks = stm32_start_168mhz(HSE_MHZ, true, STM32F7_ART);
     systick_start(clocks.cpu_mhz);
     RCC_AHB1ENR |= AHB1ENR_GPIOD;
     RCC_APB1ENR |= APB1ENR_USART3;
