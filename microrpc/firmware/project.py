@@ -91,6 +91,7 @@ class Project:
     sketch: str = ""
     """The sketch that Arduino's tools build for the board `fqbn`, where it is one."""
     fqbn: str = ""
+    """What Arduino calls the board, as "arduino:avr:uno"."""
     cpu: str | None = None
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()

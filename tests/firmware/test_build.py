@@ -195,8 +195,8 @@ def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: P
     assert load_project(directory).root == directory
     with pytest.raises(FirmwareError, match=r"has no port\.toml: `microrpc firmware new` makes"):
         load_project(tmp_path)
-    with pytest.raises(FirmwareError, match=r"there is no firmware for 'portenta_h7'\. There is for: "):
-        load_project("portenta_h7")
+    with pytest.raises(FirmwareError, match=r"there is no firmware for 'metro_m4'\. There is for: "):
+        load_project("metro_m4")
 
 
 def test_a_ports_directory_is_no_project_and_no_path_is_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
