@@ -94,8 +94,6 @@ def test_a_port_and_the_board_behind_it_may_be_named(elf: Path, fakes: FakeTools
 def test_a_board_is_found_by_the_usb_ids_of_its_port(
     elf: Path, fakes: FakeTools, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fakes.add("bossac")
-    monkeypatch.setattr(flashing.FlashTools, "touch", None, raising=False)
     plug_in(monkeypatch, (port, 0x2E8A, 0x000A))
     fakes.add("picotool")
     for target in (port, "rpi_pico"):
