@@ -1,5 +1,6 @@
 """What the tests have in common."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -14,6 +15,13 @@ os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(_CACHE, "zig"))
 os.environ["XDG_CACHE_HOME"] = str(_BUILD / "cache")
 os.environ["XDG_CONFIG_HOME"] = str(_BUILD / "config")
 os.environ["MICRORPC_CACHE"] = "off"  # what a board told an earlier test is read again
+
+# What emulators run on of npm is the user's own, too: the tests install nothing.
+if pathlib.Path(_CACHE) != _BUILD / "cache":  # as it is in the processes that this one starts
+    _npm = _BUILD / "cache" / "microrpc" / "npm"
+    _npm.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        _npm.symlink_to(pathlib.Path(_CACHE, "microrpc", "npm"))
 
 # Under nohup, as in some services, SIGHUP is ignored, and so it would be by every program that a test starts, which
 # obeys that. With a handler this process ignores it still, and those it starts have the default.

@@ -240,9 +240,10 @@ class UsbHost {
 
   attach() {
     this.detach();
+    this.isComing = true;
     this.usb.onResetReceived = () => {
       this.usb.onResetReceived = undefined;
-      this.enumerate().catch((error) => fail(`${this.doing}: ${error.message}`));
+      this.enumerate().then(() => (this.isComing = false), (error) => fail(`${this.doing}: ${error.message}`));
     };
     this.mcu.clock.createAlarm(() => this.usb.resetDevice()).schedule(RESET_NS);
   }
@@ -409,7 +410,7 @@ class UsbHost {
   }
 
   replug() {
-    this.attach();
+    if (!this.isComing) this.attach(); // else it is being plugged in
   }
 
   async touch() {
@@ -418,14 +419,16 @@ class UsbHost {
   }
 }
 
-process.on("SIGUSR2", () => {
-  line.replug();
-  wake();
-});
-process.on("SIGALRM", () => {
-  line.touch().catch((error) => fail(error.message));
-  wake();
-});
+if (options.includes("--usb")) {
+  process.on("SIGUSR2", () => {
+    line.replug();
+    wake();
+  });
+  process.on("SIGALRM", () => {
+    line.touch().catch((error) => fail(error.message));
+    wake();
+  });
+}
 
 // --- time -----------------------------------------------------------------------------------------
 

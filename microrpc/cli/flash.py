@@ -133,7 +133,11 @@ def _find_board(
     """
     from microrpc.boards.catalogue import profile, profiles
     from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, named_board
+    from microrpc.firmware.project import FILE_NAME
 
+    if Path(target, FILE_NAME).is_file():
+        text = f"{target}: is a project: name the board, or its port, before it"
+        raise typer.BadParameter(f"{text}: microrpc firmware flash BOARD {target}")
     if _is_port(target):
         if port is not None:
             raise typer.BadParameter(f"{target} and --port {port}: name the port once")

@@ -21,7 +21,7 @@ _README = """\
 A board with MicroPython that Python calls functions of. Yours are in `main.py`.
 
     microrpc firmware run .               # runs it in MicroPython's WebAssembly build, and prints its port
-    microrpc firmware flash . --port /dev/ttyACM0    # copies it to a board, with mpremote
+    microrpc firmware flash micropython . --port /dev/ttyACM0    # copies it to a board, with mpremote
 
 and with that port:
 
@@ -52,5 +52,5 @@ def lay_out_files(directory: pathlib.Path) -> list[str]:
     return [
         f"{directory} has a project for MicroPython; your functions are in {directory / 'main.py'}.",
         f"Try: microrpc firmware run {directory}",
-        f"     microrpc firmware flash {directory} --port PORT",
+        f"     microrpc firmware flash micropython {directory} --port PORT",
     ]

@@ -163,7 +163,7 @@ def test_a_profile_of_ones_own_is_checked_and_shown(own: Path) -> None:
 
 
 def test_an_unknown_board_lists_the_known() -> None:
-    result = run("boards", "arduino_duo")
+    result = run("boards", "arduino_duee")
     assert (result.code, result.out) == (5, "")
     assert "did you mean 'arduino_due'?" in result.err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,12 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.firmware import build as building
 from microrpc.firmware import drives, flashing
+from microrpc.firmware.build import build as build_firmware
+from microrpc.firmware.emulation import emulator_command
+from microrpc.firmware.emulator_process import EmulatorProcess
+from microrpc.firmware.project import load_port
 
+REAL_PATH = os.environ["PATH"]
 INFO = "UF2 Bootloader v3.0\r\nModel: Raspberry Pi RP2\r\nBoard-ID: RPI-RP2\r\n"
 
 
@@ -88,8 +94,6 @@ def test_a_port_and_the_board_behind_it_may_be_named(elf: Path, fakes: FakeTools
 def test_a_board_is_found_by_the_usb_ids_of_its_port(
     elf: Path, fakes: FakeTools, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fakes.add("bossac")
-    monkeypatch.setattr(flashing.FlashTools, "touch", None, raising=False)
     plug_in(monkeypatch, (port, 0x2E8A, 0x000A))
     fakes.add("picotool")
     for target in (port, "rpi_pico"):
@@ -221,6 +225,37 @@ def test_a_drive_that_does_not_appear_is_waited_for_and_then_an_error(
     ]
 
 
+@pytest.mark.boards
+def test_the_file_that_lands_on_the_drive_boots_and_the_board_that_then_answers_is_shown(
+    tmp_path: Path, bootloader: Bootloader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", REAL_PATH)
+    monkeypatch.setattr(flashing, "BACK_S", 60.0)
+    needs.emulated("rp2040")
+    emulator = EmulatorProcess("rp2040")
+    project = load_port("rp2040")
+    plugged_in = tmp_path / "tty"
+
+    def boot(data: bytes) -> None:
+        landed = tmp_path / "landed.uf2"
+        landed.write_bytes(data)
+        assert project.emulation is not None
+        words = emulator_command(project.name, build_firmware(project).elf, project.emulation)
+        command = [str(landed) if word.endswith(".uf2") else word for word in words]
+        assert str(landed) in command
+        plugged_in.symlink_to(emulator.start_on_pty(command, project.root))
+
+    bootloader.on_taken = boot
+    try:
+        shown = run_json("firmware", "flash", "rpi_pico", "--drive", bootloader.drive, "--port", plugged_in)
+    finally:
+        emulator.end()
+    assert (shown["board"], shown["tool"]) == ("rpi_pico", "uf2")
+    info = shown["info"]
+    assert (info["port"], info["identity"]["board"]) == (str(plugged_in), "rpi_pico")
+    assert info["link"] is not None
+
+
 # --- dry runs -------------------------------------------------------------------------------------
 
 
@@ -301,6 +336,13 @@ def test_what_cannot_be_is_one_error(
     assert message in result.err
     as_json = json.loads(run("firmware", "flash", *args, "--json").out)
     assert message in as_json["error"]["message"]
+
+
+def test_a_project_alone_does_not_tell_the_board(tmp_path: Path) -> None:
+    (tmp_path / "port.toml").touch()
+    result = run("firmware", "flash", tmp_path, "--port", "/dev/ttyACM0")
+    assert (result.code, result.out) == (2, "")
+    assert f"{tmp_path}: is a project: name the board, or its port, before it: microrpc firmware fl" in result.err
 
 
 def test_a_port_that_may_be_of_several_boards_is_not_guessed(

@@ -19,6 +19,7 @@ import microrpc.firmware.project
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.elf import Sizes, read_sizes
+from microrpc.firmware.new import DEFINES, new_project
 from microrpc.firmware.project import (
     Emulation,
     Gcc,
@@ -194,8 +195,8 @@ def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: P
     assert load_project(directory).root == directory
     with pytest.raises(FirmwareError, match=r"has no port\.toml: `microrpc firmware new` makes"):
         load_project(tmp_path)
-    with pytest.raises(FirmwareError, match=r"there is no firmware for 'arduino_due'\. There is for: "):
-        load_project("arduino_due")
+    with pytest.raises(FirmwareError, match=r"there is no firmware for 'metro_m4'\. There is for: "):
+        load_project("metro_m4")
 
 
 def test_a_ports_directory_is_no_project_and_no_path_is_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +221,12 @@ def test_the_ports_in_the_package_can_be_read(name: str) -> None:
     for include in project.includes:
         assert (project.root / include).is_dir(), include
     assert project.linker_script is None or (project.root / project.linker_script).is_file()
+
+
+def test_a_project_keeps_the_sizes_that_its_board_has_ram_for(tmp_path: Path) -> None:
+    new_project(tmp_path / "x", "microbit")
+    sizes = ("RING_BYTES=2048", "EVENT_RING_BYTES=256")
+    assert load_project(tmp_path / "x").defines == (*sizes, *DEFINES)
 
 
 def test_a_wheel_has_the_library_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

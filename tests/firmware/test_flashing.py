@@ -128,8 +128,9 @@ def media(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def computer(media: Path) -> FlashTools:
+def computer(media: Path, monkeypatch: pytest.MonkeyPatch) -> FlashTools:
     """A computer with drives that the test has, and ports that note when they are touched."""
+    monkeypatch.setattr(drives, "SETTLE_S", 0.3)
 
     def places() -> Iterator[Path]:
         yield from sorted(media.iterdir())

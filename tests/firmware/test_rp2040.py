@@ -75,6 +75,13 @@ def test_a_uf2_file_of_it_has_the_bytes_of_the_program() -> None:
     assert found == program.ljust(256 * count, b"\xff")
 
 
+def test_the_usb_code_stays_small() -> None:
+    files = (firmware_directory() / "ports" / "rpi_pico").glob("usb*.[ch]")
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    assert 300 < sum(bool(line.strip()) for line in code.splitlines()) < 600
+
+
 # --- the emulator ---------------------------------------------------------------------------------
 
 
@@ -125,10 +132,26 @@ def emulator(uf2: bytes) -> Iterator[Emulator]:
         yield running
 
 
-def _signal(emulator: Emulator, number: signal.Signals) -> None:
+def _process(emulator: Emulator) -> subprocess.Popen[bytes]:
     process = emulator._running._process
     assert process is not None
-    process.send_signal(number)
+    return process
+
+
+def _computed_s(process: subprocess.Popen[bytes]) -> float:
+    """How long a process has computed."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.boards
+def test_a_board_that_sleeps_takes_no_time_of_the_computer(emulator: Emulator) -> None:
+    with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        assert board.function("add")(1, 2) == 3
+    time.sleep(1)
+    before_s = _computed_s(_process(emulator))
+    time.sleep(3)
+    assert _computed_s(_process(emulator)) - before_s < 0.3
 
 
 @pytest.mark.boards
@@ -137,7 +160,7 @@ def test_a_session_outlives_a_cable_that_is_pulled_and_plugged_in_again(emulator
         add = board.function("add")
         for number in range(5):
             assert add(number, 1) == number + 1
-            _signal(emulator, signal.SIGUSR2)
+            _process(emulator).send_signal(signal.SIGUSR2)
         assert add(40, 2) == 42
     assert emulator.is_running
     assert emulator.said == ""
@@ -147,7 +170,7 @@ def test_a_session_outlives_a_cable_that_is_pulled_and_plugged_in_again(emulator
 def test_who_opens_the_port_at_1200_baud_and_closes_it_gets_the_boot_loader(emulator: Emulator) -> None:
     with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
         assert board.function("add")(1, 2) == 3
-    _signal(emulator, signal.SIGALRM)
+    _process(emulator).send_signal(signal.SIGALRM)
     assert emulator.wait(20)
     assert (emulator.said, emulator.ending) == ("boot loader", "with 0")
 
@@ -216,12 +239,6 @@ def test_a_fault_starts_the_board_again(tmp_path: pathlib.Path, port: str) -> No
         assert emulator.said.count("fault at") == 2
         with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
             assert [function.name for function in board.functions()] == ["crash"]
-
-
-def _computed_s(process: subprocess.Popen[bytes]) -> float:
-    """How long a process has computed."""
-    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
 
 
 def _read_for(process: subprocess.Popen[bytes], seconds: float) -> bytes:

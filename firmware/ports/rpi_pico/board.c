@@ -66,6 +66,12 @@ void rp2040_reset(uint32_t peripherals) {
     }
 }
 
+void rp2040_pause(uint32_t us) {
+    uint32_t begun_us = port_now_us(0);
+    for (uint32_t turns = 0; turns < MOST_TURNS && port_now_us(0) - begun_us < us; turns++) {
+    }
+}
+
 /* 12 MHz * `times`, which must lie between 750 and 1,600 MHz, / `divisor_1` / `divisor_2`. */
 static void start_pll(uint32_t pll, uint32_t times, uint32_t divisor_1, uint32_t divisor_2) {
     REGISTER(pll + PLL_CS) = 1;

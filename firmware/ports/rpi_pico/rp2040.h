@@ -38,6 +38,9 @@ void rp2040_reset(uint32_t peripherals);
 /* Wait until one of `bits` of the register is set. The board starts again if that takes too long. */
 void rp2040_wait(uint32_t address, uint32_t bits);
 
+/* Wait, with the clock running, for some ms at most. */
+void rp2040_pause(uint32_t us);
+
 /* What carries the bytes, uart.c or usb.c. It has port_write(), port_name and the vectors, too. */
 void line_start(void);
 

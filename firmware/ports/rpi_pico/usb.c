@@ -46,6 +46,8 @@
 #define BUFFER_IN 0x1C0u
 #define BUFFER_OUT 0x200u
 
+#define OFF_US 10000u
+
 #define IN 0u
 #define OUT 1u
 #define ENDPOINTS 3u
@@ -336,6 +338,9 @@ void usb_interrupt(void) {
 }
 
 void usb_start(void) {
+    /* Off the bus for long enough that the host notices: where a fault was what reset the CPU, it was still on it. */
+    SET(RESETS_RESET) = RESETS_USBCTRL;
+    rp2040_pause(OFF_US);
     rp2040_reset(RESETS_USBCTRL);
     for (uint32_t at = 0; at < MEMORY_BYTES; at += 4) {
         REGISTER(MEMORY + at) = 0;
