@@ -30,13 +30,14 @@ class Device:
         self._uart, self._heap, self._poll = uart, parts.Heap(memory_bytes & -8), select.poll()
         self._poll.register(uart or sys.stdin, select.POLLIN)
         self._read, self._write = (uart or sys.stdin.buffer).read, (uart or sys.stdout.buffer).write
+        self._interrupt = (lambda byte: None) if uart else __import__("micropython").kbd_intr
         self._identity, self._packet_bytes, self._ring_bytes = (name, firmware, version), packet_bytes, ring_bytes
         self._frames = parts.Frames(packet_bytes, self._take_message, self._complain, self.log)
         self.receive = self._frames.receive
         self._start, self._used, self._made = b"\xfe\xff\xfd", 0, []
         seed = os.urandom(4) if hasattr(os, "urandom") else struct.pack("<I", time.time_ns() // 1000 & 0xFFFFFFFF)
         self._nonce, self._boot = seed[0], struct.unpack("<I", seed)[0]
-        self._events, self._words, self._ticks, self._us = 0, 0, time.ticks_us(), 0
+        self._events, self._words, self._ticks, self._us, self._heard_us = 0, 0, time.ticks_us(), 0, 0
         self._registries = [], []  # TVM's global one, and its system library: of (name, call, signature, doc)
         self._begin_session(0)
         for known, call in (
@@ -108,12 +109,17 @@ class Device:
 
     def poll(self, timeout_ms=0):
         """Serve what has come, or comes within this time; give whether anything came."""
-        data, before_us = b"", self.now_us()
-        while len(data) < 64 and self._poll.poll(0 if data else timeout_ms):
-            data += self._read(1)
-        if data[:2] == b"\r\3" and not self._uart and self.now_us() - before_us > 100000:
-            raise KeyboardInterrupt  # mpremote stops a program by that, and no host says it
         check(not self._used, "a function cannot poll")
+        self._interrupt(-1)  # a byte of 3 is a byte
+        data = b""
+        while len(data) < 64 and self._poll.poll(2 if data == b"\r" else 0 if data else timeout_ms):
+            data += self._read(1)
+        pause_us = self.now_us() - self._heard_us & 0xFFFFFFFF
+        if data:
+            self._heard_us = self._us
+        if data[:2] == b"\r\3" and pause_us > 100000 and not self._uart:
+            self._interrupt(3)
+            raise KeyboardInterrupt  # mpremote stops a program by that, and no host says it
         try:
             self.receive(data)
         except MemoryError:  # there is none for the answer: the host asks again
@@ -122,13 +128,8 @@ class Device:
 
     def run(self):
         """Serve for ever; at the port of the REPL until mpremote wants to have it."""
-        interrupt = __import__("micropython").kbd_intr if not self._uart else lambda byte: None
-        interrupt(-1)  # a byte of 3 is a byte now
-        try:
-            while True:
-                self.poll(1000)
-        finally:
-            interrupt(3)
+        while True:
+            self.poll(1000)
 
     def _complain(self):
         if self._is_active and not self._has_complained:

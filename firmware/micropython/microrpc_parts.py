@@ -114,6 +114,8 @@ class Kinds:
             elif colon:  # else it is in the brackets of the last one
                 self._kinds.append(kind)
                 self._least += "=" not in rest
+        if self._more is None and self._kinds and not any(self._kinds):  # it looks at them itself
+            self._more = ""
 
     def take(self, arguments):
         """Give the arguments that the function gets."""

@@ -27,7 +27,9 @@ def profile(name: str) -> BoardProfile:
     known = _files()
     if check_text(name, "the name of a board") not in known:
         guess = did_you_mean(name, known)
-        raise ProfileError(f"there is no board profile {name!r}{guess}. Known: {', '.join(known)} (`microrpc boards`)")
+        raise ProfileError(
+            f"there is no board profile {name!r}{guess or '.'} Known: {', '.join(known)} (`microrpc boards`)"
+        )
     return _load(known[name])
 
 

@@ -154,7 +154,9 @@ def load_port(name: str) -> Project:
     if not has_port(name):
         known = port_names()
         guess = did_you_mean(name, known)
-        raise FirmwareError(f"there is no firmware for {name!r}{guess}. There is for: {', '.join(known) or 'none'}")
+        raise FirmwareError(
+            f"there is no firmware for {name!r}{guess or '.'} There is for: {', '.join(known) or 'none'}"
+        )
     root = firmware_directory()
     return read_project(root / "ports" / name / FILE_NAME, root, name)
 

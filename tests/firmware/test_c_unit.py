@@ -11,6 +11,7 @@ import sys
 import needs
 import pytest
 from c_board import FIRMWARE, INCLUDES, SOURCES, STRICT, SWITCHED_ON, compile_c
+from fuzz_seeds import seeds
 
 TESTS = (
     *(FIRMWARE / f"tests/{name}.c" for name in ("board", "check", "host")),
@@ -21,8 +22,6 @@ FUZZER = (FIRMWARE / "tests/board.c", FIRMWARE / "tests/fuzz.c")
 SANITIZED = ("-g", "-O1", "-fno-sanitize-recover=all")
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 TARGET_32_BITS = "x86-linux-musl"  # static: it needs nothing of the computer but a kernel that runs it
-_SAY_PACKET, _SAY_LINK_PACKET, _SAY_WORK, _SAY_SEALED, _FEED_SEALED = 8, 9, 13, 14, 15  # in fuzz.c
-_TELL, _SAY_MODEL, _NEST = 17, 18, 19
 FUZZ_RUNS = "MICRORPC_FUZZ_RUNS"
 """How many inputs the fuzzer tries, instead of some seconds' worth."""
 CLANG_PACKAGES = "clang libclang-rt-dev"
@@ -183,7 +182,7 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path, bits: int) -> None:
         needs.file("/usr/lib/gcc/x86_64-linux-gnu/*/32/libstdc++.a", PACKAGES_32_BITS)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    for number, seed in enumerate(_seeds()):
+    for number, seed in enumerate(seeds()):
         (corpus / f"{number:03}").write_bytes(seed)
     sanitizers = ("-fsanitize=fuzzer,address,undefined", *SANITIZED, f"-m{bits}")
     compile_c(*FUZZER, *SWITCHED_ON, *sanitizers, "-o", tmp_path / "fuzz", compiler=("clang",))
@@ -192,25 +191,6 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path, bits: int) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = "\n".join(f"{path.name}: {path.read_bytes().hex()}" for path in tmp_path.glob("found-*"))
     assert done.returncode == 0, f"{found}\n{done.stderr[-8000:]}"
-
-
-def _seeds() -> list[bytes]:
-    """A thing to say of each kind, and packets of each kind after an allocation."""
-    allocation = bytes((_SAY_PACKET, 9, 13, 0, 0, 0, 64, 0, 8, 0, 0))  # 64 bytes, aligned to 8
-    said = [allocation + bytes((kind, 20)) + bytes((0,) * 8 + (4,) + (0,) * 11) for kind in range(18)]
-    for function, model, layer in itertools.product(range(4), range(3), range(3)):  # in blocks of their own
-        said.append(allocation * 3 + bytes((_SAY_MODEL, 6, function, model, layer, 0, 8, 16)))
-    for start in range(0, 256, 4):
-        values = bytes((start, 0, *range(start % 7, start % 7 + 38)))
-        said += [
-            allocation + bytes((_SAY_PACKET, 40)) + values,
-            allocation + bytes((_SAY_LINK_PACKET, 40, start)) + bytes(39),
-        ]
-    said += [bytes((_NEST, 4)) + b"\xff\xfd\x10\0" + bytes((kind, 20, *range(20))) for kind in range(18)]
-    acknowledgement = bytes((_SAY_SEALED, 8, 4, 0, 0, 0, 0, 0, 1, 1))  # with a credit of 256 bytes
-    said += [acknowledgement + bytes((_TELL, 3)) + b"abc" + acknowledgement * 2]
-    said += [bytes((_FEED_SEALED, 3, 6, seq, 0, _SAY_WORK, 3, 5, 2, 0)) for seq in range(4)]
-    return said
 
 
 @pytest.mark.parametrize("link", [(), ("-DMICRORPC_LINK=0",), SWITCHED_ON], ids=["link", "no link", "all"])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 import struct
-import sys
-import types
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import test_golden as golden
 from micropython_board import MicroPythonBoard
+from test_every_device import Replay
 
 from firmware import test_c_device as conversations
 from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
@@ -75,6 +75,18 @@ def test_both_answer_the_same_to_whatever_is_wrong(seed: int) -> None:
     converse(seed, damage=0.5)
 
 
+def test_both_give_the_recorded_host_the_recorded_answers() -> None:
+    pair, replay = Pair(random.Random(1), packet_bytes=2048, heap_bytes=1 << 18), Replay()
+    pair.open()
+    for exchange in golden.recorded_exchanges()[:-1]:
+        *_, answer = pair.say_message(
+            MessageType.NORMAL, encode_packet(replay.request(exchange.request))
+        )  # behind logs
+        replay.check(exchange.reply, decode_packet(answer[11:]))
+    assert replay.failures == ["fail: this function always fails", "", "add: want (int, int)"]
+    pair.close()
+
+
 def converse(seed: int, *, damage: float) -> Counter[str]:
     pair = Pair(random.Random(seed))
     with np.errstate(all="ignore"):
@@ -135,6 +147,8 @@ def talk() -> Iterator[Talk]:
         ("-> None", (1, 2), ()),
         ("", (1, None, "x"), (1, None, "x")),
         ("a: any, h: handle -> any", (1, OpaqueHandle(7)), (1, (3, 7))),
+        ("a: any, b: any -> any", (1, 2, 3), (1, 2, 3)),
+        ("a: any, b: int -> any", (1, 2, 3), (1, 2)),
         ("m: module -> None", (1,), "argument 0: Module expected"),
         ("a: bool -> None", (1,), (1,)),
     ],
@@ -312,22 +326,22 @@ def test_a_message_for_which_there_is_no_memory_is_lost_and_no_more(
     assert talk.call("f") == (0, 42)
 
 
-def test_what_mpremote_says_ends_the_device_at_the_port_of_the_repl_only(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_mpremote_says_ends_the_device_at_the_port_of_the_repl_only(talk: Talk) -> None:
     said: list[int] = []
-    monkeypatch.setitem(sys.modules, "micropython", types.SimpleNamespace(kbd_intr=said.append))
-    talk.board.clock._step_us = 150_000
+    talk.board.clock.us += 150_000
     talk.board.uart.bring(b"\r\3")
-    assert talk.device.poll(1) is True  # over a UART of its own it is a byte as others
-    talk.device._uart = None
+    assert talk.device.poll(1) is True  # over a UART of its own it is as other bytes
+    talk.device._uart, talk.device._interrupt = None, said.append
+    talk.board.clock.us += 90_000
+    talk.board.uart.bring(b"\r\3")
+    assert talk.device.poll(1) is True  # soon after other bytes
+    assert said == [-1]
+    talk.board.clock.us += 150_000
+    assert talk.device.poll(0) is False
     talk.board.uart.bring(b"\r\3")
     with pytest.raises(KeyboardInterrupt):
         talk.device.run()
-    assert said == [-1, 3]
-    talk.board.clock._step_us = 10
-    talk.board.uart.bring(b"\r\3")
-    assert talk.device.poll(1) is True  # in the middle of what else comes
+    assert said == [-1, -1, -1, 3]
 
 
 @pytest.mark.parametrize(("pause_us", "times"), [(100, 1), (0, 100)])
