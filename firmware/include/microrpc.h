@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "microrpc_parts.h"
+#include "microrpc_table.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,21 +41,6 @@ typedef struct microrpc_call microrpc_call_t;
  * reads as 0; what is returned then, does not count. */
 typedef void (*microrpc_handler_t)(microrpc_call_t *call);
 
-/* An AVR has all constants in RAM that are not told to stay in flash. A table of functions is, by its type: its texts
- * lie inside of it, and are shorter than MICRORPC_NAME_BYTES, _SIGNATURE_BYTES and _DOC_BYTES (microrpc_parts.h), or the
- * compiler complains. MICRORPC_NO_TEXT in the place of one says that there is none; elsewhere NULL does, too. */
-#if defined __AVR__ && !defined __clang__
-#define MICRORPC_TABLES_IN_FLASH 1
-#define MICRORPC_TABLE_TYPE __attribute__((__progmem__))
-#define MICRORPC_TABLE_TEXT(name, size_bytes) char name[size_bytes]
-#define MICRORPC_NO_TEXT ""
-#else
-#define MICRORPC_TABLES_IN_FLASH 0
-#define MICRORPC_TABLE_TYPE
-#define MICRORPC_TABLE_TEXT(name, size_bytes) const char *name
-#define MICRORPC_NO_TEXT NULL
-#endif
-
 typedef struct MICRORPC_TABLE_TYPE {
     MICRORPC_TABLE_TEXT(name, MICRORPC_NAME_BYTES);
     microrpc_handler_t handler;
@@ -64,30 +50,14 @@ typedef struct MICRORPC_TABLE_TYPE {
 #endif
 } microrpc_function_t;
 
-/* An entry of a table of functions: the C function `name` under its own name. */
+/* An entry of a table of functions: the C function `name` under its own name. MICRORPC_FUNCTION_AS("name", function,
+ * signature, doc) is one under another name, a text. */
 #define MICRORPC_FUNCTION(name) MICRORPC_FUNCTION_AS(#name, name, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT)
 
 /* The same with what hosts show of it: a signature as "x: float32[n], factor: float -> None", whose grammar is in
- * docs/description.md 3, and a sentence that says what it does. Either may be NULL. Both are dropped, and take no
+ * docs/description.md 3, and a sentence that says what it does. Either may be MICRORPC_NO_TEXT. Both are dropped, and take no
  * flash, where MICRORPC_DESCRIBE is 0. */
 #define MICRORPC_FUNCTION_DOC(name, signature, doc) MICRORPC_FUNCTION_AS(#name, name, signature, doc)
-
-/* The same under another name, a text. */
-#if MICRORPC_TABLES_IN_FLASH
-#define MICRORPC_FITS(text, size_bytes) sizeof(char[sizeof(text) <= (size_bytes) ? 1 : -1])
-#define MICRORPC_NAMED(name, function) name, (MICRORPC_FITS(name, MICRORPC_NAME_BYTES) ? (function) : (function))
-#if MICRORPC_DESCRIBE
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc)                                                       \
-    {MICRORPC_NAMED(name, (MICRORPC_FITS(signature, MICRORPC_SIGNATURE_BYTES) &&                                    \
-                           MICRORPC_FITS(doc, MICRORPC_DOC_BYTES) ? (function) : (function))), signature, doc}
-#else
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function)}
-#endif
-#elif MICRORPC_DESCRIBE
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function, signature, doc}
-#else
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function}
-#endif
 
 /* The table `table` as the system library of a microrpc_config_t, among the initializers of C (or of C++20). */
 #define MICRORPC_FUNCTIONS(table) .functions = (table), .function_count = sizeof(table) / sizeof((table)[0])

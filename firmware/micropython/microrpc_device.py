@@ -177,7 +177,7 @@ class Device:
             self._has_complained = False
             if kind == _REQUEST:
                 self._is_active = True
-                self._take_request(*struct.unpack_from("<HB", payload, 3), payload[6:-4], size)
+                self._take_request(payload[6:-4], size, *struct.unpack_from("<HB", payload, 3))
             elif kind == _KEEP_ALIVE:
                 self._tell(kind, bytes(payload[3:5]))
             else:
@@ -196,7 +196,7 @@ class Device:
                 if reply:
                     self._tell(_NORMAL, struct.pack("<Q", len(reply)) + reply)
 
-    def _take_request(self, seq, kind, body, size):
+    def _take_request(self, body, size, seq, kind):
         """Take a LINK_REQUEST (link 3): kind is 0 PACKET, 1 WRITE, 2 READ."""
         ahead = (seq - self._base + 0x8000 & 0xFFFF) - 0x8000
         is_old = ahead < 0 or self._done >> ahead & 1

@@ -370,7 +370,7 @@ def random_fill(tensor, words):
 def read_evaluator(given):
     """Give the name of what is to be timed, of what prepares it, and six numbers (protocol 6)."""
     last = [at for at in (7, 9, 10) if at < len(given) and isinstance(given[at], str)] + [11]
-    _, name, _, _, *numbers, prepare = take(given, "Module", "Str", *["Int"] * (last[0] - 2), "Str")
+    _, name, _, _, *numbers, prepare = take(given, *(["Module", "Str"] + ["Int"] * (last[0] - 2) + ["Str"]))
     if last[0] == 9:  # before there was the fourth one
         numbers.insert(3, 100)
     numbers += [100, 0, 1][len(numbers) - 3 :]

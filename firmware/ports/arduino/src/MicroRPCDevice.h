@@ -11,12 +11,19 @@
 #include "microrpc_ring.h"
 
 // How much memory a device has where the sketch does not say.
+#ifndef MICRORPC_MEMORY_BYTES
 #ifdef __AVR__
 #define MICRORPC_MEMORY_BYTES (RAMEND - RAMSTART < 4096 ? 768 : (RAMEND - RAMSTART) / 2)
-#define MICRORPC_PACKET_BYTES (RAMEND - RAMSTART < 4096 ? 192 : 512)
 #else
 #define MICRORPC_MEMORY_BYTES 8192
+#endif
+#endif
+#ifndef MICRORPC_PACKET_BYTES
+#ifdef __AVR__
+#define MICRORPC_PACKET_BYTES (RAMEND - RAMSTART < 4096 ? 192 : 512)
+#else
 #define MICRORPC_PACKET_BYTES 512
+#endif
 #endif
 
 // MemoryBytes is for everything, PacketBytes for the largest message of it; what is left is the heap of arrays.
