@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.core_size import documented_ports
 from microrpc.boards.catalogue import profiles
 from microrpc.boards.schema import BoardKind
-from microrpc.firmware.project import firmware_directory, load_port, port_names
+from microrpc.firmware.project import firmware_directory, load_port
 
 SIMULATOR = "simulator"
 
@@ -122,13 +123,13 @@ def params_of(test: object) -> list[Any]:
 
 
 def port_params(*, are_run: bool = False) -> list[Any]:
-    """Give the ports in C as parameters of a test, or those of them that are run here.
+    """Give the ports in C as parameters of a test, or those of them that are run here; an image of two boards once.
 
     Those that only `make test-boards` runs have its mark.
     """
-    ports = [load_port(name) for name in port_names()]
+    ports = {load_port(name): is_run for name, is_run in documented_ports().items()}
     names = [
-        port.name for port in ports if port.sources and not port.sketch and (port.emulation is not None or not are_run)
+        port.name for port, is_run in ports.items() if port.sources and not port.sketch and (is_run or not are_run)
     ]
     return [DEVICES.get(name, Device(name)).param() for name in names]
 
