@@ -79,7 +79,7 @@ def part_size(flag: str) -> CoreSize:
 
 def documented_ports() -> dict[str, bool]:
     """Name the ports that have a row, and tell whether they are run here: an image that two boards have is one row."""
-    boards, ports = profiles(), (port for port in map(load_port, port_names()) if port.script is None)
+    boards, ports = profiles(), map(load_port, port_names())
     kept = (port for port in ports if port.emulation is None or boards[port.name].kind is BoardKind.EMULATED)
     return {port.name: port.emulation is not None for port in kept}
 
@@ -87,8 +87,9 @@ def documented_ports() -> dict[str, bool]:
 def rows() -> dict[str, tuple[int, int]]:
     """Give all rows of the guide's tables that have sizes, with flash and RAM in bytes."""
     found: dict[str, tuple[int, int]] = {}
-    for board in documented_ports():
-        found[f"`{board}`"] = _sizes(build(load_port(board)).sizes)
+    for project in map(load_port, documented_ports()):
+        if project.script is None:
+            found[f"`{project.name}`"] = _sizes(build(project).sizes)
     for core, defines in CORES.items():
         found[_ROW.format(core)] = core_size(defines)[:2]
     found[_M0_ROW] = core_size((), cpu="cortex_m0")[:2]

@@ -55,6 +55,7 @@ class _Device:
     """One device, how it is connected to, and what was measured on it."""
 
     def __init__(self, name: str, connect: Callable[..., Board], firmware: Firmware | None) -> None:
+        """Take the `firmware` where it was compiled, and so has sizes."""
         self.name = name
         self.connect = connect
         self.firmware = firmware
@@ -150,7 +151,7 @@ def _start(name: str, stack: contextlib.ExitStack) -> _Device:
     def connect_to_running(**options: Any) -> Board:
         return open_session(open_running(emulator, target), target.timeouts, **options)
 
-    return _Device(name, connect_to_running, firmware)
+    return _Device(name, connect_to_running, firmware if project.script is None else None)
 
 
 def _need_zig() -> None:

@@ -18,7 +18,7 @@ const FLASH = 0x10000000, FLASH_BYTES = 2 << 20, RAM = 0x20000000;
 const BOOT2_AT = 0x41f00, BOOT2_BYTES = 256;
 const FAMILY = 0xe48bff56;
 const MOST_INPUT_BYTES = 1 << 16;
-const SLICE_MS = 1, AHEAD_NS = 1.5e6;
+const SLICE_MS = 1, AHEAD_NS = 1.5e6, LEAP_NS = 100e3;
 
 const usage = "node rp2040.mjs NPM FILE.uf2 [--usb]";
 const [npm, file, ...options] = process.argv.slice(2);
@@ -269,7 +269,7 @@ class UsbHost {
     this.isComing = true;
     this.usb.onResetReceived = () => {
       this.usb.onResetReceived = undefined;
-      this.enumerate().then(() => (this.isComing = false), (error) => fail(`${this.doing}: ${error.message}`));
+      this.enumerate().then(() => this.begin(), (error) => fail(`${this.doing}: ${error.message}`));
     };
     this.mcu.clock
       .createAlarm(() => {
@@ -279,6 +279,12 @@ class UsbHost {
         this.tellFrames();
       })
       .schedule(RESET_NS);
+  }
+
+  // What programs write goes to the device only now: before, it would be lost on an endpoint that is being tried out.
+  begin() {
+    this.isComing = false;
+    wake();
   }
 
   // The device has a buffer ready. What a device does wrong with DATA0 and DATA1 is seen here alone: rp2040js looks not.
@@ -334,7 +340,7 @@ class UsbHost {
       this.held = null;
       this.complete(...held);
     }
-    if (this.isWanted && input.length > 0) {
+    if (this.isWanted && !this.isComing && input.length > 0) {
       this.isWanted = false;
       this.usb.endpointReadDone(this.outEndpoint, take(64));
     }
@@ -481,7 +487,8 @@ function wake() {
   if (immediate === null) immediate = setImmediate(run);
 }
 
-// The chip's clock is that of the computer: it waits where it would be ahead, and leaps while it sleeps.
+// The chip's clock is that of the computer: it waits where it would be ahead, and leaps while it sleeps. Where this computer
+// is too slow for it, it leaps while it works, too: never over an interrupt, nor where none may come in between.
 function run() {
   clearTimeout(timer);
   immediate = null;
@@ -505,6 +512,9 @@ function run() {
     } else if (aheadNs > AHEAD_NS) {
       sleepNs = aheadNs;
     } else {
+      if (aheadNs < -AHEAD_NS && core.IPSR === 0 && !core.PM) {
+        clock.tick(Math.max(Math.min(-aheadNs, LEAP_NS, clock.nextAlarm ? clock.nanosToNextAlarm : Infinity), 0));
+      }
       for (let count = 0; count < 500 && !core.waiting && !mustReset; count++) {
         clock.tick(core.executeInstruction() * cycleNs);
         if (mustFault) enterFault();
