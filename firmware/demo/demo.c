@@ -131,9 +131,8 @@ static void inc_tensor(microrpc_call_t *call) {
     size_t lanes = x.count * x.dtype.lanes;
     bool is_float = x.dtype.code == MICRORPC_DTYPE_FLOAT;
     if (microrpc_has_failed(call)) return;
-    /* A float64 is no type of C where a double has 4 bytes. */
-    if (x.dtype.code > MICRORPC_DTYPE_FLOAT || x.dtype.bits == 1 ||
-        (is_float && x.dtype.bits != 32 && x.dtype.bits != 8 * sizeof(double))) {
+    bool is_foreign = x.dtype.bits == 16 || (sizeof(double) < 8 && x.dtype.bits == 64); /* an AVR's `double` has 4 */
+    if (x.dtype.code > MICRORPC_DTYPE_FLOAT || x.dtype.bits == 1 || (is_float && is_foreign)) {
         microrpc_fail(call, "inc_tensor: the dtype is not supported");
         return;
     }

@@ -270,15 +270,6 @@ def mega() -> Iterator[microrpc.Board]:
 
 
 @pytest.mark.boards
-def test_what_an_avr_has_no_type_for_is_refused_and_left_as_it_is(mega: microrpc.Board) -> None:
-    sent = np.array([0.1, -2.5, 1e300])
-    with mega.array(sent) as array:
-        with pytest.raises(RemoteError, match="inc_tensor: the dtype is not supported"):
-            mega.function("inc_tensor")(array)
-        assert (array.numpy() == sent).all()
-
-
-@pytest.mark.boards
 @pytest.mark.parametrize("count", [65_535, 65_536, 70_000, 1 << 20])
 def test_a_result_of_more_elements_than_a_size_counts_is_refused(mega: microrpc.Board, count: int) -> None:
     with pytest.raises(RemoteError, match="out of memory: 262140 bytes asked for"):
