@@ -122,7 +122,7 @@ def test_the_command_writes_the_guide_anew() -> None:
     other = re.sub(r"^flash     \d+ bytes: \d+", "flash     1 bytes: 1", other, flags=re.MULTILINE)
     assert other.count("-1,234") > 10
     assert written(other) == GUIDE
-    with pytest.raises(ValueError, match=r"has 0 rows \| `posix` \| flash \| RAM \|, and wants 1"):
+    with pytest.raises(ValueError, match=r"has 0 rows \| `nucleo_f746zg` \| flash \| RAM \|, and wants 1"):
         written("")
 
 
