@@ -158,8 +158,7 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
     _write_readme(directory, port.name, contents.readme)
     return [
         f"{directory} has a project for {port.name}; your functions are in {directory / 'functions.c'}.",
-        f"Try: microrpc firmware build {directory}",
-        f"     microrpc firmware run {directory}",
+        *_what_to_try(directory, port),
     ]
 
 
@@ -167,6 +166,7 @@ def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
     """Lay out a sketch that microrpc, too, builds for a board."""
     told = lay_out_sketch(directory, port.fqbn)
     lines = ["# What is built by Arduino's tools, and what runs it. Paths are relative to this directory.", "[build]"]
+    lines.append(f"board = {json.dumps(port.name)}")
     lines += [f"sketch = {json.dumps(f'{directory.resolve().name}.ino')}", f"fqbn = {json.dumps(port.fqbn)}"]
     if port.emulation is not None:
         _copy_emulator(port.root, directory, port.emulation)
@@ -174,9 +174,13 @@ def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
     (directory / FILE_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [
         *told,
-        f"Try: microrpc firmware build {directory}",
-        f"     microrpc firmware run {directory}",
+        *_what_to_try(directory, port),
     ]
+
+
+def _what_to_try(directory: pathlib.Path, port: Project) -> tuple[str, str]:
+    then = f"run {directory}" if port.emulation is not None else f"flash {port.name} {directory}"
+    return f"Try: microrpc firmware build {directory}", f"     microrpc firmware {then}"
 
 
 def _port_folders(port: Project) -> list[str]:
@@ -209,6 +213,7 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     yield "# What is built, and what runs it. Paths are relative to this directory; a * stands for all that is there."
     yield "# ports/flags.toml has the flags that hold in any case."
     yield "[build]"
+    yield f"board = {json.dumps(port.name)}"
     for key, value in (("target", port.target), ("cpu", port.cpu), ("linker_script", port.linker_script)):
         if value:
             yield f"{key} = {json.dumps(value)}"
