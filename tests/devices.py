@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.core_size import documented_ports
 from microrpc.boards.catalogue import profiles
 from microrpc.boards.schema import BoardKind
-from microrpc.firmware.project import firmware_directory, load_port, port_names
+from microrpc.firmware.build import build
+from microrpc.firmware.project import firmware_directory, load_port
 
 SIMULATOR = "simulator"
 
@@ -59,11 +61,21 @@ class Device:
     is_other: bool = True
     parts: frozenset[Part] = EVERY_PART
     functions: frozenset[str] = DEMO
+    is_small: bool = False
+    """Whether the largest tensors and texts of the tests are too large for it: it is asked how large they may be."""
+    lacks_room_to_replay: bool = False
+    """Whether its heap cannot hold the largest tensors of the recording."""
 
     @property
     def stack_bytes(self) -> int | None:
-        """The size of its stack, as its linker script has it; None where it has none of ours."""
-        if self.name == SIMULATOR or (script := load_port(self.name).linker_script) is None:
+        """The size of its stack: as its linker script has it, or what a sketch leaves of the RAM; None: not ours."""
+        if self.name == SIMULATOR:
+            return None
+        if self.is_sketch:
+            ram_bytes = profiles()[self.name].ram_bytes
+            assert ram_bytes is not None
+            return ram_bytes - build(load_port(self.name)).sizes.ram_bytes
+        if (script := load_port(self.name).linker_script) is None:
             return None
         text = (firmware_directory() / script).read_text(encoding="utf-8")
         found = re.search(r"^stack_bytes = (\d+)K;", text, flags=re.MULTILINE)
@@ -88,16 +100,21 @@ _ALL = (
     Device(SIMULATOR, is_other=False),
     Device("posix", is_other=False),
     Device("qemu_mps2_an385", is_other=False),
-    Device("qemu_lm3s6965evb"),
+    Device("qemu_lm3s6965evb", lacks_room_to_replay=True),
     Device("qemu_riscv32_virt"),
     Device("rp2040"),
     Device("rp2040_uart"),
     Device("micropython", parts=EVERY_PART - {Part.MODELS}),
-    Device("qemu_microbit"),
+    Device("qemu_microbit", is_small=True, lacks_room_to_replay=True),
     Device("qemu_mps2_an500"),
     Device("qemu_netduinoplus2"),
-    Device("simavr_mega", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}),
-    Device("simavr_uno", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64, Part.HANDLES}),
+    Device("simavr_mega", parts=EVERY_PART - {Part.MODELS, Part.FLOAT64}, is_small=True, lacks_room_to_replay=True),
+    Device(
+        "simavr_uno",
+        parts=EVERY_PART - {Part.MODELS, Part.FLOAT64, Part.HANDLES},
+        is_small=True,
+        lacks_room_to_replay=True,
+    ),
 )
 DEVICES = {device.name: device for device in _ALL}
 
@@ -122,13 +139,13 @@ def params_of(test: object) -> list[Any]:
 
 
 def port_params(*, are_run: bool = False) -> list[Any]:
-    """Give the ports in C as parameters of a test, or those of them that are run here.
+    """Give the ports in C as parameters of a test, or those of them that are run here; an image of two boards once.
 
     Those that only `make test-boards` runs have its mark.
     """
-    ports = [load_port(name) for name in port_names()]
+    ports = {load_port(name): is_run for name, is_run in documented_ports().items()}
     names = [
-        port.name for port in ports if port.sources and not port.sketch and (port.emulation is not None or not are_run)
+        port.name for port, is_run in ports.items() if port.sources and not port.sketch and (is_run or not are_run)
     ]
     return [DEVICES.get(name, Device(name)).param() for name in names]
 

@@ -131,7 +131,8 @@ static void inc_tensor(microrpc_call_t *call) {
     size_t lanes = x.count * x.dtype.lanes;
     bool is_float = x.dtype.code == MICRORPC_DTYPE_FLOAT;
     if (microrpc_has_failed(call)) return;
-    if (x.dtype.code > MICRORPC_DTYPE_FLOAT || x.dtype.bits == 1 || (is_float && x.dtype.bits == 16)) {
+    bool is_foreign = x.dtype.bits == 16 || (sizeof(double) < 8 && x.dtype.bits == 64); /* an AVR's `double` has 4 */
+    if (x.dtype.code > MICRORPC_DTYPE_FLOAT || x.dtype.bits == 1 || (is_float && is_foreign)) {
         microrpc_fail(call, "inc_tensor: the dtype is not supported");
         return;
     }
@@ -204,7 +205,7 @@ static void iota(microrpc_call_t *call) {
     size_t extents[1];
     float *elements;
     if (n < 0 || n > 1048576) microrpc_fail(call, "iota: want 0 to 1048576");
-    extents[0] = (size_t)n;
+    extents[0] = (uint64_t)n <= SIZE_MAX ? (size_t)n : SIZE_MAX; /* which no heap has, where that is 65535 */
     elements = microrpc_return_tensor(call, float32, 1, extents);
     for (size_t i = 0; elements && i < extents[0]; i++) elements[i] = (float)i;
 }

@@ -206,11 +206,13 @@ class Uart {
 // --- the USB's host -------------------------------------------------------------------------------
 
 const AVAILABLE = 1 << 10, STALL = 1 << 11, DATA1 = 1 << 13, FULL = 1 << 15, SIZE = 0x3ff;
-const SIE_CTRL = 0x4c, PULL_UP = 1 << 16;
+const SOF_RD = 0x48, SIE_CTRL = 0x4c, INTE = 0x90, DEV_SOF = 1 << 17, PULL_UP = 1 << 16;
 const TO_HOST = 0x80, CLASS = 0x21;
 const DEVICE = 1, CONFIGURATION = 2, STRING = 3;
 const CODING = Buffer.from([0x00, 0xc2, 0x01, 0x00, 0, 0, 8]), TOUCH = Buffer.from([0xb0, 0x04, 0, 0, 0, 0, 8]);
-const RESET_NS = 10e6, CONTROL_NS = 500e6;
+const RESET_NS = 10e6, CONTROL_NS = 500e6, FRAME_NS = 1e6;
+// Erratum RP2040-E15 is about the last 200 us of a frame; an interrupt may take its time.
+const LATE_NS = 0.9e6;
 
 class UsbHost {
   constructor(mcu) {
@@ -222,7 +224,14 @@ class UsbHost {
       const was = this.usb.sieCtrl;
       write(offset, value);
       if (offset === SIE_CTRL && value & PULL_UP && !(was & PULL_UP)) this.attach();
+      if (offset === INTE && value & DEV_SOF) this.tellFrames();
     };
+    const read = this.usb.readUint32.bind(this.usb);
+    this.usb.readUint32 = (offset) => {
+      if (offset === SOF_RD) this.seeFrame();
+      return read(offset);
+    };
+    this.nextFrame = mcu.clock.createAlarm(() => this.tellFrames());
     this.usb.DPRAMUpdated = (offset, value) => this.isHandedOver(offset, value) && update(offset, value);
     this.complete = update;
     this.usb.onEndpointWrite = (endpoint, bytes) => this.hear(endpoint, bytes);
@@ -236,6 +245,23 @@ class UsbHost {
     this.outEndpoint = this.inEndpoint = null;
     this.isWanted = false; // whether the device has room for a packet
     this.held = null; // the packet of the device's that the computer has no room for
+    this.frameBegunNs = null; // a first one; others follow
+  }
+
+  // Frames interrupt if that is switched on, be it after they have begun, until the device has looked at their number.
+  tellFrames() {
+    const { usb } = this, ns = this.mcu.clock.nanos - this.frameBegunNs;
+    if (this.frameBegunNs === null || !(usb.intEnable & DEV_SOF)) return;
+    usb.sofFrameNumber = Math.floor(ns / FRAME_NS);
+    if (usb.sofFrameNumber > this.seenFrame) usb.intRaw |= DEV_SOF;
+    usb.checkInterrupts();
+    this.nextFrame.schedule(Math.max((usb.sofFrameNumber + 1) * FRAME_NS - ns, 1));
+  }
+
+  seeFrame() {
+    this.seenFrame = Math.floor((this.mcu.clock.nanos - this.frameBegunNs) / FRAME_NS);
+    this.usb.intRaw &= ~DEV_SOF;
+    this.usb.checkInterrupts();
   }
 
   attach() {
@@ -245,7 +271,14 @@ class UsbHost {
       this.usb.onResetReceived = undefined;
       this.enumerate().then(() => (this.isComing = false), (error) => fail(`${this.doing}: ${error.message}`));
     };
-    this.mcu.clock.createAlarm(() => this.usb.resetDevice()).schedule(RESET_NS);
+    this.mcu.clock
+      .createAlarm(() => {
+        this.usb.resetDevice();
+        this.frameBegunNs = this.mcu.clock.nanos;
+        this.seenFrame = -1;
+        this.tellFrames();
+      })
+      .schedule(RESET_NS);
   }
 
   // The device has a buffer ready. What a device does wrong with DATA0 and DATA1 is seen here alone: rp2040js looks not.
@@ -266,11 +299,19 @@ class UsbHost {
       this.toggles.set(key, toggle ^ 1);
     }
     if (!isOut && !(value & FULL)) fail(`endpoint ${endpoint} sends a buffer that is not full`);
+    if (endpoint !== 0 && !isOut) this.checkFrame();
     if (endpoint !== 0 && !isOut && isBlocked) {
       this.held = [offset, value];
       return false;
     }
     return true;
+  }
+
+  // Told once: a real device may do so, too, and seldom hangs.
+  checkFrame() {
+    if (this.isLateTold || (this.mcu.clock.nanos - this.frameBegunNs) % FRAME_NS < LATE_NS) return;
+    this.isLateTold = true;
+    process.stderr.write("sent at the end of a frame: a chip may hang (RP2040-E15); were interrupts closed for long?\n");
   }
 
   hear(endpoint, bytes) {

@@ -367,5 +367,4 @@ static inline bool microrpc_event_bytes(microrpc_t *device, const char *name, co
 #ifdef __cplusplus
 }
 #endif
-
 #endif

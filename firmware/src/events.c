@@ -62,7 +62,7 @@ static bool make(const microrpc_t *device, event_t *event, uint32_t number, uint
 /* Send it, if the credit covers it. */
 static bool send(microrpc_t *device, const uint8_t *body, size_t size) {
     uint32_t cost_bytes = HEADER_BYTES + (uint32_t)size + CRC_BYTES;
-    if (device->link.credit_bytes < cost_bytes) return false;
+    if (device->is_sending || device->link.credit_bytes < cost_bytes) return false;
     device->link.credit_bytes = (uint16_t)(device->link.credit_bytes - cost_bytes);
     mrpc_session_tell(device, MESSAGE_EVENT, body, size);
     return true;

@@ -113,7 +113,7 @@ static void on_packet(microrpc_t *device, uint16_t seq, unsigned ahead, const ui
     link->kept_bytes = 0;
 #if MICRORPC_PROGRESS
     if (!packet) {
-        device->failure = "cancelled before it began";
+        mrpc_fail(device, FAILURE_CANCELLED);
         mrpc_reply_failure(device);
     } else
 #endif

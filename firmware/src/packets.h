@@ -111,6 +111,11 @@ bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 #else
 #define DESCRIPTION_TEXTS(X)
 #endif
+#if MICRORPC_PROGRESS
+#define PROGRESS_FAILURES(X) X(FAILURE_CANCELLED, "cancelled before it began", 0)
+#else
+#define PROGRESS_FAILURES(X)
+#endif
 #if MICRORPC_MODELS /* the last one is no failure, either */
 #define MODEL_FAILURES(X)                                                                                             \
     X(FAILURE_NOT_THERE, "there is no such %s: there are %u", 5 - 2 + U64)                                            \
@@ -124,7 +129,7 @@ bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 #define MODEL_FAILURES(X)
 #define MOST_EXPECTED_BYTES 7 /* "float32" */
 #endif
-#define ALL_FAILURES(X) FAILURES(X) DESCRIPTION_TEXTS(X) MODEL_FAILURES(X)
+#define ALL_FAILURES(X) FAILURES(X) DESCRIPTION_TEXTS(X) PROGRESS_FAILURES(X) MODEL_FAILURES(X)
 
 typedef enum {
 #define X(name, text, more) name,

@@ -186,7 +186,8 @@ microrpc_t *microrpc_start(void *memory, size_t memory_bytes, const microrpc_con
 }
 
 void microrpc_receive(microrpc_t *device, const uint8_t *bytes, size_t size) {
-    if (device->is_receiving) { /* it is called from within: where they would go, a message is being served */
+    /* It is called from within: a message is being served, or what they would change is being sent. */
+    if (device->is_receiving | device->is_sending) {
         if (size) microrpc_lost_bytes(device);
         return;
     }

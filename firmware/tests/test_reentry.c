@@ -139,6 +139,19 @@ static void what_is_sent_within_a_frame_is_lost_and_the_frame_is_whole(void) {
     CHECK(!memcmp(nested.data, usual.data, usual.size));
 }
 
+/* What the main loop sends, by itself: here is no microrpc_receive() under way. */
+static void what_comes_while_the_main_loop_sends_is_lost(void) {
+    microrpc_config_t config = {0};
+    open(config);
+    inner = bump_frame();
+    board_on_write(host.board, on_write);
+    microrpc_log(host.device, "whole");
+    board_on_write(host.board, NULL);
+    CHECK_TEXT(hear_message(&host, 0, MESSAGE_LOG).data, 5, "whole");
+    CHECK_IS(bumps, 0);
+    host_close(&host);
+}
+
 /* --- from within the port's hooks -------------------------------------------------------------------------------- */
 
 #if MICRORPC_HOOKS
@@ -199,6 +212,7 @@ const test_t reentry_tests[] = {
     TEST(the_link_tells_what_a_function_has_lost),
 #endif
     TEST(what_is_sent_within_a_frame_is_lost_and_the_frame_is_whole),
+    TEST(what_comes_while_the_main_loop_sends_is_lost),
 #if MICRORPC_HOOKS
     TEST(what_is_received_while_the_board_waits_is_lost),
     TEST(what_is_received_while_a_frame_is_flushed_is_lost),

@@ -22,7 +22,9 @@ _PLATFORMS = (pathlib.Path("/usr/share/arduino-builder"), pathlib.Path("/usr/sha
 _CORE_VERSION = "10819"  # what ARDUINO is, as in the last of Arduino's older IDEs
 # Debian's gcc-avr has no DECIMAL_DIG in C++, which Debian's core uses.
 _FLAGS = ("-DDECIMAL_DIG=9",)
-_SUFFIXES = (".ino", ".h", ".hpp", ".c", ".cpp", ".S")
+ALWAYS = (_CORE_VERSION, *_FLAGS)
+"""What every sketch is built with, besides what its project says."""
+_SUFFIXES = (".ino", ".pde", ".h", ".hh", ".hpp", ".ipp", ".tpp", ".c", ".cpp", ".S")  # those that Arduino takes
 _ASK_S = 60.0
 
 

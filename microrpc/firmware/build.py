@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware import c_library
-from microrpc.firmware.arduino import find_builder, prepare_sketch
+from microrpc.firmware.arduino import ALWAYS, find_builder, prepare_sketch
 from microrpc.firmware.elf import Sizes, read_sizes
 from microrpc.firmware.images import ImageFormat
 from microrpc.firmware.project import Project, check_define
@@ -41,7 +41,11 @@ _GCC_PACKAGES = {
 }
 _KEPT_SUFFIXES = {".elf", *(f".{form}" for form in ImageFormat)}
 _DEFAULT = re.compile(rb"#ifndef (\w+)\n#define \1 ")  # what a definition can change
-_SUFFIXES = (".ino", ".cpp", ".c", ".h", ".s", ".S", ".ld", ".inc")
+# What a compiler may read: sources, and whatever they include.
+_SUFFIXES = (
+    *(".ino", ".pde", ".c", ".cc", ".cpp", ".cxx", ".s", ".S", ".ld"),
+    *(".h", ".hh", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".tpp", ".def"),
+)
 _TEMPORARY = ".building-"
 _MOST_LINES = 40  # of a compiler's output in an error
 
@@ -159,6 +163,12 @@ class Tool:
     version: str
 
 
+def check_buildable(project: Project, compiler: Compiler) -> None:
+    """See that what builds `project` is there. Raises FirmwareError, which says what to install."""
+    if project.script is None:
+        find_compiler(project, compiler)
+
+
 def find_compiler(project: Project, compiler: Compiler) -> Tool:
     """Find what builds `project`. Raises FirmwareError, which says what to install.
 
@@ -192,7 +202,7 @@ def _find_gcc(project: Project) -> Tool:
 
 def _flags(project: Project, compiler: Compiler) -> Iterator[str]:
     if project.sketch:
-        yield from (project.sketch, project.fqbn, *project.flags)
+        yield from (project.sketch, project.fqbn, *ALWAYS, *project.flags)
         return
     yield from project.common.all
     if project.target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -52,7 +53,7 @@ def emulator_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list
     if emulation.project:
         program = str(building.build(_own_project(name, emulation), compiler=building.Compiler.GCC).elf)
     else:
-        program = shutil.which(emulation.program) or emulation.program
+        program = _find_program(emulation) or emulation.program
     if not emulation.machine:
         return [program, *arguments]
     line = ("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line")
@@ -67,12 +68,22 @@ def emulator_command(name: str, elf: pathlib.Path, emulation: Emulation) -> list
 
 def _missing_programs(emulation: Emulation) -> list[str]:
     program = emulation.program
-    if not program or shutil.which(program) is not None:
+    if not program or _find_program(emulation) is not None:
         return []
+    if os.path.dirname(program):
+        return [f"{program}, and there is no such program that can be run in {emulation.root or os.getcwd()}"]
     package = emulation.package or program
     if emulation.npm and shutil.which("npm") is None and "npm" not in package.split():
         package += " npm"
     return [f"{program}, which is not installed: {_INSTALL} {package}"]
+
+
+def _find_program(emulation: Emulation) -> str | None:
+    """Find a program in the path; one of the project's own, with a folder in front, from where it runs."""
+    program = emulation.program
+    if os.path.dirname(program) and emulation.root is not None:
+        program = str(emulation.root / program)
+    return shutil.which(program)
 
 
 def _missing_npm(emulation: Emulation) -> list[str]:

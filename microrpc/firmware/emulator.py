@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from microrpc.errors import FirmwareError, PortError, PortNotFoundError
-from microrpc.firmware.build import Compiler, Firmware, build, find_compiler
+from microrpc.firmware.build import Compiler, Firmware, build, check_buildable
 from microrpc.firmware.emulation import check_emulation, emulation_of, emulator_command
 from microrpc.firmware.emulator_process import EmulatorProcess
 from microrpc.firmware.project import Emulation, Project, load_port
@@ -127,11 +127,11 @@ def check_runnable(project: Project, compiler: Compiler = Compiler.ZIG) -> None:
         check_emulation(project.name, emulation)
     except PortNotFoundError as missing:
         try:
-            find_compiler(project, compiler)
+            check_buildable(project, compiler)
         except FirmwareError as error:
             raise FirmwareError(f"{missing}; {error}") from None
         raise
-    find_compiler(project, compiler)
+    check_buildable(project, compiler)
 
 
 def start_firmware(firmware: Firmware) -> Emulator:

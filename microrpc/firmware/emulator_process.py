@@ -18,8 +18,9 @@ from microrpc.errors import PortError
 _END_S = 5.0
 _PORT_LINE = "port: "
 _MOST_CHARACTERS = 2000  # of what it said, in an error
-# It ends the emulator when the process that started both is gone, however it ended: then this reads the end of a pipe.
-_WATCH = 'read -r _; kill -KILL "$1"'
+# It ends the emulator, and what that has started, when the process that started both is gone, however it ended: then
+# this reads the end of a pipe.
+_WATCH = 'read -r _; kill -KILL "-$1"'
 
 
 class EmulatorProcess:
@@ -205,7 +206,10 @@ class EmulatorProcess:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
+    """End a process that began a session, and what it has started, which is in its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where all have ended
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
     if process.stdin is not None:

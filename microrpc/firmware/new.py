@@ -194,10 +194,10 @@ def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Em
     """Copy what of an emulator is ours."""
     if emulation.project:
         shutil.copytree(library / emulation.project, directory / emulation.project)
-    for argument in emulation.args:
+    for argument in (emulation.program, *emulation.args):
         if (library / argument).is_file():
             (directory / argument).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(library / argument, directory / argument)
+            shutil.copy(library / argument, directory / argument)
 
 
 def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:

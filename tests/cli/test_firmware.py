@@ -255,7 +255,7 @@ def test_the_example_of_a_sensor_reports_in_the_main_loop_of_a_new_project(tmp_p
         (described,) = [function for function in connected.functions() if function.name == "set_threshold"]
         assert described.doc == "Report what differs by so much."
         connected.function("set_threshold")(1)
-        events = iter(connected.events("sample", timeout_s=10))
+        events = iter(connected.events("sample", timeout_s=60))
         first, second = next(events), next(events)
     assert (first.values[1], second.values[1]) == ("A0", "A0")
     assert (second.values[0] - first.values[0]) % 1000 == 100

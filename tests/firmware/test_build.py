@@ -285,6 +285,15 @@ def test_whatever_changes_is_built_again(directory: Path) -> None:
     assert build(load_project(directory)).elf == first
 
 
+@pytest.mark.parametrize("name", ["sizes.hpp", "sizes.hh", "sizes.def", "sizes.inl", "sizes.tpp", "sizes.inc"])
+def test_whatever_is_included_is_looked_at(directory: Path, name: str) -> None:
+    needs.zig()
+    (directory / "main.c").write_text(f'#include "{name}"\n{MAIN}')
+    for size in (2000, 4000):
+        (directory / name).write_text(f"#define SIZE {size}\n")
+        assert build(load_project(directory)).sizes.bss_bytes == size
+
+
 def test_a_define_of_the_command_goes_before_that_of_the_project(directory: Path) -> None:
     needs.zig()
     flags = 'flags = ["-Os", "-ffreestanding", "-nostdlib", "-Wl,-e,main"]\n'

@@ -82,6 +82,13 @@ static void crash(microrpc_call_t *call) {
     __asm__ volatile("udf #0");
 }
 
+/* Where the CPU takes the vectors from, and where they are. */
+static void vectors(microrpc_call_t *call) {
+    extern uint32_t text_start[];
+    const volatile uint32_t *vtor = (const volatile uint32_t *)0xE000ED08;
+    microrpc_return_int(call, microrpc_int(call, 0) ? (int64_t)*vtor : (int64_t)(uintptr_t)text_start);
+}
+
 static void divide(microrpc_call_t *call) {
     volatile float a = (float)microrpc_float(call, 0), b = (float)microrpc_float(call, 1);
     microrpc_return_float(call, (double)(a / b));
@@ -90,6 +97,7 @@ static void divide(microrpc_call_t *call) {
 const microrpc_function_t board_functions[] = {
     MICRORPC_FUNCTION(sections), MICRORPC_FUNCTION(now), MICRORPC_FUNCTION(interrupt),
     MICRORPC_FUNCTION(crash), MICRORPC_FUNCTION(divide),
+    MICRORPC_FUNCTION(vectors),
 };
 const size_t board_function_count = sizeof board_functions / sizeof board_functions[0];
 const microrpc_function_t board_global_functions[] = {MICRORPC_FUNCTION(now)};
@@ -161,6 +169,11 @@ def test_a_handler_of_the_authors_own_is_called_for_the_last_interrupt_of_the_ch
     interrupt = board.function("interrupt")
     first = interrupt()
     assert (interrupt(), interrupt()) == (first + 1, first + 2)
+
+
+def test_the_vectors_are_those_of_the_program_and_not_what_lies_at_0(board: microrpc.Client) -> None:
+    vectors = board.function("vectors")
+    assert vectors(1) == vectors(0)
 
 
 def test_floats_are_divided_as_the_compiler_was_told(board: microrpc.Client) -> None:

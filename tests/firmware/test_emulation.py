@@ -109,6 +109,21 @@ def test_a_relative_path_is_found_from_where_the_emulator_runs(
     assert emulator_command("mine", Path("my.elf"), found)[1:] == [str(tmp_path / "my.elf")]
 
 
+def test_a_program_of_the_projects_own_is_found_from_where_it_runs(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = emulation(root, 'program = "emulators/own"')
+    with pytest.raises(PortNotFoundError) as caught:
+        Emulator("mine", Path("my.elf"), found)
+    assert str(caught.value) == (f"mine runs in emulators/own, and there is no such program that can be run in {root}")
+    (root / "emulators").mkdir()
+    (tmp_path / "bin" / "board-emulator").rename(root / "emulators" / "own")
+    with Emulator("mine", Path("my.elf"), found) as emulator:
+        assert answer(emulator, b"abc") == b"T`cb"
+        assert emulator.said == str(root)
+
+
 @pytest.fixture(scope="module")
 def elf() -> Path:
     """Build firmware, in the cache of all tests."""
@@ -185,6 +200,16 @@ def test_a_compiler_that_is_missing_is_told_before_anything_is_built(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FirmwareError, match=r"^building firmware needs a compiler"):
         build_to_run(dataclasses.replace(load_port("posix"), emulation=found))
+
+
+def test_a_script_needs_no_compiler(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "main.py").touch()
+    (root / "port.toml").write_text(
+        '[build]\nscript = "main.py"\n[emulator]\nprogram = "board-emulator"\nargs = ["{script}"]'
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with start_firmware(build_to_run(load_project(root))) as emulator:
+        assert emulator.said == f"{root} {root / 'main.py'}"
 
 
 # --- an emulator of ours ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,33 @@ def test_it_ends_with_the_program_that_started_it_however_that_ends(install: Ins
         parent.wait(20)
     for pid in pids:
         wait_until_gone(pid)
+
+
+# An emulator that is a script: what emulates is a process that it waits for.
+STARTS = "#!/bin/sh\nsleep 100 &\nprintf T\necho $! >&2\nwait\n"
+
+
+def test_what_an_emulator_has_started_ends_with_it(install: Install) -> None:
+    with Emulator("mine", Path("my.elf"), install(STARTS)) as emulator:
+        pid = int(wait_until_said(emulator))
+        assert not is_gone(pid)
+    wait_until_gone(pid)
+
+
+def test_what_an_emulator_has_started_ends_with_a_program_that_is_killed(install: Install) -> None:
+    install(STARTS)
+    ending = "import os, time\nwhile not emulator.said: time.sleep(0.01)\nprint(emulator.said, flush=True)\n"
+    program = [sys.executable, "-c", START_AND + ending + "os.kill(os.getpid(), 9)"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    wait_until_gone(int(done.stdout.split()[-1]))
+
+
+def wait_until_said(emulator: Emulator) -> str:
+    deadline = time.monotonic() + 20
+    while not emulator.said and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return emulator.said
 
 
 def test_it_does_not_end_with_a_fork_of_the_program(install: Install) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 
 import needs
+import numpy as np
 import pytest
 
 import microrpc
@@ -152,6 +153,18 @@ def test_a_board_that_sleeps_takes_no_time_of_the_computer(emulator: Emulator) -
     before_s = _computed_s(_process(emulator))
     time.sleep(3)
     assert _computed_s(_process(emulator)) - before_s < 0.3
+
+
+@pytest.mark.boards
+def test_nothing_is_sent_at_the_end_of_a_frame_where_the_chip_may_hang(emulator: Emulator) -> None:
+    numbers = np.arange(10_000, dtype=np.float32)
+    with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        add = board.function("add")
+        for number in range(50):
+            assert add(number, 1) == number + 1
+        time.sleep(0.3)  # frames interrupt no more, and the next one has to be waited for
+        np.testing.assert_array_equal(board.array(numbers).numpy(), numbers)
+    assert emulator.said == ""
 
 
 @pytest.mark.boards

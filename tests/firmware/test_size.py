@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 
+import devices
 import needs
 import pytest
 
@@ -48,10 +49,7 @@ def test_the_core_fits_its_flash_and_its_ram(compiler: Compiler, cpu: str, core:
 ROOT = pathlib.Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "firmware.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
-BOARDS = (
-    "qemu_mps2_an385",
-    *(pytest.param(f"qemu_{name}", marks=pytest.mark.boards) for name in ("lm3s6965evb", "riscv32_virt")),
-)
+BOARDS = [board for board in devices.port_params() if board.values != ("posix",)]
 
 
 def documented(row: str) -> tuple[int, int]:

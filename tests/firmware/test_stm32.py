@@ -32,8 +32,10 @@ MODEL = r"""
 #include <stdlib.h>
 #include "board.c"
 
-enum { HAS_RCC = 1, HAS_HSE = 2, HAS_HSI = 4, HAS_PLL = 8 };
+enum { HAS_RCC = 1, HAS_HSE = 2, HAS_HSI = 4, HAS_PLL = 8, HAS_LOADER = 16 };
 static unsigned has;
+static bool was_pll_on;
+static uint32_t pll_numbers;
 static struct { uint32_t address; uint32_t value; } words[64];
 static uint32_t enabled = 1000, systick_mhz;
 ring_t port_ring;
@@ -57,15 +59,25 @@ static void copy_bit(uint32_t *to, unsigned bit, bool is_set) {
 #define ACR_AT 0x40022000u
 #define WAIT_STATES 3u
 #define SW_PLL 3u
+#define PLL_NUMBERS_AT (RCC_AT + 12)
+#define LOADER_CR (1u << 8 | 1u << 10 | 1u << 24)
+#define LOADER_PLL (2u | 1u << 4 | 18u << 8 | 1u << 24) /* 72 MHz */
 #else
 #define RCC_AT 0x40023800u
 #define ACR_AT 0x40023C00u
 #define WAIT_STATES 5u
 #define SW_PLL 2u
+#define PLL_NUMBERS_AT (RCC_AT + 4)
+#define LOADER_CR (0x83u | 1u << 16 | 1u << 24)
+#define LOADER_PLL (1u << 29 | 1u << 22 | HSE | 240u << 6 | 1u << 16 | 5u << 24) /* 60 MHz */
 #endif
 
 static void follow(void) {
     uint32_t *cr = word(RCC_AT), *cfgr = word(RCC_AT + 8);
+    if ((*cfgr >> 2 & 3) == SW_PLL) *cr |= 1u << 24; /* it is not switched off while it is what the chip runs by */
+    if (was_pll_on) *word(PLL_NUMBERS_AT) = pll_numbers;
+    was_pll_on = *cr >> 24 & 1;
+    pll_numbers = *word(PLL_NUMBERS_AT);
 #if IS_L4
     bool is_on = *cr >> 8 & 1, is_hsi = is_on && has & HAS_HSI;
     copy_bit(cr, 10, is_hsi);
@@ -128,6 +140,12 @@ int main(int count, char **arguments) {
         *word(RCC_AT) = IS_L4 ? 0x63 : 0x83;
         if (!IS_L4) *word(RCC_AT + 4) = 0x24003010;
     }
+    if (has & HAS_LOADER) {
+        *word(RCC_AT) = LOADER_CR;
+        *word(PLL_NUMBERS_AT) = LOADER_PLL;
+        *word(ACR_AT) = WAIT_STATES;
+        *word(RCC_AT + 8) = SW_PLL | SW_PLL << 2;
+    }
     *word(GPIO_AT) = IS_L4 ? 0xFFFFFFFF : 0;
     port_start();
     double mhz = cpu_mhz();
@@ -162,7 +180,7 @@ int main(int count, char **arguments) {
 }
 """
 
-RCC, HSE, HSI, PLL = 1, 2, 4, 8
+RCC, HSE, HSI, PLL, LOADER = 1, 2, 4, 8, 16
 OLD_UART = {"BRR": 8, "STATUS": 0, "RECEIVED": 4, "SENT": 4}
 NEW_UART = {"BRR": 12, "STATUS": 0x1C, "RECEIVED": 0x24, "SENT": 0x28}
 FACTS = {
@@ -255,6 +273,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ("has", "f_mhz", "l4_mhz"),
     [
         (RCC | HSE | HSI | PLL, 168, 80),
+        (RCC | HSE | HSI | PLL | LOADER, 168, 80),  # by other numbers, as a boot loader has left it
         (RCC | HSI | PLL, 168, 80),  # no crystal, no signal
         (RCC | HSE | HSI, 16, 16),  # no PLL
         (RCC | HSE, 16, 4),

@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-/* Lay out the RAM as C expects it and run main(). The stack must be there. */
-__attribute__((noreturn)) void start(void);
+/* Lay out the RAM as C expects it and run main(). The stack must be there. With -flto it and main() would become part of
+ * what calls it: where an FPU is still off, and of a stack that is still to be painted. */
+__attribute__((noreturn, noinline)) void start(void);
 
 /* Reset the board: its host learns of it by the boot message. */
 __attribute__((noreturn)) void start_again(void);

@@ -58,6 +58,8 @@ static uint32_t start_clock(void) {
     if (!stm32_wait(&RCC_CR, CR_HSI_READY, CR_HSI_READY)) return 4; /* the MSI, as after a reset */
     RCC_CFGR = CFGR_HSI;
     if (!stm32_wait(&RCC_CFGR, CFGR_USED_MASK, CFGR_USED_HSI)) return 4;
+    RCC_CR &= ~CR_PLL_ON; /* a boot loader may have left it running, and then it takes no other numbers */
+    if (!stm32_wait(&RCC_CR, CR_PLL_READY, 0)) return 16;
     RCC_PLLCFGR = PLL_80_MHZ;
     RCC_CR |= CR_PLL_ON;
     FLASH_ACR = ACR_3_WAIT_STATES | ACR_PREFETCH | ACR_CACHES;

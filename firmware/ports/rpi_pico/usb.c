@@ -3,6 +3,7 @@
 #include "usb.h"
 
 #include "cortex_m.h"
+#include "port.h"
 #include "rp2040.h"
 
 #define MEMORY 0x50100000u
@@ -11,6 +12,7 @@
 #define ADDR_ENDP (REGISTERS + 0x00)
 #define MAIN_CTRL (REGISTERS + 0x40)
 #define MAIN_CTRL_ON 1u
+#define SOF_RD (REGISTERS + 0x48)
 #define SIE_CTRL (REGISTERS + 0x4C)
 #define SIE_CTRL_EP0_INTERRUPTS (1u << 29)
 #define SIE_CTRL_PULL_UP (1u << 16)
@@ -29,6 +31,8 @@
 #define INT_BUFF_STATUS (1u << 4)
 #define INT_BUS_RESET (1u << 12)
 #define INT_SETUP (1u << 16)
+#define INT_FRAME (1u << 17) /* until SOF_RD is read */
+#define INTERRUPTS (INT_BUFF_STATUS | INT_BUS_RESET | INT_SETUP)
 
 /* In the memory (4.1.2.5): the request, then by endpoint and direction what it is, and what is to be done with its buffer. */
 #define EP_CONTROL(endpoint, is_out) (MEMORY + 8 * (endpoint) + 4 * (is_out))
@@ -47,6 +51,9 @@
 #define BUFFER_OUT 0x200u
 
 #define OFF_US 10000u
+/* Of a frame, which has 1,000 us. */
+#define LATE_US 800u
+#define MOST_IDLE_FRAMES 100u
 
 #define IN 0u
 #define OUT 1u
@@ -76,6 +83,8 @@ static bool is_data_1[ENDPOINTS][2];
 static bool is_halted[ENDPOINTS][2]; /* but for endpoint 0 */
 static bool is_armed[2]; /* USB_DATA: whether a packet waits there to be taken, or room for one */
 static uint32_t in_bytes;
+static uint32_t frame_begun_us, frames_left; /* which interrupt */
+static bool waits_for_frame;                 /* the packet that is to be sent */
 
 static volatile uint8_t *memory_bytes(uint32_t offset) {
     return (volatile uint8_t *)(uintptr_t)(MEMORY + offset);
@@ -102,9 +111,41 @@ static void fill(uint32_t buffer, const uint8_t *bytes, uint32_t size) {
     }
 }
 
+/* Erratum RP2040-E15: what is sent at the end of a frame may be spoilt on its way through a hub such that the controller
+ * hangs. A packet is not handed over in the last fifth of a frame, but with the next one. Frames interrupt for as long as
+ * there is something to send, and some time longer; where they do not, the next one tells when they begin. */
+static bool is_late(void) {
+    bool is_known = frames_left > 0;
+    frames_left = MOST_IDLE_FRAMES;
+    if (!is_known) {
+        (void)REGISTER(SOF_RD);
+        REGISTER(INTE) = INTERRUPTS | INT_FRAME;
+    }
+    return !is_known || port_now_us(NULL) - frame_begun_us >= LATE_US;
+}
+
 static void arm_data(uint32_t direction) {
-    if (is_armed[direction] && !is_halted[USB_DATA][direction]) {
-        arm(USB_DATA, direction, direction == IN ? BUFFER_FULL | in_bytes : USB_PACKET_BYTES);
+    if (!is_armed[direction] || is_halted[USB_DATA][direction]) {
+        return;
+    }
+    if (direction == OUT) {
+        arm(USB_DATA, OUT, USB_PACKET_BYTES);
+        return;
+    }
+    waits_for_frame = is_late();
+    if (!waits_for_frame) {
+        arm(USB_DATA, IN, BUFFER_FULL | in_bytes);
+    }
+}
+
+static void begin_frame(void) {
+    (void)REGISTER(SOF_RD);
+    frame_begun_us = port_now_us(NULL);
+    if (waits_for_frame) {
+        waits_for_frame = false;
+        arm_data(IN);
+    } else if (--frames_left == 0) {
+        REGISTER(INTE) = INTERRUPTS;
     }
 }
 
@@ -309,6 +350,9 @@ static void reset_bus(void) {
 
 void usb_interrupt(void) {
     uint32_t status = REGISTER(INTS);
+    if (status & INT_FRAME) {
+        begin_frame();
+    }
     if (status & INT_BUS_RESET) {
         REGISTER(SIE_STATUS) = SIE_STATUS_BUS_RESET;
         REGISTER(BUFF_STATUS) = REGISTER(BUFF_STATUS);
@@ -348,7 +392,7 @@ void usb_start(void) {
     REGISTER(USB_MUXING) = USB_MUXING_TO_PHY;
     REGISTER(USB_PWR) = USB_PWR_VBUS_IS_THERE;
     REGISTER(MAIN_CTRL) = MAIN_CTRL_ON;
-    REGISTER(INTE) = INT_BUFF_STATUS | INT_BUS_RESET | INT_SETUP;
+    REGISTER(INTE) = INTERRUPTS;
     cortex_m_enable(USB_INTERRUPT);
     REGISTER(SIE_CTRL) = SIE_CTRL_EP0_INTERRUPTS | SIE_CTRL_PULL_UP;
 }

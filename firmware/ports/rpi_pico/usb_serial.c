@@ -172,8 +172,11 @@ static bool wait_for_room(void) {
             is_given_up = true;
             return false;
         }
+        /* Closed, so that nothing comes between: an alarm whose time has gone by never comes. What is pending ends wfi. */
+        uint32_t primask = cortex_m_close();
         REGISTER(TIMER_ALARM0) = port_now_us(NULL) + LOOK_AGAIN_US;
-        __asm__ volatile("wfi" ::: "memory");
+        __asm__ volatile("dsb\n\twfi" ::: "memory");
+        cortex_m_restore(primask);
     }
     return true;
 }

@@ -16,7 +16,9 @@
 #define PLL_RESERVED_MASK 0xF0000000u
 #define RCC_CFGR STM32_REGISTER(RCC, 0x08)
 #define CFGR_PLL 2u
+#define CFGR_SWITCH_MASK 3u
 #define CFGR_USED_MASK (3u << 2)
+#define CFGR_USED_HSI 0u
 #define CFGR_USED_PLL (2u << 2)
 #define CFGR_APB1_QUARTER (5u << 10)
 #define CFGR_APB2_HALF (4u << 13)
@@ -34,8 +36,14 @@
 stm32_clocks_t stm32_start_168mhz(uint32_t hse_mhz, bool is_signal, uint32_t acr_accelerators) {
     static const stm32_clocks_t slow = {HSI_MHZ, HSI_MHZ, HSI_MHZ}, fast = {168, 42, 84};
 
-    /* A chip runs by its HSI now. Where even that is not so, it is an emulator without an RCC, which always runs fast. */
+    /* A chip's HSI runs now. Where even that is not so, it is an emulator without an RCC, which always runs fast. */
     if (!(RCC_CR & CR_HSI_READY)) return fast;
+
+    /* A boot loader may have left the chip running by the PLL, which takes no other numbers then. */
+    RCC_CFGR &= ~CFGR_SWITCH_MASK;
+    if (!stm32_wait(&RCC_CFGR, CFGR_USED_MASK, CFGR_USED_HSI)) return slow;
+    RCC_CR &= ~(CR_PLL_ON | CR_HSE_ON);
+    if (!stm32_wait(&RCC_CR, CR_PLL_READY | CR_HSE_READY, 0)) return slow;
 
     uint32_t pll = PLL_OF_MHZ(hse_mhz) | PLL_FROM_HSE;
     if (is_signal) RCC_CR |= CR_HSE_IS_SIGNAL; /* which is read when it is switched on */
