@@ -67,10 +67,12 @@ TOOLS = DriveTools()
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A drive that is there: the directory at which it is mounted, and the `device` that is mounted there."""
+    """A drive that is there."""
 
     place: pathlib.Path
+    """The directory at which it is mounted."""
     device: int
+    """The number of what is mounted there."""
 
 
 def all_drives(way: DriveFlasher, tools: DriveTools = TOOLS) -> tuple[Drive, ...]:
