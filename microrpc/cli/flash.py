@@ -13,7 +13,6 @@ import typer
 
 from microrpc.cli.common import (
     BoardFileOption,
-    BoardOption,
     JsonOption,
     find_profile,
     print_json,
@@ -65,7 +64,10 @@ def flash(
         str | None,
         typer.Option("--port", metavar="PORT", help="The port of the BOARD. [default: found by its USB ids]"),
     ] = None,
-    board: BoardOption = None,
+    board: Annotated[
+        str | None,
+        typer.Option("--board", metavar="NAME", help="The board behind the PORT. [default: as its USB ids tell]"),
+    ] = None,
     board_file: BoardFileOption = None,
     define: DefineOption = None,
     compiler: CompilerOption = "zig",
@@ -100,6 +102,8 @@ def flash(
         else:
             check_project(source, profile)
             flashing = chosen(profile, Program(Path("firmware.elf")), at)
+        if not dry_run:
+            _check_port(flashing)
         built = None
         if not isinstance(source, Path) and source.script is None:
             from microrpc.firmware.build import build
@@ -172,19 +176,31 @@ def _board_behind(port: str) -> BoardProfile:
     """Give the board that a port's USB ids tell. Raises PortError where they tell none, or several."""
     from microrpc.boards.catalogue import profiles
     from microrpc.boards.finding import boards_behind
-    from microrpc.errors import PortError, PortNotFoundError
+    from microrpc.errors import PortError
+    from microrpc.ports.refusal import no_such_port
     from microrpc.ports.usb import serial_ports
 
     device = os.path.realpath(port) if os.name != "nt" else port
     there = next((each for each in serial_ports() if each.device.upper() == device.upper()), None)
     if there is None and not os.path.exists(port):
-        raise PortNotFoundError(port, f"{port}: there is no such port (`microrpc ports` lists them)")
+        raise no_such_port(port)
     known = profiles()
     names = boards_behind(there, known.values()) if there is not None else []
     if len(names) != 1:
         seen = f"it may be {' or '.join(names)}" if names else "its USB id tells none"
         raise PortError(port, f"{port}: say which board is behind it with --board: {seen}")
     return known[names[0]]
+
+
+def _check_port(flashing: Flashing) -> None:
+    """Raise PortNotFoundError where the tool takes a port that is not there: it would say so later, and less of it."""
+    from microrpc.boards.flashers import CommandFlasher
+    from microrpc.ports.refusal import no_such_port
+
+    way, port = flashing.way, flashing.port or ""
+    is_taken = isinstance(way, CommandFlasher) and way.needs_port
+    if is_taken and os.path.isabs(port) and not os.path.exists(port):  # else it is COM3, or an address that it knows
+        raise no_such_port(port)
 
 
 def _port_of(profile: BoardProfile) -> str | None:

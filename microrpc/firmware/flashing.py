@@ -314,8 +314,8 @@ def _named(profile: BoardProfile, ways: Sequence[Flasher], tool: str | None) -> 
     found = [way for way in ways if tool in (None, way.tool)]
     if not found:
         names = [way.tool for way in ways]
-        guess = did_you_mean(str(tool), names)
-        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(names)}")
+        guess = did_you_mean(str(tool), names) or "."
+        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess} It has: {', '.join(names)}")
     return found
 
 
@@ -357,7 +357,7 @@ def _missing(flashing: Flashing) -> str:
         made = "" if way.is_made else " that the board's own tools have made"
         return f"takes a file .{' or .'.join(way.forms)}{made}, and {program.file.name} is none"
     if way.needs_port and flashing.port is None:
-        return "takes the board's port: name it"
+        return "takes the board's port: name it with --port (`microrpc ports` lists those there are)"
     if way.tool != OWN_COMMAND and not any(map(flashing.tools.find_program, way.programs)):
         return f"{' or '.join(way.programs)} is not installed: {way.install}"
     return ""

@@ -110,7 +110,10 @@ def test_a_define_makes_another_firmware() -> None:
         (("build", "posix", "--compiler", "cc"), 2, "--compiler cc: must be zig or gcc"),
         (("build", "posix", "--define", "1"), 5, "'1' cannot be defined: write NAME=VALUE"),
         (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
-        (("new", "x", "--board", "loopback"), 5, "there is no port to 'loopback'. There are: "),
+        (("new", "x", "--board", "loopback"), 5, "there is no firmware for 'loopback'. There is for: "),
+        (("new", "x", "--board", "uno"), 5, "there is no firmware for 'uno'; did you mean 'arduino_uno'? There is "),
+        (("new", "x", "--board", "esp32"), 5, ". For another board: arduino, where Arduino's tools know it, zephyr"),
+        (("run", "no_such"), 5, "there is no firmware for 'no_such' and no such directory. There is for: "),
         (("new", "in_the_way"), 5, "in_the_way: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file"), 5, "file: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file/x"), 5, "x: cannot be written: Not a directory"),
@@ -226,7 +229,10 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
         (example,) = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), flags=re.DOTALL)
         assert f'board="{board}"' in example
         done = subprocess.run(
-            [COMMAND[0], "-c", example.replace("/dev/pts/7", port)], capture_output=True, text=True, timeout=60
+            [COMMAND[0], "-c", re.sub(r"/dev/(pts/7|ttyACM0)", port, example)],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert (done.stdout, done.stderr) == ("5\n[0.  0.5 1.  1.5]\n", "")
         with microrpc.connect(port, board=board) as connected:

@@ -344,7 +344,7 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
     ("args", "code", "message"),
     [
         (("rpi_pcio",), 5, "there is no board profile 'rpi_pcio'; did you mean 'rpi_pico'?"),
-        (("/dev/no-such-port", "x.elf"), 3, "/dev/no-such-port: there is no such port"),
+        (("/dev/no-such-port", "x.elf"), 3, "there is no port /dev/no-such-port: "),
         (("/dev/null", "x.elf"), 3, "/dev/null: say which board is behind it with --board: its USB id tells none"),
         (("/dev/ttyACM0", "--port", "COM3"), 2, "/dev/ttyACM0 and --port COM3: name the port once"),
         (("rpi_pico", "--board", "loopback"), 2, "rpi_pico and --board loopback: name the board once"),
@@ -359,7 +359,7 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
             "nucleo_f746zg has no way 'uf2' to be flashed. It has: openocd",
         ),
         (("nucleo_f746zg", "x.elf", "--drive", "no"), 5, "no: there is no such directory"),
-        (("arduino_due", "x.elf"), 5, "bossac: takes the board's port: name it"),
+        (("arduino_due", "x.elf"), 5, "bossac: takes the board's port: name it with --port (`microrpc ports`"),
         (("arduino_due", "x.elf", "--port", "/dev/ttyACM0"), 5, "bossac is not installed: apt-get install bossa-cli"),
         (("qemu_mps2_an385",), 5, "`microrpc firmware run qemu_mps2_an385` builds it and starts it"),
         (("qemu://mps2_an385",), 5, "`microrpc firmware run qemu_mps2_an385` builds it and starts it"),

@@ -207,7 +207,10 @@ def test_where_nobody_can_be_asked_each_way_is_told_with_what_it_wants(
 
 def test_each_tool_that_wants_a_port_says_so(elf: Path, fakes: FakeTools, computer: FlashTools) -> None:
     fakes.add("bossac")
-    with pytest.raises(FirmwareError, match=r"\nbossac: takes the board's port: name it$"):
+    with pytest.raises(
+        FirmwareError,
+        match=r"\nbossac: takes the board's port: name it with --port \(",
+    ):
         choose(profile("arduino_due"), Program(elf), tools=computer)
     assert choose(profile("arduino_due"), Program(elf), "/dev/ttyACM0", tools=computer).way.tool == "bossac"
 
@@ -246,7 +249,7 @@ def test_a_tool_that_the_profile_does_not_have_is_told(elf: Path, computer: Flas
     with pytest.raises(FirmwareError) as caught:
         choose(PICO, Program(elf), tool="pyocs", tools=computer)
     assert str(caught.value) == (
-        "rpi_pico has no way 'pyocs' to be flashed; did you mean 'pyocd'?. It has: uf2, picotool, openocd, pyocd"
+        "rpi_pico has no way 'pyocs' to be flashed; did you mean 'pyocd'? It has: uf2, picotool, openocd, pyocd"
     )
 
 

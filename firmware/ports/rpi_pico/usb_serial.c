@@ -95,10 +95,13 @@ int32_t usb_class_request(const usb_request_t *request, uint8_t *bytes) {
     uint32_t baud;
     switch (request->request) {
     case SET_LINE_CODING:
+        if (request->length != LINE_CODING_BYTES) {
+            return -1;
+        }
         for (uint32_t i = 0; i < LINE_CODING_BYTES; i++) {
             line_coding[i] = bytes[i];
         }
-        return request->length == LINE_CODING_BYTES ? 0 : -1;
+        return 0;
     case GET_LINE_CODING:
         for (uint32_t i = 0; i < LINE_CODING_BYTES; i++) {
             bytes[i] = line_coding[i];
