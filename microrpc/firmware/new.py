@@ -175,6 +175,7 @@ def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
     """Lay out a sketch that microrpc, too, builds for a board."""
     lead = lay_out_sketch(directory, port.fqbn, steps_in_readme(port)["steps"])
     lines = ["# What is built by Arduino's tools, and what runs it. Paths are relative to this directory.", "[build]"]
+    lines.append(f"board = {json.dumps(port.name)}")
     lines += [f"sketch = {json.dumps(f'{directory.resolve().name}.ino')}", f"fqbn = {json.dumps(port.fqbn)}"]
     if port.emulation is not None:
         _copy_emulator(port.root, directory, port.emulation)
@@ -213,6 +214,7 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     yield "# What is built, and what runs it. Paths are relative to this directory; a * stands for all that is there."
     yield "# ports/flags.toml has the flags that hold in any case."
     yield "[build]"
+    yield f"board = {json.dumps(port.name)}"
     for key, value in (("target", port.target), ("cpu", port.cpu), ("linker_script", port.linker_script)):
         if value:
             yield f"{key} = {json.dumps(value)}"

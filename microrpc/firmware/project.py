@@ -93,6 +93,8 @@ class Project:
     """The sketch that Arduino's tools build for the board `fqbn`, where it is one."""
     fqbn: str = ""
     """What Arduino calls the board, as "arduino:avr:uno"."""
+    board: str = ""
+    """The board that it was made for; "" where it does not say."""
     cpu: str | None = None
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
@@ -107,6 +109,10 @@ class Project:
     emulation: Emulation | None = None
     common: Flags = Flags()
     """Those that all ports share, from `ports/flags.toml`."""
+
+    def is_same(self, other: Project) -> bool:
+        """Whether it is the firmware that `other` is, whatever the two are called."""
+        return dataclasses.replace(self, name=other.name) == other
 
     def source_files(self) -> list[str]:
         """Give the sources, with every `*` replaced by what is there. Raises FirmwareError."""
@@ -231,6 +237,7 @@ _FLAGS_KEYS = {**dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"
 _SAME_KEYS = {"same_as": Key(str)}
 _BUILD_KEYS = {
     "target": Key(str),
+    "board": Key(str),
     "cpu": Key(str),
     "linker_script": Key(str),
     "flags": _TEXTS,
