@@ -205,7 +205,7 @@ static void iota(microrpc_call_t *call) {
     size_t extents[1];
     float *elements;
     if (n < 0 || n > 1048576) microrpc_fail(call, "iota: want 0 to 1048576");
-    extents[0] = (size_t)n;
+    extents[0] = (uint64_t)n <= SIZE_MAX ? (size_t)n : SIZE_MAX; /* which no heap has, where that is 65535 */
     elements = microrpc_return_tensor(call, float32, 1, extents);
     for (size_t i = 0; elements && i < extents[0]; i++) elements[i] = (float)i;
 }

@@ -111,6 +111,11 @@ bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 #else
 #define DESCRIPTION_TEXTS(X)
 #endif
+#if MICRORPC_PROGRESS
+#define PROGRESS_FAILURES(X) X(FAILURE_CANCELLED, "cancelled before it began", 0)
+#else
+#define PROGRESS_FAILURES(X)
+#endif
 #if MICRORPC_MODELS /* the last one is no failure, either */
 #define MODEL_FAILURES(X)                                                                                             \
     X(FAILURE_NOT_THERE, "there is no such %s: there are %u", 5 - 2 + U64)                                            \
@@ -124,7 +129,7 @@ bool mrpc_text_is(microrpc_bytes_t text, const char *name);
 #define MODEL_FAILURES(X)
 #define MOST_EXPECTED_BYTES 7 /* "float32" */
 #endif
-#define ALL_FAILURES(X) FAILURES(X) DESCRIPTION_TEXTS(X) MODEL_FAILURES(X)
+#define ALL_FAILURES(X) FAILURES(X) DESCRIPTION_TEXTS(X) PROGRESS_FAILURES(X) MODEL_FAILURES(X)
 
 typedef enum {
 #define X(name, text, more) name,
@@ -145,12 +150,14 @@ bool mrpc_fail_with(microrpc_t *device, mrpc_failure_t failure, uint64_t first, 
 
 /* --- replies (reply.c) ----------------------------------------------------------------------------------------- */
 
+#define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
+
 /* The reply that is being made: its code and what else is small in `head`, and the rest where it is. */
 typedef struct {
     const void *tail;
     size_t tail_bytes;
     uint8_t head_bytes;
-    uint8_t head[100];
+    uint8_t head[ENVELOPE_BYTES + 100]; /* from ENVELOPE_BYTES on: before it is room for what its message begins with */
 } mrpc_reply_t;
 
 /* Make it nothing but `tail`. */
