@@ -40,6 +40,7 @@ BACK_S = 10.0
 """How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
 
 _PLACE = re.compile("|".join(map(re.escape, (*PROGRAM_PLACES, FILE_PLACE, PORT_PLACE))))
+_STTY_PORT = "-f" if sys.platform == "darwin" else "-F"
 _MOST_SAID_CHARS = 2000  # of what a command said, in an error
 
 OnNote = Callable[[str], None]
@@ -101,7 +102,7 @@ class Flashing:
 
     def commands(self) -> list[list[str]]:
         """Give the words of what is done, as one could type it. Raises FirmwareError."""
-        before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
+        before = [["stty", _STTY_PORT, self.port or "", "1200"]] if self.has_touch else []
         if isinstance(self.way, CommandFlasher):
             return [*before, self._words(self.way)]
         file = self._file(self.way.form, self.way.address)
