@@ -243,11 +243,20 @@ def test_two_functions_leave_a_uno_half_of_its_ram(two_functions: Firmware) -> N
 
 
 @pytest.mark.boards
-def test_a_name_that_the_table_has_no_room_for_does_not_compile(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (f'MICRORPC_FUNCTION_AS("{"x" * 36}", half, "", "")', r"size of (unnamed )?array is negative"),
+        ('MICRORPC_FUNCTION_AS("half", [](microrpc_call_t *) {}, "", "")', "lambda-expression in unevaluated context"),
+    ],
+    ids=["a name that is too long", "a lambda"],
+)
+def test_what_a_table_in_flash_has_no_room_for_does_not_compile(
+    tmp_path: pathlib.Path, entry: str, reason: str
+) -> None:
     needs.emulated("simavr_uno")
-    text = TWO_FUNCTIONS.replace("MICRORPC_FUNCTION(half)", f'MICRORPC_FUNCTION_AS("{"x" * 36}", half, "", "")')
-    with pytest.raises(FirmwareError, match=r"error: size of (unnamed )?array is negative"):
-        build(_sketch(tmp_path, text))
+    with pytest.raises(FirmwareError, match=f"error: {reason}"):
+        build(_sketch(tmp_path, TWO_FUNCTIONS.replace("MICRORPC_FUNCTION(half)", entry)))
 
 
 @pytest.mark.boards
