@@ -1,16 +1,22 @@
-"""The device for MicroPython, run by CPython: bytes in, bytes out, and a clock of its own."""
+"""The device for MicroPython, run by CPython or by MicroPython: bytes in, bytes out, and a clock of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import pathlib
+import shutil
 import struct
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+
+from microrpc.firmware.emulation import emulator_command
+from microrpc.firmware.project import load_port
 
 FILES = pathlib.Path(__file__).parent.parent / "firmware" / "micropython"
 
@@ -113,3 +119,68 @@ class MicroPythonBoard:
     def close(self) -> None:
         """Close its pipes."""
         self.uart.close()
+
+
+class Interpreter:
+    """MicroPython's WebAssembly build, which runs one device after another (micropython_driver.py)."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        for name in ("microrpc_device.py", "microrpc_parts.py", "demo.py"):
+            shutil.copyfile(FILES / name, directory / name)
+        driver = shutil.copyfile(pathlib.Path(__file__).with_name("micropython_driver.py"), directory / "driver.py")
+        port = load_port("micropython")
+        assert port.emulation is not None
+        command = emulator_command(port.name, driver, port.emulation)
+        self._process = subprocess.Popen(command, cwd=port.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._has_device = False
+
+    def start(self, options: dict[str, Any]) -> bytes:
+        """Make a device; give what it says."""
+        if self._has_device:
+            self._write(b"")
+        self._has_device = True
+        return self.say(json.dumps(options).encode())
+
+    def say(self, data: bytes) -> bytes:
+        """Give what is answered."""
+        self._write(data)
+        return self._read(struct.unpack("<I", self._read(4))[0])
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(struct.pack("<I", len(data)) + data)
+        self._process.stdin.flush()
+
+    def _read(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(count)
+        assert len(data) == count, "the interpreter has ended"
+        return data
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class InterpretedBoard:
+    """A board as MicroPythonBoard is, in an interpreter; with evaluates it has a function for that, the last one."""
+
+    heap_address = MicroPythonBoard.heap_address
+
+    def __init__(self, interpreter: Interpreter, *, nonce: int = 1, evaluates: bool = False, **options: Any) -> None:
+        self._interpreter = interpreter
+        self._said = interpreter.start({"nonce": nonce, "evaluates": evaluates, **options})
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the line."""
+        if data:
+            self._said += self._interpreter.say(bytes(data))
+
+    def take_output(self) -> bytes:
+        """Give what it has said since."""
+        said, self._said = self._said, b""
+        return said
+
+    def close(self) -> None:
+        """Leave it to the next one."""

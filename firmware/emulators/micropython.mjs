@@ -31,7 +31,10 @@ function insist(call) {
 function readForEver({ counters, ring }) {
     const bytes = Buffer.alloc(4096);
     for (;;) {
-        const count = insist(() => fs.readSync(0, bytes));
+        let count = 0;
+        try {
+            count = insist(() => fs.readSync(0, bytes));
+        } catch {} // a pty whose other side was closed has no end, but an error
         if (!count) process.kill(process.pid, "SIGKILL"); // Python may be busy
         for (let at = 0; at < count; at++) {
             const written = counters[WRITTEN];

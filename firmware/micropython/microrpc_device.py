@@ -11,7 +11,7 @@ import sys
 import time
 
 import microrpc_parts as parts
-from microrpc_parts import Failure, Tensor, check, crc32, take
+from microrpc_parts import SYSTEM_LIBRARY, Failure, Tensor, check, crc32, take
 
 _TERMINATE, _LOG, _NORMAL, _REQUEST, _NAK, _EVENT, _EVENT_ACK, _KEEP_ALIVE = 2, 3, 16, 32, 34, 35, 36, 40  # messages
 _RUNTIME_FUNCTIONS = 9
@@ -27,9 +27,11 @@ class Device:
     def __init__(
         self, uart=None, *, memory_bytes=16384, packet_bytes=1024, ring_bytes=256, name="", firmware="", version=""
     ):
+        check(128 <= packet_bytes < 1 << 24 > ring_bytes, "packet_bytes is at least 128, and ring_bytes below 2^24")
         self._uart, self._heap, self._poll = uart, parts.Heap(memory_bytes & -8), select.poll()
         self._poll.register(uart or sys.stdin, select.POLLIN)
         self._read, self._write = (uart or sys.stdin.buffer).read, (uart or sys.stdout.buffer).write
+        self._waiting = getattr(uart, "any", lambda: 1)  # the port of the REPL gives what it is asked for, or waits
         self._interrupt = (lambda byte: None) if uart else __import__("micropython").kbd_intr
         self._identity, self._packet_bytes, self._ring_bytes = (name, firmware, version), packet_bytes, ring_bytes
         self._frames = parts.Frames(packet_bytes, self._take_message, self._complain, self.log)
@@ -41,7 +43,7 @@ class Device:
         self._registries = [], []  # TVM's global one, and its system library: of (name, call, signature, doc)
         self._begin_session(0)
         for known, call in (
-            ("runtime.SystemLib", lambda given: (9, parts.SYSTEM_LIBRARY)),
+            ("runtime.SystemLib", lambda given: (9, SYSTEM_LIBRARY)),
             ("tvm.rpc.server.ModuleGetFunction", self._get_function),
             ("tvm.rpc.server.GetCRTMaxPacketSize", lambda given: packet_bytes - 11),
             ("tvm.contrib.random.random_fill", self._random_fill),
@@ -49,7 +51,7 @@ class Device:
             ("microrpc.crc32", lambda given: crc32(take(given, "Tensor")[0].data)),
             ("microrpc.release_all", self._release_all),
             ("microrpc.describe", self._describe),
-            ("microrpc.memory", self._memory),
+            ("microrpc.memory", lambda given: self._heap.report()),
         ):
             self._registries[0].append((known.encode(), call, "", ""))
         self._tell(_TERMINATE)
@@ -111,16 +113,18 @@ class Device:
         """Serve what has come, or comes within this time; give whether anything came."""
         check(not self._used, "a function cannot poll")
         self._interrupt(-1)  # a byte of 3 is a byte
-        data = b""
-        while len(data) < 64 and self._poll.poll(2 if data == b"\r" else 0 if data else timeout_ms):
-            data += self._read(1)
-        pause_us = self.now_us() - self._heard_us & 0xFFFFFFFF
-        if data:
-            self._heard_us = self._us
-        if data[:2] == b"\r\3" and pause_us > 100000 and not self._uart:
-            self._interrupt(3)
-            raise KeyboardInterrupt  # mpremote stops a program by that, and no host says it
+        data, waits_ms = b"", {b"": timeout_ms, b"\r": 2, b"\3": 20}
         try:
+            while len(data) < 64 and data != b"\r\3" and self._poll.poll(waits_ms.get(data, 0)):
+                read = self._read(min(self._waiting(), 64) or 1)
+                if not read:
+                    break
+                data += read
+            pause_us = self.now_us() - self._heard_us & 0xFFFFFFFF
+            self._heard_us = self._us if data else self._heard_us
+            if data in (b"\3", b"\r\3") and pause_us > 100000 and not self._uart:
+                self._interrupt(3)
+                raise KeyboardInterrupt  # so a program is stopped, by hand or by mpremote; no host says it
             self.receive(data)
         except MemoryError:  # there is none for the answer: the host asks again
             self._used = 0
@@ -140,12 +144,11 @@ class Device:
         payload = struct.pack("<HB", 0 if kind in (_TERMINATE, _LOG) else self._session, kind) + body
         if kind >= _REQUEST:
             payload += struct.pack("<I", crc32(payload))
-        frame, self._start, tries = memoryview(self._start + parts.frame_of(payload)), b"\xff\xfd", 1000
-        while frame and tries:  # for a second, if nothing is taken
+        frame, self._start, since_us = memoryview(self._start + parts.frame_of(payload)), b"\xff\xfd", time.ticks_us()
+        while frame and time.ticks_diff(time.ticks_us(), since_us) < 1000000:  # or nothing was taken for a second
             count = self._write(frame) or 0
-            frame, tries = frame[count:], 1000 if count else tries - 1
-            if not count:
-                time.sleep_ms(1)
+            frame, since_us = frame[count:], time.ticks_us() if count else since_us
+            time.sleep_ms(0 if count else 1)
 
     def _begin_session(self, initiator):
         """Begin the session of a host with this nonce; 0: the last one has ended."""
@@ -239,7 +242,9 @@ class Device:
         self._used = size + 7 & -8
         try:
             return self._execute(parts.Cursor(packet))
-        except Exception as error:  # whatever a function raises, the host learns of it
+        except KeyboardInterrupt:  # beside a UART, at the REPL
+            raise
+        except BaseException as error:  # whatever a function raises, the host learns of it
             return parts.exception(error)
         finally:
             self._used = 0
@@ -282,9 +287,7 @@ class Device:
             return self._look_up(0, values[0])
         if code == 10:
             handle, kind = values
-            is_static = (
-                handle == parts.SYSTEM_LIBRARY if kind == 9 else kind == 10 and handle >> 63 and self._find(handle)
-            )
+            is_static = handle == SYSTEM_LIBRARY if kind == 9 else kind == 10 and handle >> 63 and self._find(handle)
             is_freed = is_static or self._heap.release(handle, {10: parts.OBJECT, 13: parts.ARRAY}.get(kind))
             check(is_freed, f"no object of type {kind} has the handle 0x{handle:x}")
         elif code == 16:
@@ -324,7 +327,7 @@ class Device:
             data = self._heap.view(address, size)
             return Tensor(data, shape, parts.dtype_of(index, dtype, address), address)
         if kind in (9, 10):
-            good = value == parts.SYSTEM_LIBRARY if kind == 9 else self._find(value)
+            good = value == SYSTEM_LIBRARY if kind == 9 else self._find(value)
             check(good, f"no function or module has the handle 0x{value:x}; look it up again")
         return str(value, "utf-8") if kind == 11 else value if kind in (0, 2, 4, 12) else (kind, value)
 
@@ -354,8 +357,7 @@ class Device:
         return parts.result(value)
 
     def _get_function(self, given):
-        name = take(given, "Module", "Str")[1]
-        handle = self._look_up(1, name.encode())
+        handle = self._look_up(1, take(given, "Module", "Str")[1].encode())
         return (10, handle) if handle else None
 
     def _time_evaluator(self, given):
@@ -392,9 +394,6 @@ class Device:
     def _describe(self, given):
         offset, body, room = take(given, "Int")[0], self._tell_all(), self._packet_bytes - self._used
         told = f"microrpc\t1\t{crc32(body):08x}\t{len(body)}\t".encode() + body
-        left = told[offset:] if offset >= 0 else b""
+        left = told[min(offset, len(told)) :] if offset >= 0 else b""
         check(room >= min(len(left), 32), "the result is too long")
         return left[:room]
-
-    def _memory(self, given):
-        return self._heap.report()

@@ -90,9 +90,8 @@ def _fits(value, kind):
 def take(arguments, *kinds):
     """Give as many arguments as there are kinds, as these."""
     for index, kind in enumerate(kinds):
-        check(
-            not kind or (index < len(arguments) and _fits(arguments[index], kind)), f"argument {index}: {kind} expected"
-        )
+        good = not kind or (index < len(arguments) and _fits(arguments[index], kind))
+        check(good, f"argument {index}: {kind} expected")
     return [float(value) if kind == "Float" else value for value, kind in zip(arguments, kinds)]  # noqa: B905
 
 
@@ -119,9 +118,8 @@ class Kinds:
 
     def take(self, arguments):
         """Give the arguments that the function gets."""
-        count = len(arguments)
-        more = [] if self._more is None else [self._more] * (count - len(self._kinds))
-        return take(arguments, *(self._kinds[: max(count, self._least)] + more))
+        more = [] if self._more is None else [self._more] * (len(arguments) - len(self._kinds))
+        return take(arguments, *(self._kinds[: max(len(arguments), self._least)] + more))
 
 
 def size_of(shape, size):
@@ -148,23 +146,30 @@ def dtype_of(index, dtype, address):
     return ("bool" if bits == 1 or code == 6 else _DTYPES[code] + str(bits)) + (f"x{lanes}" if lanes > 1 else "")
 
 
+def encoded(value):
+    """Give the type code and the bytes of a number, a text, or bytes."""
+    if isinstance(value, (int, bool)):  # MicroPython's bool is no int
+        check(-STATIC <= value < STATIC, "an int does not fit 64 bits")
+        return 0, struct.pack("<q", value)
+    if isinstance(value, float):
+        return 2, struct.pack("<d", value)
+    check(isinstance(value, (str, bytes, bytearray, memoryview)), f"a {type(value).__name__} cannot be told")
+    return (11, value.encode()) if isinstance(value, str) else (12, bytes(value))
+
+
 def result(value):
     """Give the Return of a call: the type code, and the value; a tuple is both, of handles."""
-    if value is None or isinstance(value, tuple):
-        return packet(4, (0, 4), "q", 4) if value is None else packet(4, (0, 3), "qQ", *value)
-    if isinstance(value, int):
-        check(-STATIC <= value < STATIC, "the result does not fit 64 bits")
-    if isinstance(value, (int, float)):
-        return packet(4, (0, 0), "qq", 0, value) if isinstance(value, int) else packet(4, (0, 2), "qd", 2, value)
+    if value is None:
+        return packet(4, (0, 4), "q", 4)
+    if isinstance(value, tuple):
+        check(len(value) == 2 and value[0] in (3, 9, 10), "a tuple cannot be told, but (3, 9 or 10, handle)")
+        return packet(4, (0, 3), "qQ", *value)
     if isinstance(value, Tensor):
         code, bits = "iuf".find(value.dtype.replace("b", "u")[0]), 1 if value.dtype == "bool" else 8 * value.itemsize
         head = struct.pack("<qQiiiBBH", 13, value.address, 1, 0, len(value.shape), code, bits, 1)
-        rest = tuple(value.shape) + (0, value.address)
-        return packet(4, (0, 7, 3)) + head + struct.pack(f"<{len(value.shape)}qQQ", *rest)
-    if not isinstance(value, (str, bytes, bytearray, memoryview)):
-        raise TypeError(f"a function cannot give a {type(value).__name__}")
-    kind, data = (11, value.encode()) if isinstance(value, str) else (12, value)
-    return packet(4, (0, kind), "qQ", kind, len(data)) + data
+        return packet(4, (0, 7, 3)) + head + struct.pack(f"<{len(value.shape)}qQQ", *(value.shape + (0, value.address)))
+    kind, data = encoded(value)
+    return packet(4, (0, kind), "q", kind) + (struct.pack("<Q", len(data)) if kind > 2 else b"") + data
 
 
 class Cursor:
@@ -251,8 +256,7 @@ class Heap:
 
     def find(self, address):
         """Give the last block that begins at an address or before it, or None."""
-        below = [block for block in self.blocks if block[0] <= address - BASE < 1 << 32]
-        return below[-1] if below else None
+        return ([None] + [block for block in self.blocks if block[0] <= address - BASE < 1 << 32])[-1]
 
     def begin(self, address, kind):
         """Give the block of a kind that begins at an address, or None."""
@@ -280,11 +284,8 @@ def event_body(number, time_us, name, values):
     check(len(known) < 256, "the name of an event has at most 255 bytes")
     body = struct.pack("<IBIB", number, 0, time_us, len(known)) + known
     for value in values:
-        if isinstance(value, (int, float)):
-            body += struct.pack("<Bq", 0, value) if isinstance(value, int) else struct.pack("<Bd", 2, value)
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            body += struct.pack("<BH", 11 if isinstance(value, str) else 12, len(data)) + data
+        kind, data = encoded(value)
+        body += bytes((kind,)) + (struct.pack("<H", len(data) & 0xFFFF) if kind > 2 else b"") + data
     return body
 
 

@@ -361,4 +361,4 @@ def test_the_command_builds_and_reports(tmp_path: pathlib.Path) -> None:
         [*command[:-1], "nano", "--out", "x"], capture_output=True, text=True, check=False, timeout=200
     )
     assert (done.returncode, done.stdout) == (5, "")
-    assert "error: there is no port to 'nano'" in done.stderr
+    assert "error: there is no firmware for 'nano'" in done.stderr
