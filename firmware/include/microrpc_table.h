@@ -29,22 +29,21 @@
 #define MICRORPC_HANDLER(function) (function)
 #endif
 #define MICRORPC_FITS(text, size_bytes) sizeof(char[sizeof(text) <= (size_bytes) ? 1 : -1])
-#define MICRORPC_NAMED(name, function, fits)                                                                        \
+#define MICRORPC_CHECKED(name, function, fits)                                                                      \
     name, ((fits) && MICRORPC_FITS(name, MICRORPC_NAME_BYTES) ? MICRORPC_HANDLER(function) : NULL)
-#if MICRORPC_DESCRIBE
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc)                                                       \
-    {MICRORPC_NAMED(name, function, MICRORPC_FITS(signature, MICRORPC_SIGNATURE_BYTES) &&                           \
-                                        MICRORPC_FITS(doc, MICRORPC_DOC_BYTES)), signature, doc}
-#else
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function, true)}
-#endif
+#define MICRORPC_NAMED(name, function) MICRORPC_CHECKED(name, function, true)
+#define MICRORPC_DESCRIBED(name, function, signature, doc)                                                         \
+    MICRORPC_CHECKED(name, function, MICRORPC_FITS(signature, MICRORPC_SIGNATURE_BYTES) &&                          \
+                                         MICRORPC_FITS(doc, MICRORPC_DOC_BYTES)), signature, doc
 #else
 #define MICRORPC_NAMED(name, function) name, function
+#define MICRORPC_DESCRIBED(name, function, signature, doc) MICRORPC_NAMED(name, function), signature, doc
+#endif
+
 #if MICRORPC_DESCRIBE
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function), signature, doc}
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_DESCRIBED(name, function, signature, doc)}
 #else
 #define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function)}
-#endif
 #endif
 
 #endif
