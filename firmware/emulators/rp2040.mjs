@@ -417,6 +417,9 @@ class UsbHost {
     // As drivers do after an error: it begins again with DATA0.
     for (const endpoint of [this.outEndpoint, this.inEndpoint | 0x80]) await this.halt(endpoint, check);
     await this.control(CLASS, 0x20, 0, 0, 7, CODING);
+    for (const size of [0, 3]) {
+      check(await this.isRefused(CLASS, 0x20, 0, 0, size, Buffer.alloc(size)), "takes half a line coding");
+    }
     check((await this.control(CLASS | TO_HOST, 0x21, 0, 0, 7)).equals(CODING), "has another line coding");
     await this.control(CLASS, 0x22, 3, 0, 0);
     this.doing = "data";

@@ -29,10 +29,13 @@
 #else
 #define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function)}
 #endif
-#elif MICRORPC_DESCRIBE
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function, signature, doc}
 #else
-#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {name, function}
+#define MICRORPC_NAMED(name, function) name, function
+#if MICRORPC_DESCRIBE
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function), signature, doc}
+#else
+#define MICRORPC_FUNCTION_AS(name, function, signature, doc) {MICRORPC_NAMED(name, function)}
+#endif
 #endif
 
 #endif

@@ -1,25 +1,9 @@
 /* What zig lacks of string.h for a board without an operating system. Each is weak: another library's goes first. */
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define WEAK __attribute__((weak))
-
-size_t strlen(const char *text); /* this one zig has */
-
-void *memchr(const void *bytes, int byte, size_t size);
-size_t strnlen(const char *text, size_t most);
-int strcmp(const char *left, const char *right);
-int strncmp(const char *left, const char *right, size_t most);
-char *strchr(const char *text, int letter);
-char *strrchr(const char *text, int letter);
-char *strstr(const char *text, const char *wanted);
-size_t strspn(const char *text, const char *letters);
-size_t strcspn(const char *text, const char *letters);
-char *strpbrk(const char *text, const char *letters);
-char *strcpy(char *restrict to, const char *restrict from);
-char *strncpy(char *restrict to, const char *restrict from, size_t size);
-char *strcat(char *restrict to, const char *restrict from);
-char *strncat(char *restrict to, const char *restrict from, size_t most);
 
 /* The standard has it so: what is looked for in constant bytes is given as if they were not. */
 static void *without_const(const void *at) { return (void *)(uintptr_t)at; }

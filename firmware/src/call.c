@@ -2,22 +2,26 @@
 #include "microrpc_internal.h"
 
 /* The longest reply but for its tail: a tensor of as many dimensions as microrpc_return_tensor() takes. */
-typedef char a_tensor_fits_the_reply[sizeof(((mrpc_reply_t *)0)->head) >= 2 * 4 + 3 * 4 + 8 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8 ? 1 : -1];
+typedef char a_tensor_fits_the_reply[sizeof(((mrpc_reply_t *)0)->head) - ENVELOPE_BYTES >= 2 * 4 + 3 * 4 + 8 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8 ? 1 : -1];
 typedef char object_fits_its_block[sizeof(mrpc_object_t) <= OBJECT_BYTES ? 1 : -1];
 
 /* --- handles (docs/device.md 4) -------------------------------------------------------------------------------- */
 
-const microrpc_function_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index) {
+/* What any entry of a table begins with. */
+#define ENTRY(function) ((const mrpc_entry_t *)(const void *)(function))
+typedef char entries_begin_alike[offsetof(mrpc_entry_t, handler) == offsetof(microrpc_function_t, handler) ? 1 : -1];
+
+const mrpc_entry_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index) {
     const microrpc_config_t *config = device->config;
-    if (registry == REGISTRY_SYSTEM) return index < config->function_count ? &config->functions[index] : NULL;
+    if (registry == REGISTRY_SYSTEM) return index < config->function_count ? ENTRY(&config->functions[index]) : NULL;
     if (registry != REGISTRY_GLOBAL) return NULL;
     if (index < RUNTIME_FUNCTIONS) return &mrpc_runtime_functions[index];
     index -= RUNTIME_FUNCTIONS;
-    return index < config->global_function_count ? &config->global_functions[index] : NULL;
+    return index < config->global_function_count ? ENTRY(&config->global_functions[index]) : NULL;
 }
 
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name) {
-    const microrpc_function_t *function;
+    const mrpc_entry_t *function;
     for (uint32_t i = 0; (function = mrpc_function_at(device, registry, i)) != NULL; i++) {
         if (mrpc_text_is(name, function->name)) return STATIC_HANDLE(registry, i);
     }
@@ -25,7 +29,7 @@ uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, micror
 }
 
 microrpc_handler_t mrpc_handler(const microrpc_t *device, uint64_t handle) {
-    const microrpc_function_t *function;
+    const mrpc_entry_t *function;
     const mrpc_object_t *object;
     if (!(handle >> 63)) {
         object = mrpc_heap_block(device, handle, BLOCK_OBJECT);

@@ -31,26 +31,22 @@ static void tell_entry(teller_t *teller, const char *text, char end) {
 #define tell_entry tell
 #endif
 
+static void tell_functions(teller_t *teller, const microrpc_function_t *function, size_t count) {
+    for (; count; function++, count--) {
+        tell_entry(teller, function->name, '\t');
+        tell_entry(teller, function->signature, '\t');
+        tell_entry(teller, function->doc, '\n');
+    }
+}
+
 /* All that the hash is of. */
 static void tell_body(teller_t *teller, const microrpc_t *device) {
     const microrpc_config_t *config = device->config;
-    const microrpc_function_t *function;
-    uint32_t registry = REGISTRY_SYSTEM, index = 0;
     tell(teller, config->board_name, '\t');
     tell(teller, config->firmware_name, '\t');
     tell(teller, config->firmware_version, '\n');
-    for (;;) {
-        if ((function = mrpc_function_at(device, registry, index++)) != NULL) {
-            tell_entry(teller, function->name, '\t');
-            tell_entry(teller, function->signature, '\t');
-            tell_entry(teller, function->doc, '\n');
-        } else if (registry == REGISTRY_SYSTEM) {
-            registry = REGISTRY_GLOBAL;
-            index = RUNTIME_FUNCTIONS;
-        } else {
-            break;
-        }
-    }
+    tell_functions(teller, config->functions, config->function_count);
+    tell_functions(teller, config->global_functions, config->global_function_count);
 }
 
 void mrpc_describe_start(microrpc_t *device) {

@@ -97,13 +97,15 @@ bool microrpc_event_reliable(microrpc_t *device, const char *name, const microrp
     const microrpc_config_t *config = device->config;
     mrpc_events_t *events = &device->events;
     event_t event;
+    size_t size;
     uint8_t *at;
     if (!make(device, &event, events->oldest + events->kept, FLAG_RELIABLE, name, values, count)) return false;
-    if (!config->event_ring || config->event_ring_bytes - events->kept_bytes < SIZE_BYTES + event.size) return false;
+    size = SIZE_BYTES + event.size;
+    if (!config->event_ring || config->event_ring_bytes - events->kept_bytes < size) return false;
     at = (uint8_t *)config->event_ring + events->kept_bytes;
     mrpc_put(at, SIZE_BYTES, event.size);
     memcpy(at + SIZE_BYTES, event.body, event.size);
-    events->kept_bytes += SIZE_BYTES + event.size;
+    events->kept_bytes += size;
     events->kept++;
     send_kept(device);
     return true;
@@ -136,15 +138,15 @@ static void acknowledge(microrpc_t *device, uint32_t wanted, bool is_lost) {
 
 void mrpc_events_acknowledge(microrpc_t *device, const uint8_t *ack) {
     const microrpc_config_t *config = device->config;
-    uint32_t next_reliable = 0;
-    uint8_t state[12];
+    uint32_t state[3], next_reliable = 0; /* little-endian, as on the wire */
     device->link.credit_bytes = mrpc_get16(ack + 4);
 #if MICRORPC_RELIABLE_EVENTS
     if (device->link.credit_bytes) acknowledge(device, mrpc_get32(ack), ack[6] & FLAG_LOST);
     next_reliable = device->events.oldest + device->link.sent;
 #endif
-    mrpc_put(state, 4, config->boot_id ? config->boot_id : config->nonce);
-    mrpc_put(state + 4, 8, device->events.next | (uint64_t)next_reliable << 32);
+    state[0] = config->boot_id ? config->boot_id : config->nonce;
+    state[1] = device->events.next;
+    state[2] = next_reliable;
     mrpc_session_tell(device, MESSAGE_EVENT_STATE, state, sizeof state);
 #if MICRORPC_RELIABLE_EVENTS
     send_kept(device);

@@ -5,6 +5,13 @@
 
 #include "microrpc.h"
 
+/* What an entry of a table of functions begins with, and all that those of the runtime's own functions have: they are
+ * not described. It is looked up in tables of either type. */
+typedef struct MICRORPC_TABLE_TYPE __attribute__((__may_alias__)) {
+    MICRORPC_TABLE_TEXT(name, MICRORPC_NAME_BYTES);
+    microrpc_handler_t handler;
+} mrpc_entry_t;
+
 #if MICRORPC_TABLES_IN_FLASH
 
 #include <avr/pgmspace.h>
@@ -16,7 +23,7 @@
 #define flash16(at) pgm_read_word(at)
 #define flash32(at) pgm_read_dword(at)
 
-static inline microrpc_handler_t flash_handler(const microrpc_function_t *function) {
+static inline microrpc_handler_t flash_handler(const mrpc_entry_t *function) {
     microrpc_handler_t handler;
     memcpy_P(&handler, &function->handler, sizeof handler);
     return handler;

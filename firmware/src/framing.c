@@ -168,25 +168,20 @@ static void put_number(microrpc_t *device, uint32_t value, unsigned size_bytes) 
     put_escaped(device, bytes, size_bytes);
 }
 
-void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, const mrpc_reply_t *reply) {
+void mrpc_frame_send(microrpc_t *device, const uint8_t *head, size_t head_bytes, const void *tail, size_t tail_bytes) {
     static const uint8_t start[] = {NOP, ESCAPE, START};
     unsigned skipped = device->has_sent;
-    bool has_crc32 = MICRORPC_LINK && header[2] >= MESSAGE_LINK_REQUEST;
+    bool has_crc32 = MICRORPC_LINK && head[2] >= MESSAGE_LINK_REQUEST;
     if (device->is_sending) return; /* from within `write`, or from an interrupt: it would be within another frame */
     device->is_sending = true;
     put(device, start + skipped, sizeof start - skipped);
     device->has_sent = true;
     device->crc_sent = CRC_OF_START;
-    put_number(device, (uint32_t)header_bytes + reply->head_bytes + (uint32_t)reply->tail_bytes + (has_crc32 ? 4 : 0), 4);
-    put_escaped(device, header, header_bytes);
-    put_escaped(device, reply->head, reply->head_bytes);
-    put_escaped(device, reply->tail, reply->tail_bytes);
+    put_number(device, (uint32_t)(head_bytes + tail_bytes) + (has_crc32 ? 4 : 0), 4);
+    put_escaped(device, head, head_bytes);
+    put_escaped(device, tail, tail_bytes);
 #if MICRORPC_LINK
-    if (has_crc32) {
-        uint32_t crc = mrpc_crc32(0, header, header_bytes);
-        crc = mrpc_crc32(crc, reply->head, reply->head_bytes);
-        put_number(device, mrpc_crc32(crc, reply->tail, reply->tail_bytes), 4);
-    }
+    if (has_crc32) put_number(device, mrpc_crc32(mrpc_crc32(0, head, head_bytes), tail, tail_bytes), 4);
 #endif
     put_number(device, device->crc_sent, 2);
 #if MICRORPC_HOOKS

@@ -45,19 +45,13 @@ uint64_t mrpc_features(const microrpc_t *device) {
 /* --- sending --------------------------------------------------------------------------------------------------- */
 
 static void send_nak(microrpc_t *device) {
-    uint8_t base[2];
-    mrpc_put(base, sizeof base, device->link.base);
-    mrpc_session_tell(device, MESSAGE_LINK_NAK, base, sizeof base);
+    mrpc_session_tell(device, MESSAGE_LINK_NAK, &device->link.base, sizeof device->link.base);
 }
 
 /* Send what is in device->reply. */
 static void send_reply(microrpc_t *device, uint16_t seq, uint8_t kind) {
-    uint8_t header[HEAD_BYTES + 1];
-    mrpc_put(header, 2, device->session.id);
-    header[2] = MESSAGE_LINK_REPLY;
-    mrpc_put(header + HEADER_BYTES, 2, seq);
-    header[HEAD_BYTES] = kind;
-    mrpc_frame_send(device, header, sizeof header, &device->reply);
+    mrpc_put(device->reply.head + ENVELOPE_BYTES - 3, 3, seq | (uint32_t)kind << 16);
+    mrpc_session_reply(device, MESSAGE_LINK_REPLY, 3);
 }
 
 void mrpc_link_damaged(microrpc_t *device) {
@@ -78,7 +72,7 @@ static void send_and_keep(microrpc_t *device, uint16_t seq) {
     uint32_t size = HEAD_BYTES + 1 + reply->head_bytes + (uint32_t)reply->tail_bytes + CRC_BYTES;
     if (size <= mrpc_reply_bytes(device->config)) {
         uint8_t *at = device->kept;
-        memcpy(at, reply->head, reply->head_bytes);
+        memcpy(at, reply->head + ENVELOPE_BYTES, reply->head_bytes);
         if (reply->tail_bytes) memcpy(at + reply->head_bytes, reply->tail, reply->tail_bytes);
         link->kept_bytes = reply->head_bytes + (uint32_t)reply->tail_bytes;
     }

@@ -4,7 +4,6 @@
 void microrpc_log_at(microrpc_t *device, microrpc_level_t level, const char *text) {
     static const char prefix[] = "[L ----.------] ";
     const microrpc_config_t *config = device->config;
-    mrpc_reply_t reply;
     uint8_t header[HEADER_BYTES + sizeof prefix - 1] = {0, 0, MESSAGE_LOG};
     memcpy(header + HEADER_BYTES, prefix, sizeof prefix - 1);
     header[HEADER_BYTES + 1] = (uint8_t)"DIWE"[level & 3];
@@ -13,8 +12,5 @@ void microrpc_log_at(microrpc_t *device, microrpc_level_t level, const char *tex
         for (uint8_t *at = header + sizeof header; --at > header + HEADER_BYTES + 2;)
             if (*at == '-') *at = (uint8_t)('0' + mrpc_divide(&us, 10));
     }
-    reply.tail = text;
-    reply.tail_bytes = mrpc_length(text);
-    reply.head_bytes = 0;
-    mrpc_frame_send(device, header, sizeof header, &reply);
+    mrpc_frame_send(device, header, sizeof header, text, mrpc_length(text));
 }

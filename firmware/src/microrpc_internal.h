@@ -22,8 +22,6 @@ int memcmp(const void *a, const void *b, size_t size);
 #define HAS_MORE_MESSAGES (MICRORPC_EVENTS || MICRORPC_PROGRESS || HAS_PRESENCE)
 #define HAS_FEATURES (HAS_MORE_MESSAGES || (MICRORPC_LINK && (MICRORPC_DESCRIBE || MICRORPC_MEMORY)))
 
-#define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
-
 /* --- numbers on the wire, little-endian and not aligned (bytes.c) ---------------------------------------------- */
 
 void mrpc_put(uint8_t *at, unsigned size_bytes, uint64_t value);
@@ -72,8 +70,8 @@ typedef struct {
 } mrpc_reader_t;
 
 void mrpc_frame_receive(microrpc_t *device, const uint8_t *bytes, size_t size);
-/* Send a frame: `header`, what `reply` has, and for a message of the link the crc32 of it all. */
-void mrpc_frame_send(microrpc_t *device, const uint8_t *header, size_t header_bytes, const mrpc_reply_t *reply);
+/* Send a frame: `head`, which begins with the session's header, `tail`, and for a message of the link their crc32. */
+void mrpc_frame_send(microrpc_t *device, const uint8_t *head, size_t head_bytes, const void *tail, size_t tail_bytes);
 
 /* --- session messages (session.c, protocol 2) ------------------------------------------------------------------ */
 
@@ -103,6 +101,8 @@ typedef struct {
 
 /* A good frame came, whose payload is in the receive buffer. */
 void mrpc_session_receive(microrpc_t *device, size_t size);
+/* Send device->reply, with `before_bytes` of what is before it: they stand there; and the header before them. */
+void mrpc_session_reply(microrpc_t *device, uint8_t message_type, unsigned before_bytes);
 /* Send a message that is no reply to a packet: the one that is being made, if any, stays as it is. */
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size);
 /* A damaged frame came, or bytes outside of any. */
@@ -258,7 +258,7 @@ typedef enum { REGISTRY_GLOBAL, REGISTRY_SYSTEM, REGISTRY_MODULE } mrpc_registry
 
 #define RUNTIME_FUNCTIONS                                                                                    \
     (5u + !!MICRORPC_LINK + !!MICRORPC_RELEASE_ALL + !!MICRORPC_DESCRIBE + !!MICRORPC_MEMORY + 4 * !!MICRORPC_MODELS)
-extern const microrpc_function_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
+extern const mrpc_entry_t mrpc_runtime_functions[RUNTIME_FUNCTIONS];
 
 void mrpc_drop_result(microrpc_call_t *call);
 
@@ -270,7 +270,7 @@ void mrpc_call_fails(microrpc_call_t *call, mrpc_failure_t failure);
 uint32_t mrpc_more_calls(uint32_t calls, uint32_t least_us, uint32_t taken_us);
 
 /* The function `index` of a registry, NULL past the last one. The global one has the runtime's own first. */
-const microrpc_function_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index);
+const mrpc_entry_t *mrpc_function_at(const microrpc_t *device, uint32_t registry, uint32_t index);
 /* The handle of the function of that name, 0 where there is none. */
 uint64_t mrpc_look_up(const microrpc_t *device, mrpc_registry_t registry, microrpc_bytes_t name);
 /* What to call for a handle, NULL for none. */

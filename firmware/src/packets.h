@@ -150,12 +150,14 @@ bool mrpc_fail_with(microrpc_t *device, mrpc_failure_t failure, uint64_t first, 
 
 /* --- replies (reply.c) ----------------------------------------------------------------------------------------- */
 
+#define ENVELOPE_BYTES 11u /* session header and packet_nbytes, which are not part of GetCRTMaxPacketSize's limit */
+
 /* The reply that is being made: its code and what else is small in `head`, and the rest where it is. */
 typedef struct {
     const void *tail;
     size_t tail_bytes;
     uint8_t head_bytes;
-    uint8_t head[100];
+    uint8_t head[ENVELOPE_BYTES + 100]; /* from ENVELOPE_BYTES on: before it is room for what its message begins with */
 } mrpc_reply_t;
 
 /* Make it nothing but `tail`. */

@@ -7,11 +7,12 @@
 
 void microrpc_progress(microrpc_call_t *call, uint32_t done, uint32_t total) {
     microrpc_t *device = call->device;
-    uint8_t body[10];
+    uint32_t body[3];
     if (!device->pull.kind || device->pull.is_quiet) return;
-    mrpc_put(body, 2, device->link.last_seq);
-    mrpc_put(body + 2, 8, done | (uint64_t)total << 32);
-    mrpc_session_tell(device, MESSAGE_PROGRESS, body, sizeof body);
+    body[0] = (uint32_t)device->link.last_seq << 16; /* little-endian, as on the wire */
+    body[1] = done;
+    body[2] = total;
+    mrpc_session_tell(device, MESSAGE_PROGRESS, (const uint8_t *)body + 2, sizeof body - 2);
 }
 
 bool microrpc_is_cancelled(microrpc_call_t *call) {

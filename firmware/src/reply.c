@@ -3,7 +3,7 @@
 
 void mrpc_reply_number(microrpc_t *device, unsigned size_bytes, uint64_t value) {
     mrpc_reply_t *reply = &device->reply;
-    mrpc_put(reply->head + reply->head_bytes, size_bytes, value);
+    mrpc_put(reply->head + ENVELOPE_BYTES + reply->head_bytes, size_bytes, value);
     reply->head_bytes = (uint8_t)(reply->head_bytes + size_bytes);
 }
 

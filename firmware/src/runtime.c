@@ -223,28 +223,28 @@ static void crc32(microrpc_call_t *call) {
 }
 #endif
 
-const microrpc_function_t mrpc_runtime_functions[] = {
-    MICRORPC_FUNCTION_AS("runtime.SystemLib", system_lib, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("tvm.rpc.server.ModuleGetFunction", module_get_function, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("tvm.contrib.random.random_fill", random_fill, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("runtime.RPCTimeEvaluator", time_evaluator, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+const mrpc_entry_t mrpc_runtime_functions[] = {
+    {MICRORPC_NAMED("runtime.SystemLib", system_lib)},
+    {MICRORPC_NAMED("tvm.rpc.server.ModuleGetFunction", module_get_function)},
+    {MICRORPC_NAMED("tvm.rpc.server.GetCRTMaxPacketSize", max_packet_size)},
+    {MICRORPC_NAMED("tvm.contrib.random.random_fill", random_fill)},
+    {MICRORPC_NAMED("runtime.RPCTimeEvaluator", time_evaluator)},
 #if MICRORPC_LINK
-    MICRORPC_FUNCTION_AS("microrpc.crc32", crc32, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    {MICRORPC_NAMED("microrpc.crc32", crc32)},
 #endif
 #if MICRORPC_RELEASE_ALL
-    MICRORPC_FUNCTION_AS("microrpc.release_all", release_all, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    {MICRORPC_NAMED("microrpc.release_all", release_all)},
 #endif
 #if MICRORPC_DESCRIBE
-    MICRORPC_FUNCTION_AS("microrpc.describe", mrpc_describe, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    {MICRORPC_NAMED("microrpc.describe", mrpc_describe)},
 #endif
 #if MICRORPC_MEMORY
-    MICRORPC_FUNCTION_AS("microrpc.memory", memory, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    {MICRORPC_NAMED("microrpc.memory", memory)},
 #endif
 #if MICRORPC_MODELS
-    MICRORPC_FUNCTION_AS("microrpc.models", mrpc_models, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("microrpc.model.run", mrpc_model_run, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("microrpc.model.profile", mrpc_model_profile, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
-    MICRORPC_FUNCTION_AS("microrpc.model.layer", mrpc_model_layer, MICRORPC_NO_TEXT, MICRORPC_NO_TEXT),
+    {MICRORPC_NAMED("microrpc.models", mrpc_models)},
+    {MICRORPC_NAMED("microrpc.model.run", mrpc_model_run)},
+    {MICRORPC_NAMED("microrpc.model.profile", mrpc_model_profile)},
+    {MICRORPC_NAMED("microrpc.model.layer", mrpc_model_layer)},
 #endif
 };

@@ -5,14 +5,15 @@
 
 void mrpc_session_tell(microrpc_t *device, uint8_t message_type, const void *body, size_t size) {
     bool has_no_session = message_type == MESSAGE_LOG || message_type == MESSAGE_TERMINATE;
-    uint8_t header[HEADER_BYTES];
-    mrpc_reply_t reply;
-    reply.tail = body;
-    reply.tail_bytes = size;
-    reply.head_bytes = 0;
-    mrpc_put(header, 2, has_no_session ? 0 : device->session.id);
-    header[2] = message_type;
-    mrpc_frame_send(device, header, sizeof header, &reply);
+    uint32_t header = (has_no_session ? 0 : device->session.id) | (uint32_t)message_type << 16; /* little-endian */
+    mrpc_frame_send(device, (const uint8_t *)&header, HEADER_BYTES, body, size);
+}
+
+void mrpc_session_reply(microrpc_t *device, uint8_t message_type, unsigned before_bytes) {
+    mrpc_reply_t *reply = &device->reply;
+    uint8_t *at = reply->head + ENVELOPE_BYTES - HEADER_BYTES - before_bytes;
+    mrpc_put(at, HEADER_BYTES, device->session.id | (uint32_t)message_type << 16);
+    mrpc_frame_send(device, at, HEADER_BYTES + before_bytes + reply->head_bytes, reply->tail, reply->tail_bytes);
 }
 
 static void send_terminate(microrpc_t *device) { mrpc_session_tell(device, MESSAGE_TERMINATE, NULL, 0); }
@@ -41,14 +42,6 @@ static void on_init(microrpc_t *device, unsigned initiator) {
     mrpc_session_tell(device, MESSAGE_REPLY, &own_version, 1);
 }
 
-static void send_reply(microrpc_t *device) {
-    uint8_t header[ENVELOPE_BYTES];
-    mrpc_put(header, 2, device->session.id);
-    header[2] = MESSAGE_NORMAL;
-    mrpc_put(header + HEADER_BYTES, 8, device->reply.head_bytes + (uint32_t)device->reply.tail_bytes);
-    mrpc_frame_send(device, header, sizeof header, &device->reply);
-}
-
 static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
     mrpc_cursor_t cursor;
     cursor.at = body;
@@ -65,7 +58,8 @@ static void on_normal(microrpc_t *device, const uint8_t *body, size_t size) {
             device->session.is_shut_down = true;
             return;
         }
-        send_reply(device);
+        mrpc_put(device->reply.head + HEADER_BYTES, 8, device->reply.head_bytes + (uint32_t)device->reply.tail_bytes);
+        mrpc_session_reply(device, MESSAGE_NORMAL, 8);
     }
 }
 

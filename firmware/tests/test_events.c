@@ -256,6 +256,43 @@ static void an_event_within_a_function_goes_out_before_its_reply(void) {
     host_close(&host);
 }
 
+/* What an interrupt, or the port's `write`, must not do while a frame is being sent: the event is not, and so it must
+ * not cost any credit, nor count as sent. */
+static bool was_sent_within;
+
+static void tell_within(board_t *board) {
+    board_on_write(board, NULL);
+    was_sent_within = tell(1);
+#if RELIABLE
+    {
+        microrpc_value_t value = microrpc_value_int(2);
+        CHECK(microrpc_event_reliable(board_device(board), "e", &value, 1)); /* it is kept */
+    }
+#endif
+}
+
+static void an_event_told_while_a_frame_is_sent_counts_as_lost(void) {
+    open(KEPT_BYTES);
+    say_ack(0, 2 * COST_BYTES, 0);
+    hear_state(0, 0);
+    was_sent_within = true;
+    board_on_write(host.board, tell_within);
+    microrpc_log(host.device, "a line");
+    CHECK(!was_sent_within);
+    CHECK_IS(hear_message(&host, 0, MESSAGE_LOG).size, 6);
+    CHECK_SILENT(&host);
+    CHECK_IS(host.device->link.credit_bytes, 2 * COST_BYTES);
+    CHECK(tell(3));
+    hear_event(1, false, 3); /* number 0 was the one that is lost */
+    say_ack(0, 2 * COST_BYTES, 0);
+    hear_state(2, 0);
+#if RELIABLE
+    hear_event(0, true, 2); /* as it would if it had been told without any credit */
+#endif
+    CHECK_SILENT(&host);
+    host_close(&host);
+}
+
 static void say_damaged_acknowledgements(void) {
     blob_t good = sealed(&host, MESSAGE_EVENT_ACK, ack_body(0, 1000, 0));
     for (size_t bit = 24; bit < 8 * good.size; bit++) { /* the frame's own checksum is right */
@@ -570,6 +607,7 @@ const test_t event_tests[] = {
     TEST(an_event_that_is_too_long_is_refused_without_a_number),
     TEST(an_event_is_no_longer_than_a_packet),
     TEST(an_event_within_a_function_goes_out_before_its_reply),
+    TEST(an_event_told_while_a_frame_is_sent_counts_as_lost),
     TEST(a_damaged_acknowledgement_is_complained_of_like_a_request),
     TEST(an_acknowledgement_without_a_session_is_answered_with_terminate),
     TEST(what_a_device_says_is_dropped_when_it_hears_it),

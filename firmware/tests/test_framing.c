@@ -29,8 +29,7 @@ static void frames_have_their_checksum(void) {
     CHECK_HEX(one.data, one.size, "FF FD 03 00 00 00 6F 6E 65 58 F4");
     CHECK_HEX(empty.data, empty.size, "FF FD 00 00 00 00 83 44");
     open(); /* and the board sends the same ones */
-    mrpc_reply_clear(host.device, NULL, 0);
-    mrpc_frame_send(host.device, (const uint8_t *)"on\3", 3, &host.device->reply);
+    mrpc_frame_send(host.device, (const uint8_t *)"on\3", 3, NULL, 0);
     one = hear_bytes(&host);
     CHECK_HEX(one.data, one.size, "FF FD 03 00 00 00 6F 6E 03 38 F8");
     host_close(&host);
@@ -43,8 +42,7 @@ static void what_is_sent_is_escaped(void) {
     memset(payload, 0xFF, sizeof payload);
     payload[2] = MESSAGE_LOG;
     for (size_t size = 3; size <= sizeof payload; size++) { /* more than the buffer of the escapes, and 255 as a length */
-        mrpc_reply_clear(host.device, payload + 3, size - 3);
-        mrpc_frame_send(host.device, payload, 3, &host.device->reply);
+        mrpc_frame_send(host.device, payload, 3, payload + 3, size - 3);
         sent = hear_bytes(&host);
         want = frame_of(payload, size);
         CHECK(sent.size == want.size && !memcmp(sent.data, want.data, want.size));

@@ -6,11 +6,13 @@ stands in `microrpc.firmware.flashing`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from microrpc.boards.tables import Key
+from microrpc.errors import ProfileError
 
 PROGRAM_PLACES = ("{elf}", "{bin}", "{hex}", "{uf2}")
 """What stands in a command for the path of a program, as a file of that form."""
@@ -29,7 +31,9 @@ class CommandFlasher:
     `words` are its arguments, with places in them; `forms` are those that `FILE_PLACE` stands for, the best first.
     `programs` are the names that it may be installed by, `install` says how it is. `is_made` is False where only a
     file that somebody else made will do: nothing here makes one of an ELF file. With `touch` the port, where it is
-    known, is opened at 1200 baud first, upon which the board's bootloader starts.
+    known, is opened at 1200 baud first, upon which the board's bootloader starts. `address` is where a file of the form
+    "bin", which has none, is put, "" where that is not known. What it says when the board has the program is `success`,
+    where its exit code does not tell.
     """
 
     tool: str
@@ -39,6 +43,8 @@ class CommandFlasher:
     forms: tuple[str, ...] = ()
     is_made: bool = True
     touch: bool = False
+    address: str = ""
+    success: str = ""
 
     @property
     def needs_port(self) -> bool:
@@ -51,8 +57,8 @@ class DriveFlasher:
     """A drive that a program's file is copied to: what its `tool` is in profiles.
 
     `name` tells it from other drives: the Board-ID in its INFO_UF2.TXT with the tool "uf2", else its label. `form` is
-    that of the file. `button` says what a person does to have the drive appear; with `touch` it appears, too, when the
-    port is opened at 1200 baud.
+    that of the file, `address` as a command has it. `button` says what a person does to have the drive appear; with
+    `touch` it appears, too, when the port is opened at 1200 baud.
     """
 
     tool: str
@@ -60,6 +66,7 @@ class DriveFlasher:
     name: str
     button: str = ""
     touch: bool = False
+    address: str = ""
 
 
 Flasher = CommandFlasher | DriveFlasher
@@ -92,13 +99,15 @@ def _command(
     forms: tuple[str, ...] = (),
     programs: tuple[str, ...] = (),
     is_made: bool = True,
+    success: str = "",
 ) -> Tool:
     """Give the row of a command; `words` makes its arguments, without the program, of the table in the profile."""
 
     def make(tool: str, table: Mapping[str, Any]) -> Flasher:
         names = programs or (tool,)
         all_words = (names[0], *words(table))
-        return CommandFlasher(tool, all_words, names, install, forms, is_made, table.get("touch", False))
+        touch, address = table.get("touch", False), table.get("address", "")
+        return CommandFlasher(tool, all_words, names, install, forms, is_made, touch, address, success)
 
     return Tool({**keys, "touch": Key(bool)}, make)
 
@@ -108,7 +117,7 @@ def _uf2(tool: str, table: Mapping[str, Any]) -> Flasher:
 
 
 def _drive(tool: str, table: Mapping[str, Any]) -> Flasher:
-    return DriveFlasher(tool, table["form"], table["label"], table.get("button", ""))
+    return DriveFlasher(tool, table["form"], table["label"], table.get("button", ""), address=table.get("address", ""))
 
 
 def _openocd(table: Mapping[str, Any]) -> list[str]:
@@ -118,14 +127,29 @@ def _openocd(table: Mapping[str, Any]) -> list[str]:
     return [*files, *before, "-c", f"program {{{FILE_PLACE}}} verify reset exit"]
 
 
+def _check_address(text: str) -> str:
+    try:
+        int(text, 0)
+    except ValueError:
+        raise ProfileError(f"{text!r} is no address: write it as 0x08000000") from None
+    return text
+
+
 _TEXT, _TEXTS = Key(str, required=True), Key(list, required=True, of=str, wanted="a list of texts")
 _MORE = Key(list, of=str, wanted="a list of texts")
+_ADDRESS = Key(str, required=True, read=_check_address)
 _BAUD = Key(int, required=True, bounds=(1, 2**31 - 1))
 
 TOOLS: dict[str, Tool] = {
     "uf2": Tool({"board_id": _TEXT, "button": Key(str), "touch": Key(bool)}, _uf2),
     "drive": Tool(
-        {"label": _TEXT, "form": Key(str, required=True, choices=("hex", "bin", "uf2")), "button": Key(str)}, _drive
+        {
+            "label": _TEXT,
+            "form": Key(str, required=True, choices=("hex", "bin", "uf2")),
+            "button": Key(str),
+            "address": dataclasses.replace(_ADDRESS, required=False),
+        },
+        _drive,
     ),
     "pyocd": _command(
         # Without --no-wait it waits for a probe for ever.
@@ -144,7 +168,7 @@ TOOLS: dict[str, Tool] = {
     "st-flash": _command(
         lambda table: ["--reset", "write", FILE_PLACE, table["address"]],
         "apt-get install stlink-tools",
-        keys={"address": _TEXT},
+        keys={"address": _ADDRESS},
         forms=("bin",),
     ),
     "picotool": _command(
@@ -165,20 +189,22 @@ TOOLS: dict[str, Tool] = {
     "bossac": _command(
         lambda table: [f"--port={PORT_PLACE}", *table["args"], FILE_PLACE, "-R"],
         "apt-get install bossa-cli",
-        keys={"args": _TEXTS},
+        keys={"args": _TEXTS, "address": dataclasses.replace(_ADDRESS, required=False)},
         forms=("bin",),
     ),
     "dfu-util": _command(
         lambda table: ["-d", table["usb"], "-a", "0", "-s", f"{table['address']}:leave", "-D", FILE_PLACE],
         "apt-get install dfu-util",
-        keys={"usb": _TEXT, "address": _TEXT},
+        keys={"usb": _TEXT, "address": _ADDRESS},
         forms=("bin",),
+        # A board that starts the program at once does not answer any more, which is an exit code of 74.
+        success="File downloaded successfully",
     ),
     # Without --port it tries every serial port of the computer.
     "esptool": _command(
         lambda table: ["--chip", table["chip"], "--port", PORT_PLACE, "write_flash", table["address"], FILE_PLACE],
         "pip install esptool",
-        keys={"chip": _TEXT, "address": _TEXT},
+        keys={"chip": _TEXT, "address": _ADDRESS},
         forms=("bin",),
         programs=("esptool", "esptool.py"),
         is_made=False,

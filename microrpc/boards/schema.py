@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from microrpc.boards.flashers import PROGRAM_PLACES, TOOLS, Flasher, make_flashers, own_command
+from microrpc.boards.flashers import PROGRAM_PLACES, TOOLS, DriveFlasher, Flasher, make_flashers, own_command
 from microrpc.boards.strategies import STRATEGIES, ResetStep, ResetStrategy
 from microrpc.boards.tables import Checker, Key, show_kind
 from microrpc.errors import ProfileError
@@ -110,6 +110,11 @@ class BoardProfile:
     def port_options(self) -> PortOptions:
         """What is particular about its port: `dtr`, `rts`, `hang_up` and `low_latency`."""
         return PortOptions(self.dtr, self.rts, self.hang_up, self.low_latency)
+
+    @property
+    def has_own_usb(self) -> bool:
+        """Whether its port is the chip's own, and so goes away while its bootloader shows a drive."""
+        return any(isinstance(way, DriveFlasher) and way.touch for way in self.flashers)
 
     @property
     def ways_to_flash(self) -> tuple[Flasher, ...]:

@@ -25,6 +25,7 @@ from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note, say
 
 if TYPE_CHECKING:
+    from microrpc.boards.schema import BoardProfile
     from microrpc.firmware.build import Compiler, Firmware
     from microrpc.firmware.project import Project
 
@@ -72,7 +73,7 @@ def list_(as_json: JsonOption = False) -> None:
             (
                 name,
                 _target(load_port(name)),
-                [way.tool for way in boards[name].ways_to_flash] if name in boards else [],
+                _flashed_by(load_port(name), boards.get(name)),
                 boards[name].description if name in boards else "",
             )
             for name in port_names()
@@ -209,6 +210,14 @@ def compiler_named(name: str) -> Compiler:
     if name not in list(Compiler):
         raise typer.BadParameter(f"--compiler {name}: must be {' or '.join(Compiler)}")
     return Compiler(name)
+
+
+def _flashed_by(port: Project, profile: BoardProfile | None) -> list[str]:
+    from microrpc.firmware.scripts import COPIER
+
+    if port.script:
+        return [COPIER]
+    return [way.tool for way in profile.ways_to_flash] if profile is not None else []
 
 
 def _target(port: Project) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,16 +13,14 @@ import typer
 
 from microrpc.cli.common import (
     BoardFileOption,
-    BoardOption,
     JsonOption,
     find_profile,
-    open_with,
     print_json,
     reporting,
     say_pairs,
 )
 from microrpc.cli.firmware import CompilerOption, DefineOption, compiler_named
-from microrpc.cli.info import Seen, look_at
+from microrpc.cli.info import Seen
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.signals import until_signal
 from microrpc.cli.streams import note, say
@@ -32,8 +29,8 @@ if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
     from microrpc.firmware.build import Firmware
     from microrpc.firmware.flashing import Flashing
+    from microrpc.firmware.programs import Program
     from microrpc.firmware.project import Project
-    from microrpc.ports.lost import LostPort
 
 _ANY = "micropython"  # the profile of whatever board has an interpreter
 
@@ -67,7 +64,10 @@ def flash(
         str | None,
         typer.Option("--port", metavar="PORT", help="The port of the BOARD. [default: found by its USB ids]"),
     ] = None,
-    board: BoardOption = None,
+    board: Annotated[
+        str | None,
+        typer.Option("--board", metavar="NAME", help="The board behind the PORT. [default: as its USB ids tell]"),
+    ] = None,
     board_file: BoardFileOption = None,
     define: DefineOption = None,
     compiler: CompilerOption = "zig",
@@ -83,22 +83,27 @@ def flash(
     """
     with reporting(as_json=as_json), until_signal():
         from microrpc.firmware.flashing import choose
-        from microrpc.firmware.programs import Program, check_family, read_program
+        from microrpc.firmware.programs import Program, check_project, read_program
         from microrpc.firmware.scripts import SCRIPT, copying
 
         given = _find_project(project, has_defines=bool(define))
         profile, named_port = _find_board(target, board, board_file, port, may_be_any=_is_script(given))
         source = given if given is not None else _firmware_for(profile, named_port)
-        at = named_port if named_port is not None else _port_of(profile)
+        at = named_port
+        if at is None and (drive is None or not profile.has_own_usb):
+            at = _port_of(profile)
+        chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None)
         # Before anything is built: what is missing is told at once.
         if isinstance(source, Path):
-            flashing = choose(profile, read_program(source, profile.uf2_family), at, tool=tool, drive=drive)
+            flashing = chosen(profile, read_program(source, profile.uf2_family), at)
         elif source.script is not None:
             script = source.root / source.script
-            flashing = choose(profile, Program(script, SCRIPT), at, ways=[copying(script, at)], tool=tool, drive=drive)
+            flashing = chosen(profile, Program(script, SCRIPT), at, ways=[copying(script, at)])
         else:
-            check_family(source.file, source.uf2_family, profile.uf2_family)
-            flashing = choose(profile, Program(Path("firmware.elf")), at, tool=tool, drive=drive)
+            check_project(source, profile)
+            flashing = chosen(profile, Program(Path("firmware.elf")), at)
+        if not dry_run:
+            _check_port(flashing)
         built = None
         if not isinstance(source, Path) and source.script is None:
             from microrpc.firmware.build import build
@@ -106,13 +111,15 @@ def flash(
             built = build(source, compiler=compiler_named(compiler), defines=define or ())
             family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
             program = Program(built.elf, uf2_family=family)
-            flashing = dataclasses.replace(flashing, program=program)
+            flashing = flashing.of(program)
         if dry_run:
             _show_commands(flashing, built, as_json=as_json)
             return
-        seen = _flash(flashing, as_json=as_json)
+        used, seen = _flash(flashing, as_json=as_json)
+        if seen is not None:
+            _check_is_it(seen, flashing.program)
         if as_json:
-            shown = {"board": profile.name, "tool": flashing.way.tool, "file": str(flashing.program.file)}
+            shown = {"board": profile.name, "tool": used, "file": str(flashing.program.file)}
             print_json({**shown, "info": seen.as_json if seen is not None else None})
         elif seen is not None:
             say_pairs(seen.pairs)
@@ -153,11 +160,25 @@ def _find_board(
     if board is not None:
         raise typer.BadParameter(f"{target} and --board {board}: name the board once")
     if board_file is None:
-        return profile(target), port
+        return _profile_of(target), port
     chosen = find_profile(None, None, board_file)
     if chosen.name != target:
         raise typer.BadParameter(f"{target}: {board_file} is the profile of {chosen.name}")
     return chosen, port
+
+
+def _profile_of(target: str) -> BoardProfile:
+    """Give the profile of that name. Raises ProfileError, which says what there is for any other board."""
+    from microrpc.boards.catalogue import profile, profiles
+    from microrpc.errors import ProfileError
+    from microrpc.firmware.new import FOR_ANY
+
+    try:
+        return profile(target)
+    except ProfileError as error:
+        if target in profiles():
+            raise
+        raise ProfileError(f"{error}. {FOR_ANY}") from error
 
 
 def _is_port(target: str) -> bool:
@@ -169,19 +190,31 @@ def _board_behind(port: str) -> BoardProfile:
     """Give the board that a port's USB ids tell. Raises PortError where they tell none, or several."""
     from microrpc.boards.catalogue import profiles
     from microrpc.boards.finding import boards_behind
-    from microrpc.errors import PortError, PortNotFoundError
+    from microrpc.errors import PortError
+    from microrpc.ports.refusal import no_such_port
     from microrpc.ports.usb import serial_ports
 
     device = os.path.realpath(port) if os.name != "nt" else port
     there = next((each for each in serial_ports() if each.device.upper() == device.upper()), None)
     if there is None and not os.path.exists(port):
-        raise PortNotFoundError(port, f"{port}: there is no such port (`microrpc ports` lists them)")
+        raise no_such_port(port)
     known = profiles()
     names = boards_behind(there, known.values()) if there is not None else []
     if len(names) != 1:
         seen = f"it may be {' or '.join(names)}" if names else "its USB id tells none"
         raise PortError(port, f"{port}: say which board is behind it with --board: {seen}")
     return known[names[0]]
+
+
+def _check_port(flashing: Flashing) -> None:
+    """Raise PortNotFoundError where the tool takes a port that is not there: it would say so later, and less of it."""
+    from microrpc.boards.flashers import CommandFlasher
+    from microrpc.ports.refusal import no_such_port
+
+    way, port = flashing.way, flashing.port or ""
+    is_taken = isinstance(way, CommandFlasher) and way.needs_port
+    if is_taken and os.path.isabs(port) and not os.path.exists(port):  # else it is COM3, or an address that it knows
+        raise no_such_port(port)
 
 
 def _port_of(profile: BoardProfile) -> str | None:
@@ -253,48 +286,37 @@ def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool)
         say(shlex.join(words))
 
 
-def _flash(flashing: Flashing, *, as_json: bool) -> Seen | None:
-    """Do it, and give what the board then is; None where its port is not known."""
+def _check_is_it(seen: Seen, program: Program) -> None:
+    """Warn where what answers has a name that is not in the program: a tool may end with 0 and have done nothing."""
+    from microrpc.firmware.programs import ELF
+
+    identity = seen.as_json["identity"]
+    if identity is None or program.form != ELF:
+        return
+    content = program.file.read_bytes()
+    names = [identity[key] for key in ("board", "firmware") if identity[key].encode() not in content]
+    if names:
+        text = f"what answers on {seen.as_json['port']} calls itself {' and '.join(map(repr, names))}"
+        note(f"warning: {text}, which the program does not: it is another board, or has its old program still")
+
+
+def _flash(flashing: Flashing, *, as_json: bool) -> tuple[str, Seen | None]:
+    """Do it, and give the tool that did, and what the board then is; None where its port is not known."""
+    from microrpc.cli.booted import BootedPort
     from microrpc.errors import MicroRpcError
-    from microrpc.ports.lost import LostPort
 
     profile = flashing.profile
-    lost = LostPort(flashing.port) if flashing.port is not None else None  # what it is must be known before it goes
+    booted = BootedPort(profile, flashing.port)  # what it is must be known before it goes
     if not as_json:
         note(f"flashing {profile.name} with {flashing.way.tool} ...")
     with progress_bar(f"to {profile.name}") as on_piece:
-        flashing.run(on_note=note, on_piece=on_piece)
-    if lost is None and not profile.usb:
-        return None
+        tool = flashing.run(on_note=note, on_piece=on_piece).tool
+    if not booted.can_be_known:
+        return tool, None
     if not as_json:
         note("waiting for it to boot ...")
     try:
-        return _look_when_back(profile, lost)
+        return tool, booted.look()
     except MicroRpcError as error:
-        error.add_note(f"{profile.name} was flashed with {flashing.way.tool} before")
+        error.add_note(f"{profile.name} was flashed with {tool} before")
         raise
-
-
-def _look_when_back(profile: BoardProfile, lost: LostPort | None) -> Seen | None:
-    """Look at a board that boots, and whose port may be away meanwhile; None where no port of it was known or came."""
-    from microrpc.errors import HandshakeTimeoutError, PortError, PortNotFoundError
-    from microrpc.firmware.flashing import BACK_S
-    from microrpc.ports.lost import POLL_S
-
-    deadline = time.monotonic() + BACK_S + profile.power_up_s
-    while True:
-        error: PortError | HandshakeTimeoutError | None = None
-        try:
-            if (name := lost.find() if lost is not None else _port_of(profile)) is not None:
-                with open_with(profile, name) as opened:
-                    return look_at(opened, name, profile, profile.baud)
-        except (PortError, HandshakeTimeoutError) as failure:
-            error = failure
-        if time.monotonic() >= deadline:
-            if error is None and lost is None:
-                return None
-            if lost is not None and (error is None or isinstance(error, PortNotFoundError)):
-                raise lost.not_back(error if isinstance(error, PortError) else None) from error
-            assert error is not None
-            raise error
-        time.sleep(POLL_S)

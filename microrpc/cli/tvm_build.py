@@ -64,6 +64,9 @@ def _as_dict(report: BuildReport) -> dict[str, Any]:
 
 
 def _say(report: BuildReport, taken_s: float) -> None:
+    from microrpc.firmware.project import load_port
+    from microrpc.firmware.steps import told
+
     stack = f"{report.stack_bytes} bytes" if report.stack_bytes is not None else f"not known: {report.stack_reason}"
     say_pairs(
         [
@@ -86,4 +89,5 @@ def _say(report: BuildReport, taken_s: float) -> None:
     say("")
     for function in report.functions:
         say(function)
-    say(f"Try: microrpc firmware run {report.directory}")
+    for line in told(load_port(report.board), report.directory, is_built=True):
+        say(line)

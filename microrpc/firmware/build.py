@@ -304,7 +304,7 @@ def _make(
             if done.code:
                 lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []
-                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it ended with {done.code}"
+                said = "\n".join([*lines[:_MOST_LINES], *rest]) or f"it {done.failure}"
                 raise FirmwareError(f"{project.name} cannot be built, the compiler says:\n{said}")
             os.replace(result, elf)
     except OSError as error:

@@ -12,7 +12,7 @@ import pathlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from microrpc.boards.flashers import DriveFlasher
@@ -65,23 +65,43 @@ TOOLS = DriveTools()
 """Those of this computer."""
 
 
-def find_drive(way: DriveFlasher, tools: DriveTools = TOOLS) -> pathlib.Path | None:
-    """Give the drive that is meant, None where it is not there. Raises FirmwareError where there are several."""
-    found: dict[pathlib.Path, None] = {}
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A drive that is there."""
+
+    place: pathlib.Path
+    """The directory at which it is mounted."""
+    device: int
+    """The number of what is mounted there."""
+
+
+def all_drives(way: DriveFlasher, tools: DriveTools = TOOLS) -> tuple[Drive, ...]:
+    """Give all drives that may be meant: there are several where several boards run their bootloaders."""
+    found: dict[Drive, None] = {}
     for place in tools.places():
         if is_drive(way, place):
-            found.setdefault(_resolved(place))
+            with contextlib.suppress(OSError):  # it has gone again
+                found.setdefault(Drive(place.resolve(), place.stat().st_dev))
+    return tuple(found)
+
+
+def find_drive(way: DriveFlasher, tools: DriveTools = TOOLS, *, but_not: Collection[Drive] = ()) -> pathlib.Path | None:
+    """Give the drive that is meant, `but_not` one of those, None where it is not there.
+
+    Raises FirmwareError where there are several.
+    """
+    found = [drive.place for drive in all_drives(way, tools) if drive not in but_not]
     if len(found) > 1:
         names = ", ".join(map(str, found))
         raise FirmwareError(f"{len(found)} drives are {way.name}: {names}. Name the one you mean with --drive")
-    return next(iter(found), None)
+    return found[0] if found else None
 
 
 def is_drive(way: DriveFlasher, place: pathlib.Path) -> bool:
     """Whether the drive that is meant is mounted at `place`."""
     if way.tool == "uf2":
         return board_id(place) == way.name
-    return place.name == way.name and _is_directory(place)
+    return place.name == way.name and _has_files(place)
 
 
 def board_id(place: pathlib.Path) -> str | None:
@@ -100,11 +120,16 @@ def how_to_mount(way: DriveFlasher) -> str:
 
 
 def wait_for_drive(
-    way: DriveFlasher, timeout_s: float, *, stop: threading.Event | None = None, tools: DriveTools = TOOLS
+    way: DriveFlasher,
+    timeout_s: float,
+    *,
+    but_not: Collection[Drive] = (),
+    stop: threading.Event | None = None,
+    tools: DriveTools = TOOLS,
 ) -> pathlib.Path:
-    """Wait until the drive is there, `timeout_s` seconds at most. Raises FirmwareError."""
+    """Wait until the drive is there, `timeout_s` seconds at most, `but_not` one of those. Raises FirmwareError."""
     deadline = tools.now() + timeout_s
-    while (drive := find_drive(way, tools)) is None:
+    while (drive := find_drive(way, tools, but_not=but_not)) is None:
         _check_wanted(stop)
         if tools.now() >= deadline:
             remedy = how_to_mount(way) or way.button or "check the cable, or name the directory with --drive"
@@ -137,8 +162,11 @@ def copy_to_drive(
     if free_bytes < len(data):
         raise FirmwareError(f"{drive}: has room for {free_bytes} bytes, and the program has {len(data)}")
     copy = _Copy(data, drive / f"firmware.{way.form}", on_piece, tools)
-    copy.wait(timeout_s, stop)
-    return _settle(way, drive, before, stop, tools)
+    failure = copy.wait(timeout_s, stop)
+    odd = _settle(way, drive, before, stop, tools) if copy.is_written or way.tool != "uf2" else ""
+    if failure is not None and (odd or not copy.is_written):
+        raise FirmwareError(f"{copy.target}: cannot be written: {reason_of(failure)}") from failure
+    return odd
 
 
 class _Copy:
@@ -146,15 +174,18 @@ class _Copy:
 
     def __init__(self, data: bytes, target: pathlib.Path, on_piece: OnPiece | None, tools: DriveTools) -> None:
         self._data = data
-        self._target = target
+        self.target = target
+        """The file on the drive."""
+        self.is_written = False
+        """Whether the drive was given all of it: a board that has all it wants restarts, and what comes then fails."""
         self._on_piece = on_piece or (lambda done, total: None)
         self._tools = tools
         self._is_wanted = True
-        self._is_written = False
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._write, daemon=True)
 
-    def wait(self, timeout_s: float, stop: threading.Event | None) -> None:
+    def wait(self, timeout_s: float, stop: threading.Event | None) -> OSError | None:
+        """Give why it failed, None where it did not. Raises FirmwareError where it is not waited for."""
         self._thread.start()
         deadline = self._tools.now() + timeout_s
         try:
@@ -162,27 +193,21 @@ class _Copy:
                 self._thread.join(POLL_S)
                 _check_wanted(stop)
                 if self._tools.now() >= deadline and self._thread.is_alive():
-                    raise FirmwareError(f"{self._target}: it took longer than {timeout_s:g} s (`flash_s`)")
+                    raise FirmwareError(f"{self.target}: it took longer than {timeout_s:g} s (`flash_s`)")
         finally:
             self._is_wanted = False
-        if self._failure is None:
-            return
-        # The bootloader that has all it wants restarts the board at once: what is left to be written is lost with it.
-        if self._is_written and not self._target.parent.joinpath(_INFO).exists():
-            return
-        text = f"{self._target}: cannot be written: {reason_of(self._failure)}"
-        raise FirmwareError(text) from self._failure
+        return self._failure
 
     def _write(self) -> None:
         try:
-            with self._target.open("wb", buffering=0) as file:
+            with self.target.open("wb", buffering=0) as file:
                 done = 0
                 while done < len(self._data):
                     if not self._is_wanted:
                         return
                     done += file.write(self._data[done : done + _PIECE_BYTES]) or 0
                     self._on_piece(done, len(self._data))
-                self._is_written = True
+                self.is_written = True
                 self._tools.sync(file.fileno())
         except OSError as error:
             self._failure = error
@@ -227,15 +252,17 @@ def _text_of(path: pathlib.Path) -> str:
         return ""
 
 
+def _has_files(path: pathlib.Path) -> bool:
+    """Whether there is anything: a directory that a drive left behind is empty."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
 def _is_directory(path: pathlib.Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
         return False
-
-
-def _resolved(path: pathlib.Path) -> pathlib.Path:
-    try:
-        return path.resolve()
-    except OSError:
-        return path

@@ -70,9 +70,13 @@ class Machine:
     is_little_endian: bool
     """Of what lies in memory."""
 
+    @property
+    def name(self) -> str:
+        """What it is called, as "ARM"."""
+        return _MACHINES.get(self.number, f"machine {self.number}")
+
     def __str__(self) -> str:
-        name = _MACHINES.get(self.number, f"machine {self.number}")
-        return f"{name}, {self.bits} bits, {'little' if self.is_little_endian else 'big'}-endian"
+        return f"{self.name}, {self.bits} bits, {'little' if self.is_little_endian else 'big'}-endian"
 
 
 _MACHINES = {

@@ -22,7 +22,10 @@ _ASK_S = 60.0  # for the answer of a compiler that is asked where a library is
 def emulation_of(project: Project) -> Emulation:
     """Give what runs it. Raises FirmwareError where nothing here does."""
     if project.emulation is None:
-        raise FirmwareError(f"{project.name} cannot be run here: {project.file} names no [emulator]")
+        raise FirmwareError(
+            f"{project.name} cannot be run here, for {project.file} names no [emulator]: "
+            "`microrpc firmware flash` puts it on a board"
+        )
     return project.emulation
 
 

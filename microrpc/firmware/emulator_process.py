@@ -18,9 +18,9 @@ from microrpc.errors import PortError
 _END_S = 5.0
 _PORT_LINE = "port: "
 _MOST_CHARACTERS = 2000  # of what it said, in an error
-# It ends the emulator, and what that has started, when the process that started both is gone, however it ended: then
-# this reads the end of a pipe.
-_WATCH = 'read -r _; kill -KILL "-$1"'
+# It leads the group in which the emulator is, with what that has started, and ends them all when the process that
+# started both is gone, however it ended: then this reads the end of a pipe.
+_WATCH = "read -r _; kill -KILL 0"
 
 
 class EmulatorProcess:
@@ -82,20 +82,27 @@ class EmulatorProcess:
         return path
 
     def _start(self, command: Sequence[str], *, stdin: int, stdout: int, directory: pathlib.Path | None = None) -> None:
-        # It alone has the other end of this pipe, which ends with it: that can be waited for together with the pty.
-        self._ended_fd, alive_fd = os.pipe()
-        try:
-            self._process = self._popen(
-                command, stdin=stdin, stdout=stdout, stderr=self._stderr, pass_fds=(alive_fd,), directory=directory
-            )
-        finally:
-            os.close(alive_fd)
+        # Before the emulator: there is no moment at which that runs, and nothing ends it.
         self._watcher = self._popen(
-            ["/bin/sh", "-c", _WATCH, "microrpc-watch", str(self._process.pid)],
+            ["/bin/sh", "-c", _WATCH],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        # It alone has the other end of this pipe, which ends with it: that can be waited for together with the pty.
+        self._ended_fd, alive_fd = os.pipe()
+        try:
+            self._process = self._popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._stderr,
+                pass_fds=(alive_fd,),
+                directory=directory,
+                group=self._watcher.pid,
+            )
+        finally:
+            os.close(alive_fd)
 
     def _popen(
         self,
@@ -106,9 +113,10 @@ class EmulatorProcess:
         stderr: int | IO[bytes],
         pass_fds: tuple[int, ...] = (),
         directory: pathlib.Path | None = None,
+        group: int = 0,
     ) -> subprocess.Popen[bytes]:
         try:
-            # A session of its own: Ctrl-C in the terminal is for this program, which then ends the emulator.
+            # A group of their own: Ctrl-C in the terminal is for this program, which then ends the emulator.
             return subprocess.Popen(
                 command,
                 cwd=directory,
@@ -116,7 +124,7 @@ class EmulatorProcess:
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=pass_fds,
-                start_new_session=True,
+                process_group=group,
             )
         except OSError as error:
             raise PortError(self._name, f"{command[0]} cannot be started: {error.strerror}") from error
@@ -181,16 +189,16 @@ class EmulatorProcess:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
-        self._end_watcher()
+        self._end_group()
         return True
 
     def end(self) -> None:
-        """End both processes."""
+        """End both processes, and what the emulator has started. There is nothing to be saved: memory goes with it."""
         if os.getpid() != self._owner:  # a fork of the program that started it, at its own end
             return
-        self._end_watcher()
+        self._end_group()
         if self._process is not None:
-            _kill(self._process)  # there is nothing to be saved: the board's memory goes with it
+            _wait_for(self._process)
         self.said()
         self._stderr.close()
         for fd in (self._line_fd, self._ended_fd):
@@ -198,19 +206,17 @@ class EmulatorProcess:
                 os.close(fd)
         self._line_fd = self._ended_fd = -1
 
-    def _end_watcher(self) -> None:
-        """End the watcher, before its process is done with: it must not kill another one that gets its number."""
+    def _end_group(self) -> None:
+        """End all that is in the group; no other one can have its number before the watcher was waited for."""
         watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            _kill(watcher)
+        if watcher is None or watcher.stdin is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where all have ended
+            os.killpg(watcher.pid, signal.SIGKILL)
+        _wait_for(watcher)
+        watcher.stdin.close()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that began a session, and what it has started, which is in its group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where all have ended
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+def _wait_for(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
-    if process.stdin is not None:
-        process.stdin.close()

@@ -32,8 +32,8 @@ from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, printable
 from microrpc.firmware import drives
-from microrpc.firmware.drives import DriveTools, OnPiece
-from microrpc.firmware.programs import Program
+from microrpc.firmware.drives import Drive, DriveTools, OnPiece
+from microrpc.firmware.programs import Program, check_machine
 from microrpc.firmware.running import try_to_run
 
 BACK_S = 10.0
@@ -56,12 +56,14 @@ class FlashTools:
     """What flashing needs of the computer. Tests put others in.
 
     `find_program`: gives the path of a program, None where it is not installed. `touch`: opens a port at 1200 baud, and
-    waits until it is back; `touch_only` does not wait. `drives`: of boot drives.
+    waits until it is back; `touch_only` does not wait. `is_there`: whether there is such a port. `drives`: of boot
+    drives.
     """
 
     find_program: Callable[[str], str | None] = find_program
     touch: Callable[[str], None] = lambda port: strategies.touch(port, resets.TOOLS)
     touch_only: Callable[[str], None] = lambda port: strategies.touch_only(port, resets.TOOLS)
+    is_there: Callable[[str], bool] = resets.TOOLS.is_there
     drives: DriveTools = field(default_factory=DriveTools)
 
 
@@ -74,7 +76,8 @@ class Flashing:
     """A `program`, the board that is to have it by its `profile`, and the `way` that was chosen: what `choose` gives.
 
     `others` are the ways that there are besides. `port` is the board's, None where it is not known; `drive` the
-    directory of a boot drive that is there, or was named. `tools` are what it needs of the computer.
+    directory of a boot drive that is there, or was named. `tools` are what it needs of the computer. `then` is what is
+    done where it fails: a drive that a person can have appear, where a tool is installed that need not be for this.
     """
 
     profile: BoardProfile
@@ -84,18 +87,24 @@ class Flashing:
     port: str | None = None
     drive: pathlib.Path | None = None
     tools: FlashTools = TOOLS
+    then: Flashing | None = None
 
     @property
     def has_touch(self) -> bool:
         """Whether the port is opened at 1200 baud first."""
         return self.way.touch and self.port is not None and self.drive is None
 
+    def of(self, program: Program) -> Flashing:
+        """Give the same of another program."""
+        then = self.then.of(program) if self.then is not None else None
+        return dataclasses.replace(self, program=program, then=then)
+
     def commands(self) -> list[list[str]]:
         """Give the words of what is done, as one could type it. Raises FirmwareError."""
         before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
         if isinstance(self.way, CommandFlasher):
             return [*before, self._words(self.way)]
-        file = self.program.path_in(self.way.form)
+        file = self._file(self.way.form, self.way.address)
         drive = self.drive if self.drive is not None else pathlib.Path(self.way.name)
         return [*before, ["cp", str(file), str(drive / f"firmware.{self.way.form}")]]
 
@@ -105,23 +114,34 @@ class Flashing:
         stop: threading.Event | None = None,
         on_note: OnNote = lambda text: None,
         on_piece: OnPiece | None = None,
-    ) -> None:
-        """Do it; set `stop` in another thread to have it ended. `on_piece` is told of the copy to a drive.
+    ) -> Flasher:
+        """Do it, and give the way that did; set `stop` in another thread to have it ended.
 
-        Raises FirmwareError, with the last words of a command that failed, and PortError where the port cannot be
-        opened. Where this is interrupted, all that it has started is killed.
+        `on_piece` is told of the copy to a drive. Raises FirmwareError, with the last words of a command that failed,
+        and PortError where the port cannot be opened. Where this is interrupted, all that it has started is killed.
         """
-        if isinstance(self.way, CommandFlasher):
-            self._run_command(self.way, stop)
-        else:
+        if isinstance(self.way, DriveFlasher):
             self._copy(self.way, stop, on_note, on_piece)
+            return self.way
+        try:
+            self._run_command(self.way, stop)
+        except FirmwareError as error:
+            if self.then is None or (stop is not None and stop.is_set()):
+                raise
+            on_note(str(error))
+            return self.then.run(stop=stop, on_note=on_note, on_piece=on_piece)
+        return self.way
+
+    def _file(self, form: str, address: str) -> pathlib.Path:
+        check_machine(self.program, self.profile)
+        return self.program.path_in(form, address=address)
 
     def _words(self, way: CommandFlasher) -> list[str]:
         values = {PORT_PLACE: self.port or ""}
         for place in (*PROGRAM_PLACES, FILE_PLACE):
             if any(place in word for word in way.words):
                 form = place.strip("{}") if place != FILE_PLACE else _form_for(way, self.program)
-                values[place] = str(self.program.path_in(form))
+                values[place] = str(self._file(form, way.address))
         program = self._installed(way) or way.words[0]
         return [program, *(_PLACE.sub(lambda found: values[found.group()], word) for word in way.words[1:])]
 
@@ -137,7 +157,9 @@ class Flashing:
         if self.has_touch:
             self.tools.touch(self.port or "")
         ran = try_to_run(words, None, self.profile.flash_s, stop)
-        reason = ran.reason or (f"ended with {ran.code}" if ran.code else "")
+        reason = ran.failure
+        if ran.code is not None and ran.code > 0 and way.success and way.success in ran.stdout:
+            return
         if "took longer" in reason:
             reason += " (`flash_s`)"
         if reason:
@@ -152,8 +174,10 @@ class Flashing:
         on_piece: OnPiece | None,
     ) -> None:
         tools = self.tools.drives
-        file = self.program.path_in(way.form)
+        file = self._file(way.form, way.address)
+        others: Sequence[Drive] = ()
         if self.has_touch:
+            others = drives.all_drives(way, tools)
             self.tools.touch_only(self.port or "")
         elif self.drive is None:
             remedy = drives.how_to_mount(way) or way.button
@@ -163,7 +187,7 @@ class Flashing:
             drive = (
                 self.drive
                 if self.drive is not None
-                else drives.wait_for_drive(way, drives.APPEAR_S, stop=stop, tools=tools)
+                else drives.wait_for_drive(way, drives.APPEAR_S, but_not=others, stop=stop, tools=tools)
             )
             odd = drives.copy_to_drive(
                 way, file, drive, timeout_s=self.profile.flash_s, stop=stop, on_piece=on_piece, tools=tools
@@ -209,13 +233,15 @@ def choose(
     tool: str | None = None,
     drive: pathlib.Path | None = None,
     may_ask: bool = True,
+    is_port_named: bool = True,
     tools: FlashTools = TOOLS,
 ) -> Flashing:
     """Choose the first way of the profile that is at hand; where none is, and `may_ask`, a drive that a person can have
     appear.
 
     ways: those of the program, where it is not for the profile to say. tool: only that of this name. drive: the
-    directory of a boot drive, and no other way. Raises FirmwareError, which says of each way what it wants.
+    directory of a boot drive, and no other way. is_port_named: whether somebody has said which port it is, so that a
+    drive which is there besides is another board's. Raises FirmwareError, which says of each way what it wants.
     """
     if ways is None:
         check_can_be_flashed(profile, port)
@@ -225,7 +251,8 @@ def choose(
     if drive is not None:
         return _with_drive(profile, program, ways, port, drive, tools)
     wants: list[tuple[str, str]] = []
-    later: Flashing | None = None
+    later: Flashing | None = None  # after a tool that fails
+    waited: Flashing | None = None  # where there is none
     for way in ways:
         others = tuple(other for other in all_ways if other != way)
         flashing = Flashing(profile, program, way, others, port, tools=tools)
@@ -233,15 +260,22 @@ def choose(
             wants.append((way.tool, want))
             continue
         if isinstance(way, CommandFlasher):
+            return dataclasses.replace(flashing, then=later if may_ask and way.tool != OWN_COMMAND else None)
+        if flashing.has_touch and tools.is_there(port or ""):
+            # Where the port is the chip's own it shows no drive: one that is there is another board's.
+            if not is_port_named and (there := drives.all_drives(way, tools.drives)):
+                text = f"one {profile.name} is on {port}, and another one shows the drive {there[0].place}"
+                raise FirmwareError(f"{text}: say with --port or --drive which is meant")
             return flashing
         if (found := drives.find_drive(way, tools.drives)) is not None:
             return dataclasses.replace(flashing, drive=found)
         if flashing.has_touch:
             return flashing
         wants.append((way.tool, f"its drive, {way.name}, is not there: {drives.how_to_mount(way) or way.button}"))
-        later = later or flashing
-    if later is not None and may_ask:
-        return later
+        waited = waited or flashing
+        later = later or (flashing if way.button else None)
+    if waited is not None and may_ask:
+        return waited
     rows = "".join(f"\n{name}: {want}" for name, want in wants)
     raise FirmwareError(f"{port or profile.name}: nothing here can put the program into {profile.name}:{rows}")
 
@@ -280,8 +314,8 @@ def _named(profile: BoardProfile, ways: Sequence[Flasher], tool: str | None) -> 
     found = [way for way in ways if tool in (None, way.tool)]
     if not found:
         names = [way.tool for way in ways]
-        guess = did_you_mean(str(tool), names)
-        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess}. It has: {', '.join(names)}")
+        guess = did_you_mean(str(tool), names) or "."
+        raise FirmwareError(f"{profile.name} has no way {tool!r} to be flashed{guess} It has: {', '.join(names)}")
     return found
 
 
@@ -323,7 +357,7 @@ def _missing(flashing: Flashing) -> str:
         made = "" if way.is_made else " that the board's own tools have made"
         return f"takes a file .{' or .'.join(way.forms)}{made}, and {program.file.name} is none"
     if way.needs_port and flashing.port is None:
-        return "takes the board's port: name it"
+        return "takes the board's port: name it with --port (`microrpc ports` lists those there are)"
     if way.tool != OWN_COMMAND and not any(map(flashing.tools.find_program, way.programs)):
         return f"{' or '.join(way.programs)} is not installed: {way.install}"
     return ""

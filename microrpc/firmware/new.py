@@ -15,8 +15,17 @@ from importlib.metadata import version
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware.first_functions import FIRST_FUNCTIONS, with_name
 from microrpc.firmware.micropython import MICROPYTHON, lay_out_files
-from microrpc.firmware.project import FILE_NAME, Emulation, Project, license_file, load_port, port_names
+from microrpc.firmware.project import (
+    FILE_NAME,
+    Emulation,
+    Project,
+    license_file,
+    load_port,
+    no_firmware_for,
+    port_names,
+)
 from microrpc.firmware.sketch import ARDUINO, lay_out_sketch
+from microrpc.firmware.steps import steps_in_readme, told
 from microrpc.firmware.zephyr import ZEPHYR, lay_out_application
 
 DEFINES = ("MICRORPC_DESCRIBE=1", "MICRORPC_EVENTS=1", "MICRORPC_PROGRESS=1")
@@ -30,26 +39,27 @@ _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ZEPHYR: lay_out_application,
 }
 """What is built by other people's tools, or not at all: each lays out a project, and gives what to tell the user."""
+FOR_ANY = f"For another board: `new DIR --board {ARDUINO}`, where Arduino's tools know it, {ZEPHYR}, or {MICROPYTHON}"
+"""What there is for boards that are not known by name, as the end of an error."""
 
 _README = """\
 # {name}
 
 Firmware for {board} that Python calls functions of. Yours are in `functions.c`.
 
-    microrpc firmware build {where}     # builds it, and says how large it is
-    microrpc firmware run {where}       # runs it, and prints its port
+{steps}
 
-and in another terminal, with that port:
+{then}
 
-    microrpc functions /dev/pts/7       # what it can do, where it is built to tell
-    microrpc call /dev/pts/7 add 2 3
-    microrpc events /dev/pts/7          # what it says without being asked, likewise
+    microrpc functions {port}       # what it can do, where it is built to tell
+    microrpc call {port} add 2 3
+    microrpc events {port}          # what it says without being asked, likewise
 
 ```python
 import microrpc
 import numpy as np
 
-with microrpc.connect("/dev/pts/7", board="{board}") as board:
+with microrpc.connect("{port}", board="{board}") as board:
     print(board.function("add")(2, 3))
     x = board.array(np.arange(4, dtype="float32"))
     board.function("scale")(x, 0.5)
@@ -73,7 +83,7 @@ class Contents:
     functions: str = FIRST_FUNCTIONS
     """functions.c, where FIRMWARE_NAME stands for the project's name."""
     readme: str = _README
-    """README.md, where {name}, {board}, {where} and {version} are filled in."""
+    """README.md, where {name}, {board}, {version}, and what `steps_in_readme` gives are filled in."""
     folders: tuple[str, ...] = ()
     """Folders of the library that it has besides."""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -99,8 +109,7 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
     are built with a port.toml.
     """
     if board not in _OTHERS and board not in port_names():
-        known = ", ".join(dict.fromkeys([*port_names(), *_OTHERS]))
-        raise FirmwareError(f"there is no port to {board!r}. There are: {known}")
+        raise no_firmware_for(board, list(dict.fromkeys([*port_names(), *_OTHERS])), more=f". {FOR_ANY}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")
@@ -155,28 +164,24 @@ def _lay_out(directory: pathlib.Path, port: Project, contents: Contents) -> list
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(data)
     write_port_file(directory, port, contents)
-    _write_readme(directory, port.name, contents.readme)
+    _write_readme(directory, port, contents.readme)
     return [
         f"{directory} has a project for {port.name}; your functions are in {directory / 'functions.c'}.",
-        f"Try: microrpc firmware build {directory}",
-        f"     microrpc firmware run {directory}",
+        *told(port, directory),
     ]
 
 
 def _lay_out_sketch(directory: pathlib.Path, port: Project) -> list[str]:
     """Lay out a sketch that microrpc, too, builds for a board."""
-    told = lay_out_sketch(directory, port.fqbn)
+    lead = lay_out_sketch(directory, port.fqbn, steps_in_readme(port)["steps"])
     lines = ["# What is built by Arduino's tools, and what runs it. Paths are relative to this directory.", "[build]"]
+    lines.append(f"board = {json.dumps(port.name)}")
     lines += [f"sketch = {json.dumps(f'{directory.resolve().name}.ino')}", f"fqbn = {json.dumps(port.fqbn)}"]
     if port.emulation is not None:
         _copy_emulator(port.root, directory, port.emulation)
         lines += _emulator_table(port.emulation)
     (directory / FILE_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [
-        *told,
-        f"Try: microrpc firmware build {directory}",
-        f"     microrpc firmware run {directory}",
-    ]
+    return [*lead, *told(port, directory)]
 
 
 def _port_folders(port: Project) -> list[str]:
@@ -196,9 +201,9 @@ def _copy_emulator(library: pathlib.Path, directory: pathlib.Path, emulation: Em
             shutil.copy(library / argument, directory / argument)
 
 
-def _write_readme(directory: pathlib.Path, board: str, readme: str) -> None:
+def _write_readme(directory: pathlib.Path, port: Project, readme: str) -> None:
     name = directory.resolve().name
-    text = readme.format(name=name, board=board, where=".", version=version("microrpc"))
+    text = readme.format(name=name, board=port.name, version=version("microrpc"), **steps_in_readme(port))
     (directory / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -209,6 +214,7 @@ def _port_file(port: Project, contents: Contents | None = None) -> Iterator[str]
     yield "# What is built, and what runs it. Paths are relative to this directory; a * stands for all that is there."
     yield "# ports/flags.toml has the flags that hold in any case."
     yield "[build]"
+    yield f"board = {json.dumps(port.name)}"
     for key, value in (("target", port.target), ("cpu", port.cpu), ("linker_script", port.linker_script)):
         if value:
             yield f"{key} = {json.dumps(value)}"

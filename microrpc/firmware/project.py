@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from microrpc.boards.tables import Checker, Key, did_you_mean
@@ -92,6 +93,8 @@ class Project:
     """The sketch that Arduino's tools build for the board `fqbn`, where it is one."""
     fqbn: str = ""
     """What Arduino calls the board, as "arduino:avr:uno"."""
+    board: str = ""
+    """The board that it was made for; "" where it does not say."""
     cpu: str | None = None
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
@@ -106,6 +109,10 @@ class Project:
     emulation: Emulation | None = None
     common: Flags = Flags()
     """Those that all ports share, from `ports/flags.toml`."""
+
+    def is_same(self, other: Project) -> bool:
+        """Whether it is the firmware that `other` is, whatever the two are called."""
+        return dataclasses.replace(self, name=other.name) == other
 
     def source_files(self) -> list[str]:
         """Give the sources, with every `*` replaced by what is there. Raises FirmwareError."""
@@ -152,13 +159,18 @@ def has_port(name: str) -> bool:
 def load_port(name: str) -> Project:
     """Give the port of ours to that board. Raises FirmwareError."""
     if not has_port(name):
-        known = port_names()
-        guess = did_you_mean(name, known)
-        raise FirmwareError(
-            f"there is no firmware for {name!r}{guess or '.'} There is for: {', '.join(known) or 'none'}"
-        )
+        raise no_firmware_for(name, port_names())
     root = firmware_directory()
     return read_project(root / "ports" / name / FILE_NAME, root, name)
+
+
+def no_firmware_for(name: str, known: Sequence[str], *, besides: str = "", more: str = "") -> FirmwareError:
+    """Give the error for the name of a board that is none of those `known`.
+
+    `besides`: what the name is not either; `more`: how the error ends.
+    """
+    what = f"there is no firmware for {name!r}{besides}{did_you_mean(name, known) or '.'}"
+    return FirmwareError(f"{what} There is for: {', '.join(known) or 'none'}{more}")
 
 
 def load_project(where: str | pathlib.Path) -> Project:
@@ -172,8 +184,12 @@ def load_project(where: str | pathlib.Path) -> Project:
         return read_project(path / FILE_NAME, path, path.name)
     if (path / "prj.conf").is_file():
         raise FirmwareError(f"{path}: is an application for Zephyr, which west builds: west build -b BOARD {path}")
+    if any(path.glob("*.ino")):
+        raise FirmwareError(f"{path}: is a sketch, which the Arduino IDE or arduino-cli builds and uploads")
     if path.is_dir() and not has_port(str(where)):
         raise FirmwareError(f"{path}: has no {FILE_NAME}: `microrpc firmware new` makes a directory that has")
+    if not path.exists() and not has_port(str(where)):
+        raise no_firmware_for(str(where), port_names(), besides=" and no such directory")
     return load_port(str(where))
 
 
@@ -221,6 +237,7 @@ _FLAGS_KEYS = {**dict.fromkeys(("all", "freestanding", "zig", "gcc_freestanding"
 _SAME_KEYS = {"same_as": Key(str)}
 _BUILD_KEYS = {
     "target": Key(str),
+    "board": Key(str),
     "cpu": Key(str),
     "linker_script": Key(str),
     "flags": _TEXTS,

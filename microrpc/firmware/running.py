@@ -19,6 +19,7 @@ from microrpc.errors import FirmwareError, reason_of
 _LOOK_S = 0.1  # between two looks at whether it is still wanted
 _GONE_S = 5.0  # how long what was killed may take to be gone
 _MOST_SAID_BYTES = 2**20  # of what it said: the end
+_MOST_KEPT_BYTES = 2**28  # of what it said, on the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,18 @@ class Ran:
     stderr: str = ""
     code: int | None = None
     reason: str = ""
+
+    @property
+    def failure(self) -> str:
+        """How it failed, in words that follow its name; "" where it ended with 0."""
+        if self.reason or not self.code:
+            return self.reason
+        if self.code > 0:
+            return f"ended with {self.code}"
+        try:
+            return f"was killed by {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"was killed by the signal {-self.code}"
 
 
 def run(
@@ -75,14 +88,16 @@ def try_to_run(
             return Ran(reason=f"cannot be started: {reason_of(error)}")
         reason = ""
         try:
-            reason = _wait(process, timeout_s, stop)
+            reason = _wait(process, timeout_s, stop, (stdout, stderr))
         finally:
             if process.returncode is None:
                 _kill(process)
         return Ran(_end_of(stdout), _end_of(stderr), None if reason else process.returncode, reason)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_s: float, stop: threading.Event | None) -> str:
+def _wait(
+    process: subprocess.Popen[bytes], timeout_s: float, stop: threading.Event | None, said: Sequence[IO[bytes]]
+) -> str:
     """Wait for the end; give why it was not waited for, "" where it ended."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -93,6 +108,8 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, stop: threading.Ev
                 return "was ended: nobody waits for it"
             if time.monotonic() >= deadline:
                 return f"was ended: it took longer than {timeout_s:g} s"
+            if sum(os.fstat(file.fileno()).st_size for file in said) > _MOST_KEPT_BYTES:
+                return f"was ended: it said more than {_MOST_KEPT_BYTES >> 20} MiB"
         else:
             return ""
 

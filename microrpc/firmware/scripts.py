@@ -10,6 +10,9 @@ from microrpc.errors import FirmwareError
 SCRIPT = "py"
 """The form of such a program; as a text, the ending of the file."""
 
+COPIER = "mpremote"
+"""What copies it to the board."""
+
 _STARTED = "main.py"  # what MicroPython runs when it boots
 _ANY_PORT = "auto"  # mpremote's word for the first board that it finds
 
@@ -22,8 +25,8 @@ def copying(script: pathlib.Path, port: str | None) -> CommandFlasher:
     if not script.is_file():
         raise FirmwareError(f"{script}: there is no such script")
     others = sorted(path for path in script.parent.glob(f"*.{SCRIPT}") if path.name not in (script.name, _STARTED))
-    words = ["mpremote", "connect", PORT_PLACE if port is not None else _ANY_PORT]
+    words = [COPIER, "connect", PORT_PLACE if port is not None else _ANY_PORT]
     if others:
         words += ["fs", "cp", *map(str, others), ":", "+"]
     words += ["fs", "cp", str(script), f":{_STARTED}", "+", "reset"]
-    return CommandFlasher("mpremote", tuple(words), ("mpremote",), "pip install mpremote")
+    return CommandFlasher(COPIER, tuple(words), (COPIER,), f"pip install {COPIER}")

@@ -31,16 +31,15 @@ _OF_A_BOARD = """\
 
 or, with Debian's packages `arduino-builder` and `arduino-core-avr` (`port.toml` says what is built and what runs it):
 
-    microrpc firmware build .
-    microrpc firmware run .
+{steps}
 
 """
 
 
-def lay_out_sketch(directory: pathlib.Path, fqbn: str = "") -> list[str]:
+def lay_out_sketch(directory: pathlib.Path, fqbn: str = "", steps: str = "") -> list[str]:
     """Lay out a sketch in an empty directory; give what to tell the user. Raises FirmwareError.
 
-    fqbn: the board that it is for, where microrpc builds it, too.
+    fqbn: the board that it is for, where microrpc builds it, too; steps: what its README.md has of that.
 
     Arduino compiles what lies in its `src`, and wants it called like its directory.
     """
@@ -59,7 +58,7 @@ def lay_out_sketch(directory: pathlib.Path, fqbn: str = "") -> list[str]:
     example = (arduino / "examples" / "Add" / "Add.ino").read_text(encoding="utf-8")
     sketch = directory / f"{name}.ino"
     sketch.write_text(example.replace("<MicroRPCDevice.h>", '"src/MicroRPCDevice.h"'), encoding="utf-8")
-    more = _OF_A_BOARD if fqbn else ""
+    more = _OF_A_BOARD.format(steps=steps) if fqbn else ""
     readme = _README.format(name=sketch.stem, version=version("microrpc"), fqbn=fqbn or _ANY_BOARD, more=more)
     (directory / "README.md").write_text(readme, encoding="utf-8")
     return [

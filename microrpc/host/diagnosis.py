@@ -22,7 +22,8 @@ _KINDS_OF_TEXT = (
     ),
     (
         r"^>>> |\n>>> |micropython|circuitpython|syntaxerror|nameerror|traceback \(",
-        "An interpreter (a REPL) runs there: this is another port of the board, or firmware that is none of microTVM.",
+        "An interpreter (a REPL) runs there: `microrpc firmware flash micropython` gives MicroPython a program, or it "
+        "is another port of the board.",
     ),
     (
         r"u-boot|autoboot|boot ?loader|waiting for download|xmodem|ymodem|rst:0x",
@@ -92,8 +93,8 @@ class Diagnosis:
         reset = "then reset it: a stock board that met a damaged frame may be deaf until it is."
         if not self._size_bytes:
             return (
-                f"Nothing came from it. Check that it is powered, runs microTVM firmware, and that {baud_is} its "
-                f"own and its RX and TX are not swapped; {reset}"
+                "Nothing came from it. Check that it is powered, runs firmware that speaks the protocol (`microrpc "
+                f"firmware flash`), and that {baud_is} its own and its RX and TX are not swapped; {reset}"
             )
         if _TELNET.match(self._first):
             return (
@@ -105,7 +106,7 @@ class Diagnosis:
             plain = _ESCAPE.sub("", told).lower().strip("\r\n")
             other = (
                 "Other firmware runs there, or this is the port of its console: see `microrpc ports`, or flash "
-                f"microTVM's; {reset}"
+                f"what is to run (`microrpc firmware flash`); {reset}"
             )
             advice = next((advice for kind, advice in _KINDS_OF_TEXT if re.search(kind, plain)), other)
             return f"It sent {text_bytes} bytes of text, {told!r}. {advice}"

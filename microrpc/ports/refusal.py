@@ -19,7 +19,7 @@ def open_error(port: str, baud: int, error: BaseException) -> PortError:
     port = port or "''"
     number = _errno_of(error)
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR):
-        return PortNotFoundError(port, f"there is no port {port}: {_ports_there()}")
+        return no_such_port(port)
     if number in (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH) or _caused_by(error, socket.gaierror):
         return PortNotFoundError(port, f"{port}: nothing answers there: check the address, and start the server")
     if number in (errno.EPIPE, errno.ECONNRESET):
@@ -47,6 +47,11 @@ def open_error(port: str, baud: int, error: BaseException) -> PortError:
     if isinstance(error, OverflowError) or (isinstance(error, ValueError) and "baud" in str(error).lower()):
         return PortError(port, f"{port} does not accept {baud} baud: try the rate of the board's profile, or 115200")
     return PortError(port, f"{port} cannot be opened: {error}")
+
+
+def no_such_port(port: str) -> PortNotFoundError:
+    """Give the error for a port that is not there, which lists those that are."""
+    return PortNotFoundError(port, f"there is no port {port}: {_ports_there()}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

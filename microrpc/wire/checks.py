@@ -13,6 +13,7 @@ from microrpc.errors import RequestError
 _LONGEST_S = 1e9  # what every clock and lock of a system takes
 _HIGHEST_BAUD = 2**31 - 1
 _SHOWN_CHARACTERS = 200
+_LEAST_PART_CHARACTERS = 3
 
 
 def show(value: object) -> str:
@@ -29,8 +30,17 @@ def show(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the end of a message that suggests the known name closest to `name`; "" where none is close."""
-    close = difflib.get_close_matches(name, list(map(str, known)), n=1)
+    """Give the end of a message that suggests the known name closest to `name`; "" where none is close.
+
+    One that has `name` as a word is the closest, as "arduino_uno" has "uno"; where there is none at all, one that has
+    it as a part.
+    """
+    names = list(map(str, known))
+    part = name.lower()
+    close = [whole for whole in names if part in whole.lower().split("_")]
+    close = close or difflib.get_close_matches(name, names, n=1)
+    if not close and len(part) >= _LEAST_PART_CHARACTERS:
+        close = [whole for whole in names if part in whole.lower()]
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -90,6 +90,7 @@ def test_the_order_is_that_of_the_profile_and_its_own_command_comes_first(tmp_pa
         ("[flashers.pyocd]\ntarget = 3", "flashers.pyocd.target: must be a text, not a whole number (3)"),
         ('[flashers.pyocd]\ntarget = "x"\nspeed = 1', "flashers.pyocd.speed: unknown key"),
         ('[flashers.drive]\nlabel = "X"\nform = "elf"', "flashers.drive.form: must be one of 'hex', 'bin', 'uf2'"),
+        ('[flashers.st-flash]\naddress = "flash"', "flashers.st-flash.address: 'flash' is no address: write it as 0x"),
         ("[flashers.openocd]\nconfig = [1]", "flashers.openocd.config: must be a list of texts"),
         (
             '[flashers.avrdude]\npart = "m328p"\nprogrammer = "arduino"\nbaud = 0',
@@ -102,6 +103,17 @@ def test_what_is_wrong_is_refused_with_the_key(text: str, reason: str, tmp_path:
     with pytest.raises(ProfileError) as caught:
         load(tmp_path, text + "\n")
     assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: {reason}")
+
+
+def test_a_bundled_board_that_takes_bare_bytes_says_where_they_are_put() -> None:
+    ways = [(board.name, way) for board in profiles().values() for way in board.flashers]
+    bare = [
+        (name, way)
+        for name, way in ways
+        if (way.form == "bin" if isinstance(way, DriveFlasher) else "bin" in way.forms and way.is_made)
+    ]
+    assert len(bare) > 8
+    assert [name for name, way in bare if not way.address] == []
 
 
 def test_no_board_that_is_emulated_or_simulated_is_flashed() -> None:

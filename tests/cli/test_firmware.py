@@ -55,7 +55,8 @@ def test_the_boards_that_firmware_can_be_built_for_are_listed() -> None:
 
 def test_the_list_says_how_each_board_is_flashed() -> None:
     for board in run_json("firmware", "list")["boards"]:
-        assert board["flashed_by"] == [way.tool for way in profile(board["name"]).ways_to_flash]
+        ways = [way.tool for way in profile(board["name"]).ways_to_flash]
+        assert board["flashed_by"] == (["mpremote"] if board["name"] == "micropython" else ways)
 
 
 def test_a_build_shows_sizes_and_gives_the_file(tmp_path: Path) -> None:
@@ -110,7 +111,14 @@ def test_a_define_makes_another_firmware() -> None:
         (("build", "posix", "--compiler", "cc"), 2, "--compiler cc: must be zig or gcc"),
         (("build", "posix", "--define", "1"), 5, "'1' cannot be defined: write NAME=VALUE"),
         (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
-        (("new", "x", "--board", "loopback"), 5, "there is no port to 'loopback'. There are: "),
+        (("new", "x", "--board", "loopback"), 5, "there is no firmware for 'loopback'. There is for: "),
+        (("new", "x", "--board", "uno"), 5, "there is no firmware for 'uno'; did you mean 'arduino_uno'? There is "),
+        (
+            ("new", "x", "--board", "esp32"),
+            5,
+            ". For another board: `new DIR --board arduino`, where Arduino's tools know it, zephyr",
+        ),
+        (("run", "no_such"), 5, "there is no firmware for 'no_such' and no such directory. There is for: "),
         (("new", "in_the_way"), 5, "in_the_way: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file"), 5, "file: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file/x"), 5, "x: cannot be written: Not a directory"),
@@ -209,6 +217,15 @@ def test_how_a_firmware_ended_by_itself_is_told(tmp_path: Path) -> None:
         assert process.stderr.read().splitlines()[-1] == "error: the emulator of mine has ended, with 7"
 
 
+@pytest.mark.parametrize("words", [("build",), ("run",), ("flash", "rpi_pico")])
+def test_a_sketch_for_the_arduino_ide_is_told_who_builds_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    sketch = tmp_path / "my_sketch"
+    assert run("firmware", "new", sketch, "--board", "arduino").code == 0
+    result = run("firmware", *words, sketch)
+    told = f"error: {sketch}: is a sketch, which the Arduino IDE or arduino-cli builds and uploads\n"
+    assert (result.code, result.out, result.err) == (5, "", told)
+
+
 # --- new --------------------------------------------------------------------------------------
 
 
@@ -226,7 +243,10 @@ def test_a_new_project_is_built_and_its_functions_called(tmp_path: Path, board: 
         (example,) = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), flags=re.DOTALL)
         assert f'board="{board}"' in example
         done = subprocess.run(
-            [COMMAND[0], "-c", example.replace("/dev/pts/7", port)], capture_output=True, text=True, timeout=60
+            [COMMAND[0], "-c", re.sub(r"/dev/(pts/7|ttyACM0)", port, example)],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert (done.stdout, done.stderr) == ("5\n[0.  0.5 1.  1.5]\n", "")
         with microrpc.connect(port, board=board) as connected:

@@ -32,6 +32,7 @@ from microrpc.firmware.emulator_process import EmulatorProcess
 from microrpc.firmware.project import load_port
 
 REAL_PATH = os.environ["PATH"]
+NAMES = b"nucleo_f746zg\0microrpc demonstration\0"  # those of the board that answers
 INFO = "UF2 Bootloader v3.0\r\nModel: Raspberry Pi RP2\r\nBoard-ID: RPI-RP2\r\n"
 
 
@@ -50,7 +51,7 @@ def elf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program, and a cache of its own for what is made of it."""
     monkeypatch.setattr(building, "cache_directory", lambda: tmp_path / "cache")
     path = tmp_path / "firmware.elf"
-    path.write_bytes(make_program([(1, 0x10000000, b"abcde")]))
+    path.write_bytes(make_program([(1, 0x10000000, b"abcde"), (1, 0x10000010, NAMES)]))
     return path
 
 
@@ -70,6 +71,41 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, *ports: tuple[str, int, int]) -> No
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: infos)
 
 
+class Bootloader:
+    """A drive that takes a UF2 file, and then goes away and starts a board."""
+
+    def __init__(self, drive: Path) -> None:
+        self.drive = drive
+        drive.mkdir()
+        (drive / "INFO_UF2.TXT").write_text(INFO)
+        self.taken = b""
+        self.on_taken: Callable[[bytes], None] = lambda data: None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        file = self.drive / "firmware.uf2"
+        while not self._stop.wait(0.02):
+            data = file.read_bytes() if file.exists() else b""
+            if len(data) >= 512 and len(data) == 512 * int.from_bytes(data[24:28], "little"):
+                self.taken = data
+                (self.drive / "INFO_UF2.TXT").unlink()
+                self.on_taken(data)
+                return
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def bootloader(tmp_path: Path) -> Iterator[Bootloader]:
+    bootloader = Bootloader(tmp_path / "RPI-RP2")
+    yield bootloader
+    bootloader.close()
+
+
 # --- to a board that answers ----------------------------------------------------------------------
 
 
@@ -86,6 +122,7 @@ def test_a_board_is_flashed_and_shows_what_it_is(elf: Path, fakes: FakeTools, po
 
 def test_a_port_and_the_board_behind_it_may_be_named(elf: Path, fakes: FakeTools, port: str) -> None:
     fakes.add("st-flash")
+    elf.write_bytes(make_program([(1, 0x08000000, NAMES)]))
     shown = run_json("firmware", "flash", port, elf, "--board", "nucleo_f746zg")
     assert (shown["board"], shown["tool"], shown["file"]) == ("nucleo_f746zg", "st-flash", str(elf))
     assert (shown["info"]["port"], shown["info"]["max_packet_bytes"]) == (port, 2037)
@@ -138,6 +175,48 @@ def test_a_port_that_appears_when_the_board_has_booted_is_found(
     assert run_json("firmware", "flash", "rpi_pico", elf)["info"]["port"] == port
 
 
+def test_a_board_whose_usb_id_is_another_one_with_its_new_program_is_found_where_it_was(
+    elf: Path, fakes: FakeTools, port: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(flashing, "BACK_S", 20.0)
+    before, after, other = ListPortInfo(str(tmp_path / "tty")), ListPortInfo(port), ListPortInfo("/dev/ttyACM9")
+    (tmp_path / "tty").touch()
+    before.vid, before.pid, before.location, before.serial_number = 0x2E8A, 0x0005, "1-4:1.0", "E6614103"  # MicroPython
+    after.vid, after.pid, after.location, after.serial_number = 0x2E8A, 0x000A, "1-4:1.0", "1"
+    other.vid, other.pid, other.location = 0x2E8A, 0x000A, "1-5:1.0"
+    fakes.add("picotool")
+    ran = fakes.directory / "picotool.note"
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [after if ran.exists() else before, other])
+    args = ("--board", "rpi_pico", "--tool", "picotool")
+    assert run_json("firmware", "flash", tmp_path / "tty", elf, *args)["info"]["port"] == port
+
+
+def test_the_board_whose_drive_is_named_is_not_that_of_another_port(
+    elf: Path, bootloader: Bootloader, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug_in(monkeypatch, ("/dev/ttyACM9", 0x2E8A, 0x000A))
+
+    def boot(data: bytes) -> None:
+        plug_in(monkeypatch, ("/dev/ttyACM9", 0x2E8A, 0x000A), (port, 0x2E8A, 0x000A))
+
+    bootloader.on_taken = boot
+    shown = run_json("firmware", "flash", "rpi_pico", elf, "--drive", bootloader.drive)
+    assert shown["info"]["port"] == port
+
+
+def test_a_board_that_has_not_the_program_it_was_given_is_told_by_its_name(
+    elf: Path, fakes: FakeTools, port: str
+) -> None:
+    elf.write_bytes(make_program([(1, 0x08000000, b"microrpc demonstration\0nucleo\0")]))
+    fakes.add("openocd")
+    result = run("firmware", "flash", "nucleo_f746zg", elf, "--port", port)
+    assert result.code == 0
+    assert result.err.splitlines()[-1] == (
+        f"warning: what answers on {port} calls itself 'nucleo_f746zg', which the program does not: "
+        "it is another board, or has its old program still"
+    )
+
+
 def test_a_board_that_does_not_boot_is_an_error_that_tells_of_the_flashing(
     elf: Path, fakes: FakeTools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -157,41 +236,6 @@ def test_a_tool_that_fails_is_one_error_with_its_words(elf: Path, fakes: FakeToo
 
 
 # --- a boot drive ---------------------------------------------------------------------------------
-
-
-class Bootloader:
-    """A drive that takes a UF2 file, and then goes away and starts a board."""
-
-    def __init__(self, drive: Path) -> None:
-        self.drive = drive
-        drive.mkdir()
-        (drive / "INFO_UF2.TXT").write_text(INFO)
-        self.taken = b""
-        self.on_taken: Callable[[bytes], None] = lambda data: None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        file = self.drive / "firmware.uf2"
-        while not self._stop.wait(0.02):
-            data = file.read_bytes() if file.exists() else b""
-            if len(data) >= 512 and len(data) == 512 * int.from_bytes(data[24:28], "little"):
-                self.taken = data
-                (self.drive / "INFO_UF2.TXT").unlink()
-                self.on_taken(data)
-                return
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-@pytest.fixture
-def bootloader(tmp_path: Path) -> Iterator[Bootloader]:
-    bootloader = Bootloader(tmp_path / "RPI-RP2")
-    yield bootloader
-    bootloader.close()
 
 
 def test_a_program_is_copied_to_the_drive_that_is_named(elf: Path, bootloader: Bootloader, port: str) -> None:
@@ -261,6 +305,7 @@ def test_the_file_that_lands_on_the_drive_boots_and_the_board_that_then_answers_
 
 def test_a_dry_run_prints_the_command_and_runs_nothing(elf: Path, fakes: FakeTools, port: str) -> None:
     fakes.add("st-flash")
+    elf.write_bytes(make_program([(1, 0x08000000, b"abcde")]))
     result = run("firmware", "flash", "nucleo_f746zg", elf, "--dry-run", "--port", port)
     assert (result.code, result.err) == (0, "")
     (words,) = result.out.splitlines()
@@ -282,7 +327,7 @@ def test_a_dry_run_leaves_the_drive_and_the_port_alone(elf: Path, bootloader: Bo
 def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTools) -> None:
     needs.zig()
     fakes.add("openocd")
-    run("firmware", "new", tmp_path / "mine", "--board", "qemu_mps2_an385")
+    run("firmware", "new", tmp_path / "mine", "--board", "nucleo_f746zg")
     args = ("firmware", "flash", "nucleo_f746zg", tmp_path / "mine", "--dry-run")
     result = run(*args)
     assert result.code == 0, result.err
@@ -299,7 +344,8 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
     ("args", "code", "message"),
     [
         (("rpi_pcio",), 5, "there is no board profile 'rpi_pcio'; did you mean 'rpi_pico'?"),
-        (("/dev/no-such-port", "x.elf"), 3, "/dev/no-such-port: there is no such port"),
+        (("esp32",), 5, "(`microrpc boards`). For another board: `new DIR --board arduino`, where"),
+        (("/dev/no-such-port", "x.elf"), 3, "there is no port /dev/no-such-port: "),
         (("/dev/null", "x.elf"), 3, "/dev/null: say which board is behind it with --board: its USB id tells none"),
         (("/dev/ttyACM0", "--port", "COM3"), 2, "/dev/ttyACM0 and --port COM3: name the port once"),
         (("rpi_pico", "--board", "loopback"), 2, "rpi_pico and --board loopback: name the board once"),
@@ -314,7 +360,7 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
             "nucleo_f746zg has no way 'uf2' to be flashed. It has: openocd",
         ),
         (("nucleo_f746zg", "x.elf", "--drive", "no"), 5, "no: there is no such directory"),
-        (("arduino_due", "x.elf"), 5, "bossac: takes the board's port: name it"),
+        (("arduino_due", "x.elf"), 5, "bossac: takes the board's port: name it with --port (`microrpc ports`"),
         (("arduino_due", "x.elf", "--port", "/dev/ttyACM0"), 5, "bossac is not installed: apt-get install bossa-cli"),
         (("qemu_mps2_an385",), 5, "`microrpc firmware run qemu_mps2_an385` builds it and starts it"),
         (("qemu://mps2_an385",), 5, "`microrpc firmware run qemu_mps2_an385` builds it and starts it"),
@@ -372,6 +418,19 @@ def test_a_project_for_other_chips_is_refused_before_it_is_built(tmp_path: Path,
     assert result.err == (
         f"error: {tmp_path / 'port.toml'}: is for chips of the family 0x55114460, and this board is of 0xe48bff56\n"
     )
+
+
+def test_a_project_for_another_board_is_refused_before_it_is_built(tmp_path: Path, fakes: FakeTools) -> None:
+    fakes.add("openocd")
+    made = run("firmware", "new", tmp_path / "mine", "--board", "nucleo_l4r5zi")
+    assert made.out.splitlines()[-1] == f"     microrpc firmware flash nucleo_l4r5zi {tmp_path / 'mine'}"
+    result = run("firmware", "flash", "nucleo_f746zg", tmp_path / "mine")
+    assert (result.code, result.err) == (
+        5,
+        f"error: {tmp_path / 'mine' / 'port.toml'}: is for nucleo_l4r5zi (`build.board`), and not for nucleo_f746zg: "
+        "`microrpc firmware new --board nucleo_f746zg` makes one that is\n",
+    )
+    assert not fakes.was_run("openocd")
 
 
 # --- the end --------------------------------------------------------------------------------------

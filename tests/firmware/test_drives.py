@@ -81,6 +81,8 @@ def test_a_drive_without_a_board_id_is_told_by_its_label(media: Path) -> None:
     (media / "MICROBIT.txt").touch()
     assert find_drive(PROBE, tools(media)) is None
     (media / "MICROBIT").mkdir()
+    assert find_drive(PROBE, tools(media)) is None  # what a drive has left behind
+    (media / "MICROBIT" / "DETAILS.TXT").touch()
     assert find_drive(PROBE, tools(media)) == media / "MICROBIT"
 
 

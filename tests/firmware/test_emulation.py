@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 import sys
+import tty
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 import microrpc.firmware.build
 from microrpc.errors import FirmwareError, PortNotFoundError
 from microrpc.firmware.build import build
-from microrpc.firmware.emulation import check_emulation, emulator_command, npm_directory
+from microrpc.firmware.emulation import check_emulation, emulation_of, emulator_command, npm_directory
 from microrpc.firmware.emulator import Emulator, build_to_run, check_runnable, start_firmware
 from microrpc.firmware.images import ImageFormat, make_image
 from microrpc.firmware.new import Contents, new_project, write_port_file
@@ -260,6 +262,25 @@ def test_what_an_emulator_of_ours_is_built_with_is_told(
     file.unlink()
     with pytest.raises(FirmwareError, match=r"^mine runs in emulators/own: there is no .*emulators/own/port\.toml$"):
         Emulator("mine", Path("my.elf"), own_emulator)
+
+
+@pytest.mark.boards
+@pytest.mark.parametrize("name", ["rp2040", "simavr_uno", "micropython"])
+def test_an_emulator_ends_when_its_line_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the cache of all tests, and what npm has
+    needs.emulated(name)
+    firmware = build(load_port(name))
+    command = emulator_command(name, firmware.elf, emulation_of(firmware.project))
+    master, line = os.openpty()
+    tty.setraw(line)
+    with subprocess.Popen(command, cwd=firmware.project.root, stdin=master, stdout=master) as process:
+        os.close(master)
+        try:
+            assert os.read(line, 1)  # it has booted
+            os.close(line)
+            process.wait(20)
+        finally:
+            process.kill()
 
 
 # --- projects ---------------------------------------------------------------------------------

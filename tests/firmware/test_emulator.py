@@ -193,6 +193,28 @@ def test_what_an_emulator_has_started_ends_with_a_program_that_is_killed(install
     wait_until_gone(int(done.stdout.split()[-1]))
 
 
+@pytest.mark.parametrize("how", ["raise StopIteration", "os.kill(os.getpid(), 9)"])
+def test_an_interruption_while_it_is_being_started_leaves_nothing_running(install: Install, how: str) -> None:
+    install(TALKS)
+    # As a signal: after the fork, and before anybody knows of the process.
+    program = f"""
+import os, subprocess, sys
+really_open = subprocess.Popen.__init__
+def popen(self, command, **options):
+    really_open(self, command, **options)
+    print(self.pid, flush=True)
+    if command[0] != "/bin/sh":
+        {how}
+subprocess.Popen.__init__ = popen
+{START_AND}"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        out, _ = parent.communicate(timeout=60)
+    assert parent.returncode == (1 if "raise" in how else -signal.SIGKILL)
+    watcher, emulator = map(int, out.split())
+    wait_until_gone(watcher)
+    wait_until_gone(emulator)
+
+
 def wait_until_said(emulator: Emulator) -> str:
     deadline = time.monotonic() + 20
     while not emulator.said and time.monotonic() < deadline:
@@ -272,19 +294,19 @@ def test_a_file_that_cannot_be_run_is_one_error(install: Install) -> None:
 
 def test_without_a_shell_to_watch_it_there_is_no_emulator(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     emulation = install(TALKS)
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[list[str]] = []
     really_open = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         if command[0] == "/bin/sh":
             raise FileNotFoundError(2, "No such file")
-        started.append(really_open(command, **options))
-        return started[0]
+        started.append(command)
+        return really_open(command, **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(PortError, match="/bin/sh cannot be started: No such file"):
         Emulator("mine", Path("my.elf"), emulation)
-    assert [process.poll() for process in started] == [-signal.SIGKILL]
+    assert not started
 
 
 def test_without_ptys_there_is_no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:

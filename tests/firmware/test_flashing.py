@@ -207,7 +207,10 @@ def test_where_nobody_can_be_asked_each_way_is_told_with_what_it_wants(
 
 def test_each_tool_that_wants_a_port_says_so(elf: Path, fakes: FakeTools, computer: FlashTools) -> None:
     fakes.add("bossac")
-    with pytest.raises(FirmwareError, match=r"\nbossac: takes the board's port: name it$"):
+    with pytest.raises(
+        FirmwareError,
+        match=r"\nbossac: takes the board's port: name it with --port \(",
+    ):
         choose(profile("arduino_due"), Program(elf), tools=computer)
     assert choose(profile("arduino_due"), Program(elf), "/dev/ttyACM0", tools=computer).way.tool == "bossac"
 
@@ -246,7 +249,7 @@ def test_a_tool_that_the_profile_does_not_have_is_told(elf: Path, computer: Flas
     with pytest.raises(FirmwareError) as caught:
         choose(PICO, Program(elf), tool="pyocs", tools=computer)
     assert str(caught.value) == (
-        "rpi_pico has no way 'pyocs' to be flashed; did you mean 'pyocd'?. It has: uf2, picotool, openocd, pyocd"
+        "rpi_pico has no way 'pyocs' to be flashed; did you mean 'pyocd'? It has: uf2, picotool, openocd, pyocd"
     )
 
 
@@ -322,6 +325,8 @@ def test_the_command_of_each_board(
     elf: Path, fakes: FakeTools, computer: FlashTools, board: str, tool: str, name: str, words: str
 ) -> None:
     fakes.add(name)
+    (way,) = [way for way in profile(board).flashers if way.tool == tool]
+    elf.write_bytes(make_program([(1, int(way.address or "0x10000000", 0), b"abcde")]))
     chosen = choose(profile(board), Program(elf), "/dev/ttyACM0", tool=tool, tools=computer)
     ((*_, last),) = [chosen.commands()[-1:]]
     chosen.run()
@@ -338,7 +343,7 @@ def test_a_tool_that_fails_gives_its_last_words_and_the_other_ways(
 ) -> None:
     fakes.add("openocd", FAIL)
     with pytest.raises(FirmwareError) as caught:
-        choose(PICO, Program(elf), tools=computer).run()
+        choose(PICO, Program(elf), tool="openocd", tools=computer).run()
     first, *lines = str(caught.value).splitlines()
     assert first.startswith("rpi_pico: it could not be flashed: openocd -f interface/cmsis-dap.cfg ")
     assert first.endswith(" ended with 3:")
@@ -357,11 +362,90 @@ def test_a_tool_that_hangs_is_ended_with_its_last_words_and_all_that_it_started(
     with pytest.raises(
         FirmwareError, match=r"was ended: it took longer than 3 s \(`flash_s`\):\nwaiting for a probe\n"
     ):
-        choose(board, Program(elf), tools=computer).run()
+        choose(board, Program(elf), tool="openocd", tools=computer).run()
     fakes.add("openocd", HANG_WITH_ANOTHER)
     with pytest.raises(FirmwareError, match="was ended: it took longer"):
-        choose(board, Program(elf), tools=computer).run()
+        choose(board, Program(elf), tool="openocd", tools=computer).run()
     wait_until_gone(fakes.pid_of_another("openocd"))
+
+
+def test_after_a_tool_that_fails_the_drive_is_waited_for_that_a_person_can_have_appear(
+    elf: Path, fakes: FakeTools, media: Path, computer: FlashTools
+) -> None:
+    fakes.add("openocd", FAIL)
+    chosen = choose(PICO, Program(elf), tools=computer)
+    assert chosen.way.tool == "openocd"
+    notes: list[str] = []
+    timer = threading.Timer(0.5, lambda: (uf2_drive(media), None)[1])
+    timer.start()
+    assert chosen.run(on_note=notes.append).tool == "uf2"
+    assert notes[0].startswith("rpi_pico: it could not be flashed: openocd ")
+    assert notes[1].startswith("its drive, RPI-RP2, is not there: hold BOOTSEL while you plug it in. It is waited for")
+    assert (media / "RPI-RP2" / "firmware.uf2").stat().st_size == 512
+
+
+def test_nobody_is_asked_where_nobody_may_be_or_the_drive_is_that_of_a_probe(
+    elf: Path, fakes: FakeTools, computer: FlashTools
+) -> None:
+    fakes.add("openocd", FAIL)
+    with pytest.raises(FirmwareError, match="ended with 3"):
+        choose(PICO, Program(elf), may_ask=False, tools=computer).run()
+    began = time.monotonic()
+    for board in (profile("microbit"), NUCLEO):
+        with pytest.raises(FirmwareError, match="ended with 3"):
+            choose(board, Program(elf), tools=computer).run()
+    assert time.monotonic() - began < drives.APPEAR_S
+
+
+def test_a_tool_that_is_killed_is_told_with_the_signal(elf: Path, fakes: FakeTools, computer: FlashTools) -> None:
+    fakes.add("openocd", "import os; os.kill(os.getpid(), 11)")
+    with pytest.raises(FirmwareError, match=r" exit' was killed by SIGSEGV\n"):
+        choose(NUCLEO, Program(elf), tools=computer).run()
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "is_taken"),
+    [("File downloaded successfully", 74, True), ("nothing", 74, False), ("File downloaded successfully", 0, True)],
+)
+def test_a_board_that_starts_at_once_has_taken_what_dfu_util_calls_an_error(
+    tmp_path: Path, fakes: FakeTools, computer: FlashTools, said: str, code: int, is_taken: bool
+) -> None:
+    elf = tmp_path / "firmware.elf"
+    elf.write_bytes(make_program([(1, 0x08000000, b"abcde")]))
+    fakes.add(
+        "dfu-util", f"print({said!r}); print('Error during download get_status', file=sys.stderr); sys.exit({code})"
+    )
+    chosen = choose(profile("netduinoplus2"), Program(elf), tool="dfu-util", tools=computer)
+    if is_taken:
+        assert chosen.run().tool == "dfu-util"
+    else:
+        with pytest.raises(FirmwareError, match="ended with 74:\nnothing\nError during download get_status"):
+            chosen.run()
+
+
+def test_bytes_without_an_address_are_made_only_of_a_program_that_begins_where_they_are_put(
+    elf: Path, fakes: FakeTools, computer: FlashTools
+) -> None:
+    fakes.add("st-flash")
+    chosen = choose(NUCLEO, Program(elf), tool="st-flash", tools=computer)
+    where = r"begins at 0x10000000, and the board's flash that is written at 0x08000000$"
+    with pytest.raises(FirmwareError, match=where):
+        chosen.run()
+    with pytest.raises(FirmwareError, match=where):
+        chosen.commands()
+    assert not fakes.was_run("st-flash")
+
+
+def test_code_for_another_kind_of_chip_is_put_into_no_board(elf: Path, fakes: FakeTools, computer: FlashTools) -> None:
+    fakes.add("avrdude")
+    uno = choose(profile("arduino_uno"), Program(elf), "/dev/ttyACM0", tools=computer)
+    with pytest.raises(
+        FirmwareError, match=r"it has code for ARM, 32 bits.*, and arduino_uno has a ATmega328P \(AVR\)$"
+    ):
+        uno.run()
+    assert not fakes.was_run("avrdude")
+    choose(dataclasses.replace(profile("arduino_uno"), mcu="AT91"), Program(elf), "/dev/ttyACM0", tools=computer).run()
+    assert fakes.was_run("avrdude")
 
 
 def test_a_tool_that_leaves_another_program_holds_nobody_up(elf: Path, fakes: FakeTools, computer: FlashTools) -> None:
@@ -409,6 +493,35 @@ def test_a_port_is_touched_and_then_its_drive_is_waited_for(elf: Path, media: Pa
     chosen.run(on_note=notes.append)
     assert (media / "RPI-RP2" / "firmware.uf2").exists()
     assert len(notes) == 1  # that it is still there
+
+
+def test_the_drive_of_another_board_is_not_that_of_the_port(elf: Path, media: Path, computer: FlashTools) -> None:
+    other = uf2_drive(media)
+
+    def touch(port: str) -> None:
+        drive = media / "RPI-RP21"
+        drive.mkdir()
+        (drive / "INFO_UF2.TXT").write_text("Board-ID: RPI-RP2\n")
+
+    tools = dataclasses.replace(computer, touch_only=touch, is_there=lambda port: port == "/dev/ttyACM0")
+    assert choose(PICO, Program(elf), "/dev/ttyACM1", tools=tools).drive == other  # whose board is in its bootloader
+    chosen = choose(PICO, Program(elf), "/dev/ttyACM0", tools=tools)
+    assert (chosen.has_touch, chosen.drive) == (True, None)
+    chosen.run()
+    assert (media / "RPI-RP21" / "firmware.uf2").exists()
+    assert [path.name for path in other.iterdir()] == ["INFO_UF2.TXT"]
+
+
+def test_of_a_board_on_a_port_and_another_on_a_drive_none_is_guessed(
+    elf: Path, media: Path, computer: FlashTools
+) -> None:
+    drive = uf2_drive(media)
+    tools = dataclasses.replace(computer, is_there=lambda port: True)
+    text = f"one rpi_pico is on /dev/ttyACM0, and another one shows the drive {drive}: say with --port or --drive"
+    with pytest.raises(FirmwareError, match=f"^{text}"):
+        choose(PICO, Program(elf), "/dev/ttyACM0", is_port_named=False, tools=tools)
+    uart = profile("rpi_pico_uart")  # its port is an adapter's, which stays
+    assert choose(uart, Program(elf), "/dev/ttyACM0", is_port_named=False, tools=tools).drive == drive
 
 
 NONE = DriveTools(lambda: iter(()))

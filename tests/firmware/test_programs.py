@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from firmware.test_elf import make_program
 
+from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
 from microrpc.firmware import build as building
 from microrpc.firmware.images import ImageFormat, make_image
-from microrpc.firmware.programs import Program, is_program, read_program
+from microrpc.firmware.new import new_project
+from microrpc.firmware.programs import Program, check_project, is_program, read_program
+from microrpc.firmware.project import load_project
 
 PICO, SAMD51 = 0xE48BFF56, 0x55114460
 
@@ -117,3 +121,24 @@ def test_a_uf2_file_for_other_chips_is_refused(elf: Path, tmp_path: Path) -> Non
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(FirmwareError, match=r"no\.elf: cannot be read: No such file or directory"):
         read_program(tmp_path / "no.elf")
+
+
+def test_a_project_is_for_the_board_that_it_was_made_for(tmp_path: Path) -> None:
+    for name, boards in (("rp2040", ("rpi_pico", "rp2040")), ("arduino_uno", ("arduino_uno", "simavr_uno"))):
+        new_project(tmp_path / name, name)
+        project = load_project(tmp_path / name)
+        assert project.board == name
+        for board in boards:  # an emulator runs the firmware of the hardware
+            check_project(project, profile(board))
+    with pytest.raises(FirmwareError, match=r"is for arduino_uno \(`build\.board`\), and not for arduino_mega"):
+        check_project(project, profile("arduino_mega"))
+    with pytest.raises(FirmwareError, match="is for arduino_uno"):
+        check_project(project, profile("spresense"))
+    check_project(dataclasses.replace(project, board=""), profile("arduino_mega"))  # it does not say
+
+
+def test_a_program_begins_where_its_bytes_are_put(elf: Path, cache: Path) -> None:
+    assert Program(elf).path_in("bin", address="0x10000000").read_bytes() == b"abcde"
+    with pytest.raises(FirmwareError, match=r"begins at 0x10000000, and the board's flash .* written at 0x00080000$"):
+        Program(elf).path_in("bin", address="0x80000")
+    assert Program(elf).path_in("hex", address="0x80000").is_file()  # which has its addresses

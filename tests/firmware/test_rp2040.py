@@ -207,6 +207,19 @@ static void crash(microrpc_call_t *call) {
 const microrpc_function_t board_functions[] = {MICRORPC_FUNCTION_DOC(crash, "-> None", "Fault.")};
 """
 
+# Twice as much as the board keeps for its host, said while nothing can take it away.
+SHOUTING = """
+#include "cortex_m.h"
+static void shout(microrpc_call_t *call) {
+    uint32_t primask = cortex_m_close(), begun_us = port_now_us(NULL);
+    for (int i = 0; i < 128; i++) microrpc_log(microrpc_device(call), "0123456789abcdef");
+    uint32_t taken_us = port_now_us(NULL) - begun_us;
+    cortex_m_restore(primask);
+    microrpc_return_int(call, taken_us);
+}
+const microrpc_function_t board_functions[] = {MICRORPC_FUNCTION_DOC(shout, "-> int [us]", "Shout.")};
+"""
+
 # From the first byte on that it gets, it says again and again how long it was held up at most.
 TALKING = """
 static void put(uint8_t begin, uint32_t number, uint8_t end) {
@@ -252,6 +265,18 @@ def test_a_fault_starts_the_board_again(tmp_path: pathlib.Path, port: str) -> No
         assert emulator.said.count("fault at") == 2
         with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
             assert [function.name for function in board.functions()] == ["crash"]
+
+
+@pytest.mark.boards
+def test_what_is_said_where_interrupts_are_closed_does_not_wait_for_one(tmp_path: pathlib.Path) -> None:
+    needs.emulated("rp2040")
+    _lay_out(tmp_path / "project", "rpi_pico", SHOUTING)
+    with (
+        start_firmware(build_to_run(load_project(tmp_path / "project"))) as emulator,
+        microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board,
+    ):
+        assert 0 < board.function("shout")() < 500_000
+        assert 0 < board.function("shout")() < 500_000
 
 
 def _read_for(process: subprocess.Popen[bytes], seconds: float) -> bytes:

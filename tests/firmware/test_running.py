@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from microrpc.errors import FirmwareError
-from microrpc.firmware.running import run
+from microrpc.firmware import running
+from microrpc.firmware.running import run, try_to_run
 
 # It starts another process, which holds its pipes, says which one, and takes for ever, as compilers do.
 PARENT = """
@@ -69,6 +70,32 @@ def test_what_takes_too_long_does_not_go_on_in_what_it_started(tmp_path: Path) -
 def test_what_was_said_is_given_with_how_it_ended(tmp_path: Path) -> None:
     done = run([sys.executable, "-c", "import sys; print(1); print(2, file=sys.stderr); sys.exit(3)"], tmp_path, 60.0)
     assert (done.stdout.split(), done.stderr.split(), done.code) == (["1"], ["2"], 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+@pytest.mark.parametrize(
+    ("deed", "failure"),
+    [
+        ("pass", ""),
+        ("sys.exit(3)", "ended with 3"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("os.kill(os.getpid(), 40)", "was killed by the signal 40"),
+    ],
+)
+def test_how_a_program_failed_is_told_in_words(tmp_path: Path, deed: str, failure: str) -> None:
+    assert run([sys.executable, "-c", f"import os, sys; {deed}"], tmp_path, 60.0).failure == failure
+
+
+def test_a_program_that_never_stops_talking_is_ended_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_MOST_KEPT_BYTES", 2**22)
+    talk = "import sys\nwhile True: print('x' * 9999, file=sys.stderr)"
+    ran = try_to_run([sys.executable, "-c", talk], tmp_path, 60.0)
+    assert (ran.code, ran.reason, ran.failure) == (None, *["was ended: it said more than 4 MiB"] * 2)
+    assert len(ran.stderr) == 2**20
+    enough = try_to_run([sys.executable, "-c", "print('x' * 2**21)"], tmp_path, 60.0)
+    assert (enough.code, len(enough.stdout)) == (0, 2**20)
 
 
 def test_what_cannot_be_started_is_told(tmp_path: Path) -> None:

@@ -166,3 +166,10 @@ def test_waiting_for_a_boot_ends_in_time_whatever_a_board_says_meanwhile() -> No
 def test_a_name_that_is_like_none_is_not_guessed_at() -> None:
     assert did_you_mean("buad", ["baud", "name"]) == "; did you mean 'baud'?"
     assert did_you_mean("xyz", ["baud", "name"]) == did_you_mean("baud", []) == ""
+
+
+def test_a_name_that_is_a_part_of_a_known_one_suggests_that() -> None:
+    known = ["nano33ble", "arduino", "arduino_uno", "simavr_uno"]
+    assert did_you_mean("Uno", known) == "; did you mean 'arduino_uno'?"
+    assert did_you_mean("33b", known) == "; did you mean 'nano33ble'?"
+    assert did_you_mean("no", known) == ""  # a part of too much

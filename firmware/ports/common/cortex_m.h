@@ -3,6 +3,7 @@
 #ifndef CORTEX_M_H
 #define CORTEX_M_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef void (*cortex_m_handler_t)(void);
@@ -38,6 +39,13 @@ static inline uint32_t cortex_m_close(void) {
 
 static inline void cortex_m_restore(uint32_t primask) {
     __asm__ volatile("msr primask, %0" ::"r"(primask) : "memory");
+}
+
+/* Whether another interrupt can come now: they are not closed, and this is not within one. */
+static inline bool cortex_m_is_open(void) {
+    uint32_t primask, exception;
+    __asm__ volatile("mrs %0, primask\n\tmrs %1, ipsr" : "=&r"(primask), "=r"(exception)::"memory");
+    return primask == 0 && exception == 0;
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* The Stellaris LM3S6965 evaluation board: Cortex-M3 at 50 MHz, PL011 UART 0. */
 #include "cortex_m.h"
+#include "pl011.h"
 #include "port.h"
 #include "systick.h"
 
@@ -23,36 +24,11 @@ const char port_name[] = "qemu_lm3s6965evb";
 #define GPIOA_DEN (*(volatile uint32_t *)0x4000451C)
 #define GPIOA_UART0 3u
 
-typedef struct {
-    volatile uint32_t dr, rsr, reserved[4], fr, reserved2, ilpr, ibrd, fbrd, lcrh, ctl, ifls, im, ris, mis, icr;
-} uart_t;
+#define UART0 0x4000C000u
+#define UART0_INTERRUPT 5
+#define DIVISOR_64THS (27 * 64 + 8) /* 50 MHz / (16 * 115200) */
 
-#define UART ((uart_t *)0x4000C000)
-#define UART_INTERRUPT 5
-
-#define DR_OVERRUN (1u << 11)
-#define FR_RX_EMPTY (1u << 4)
-#define FR_TX_FULL (1u << 5)
-#define LCRH_FIFO_8N1 0x70u
-#define CTL_RX_TX_ON 0x301u
-#define INTERRUPT_RX (1u << 4)
-#define INTERRUPT_RX_TIMEOUT (1u << 6)
-#define INTERRUPT_OVERRUN (1u << 10)
-#define INTERRUPTS (INTERRUPT_RX | INTERRUPT_RX_TIMEOUT | INTERRUPT_OVERRUN)
-
-static void receive(void) {
-    /* Before the FIFO is emptied: what comes afterwards interrupts again. */
-    UART->icr = INTERRUPTS;
-    while (!(UART->fr & FR_RX_EMPTY)) {
-        uint32_t data = UART->dr;
-        if (data & DR_OVERRUN) {
-            ring_lose(&port_ring);
-        }
-        ring_put(&port_ring, (uint8_t)data);
-    }
-}
-
-CORTEX_M_VECTORS(44, [UART_INTERRUPT] = receive);
+CORTEX_M_VECTORS(44, [UART0_INTERRUPT] = pl011_receive);
 
 static void start_pll(void) {
     uint32_t rcc = RCC_50_MHZ | RCC_BYPASS;
@@ -71,22 +47,6 @@ void port_start(void) {
     (void)SYSCTL_RCGC2;
     GPIOA_AFSEL |= GPIOA_UART0;
     GPIOA_DEN |= GPIOA_UART0;
-    /* 50 MHz / (16 * 115200) = 27 + 8 / 64 */
-    UART->ctl = 0;
-    UART->ibrd = 27;
-    UART->fbrd = 8;
-    UART->lcrh = LCRH_FIFO_8N1;
-    UART->ifls = 0; /* interrupt at 1/8 of the FIFO, which leaves the most time */
-    UART->im = INTERRUPTS;
-    UART->ctl = CTL_RX_TX_ON;
-    cortex_m_enable(UART_INTERRUPT);
-}
-
-void port_write(void *port, const uint8_t *bytes, size_t size) {
-    (void)port;
-    for (size_t i = 0; i < size; i++) {
-        while (UART->fr & FR_TX_FULL) {
-        }
-        UART->dr = bytes[i];
-    }
+    pl011_start(UART0, DIVISOR_64THS);
+    cortex_m_enable(UART0_INTERRUPT);
 }

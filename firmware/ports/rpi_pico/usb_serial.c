@@ -95,10 +95,13 @@ int32_t usb_class_request(const usb_request_t *request, uint8_t *bytes) {
     uint32_t baud;
     switch (request->request) {
     case SET_LINE_CODING:
+        if (request->length != LINE_CODING_BYTES) {
+            return -1;
+        }
         for (uint32_t i = 0; i < LINE_CODING_BYTES; i++) {
             line_coding[i] = bytes[i];
         }
-        return request->length == LINE_CODING_BYTES ? 0 : -1;
+        return 0;
     case GET_LINE_CODING:
         for (uint32_t i = 0; i < LINE_CODING_BYTES; i++) {
             bytes[i] = line_coding[i];
@@ -164,10 +167,14 @@ void usb_sent(void) {
     send_next();
 }
 
-/* Wait for room: false after a second in which the host has taken nothing, and at once until it does. */
+/* Wait for room: false after a second in which the host has taken nothing, and at once until it does, or where the
+ * interrupt that makes room cannot come. */
 static bool wait_for_room(void) {
     uint32_t begun_us = port_now_us(NULL);
     while (tx_put - tx_taken == TX_BYTES) {
+        if (!cortex_m_is_open()) {
+            return false;
+        }
         if (is_given_up || !is_ready || port_now_us(NULL) - begun_us > MOST_WAIT_US) {
             is_given_up = true;
             return false;

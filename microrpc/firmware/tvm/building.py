@@ -12,7 +12,7 @@ from typing import Any
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import build as build_firmware
 from microrpc.firmware.elf import read_machine
-from microrpc.firmware.project import Project, check_define, load_port, load_project, port_names
+from microrpc.firmware.project import check_define, load_port, load_project
 from microrpc.firmware.tvm.compile import Compiled, compile_kernels
 from microrpc.firmware.tvm.compiler import import_tvm
 from microrpc.firmware.tvm.kernels import Kernel, check_name
@@ -51,7 +51,7 @@ def build(
     of TVM or of the compiler.
     """
     kind = _target_kind(target)
-    port = _port(board)
+    port = load_port(board)
     checked = [*map(check_define, defines)]
     import_tvm()
     given = load_source(source) if isinstance(source, str) else Source(as_module(source, "the source"))
@@ -104,12 +104,6 @@ def _target_kind(target: str) -> TargetKind:
     if target not in list(TargetKind):
         raise FirmwareError(f"the target {target!r} is not known: {' or '.join(TargetKind)}")
     return TargetKind(target)
-
-
-def _port(board: str) -> Project:
-    if board not in port_names():
-        raise FirmwareError(f"there is no port to {board!r}. There are: {', '.join(port_names())}")
-    return load_port(board)
 
 
 def _parts(source: Source, words: TargetWords, name: str | None) -> _Parts:

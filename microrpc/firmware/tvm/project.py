@@ -52,12 +52,11 @@ _README = """\
 
 Firmware for {board} with kernels that TVM compiled.
 
-    microrpc firmware build {where}     # builds it, and says how large it is
-    microrpc firmware run {where}       # runs it, and prints its port
+{steps}
 
-and in another terminal, with that port:
+{then}
 
-    microrpc functions /dev/pts/7       # what it can do
+    microrpc functions {port}       # what it can do
 
 * `kernels/`: what was generated. `microrpc tvm build` writes it and `port.toml` anew, and nothing else.
 * `functions.c`: the board's functions: those of `kernels/`, and yours.
