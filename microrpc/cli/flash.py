@@ -92,7 +92,7 @@ def flash(
         at = named_port
         if at is None and (drive is None or not profile.has_own_usb):
             at = _port_of(profile)
-        chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None)
+        chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None, is_shown_only=dry_run)
         # Before anything is built: what is missing is told at once.
         if isinstance(source, Path):
             flashing = chosen(profile, read_program(source, profile.uf2_family), at)
@@ -160,11 +160,25 @@ def _find_board(
     if board is not None:
         raise typer.BadParameter(f"{target} and --board {board}: name the board once")
     if board_file is None:
-        return profile(target), port
+        return _profile_of(target), port
     chosen = find_profile(None, None, board_file)
     if chosen.name != target:
         raise typer.BadParameter(f"{target}: {board_file} is the profile of {chosen.name}")
     return chosen, port
+
+
+def _profile_of(target: str) -> BoardProfile:
+    """Give the profile of that name. Raises ProfileError, which says what there is for any other board."""
+    from microrpc.boards.catalogue import profile, profiles
+    from microrpc.errors import ProfileError
+    from microrpc.firmware.new import FOR_ANY
+
+    try:
+        return profile(target)
+    except ProfileError as error:
+        if target in profiles():
+            raise
+        raise ProfileError(f"{error}. {FOR_ANY}") from error
 
 
 def _is_port(target: str) -> bool:
@@ -268,6 +282,8 @@ def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool)
         return
     if built is not None:
         note(f"{built.project.name}: {built.sizes.flash_bytes} bytes of flash, {built.elf}")
+    if flashing.not_installed:
+        note(flashing.not_installed)
     for words in commands:
         say(shlex.join(words))
 

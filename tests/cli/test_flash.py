@@ -344,6 +344,7 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
     ("args", "code", "message"),
     [
         (("rpi_pcio",), 5, "there is no board profile 'rpi_pcio'; did you mean 'rpi_pico'?"),
+        (("esp32",), 5, "(`microrpc boards`). For another board: `new DIR --board arduino`, where"),
         (("/dev/no-such-port", "x.elf"), 3, "there is no port /dev/no-such-port: "),
         (("/dev/null", "x.elf"), 3, "/dev/null: say which board is behind it with --board: its USB id tells none"),
         (("/dev/ttyACM0", "--port", "COM3"), 2, "/dev/ttyACM0 and --port COM3: name the port once"),
@@ -501,6 +502,9 @@ def test_a_script_without_mpremote_says_what_to_install(scripts: Path) -> None:
     result = run("firmware", "flash", "micropython", scripts)
     assert result.code == 5
     assert "mpremote: mpremote is not installed: pip install mpremote\n" in result.err
+    result = run("firmware", "flash", "micropython", scripts, "--dry-run")
+    assert (result.code, result.err) == (0, "mpremote is not installed: pip install mpremote\n")
+    assert result.out.startswith("mpremote connect auto fs cp ")
     (scripts / "demo.py").unlink()
     result = run("firmware", "flash", "micropython", scripts)
     assert result.err == f"error: {scripts / 'demo.py'}: there is no such script\n"

@@ -28,3 +28,15 @@ def test_firmware_that_is_optimized_as_a_whole_runs(compiler: Compiler) -> None:
         np.testing.assert_array_equal(array.numpy(), numbers)
         assert board.function("sum_f32")(array) == numbers.sum()
         assert [model.name for model in board.models()] == ["mlp", "quantised"]
+
+
+@pytest.mark.parametrize("compiler", list(Compiler))
+def test_a_process_that_is_optimized_as_a_whole_runs(compiler: Compiler) -> None:
+    needs.zig()
+    if compiler is Compiler.GCC:
+        needs.program("gcc")
+    port = load_port("posix")
+    firmware = build(dataclasses.replace(port, flags=(*port.flags, "-flto")), compiler=compiler)
+    with start_firmware(firmware) as emulator, microrpc.connect(emulator.port) as board:
+        assert board.function("add")(2, 3) == 5
+        assert [model.name for model in board.models()] == ["mlp", "quantised"]

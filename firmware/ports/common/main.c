@@ -6,9 +6,13 @@
 
 #ifndef PACKET_BYTES
 #define PACKET_BYTES 2048
+#elif PACKET_BYTES < 128 || PACKET_BYTES > 0xFFFFFF
+#error "PACKET_BYTES must be a number from 128 to 16777215"
 #endif
 #ifndef EVENT_RING_BYTES
 #define EVENT_RING_BYTES 1024
+#elif EVENT_RING_BYTES < 1 || EVENT_RING_BYTES > 0xFFFFFF
+#error "EVENT_RING_BYTES must be a number from 1 to 16777215"
 #endif
 
 ring_t port_ring;

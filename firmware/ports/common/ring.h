@@ -11,13 +11,13 @@
 
 #ifndef RING_BYTES
 #define RING_BYTES 8192
+#elif RING_BYTES < 2 || RING_BYTES > 0x1000000 || (RING_BYTES & (RING_BYTES - 1)) != 0
+#error "RING_BYTES must be a power of 2 from 2 to 16777216"
 #endif
 
 /* What the host is told. It may send as much ahead besides the smallest request that it sends, which is no larger: a
  * ring of twice the size has room for all even if the main loop has not yet begun with the first. */
 #define RING_WINDOW_BYTES (RING_BYTES / 2)
-
-typedef char ring_bytes_must_be_a_power_of_2[RING_BYTES > 0 && (RING_BYTES & (RING_BYTES - 1)) == 0 ? 1 : -1];
 
 typedef struct {
     uint32_t put, losses, lost_at;

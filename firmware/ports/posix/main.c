@@ -30,16 +30,47 @@ typedef struct {
     unsigned long value, least, most;
 } option_t;
 
-enum { PACKET_BYTES, RING_BYTES, REPLY_BYTES, HEAP_BYTES, EVENT_RING_BYTES, HOST_TIMEOUT_MS, NONCE, OPTIONS };
+enum {
+    OPTION_PACKET,
+    OPTION_RING,
+    OPTION_REPLY,
+    OPTION_HEAP,
+    OPTION_EVENT_RING,
+    OPTION_HOST_TIMEOUT,
+    OPTION_NONCE,
+    OPTIONS
+};
+
+/* What the options are by default. */
+#ifndef PACKET_BYTES
+#define PACKET_BYTES 2048
+#elif PACKET_BYTES < 128 || PACKET_BYTES > 0xFFFFFF
+#error "PACKET_BYTES must be a number from 128 to 16777215"
+#endif
+#ifndef RING_BYTES
+#define RING_BYTES 16384
+#elif RING_BYTES < 1 || RING_BYTES > 0xFFFFFF
+#error "RING_BYTES must be a number from 1 to 16777215"
+#endif
+#ifndef HEAP_BYTES
+#define HEAP_BYTES 4194304
+#elif HEAP_BYTES < 64 || HEAP_BYTES > 0x7FFFFFFF
+#error "HEAP_BYTES must be a number from 64 to 2147483647"
+#endif
+#ifndef EVENT_RING_BYTES
+#define EVENT_RING_BYTES 1024
+#elif EVENT_RING_BYTES < 1 || EVENT_RING_BYTES > 0xFFFFFF
+#error "EVENT_RING_BYTES must be a number from 1 to 16777215"
+#endif
 
 static option_t options[OPTIONS] = {
-    [PACKET_BYTES] = {"--packet-bytes", 2048, 128, 0xFFFFFF},
-    [RING_BYTES] = {"--ring-bytes", 16384, 0, 0xFFFFFF},
-    [REPLY_BYTES] = {"--reply-bytes", 64, 1, 0xFFFFFF},
-    [HEAP_BYTES] = {"--heap-bytes", 4194304, 64, 0x7FFFFFFF},
-    [EVENT_RING_BYTES] = {"--event-ring-bytes", 1024, 1, 0xFFFFFF},
-    [HOST_TIMEOUT_MS] = {"--host-timeout-ms", 0, 0, 0xFFFF},
-    [NONCE] = {"--nonce", 0, 0, 255},
+    [OPTION_PACKET] = {"--packet-bytes", PACKET_BYTES, 128, 0xFFFFFF},
+    [OPTION_RING] = {"--ring-bytes", RING_BYTES, 0, 0xFFFFFF},
+    [OPTION_REPLY] = {"--reply-bytes", 64, 1, 0xFFFFFF},
+    [OPTION_HEAP] = {"--heap-bytes", HEAP_BYTES, 64, 0x7FFFFFFF},
+    [OPTION_EVENT_RING] = {"--event-ring-bytes", EVENT_RING_BYTES, 1, 0xFFFFFF},
+    [OPTION_HOST_TIMEOUT] = {"--host-timeout-ms", 0, 0, 0xFFFF},
+    [OPTION_NONCE] = {"--nonce", 0, 0, 255},
 };
 
 __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
@@ -152,7 +183,7 @@ static int open_terminal(void) {
 }
 
 static void read_options(int count, char **words) {
-    options[NONCE].value = now_us(NULL) & 0xFF;
+    options[OPTION_NONCE].value = now_us(NULL) & 0xFF;
     for (int i = 1; i < count; i += 2) {
         option_t *option = options;
         while (option < options + OPTIONS && strcmp(words[i], option->name) != 0) {
@@ -185,9 +216,9 @@ __attribute__((weak)) bool board_loop(microrpc_t *device, uint32_t now_us) {
 }
 
 #if MICRORPC_MODELS
-/* Where there are none. */
-__attribute__((weak)) const microrpc_model_t *const board_models[] = {NULL};
-__attribute__((weak)) const size_t board_model_count = 0;
+/* They need not be there; a definition here that goes behind another one is too much for GCC with -flto. */
+__attribute__((weak)) extern const microrpc_model_t *const board_models[];
+__attribute__((weak)) extern const size_t board_model_count;
 #endif
 
 int main(int count, char **words) {
@@ -203,10 +234,10 @@ int main(int count, char **words) {
         .function_count = board_function_count,
         .global_functions = board_global_functions,
         .global_function_count = board_global_function_count,
-        .packet_bytes = (uint32_t)options[PACKET_BYTES].value,
-        .ring_bytes = (uint32_t)options[RING_BYTES].value,
-        .reply_bytes = (uint32_t)options[REPLY_BYTES].value,
-        .nonce = (uint8_t)options[NONCE].value,
+        .packet_bytes = (uint32_t)options[OPTION_PACKET].value,
+        .ring_bytes = (uint32_t)options[OPTION_RING].value,
+        .reply_bytes = (uint32_t)options[OPTION_REPLY].value,
+        .nonce = (uint8_t)options[OPTION_NONCE].value,
 #if MICRORPC_HOOKS
         .flush = port_flush,
 #endif
@@ -219,24 +250,24 @@ int main(int count, char **words) {
         .boot_id = now_us(NULL),
 #endif
 #if MICRORPC_RELIABLE_EVENTS
-        .event_ring = malloc(options[EVENT_RING_BYTES].value),
-        .event_ring_bytes = options[EVENT_RING_BYTES].value,
+        .event_ring = malloc(options[OPTION_EVENT_RING].value),
+        .event_ring_bytes = options[OPTION_EVENT_RING].value,
 #endif
 #if MICRORPC_PROGRESS
         .read = port_read,
 #endif
 #if MICRORPC_MODELS
         .models = board_models,
-        .model_count = board_model_count,
+        .model_count = board_models == NULL ? 0 : board_model_count,
 #endif
 #if MICRORPC_HOOKS && MICRORPC_LINK
         .on_session = on_session,
-        .host_timeout_ms = (uint16_t)options[HOST_TIMEOUT_MS].value,
+        .host_timeout_ms = (uint16_t)options[OPTION_HOST_TIMEOUT].value,
 #endif
     };
     signal(SIGTERM, stop);
     signal(SIGINT, stop);
-    size_t memory_bytes = microrpc_overhead_bytes(&config) + options[HEAP_BYTES].value;
+    size_t memory_bytes = microrpc_overhead_bytes(&config) + options[OPTION_HEAP].value;
     void *memory = malloc(memory_bytes);
     if (memory == NULL) {
         fail("there is no memory of %zu bytes", memory_bytes);
@@ -247,7 +278,7 @@ int main(int count, char **words) {
         fail("the device does not start with these numbers");
     }
     /* A host is noticed to be gone only while this goes round. */
-    int timeout_ms = options[HOST_TIMEOUT_MS].value == 0 ? -1 : (int)options[HOST_TIMEOUT_MS].value / 8 + 1;
+    int timeout_ms = options[OPTION_HOST_TIMEOUT].value == 0 ? -1 : (int)options[OPTION_HOST_TIMEOUT].value / 8 + 1;
     for (;;) {
         uint8_t bytes[4096];
         bool is_awake = board_loop(device, now_us(NULL));
