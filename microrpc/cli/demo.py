@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -315,7 +316,8 @@ class _Demo:
         rng = np.random.default_rng(1)
         count = min(1024, self.profile.heap_bytes // 8)  # floats, in half of the heap
         x = rng.standard_normal(count).astype(np.float32)
-        a, b = (rng.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
+        side = min(16, math.isqrt(self.profile.heap_bytes // 24))  # three matrices, in half of it
+        a, b = (rng.standard_normal((side, side)).astype(np.float32) for _ in range(2))
         with self.part("Tensors, computed on the board and by numpy"):
             with self.board.array(x) as on_board:
                 self._call("relu_f32", on_board)
@@ -324,10 +326,10 @@ class _Demo:
             with (
                 self.board.array(a) as left,
                 self.board.array(b) as right,
-                self.board.empty((16, 16), a.dtype) as out,
+                self.board.empty((side, side), a.dtype) as out,
             ):
                 self._call("matmul_f32", left, right, out)
-                self._compare_arrays("matmul_f32(float32[16,16])", out.numpy(), a @ b, 1e-4)
+                self._compare_arrays(f"matmul_f32(float32[{side},{side}])", out.numpy(), a @ b, 1e-4)
 
     def _compare_arrays(self, label: str, result: Any, expected: Any, tolerance: float) -> None:
         difference = float(abs(result - expected).max())

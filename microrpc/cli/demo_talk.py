@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from microrpc.errors import ArgumentError, CallCancelledError
+from microrpc.wire.features import Feature
 
 if TYPE_CHECKING:
     from microrpc.cli.screen import Screen
@@ -18,6 +19,9 @@ _LONG_STEPS, _LONG_STEP_US = 1000, 10_000
 
 def show_description(board: Board, screen: Screen) -> None:
     """Show who the board is, what it can do, and that a call which does not fit is not sent."""
+    if not _has(board, Feature.DESCRIBE):
+        screen.row("identity", "this firmware tells nothing of itself")
+        return
     screen.check("identity", str(board.identity), board.identity is not None)
     told = {function.name: str(function) for function in board.functions()}
     scale = told.get("scale_f32", "no scale_f32")
@@ -33,6 +37,12 @@ def show_events(board: Board, screen: Screen) -> None:
     """Show an event."""
     from microrpc.cli.literals import format_value
 
+    if not _has(board, Feature.EVENTS):
+        screen.row("events", "this firmware sends none")
+        return
+    if (told := {function.name for function in board.functions()}) and "emit" not in told:
+        screen.row("events", "none of this firmware's functions sends one when it is asked to")
+        return
     with board.events("sample", timeout_s=_WAIT_S) as events:
         board.poll(0.1)  # until the board knows that somebody listens
         board.function("emit")("sample", 1, 4, 0)
@@ -44,6 +54,9 @@ def show_events(board: Board, screen: Screen) -> None:
 
 def show_long_calls(board: Board, screen: Screen) -> None:
     """Show how far a function has come, and that one is cancelled on the board."""
+    if not _has(board, Feature.PROGRESS):
+        screen.row("progress", "no function of this firmware tells any")
+        return
     work, told = board.function("work"), []
     work(_STEPS, _STEP_US, on_progress=lambda done, total: told.append((done, total)))
     shown = ", ".join(str(done) for done, _ in told) or "nothing"
@@ -59,3 +72,7 @@ def show_long_calls(board: Board, screen: Screen) -> None:
     except CallCancelledError as error:
         shown, holds = f"CallCancelledError, {str(error).rpartition(', and ')[2]}", has_begun.is_set()
     screen.check("cancelled after a step", shown, holds)
+
+
+def _has(board: Board, feature: Feature) -> bool:
+    return feature in board.operations.connection.features.known

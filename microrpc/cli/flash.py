@@ -160,11 +160,25 @@ def _find_board(
     if board is not None:
         raise typer.BadParameter(f"{target} and --board {board}: name the board once")
     if board_file is None:
-        return profile(target), port
+        return _profile_of(target), port
     chosen = find_profile(None, None, board_file)
     if chosen.name != target:
         raise typer.BadParameter(f"{target}: {board_file} is the profile of {chosen.name}")
     return chosen, port
+
+
+def _profile_of(target: str) -> BoardProfile:
+    """Give the profile of that name. Raises ProfileError, which says what there is for any other board."""
+    from microrpc.boards.catalogue import profile, profiles
+    from microrpc.errors import ProfileError
+    from microrpc.firmware.new import FOR_ANY
+
+    try:
+        return profile(target)
+    except ProfileError as error:
+        if target in profiles():
+            raise
+        raise ProfileError(f"{error}. {FOR_ANY}") from error
 
 
 def _is_port(target: str) -> bool:

@@ -39,7 +39,8 @@ _OTHERS: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
     ZEPHYR: lay_out_application,
 }
 """What is built by other people's tools, or not at all: each lays out a project, and gives what to tell the user."""
-_FOR_ANY = f". For another board: {ARDUINO}, where Arduino's tools know it, {ZEPHYR}, or {MICROPYTHON}"
+FOR_ANY = f"For another board: `new DIR --board {ARDUINO}`, where Arduino's tools know it, {ZEPHYR}, or {MICROPYTHON}"
+"""What there is for boards that are not known by name, as the end of an error."""
 
 _README = """\
 # {name}
@@ -108,7 +109,7 @@ def new_project(directory: pathlib.Path, board: str, contents: Contents | None =
     are built with a port.toml.
     """
     if board not in _OTHERS and board not in port_names():
-        raise no_firmware_for(board, list(dict.fromkeys([*port_names(), *_OTHERS])), more=_FOR_ANY)
+        raise no_firmware_for(board, list(dict.fromkeys([*port_names(), *_OTHERS])), more=f". {FOR_ANY}")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FirmwareError(f"{directory}: is there already, and not empty: nothing was changed")

@@ -184,6 +184,8 @@ def load_project(where: str | pathlib.Path) -> Project:
         return read_project(path / FILE_NAME, path, path.name)
     if (path / "prj.conf").is_file():
         raise FirmwareError(f"{path}: is an application for Zephyr, which west builds: west build -b BOARD {path}")
+    if any(path.glob("*.ino")):
+        raise FirmwareError(f"{path}: is a sketch, which the Arduino IDE or arduino-cli builds and uploads")
     if path.is_dir() and not has_port(str(where)):
         raise FirmwareError(f"{path}: has no {FILE_NAME}: `microrpc firmware new` makes a directory that has")
     if not path.exists() and not has_port(str(where)):

@@ -113,7 +113,11 @@ def test_a_define_makes_another_firmware() -> None:
         (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
         (("new", "x", "--board", "loopback"), 5, "there is no firmware for 'loopback'. There is for: "),
         (("new", "x", "--board", "uno"), 5, "there is no firmware for 'uno'; did you mean 'arduino_uno'? There is "),
-        (("new", "x", "--board", "esp32"), 5, ". For another board: arduino, where Arduino's tools know it, zephyr"),
+        (
+            ("new", "x", "--board", "esp32"),
+            5,
+            ". For another board: `new DIR --board arduino`, where Arduino's tools know it, zephyr",
+        ),
         (("run", "no_such"), 5, "there is no firmware for 'no_such' and no such directory. There is for: "),
         (("new", "in_the_way"), 5, "in_the_way: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file"), 5, "file: is there already, and not empty: nothing was changed"),
@@ -211,6 +215,15 @@ def test_how_a_firmware_ended_by_itself_is_told(tmp_path: Path) -> None:
         assert process.wait(20) == 3
         assert process.stderr is not None
         assert process.stderr.read().splitlines()[-1] == "error: the emulator of mine has ended, with 7"
+
+
+@pytest.mark.parametrize("words", [("build",), ("run",), ("flash", "rpi_pico")])
+def test_a_sketch_for_the_arduino_ide_is_told_who_builds_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    sketch = tmp_path / "my_sketch"
+    assert run("firmware", "new", sketch, "--board", "arduino").code == 0
+    result = run("firmware", *words, sketch)
+    told = f"error: {sketch}: is a sketch, which the Arduino IDE or arduino-cli builds and uploads\n"
+    assert (result.code, result.out, result.err) == (5, "", told)
 
 
 # --- new --------------------------------------------------------------------------------------

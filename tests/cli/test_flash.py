@@ -344,6 +344,7 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
     ("args", "code", "message"),
     [
         (("rpi_pcio",), 5, "there is no board profile 'rpi_pcio'; did you mean 'rpi_pico'?"),
+        (("esp32",), 5, "(`microrpc boards`). For another board: `new DIR --board arduino`, where"),
         (("/dev/no-such-port", "x.elf"), 3, "there is no port /dev/no-such-port: "),
         (("/dev/null", "x.elf"), 3, "/dev/null: say which board is behind it with --board: its USB id tells none"),
         (("/dev/ttyACM0", "--port", "COM3"), 2, "/dev/ttyACM0 and --port COM3: name the port once"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import test_golden as golden
 from micropython_board import InterpretedBoard, Interpreter, MicroPythonBoard
-from test_every_device import Replay
+from test_every_device import RECORDED_PACKET_BYTES, Replay
 
 from firmware import test_c_device as conversations
 from firmware_sim.board.demo import FIRMWARE_NAME, FIRMWARE_VERSION, install
@@ -95,7 +95,7 @@ def test_both_answer_the_same_to_whatever_is_wrong(seed: int) -> None:
 
 
 def test_both_give_the_recorded_host_the_recorded_answers() -> None:
-    pair, replay = Pair(random.Random(1), packet_bytes=2048, heap_bytes=1 << 18), Replay()
+    pair, replay = Pair(random.Random(1), packet_bytes=2048, heap_bytes=1 << 18), Replay(RECORDED_PACKET_BYTES)
     pair.open()
     for exchange in golden.recorded_exchanges()[:-1]:
         *_, answer = pair.say_message(
