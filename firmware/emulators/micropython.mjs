@@ -4,7 +4,9 @@
 //
 // SCRIPT runs as main.py does on a board, and the files beside it are on the board, too. It ends when its stdin ends.
 import fs from "node:fs";
+import net from "node:net";
 import path from "node:path";
+import tty from "node:tty";
 import { pathToFileURL } from "node:url";
 import { Worker, isMainThread, workerData } from "node:worker_threads";
 
@@ -27,24 +29,29 @@ function insist(call) {
     }
 }
 
+// Node's stream of stdin: unlike a synchronous read it lets the program end while nothing comes.
+function openStdin() {
+    if (tty.isatty(0)) return new tty.ReadStream(0);
+    const kind = fs.fstatSync(0);
+    return kind.isFIFO() || kind.isSocket() ? new net.Socket({ fd: 0 }) : fs.createReadStream("", { fd: 0 });
+}
+
 // A thread of its own waits for stdin, while Python runs.
 function readForEver({ counters, ring }) {
-    const bytes = Buffer.alloc(4096);
-    for (;;) {
-        let count = 0;
-        try {
-            count = insist(() => fs.readSync(0, bytes));
-        } catch {} // a pty whose other side was closed has no end, but an error
-        if (!count) process.kill(process.pid, "SIGKILL"); // Python may be busy
-        for (let at = 0; at < count; at++) {
+    const stdin = openStdin();
+    stdin.on("data", (bytes) => {
+        for (const byte of bytes) {
             const written = counters[WRITTEN];
             for (let read; (written - (read = Atomics.load(counters, READ))) >>> 0 >= RING_BYTES; )
                 Atomics.wait(counters, READ, read);
-            ring[written & (RING_BYTES - 1)] = bytes[at];
+            ring[written & (RING_BYTES - 1)] = byte;
             Atomics.store(counters, WRITTEN, (written + 1) | 0);
         }
         Atomics.notify(counters, WRITTEN);
-    }
+    });
+    const end = () => process.kill(process.pid, "SIGKILL"); // Python may be busy
+    stdin.on("end", end);
+    stdin.on("error", end); // as a terminal says that it is gone
 }
 
 class Uart {

@@ -92,7 +92,7 @@ def flash(
         at = named_port
         if at is None and (drive is None or not profile.has_own_usb):
             at = _port_of(profile)
-        chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None)
+        chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None, is_shown_only=dry_run)
         # Before anything is built: what is missing is told at once.
         if isinstance(source, Path):
             flashing = chosen(profile, read_program(source, profile.uf2_family), at)
@@ -282,6 +282,8 @@ def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool)
         return
     if built is not None:
         note(f"{built.project.name}: {built.sizes.flash_bytes} bytes of flash, {built.elf}")
+    if flashing.not_installed:
+        note(flashing.not_installed)
     for words in commands:
         say(shlex.join(words))
 

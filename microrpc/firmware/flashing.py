@@ -40,6 +40,7 @@ BACK_S = 10.0
 """How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
 
 _PLACE = re.compile("|".join(map(re.escape, (*PROGRAM_PLACES, FILE_PLACE, PORT_PLACE))))
+_STTY_PORT = "-f" if sys.platform == "darwin" else "-F"
 _MOST_SAID_CHARS = 2000  # of what a command said, in an error
 
 OnNote = Callable[[str], None]
@@ -99,9 +100,17 @@ class Flashing:
         then = self.then.of(program) if self.then is not None else None
         return dataclasses.replace(self, program=program, then=then)
 
+    @property
+    def not_installed(self) -> str:
+        """Say what tool is to be installed, and how; "" where none is."""
+        way = self.way
+        if isinstance(way, DriveFlasher) or way.tool == OWN_COMMAND or any(map(self.tools.find_program, way.programs)):
+            return ""
+        return f"{' or '.join(way.programs)} is not installed: {way.install}"
+
     def commands(self) -> list[list[str]]:
         """Give the words of what is done, as one could type it. Raises FirmwareError."""
-        before = [["stty", "-F", self.port or "", "1200"]] if self.has_touch else []
+        before = [["stty", _STTY_PORT, self.port or "", "1200"]] if self.has_touch else []
         if isinstance(self.way, CommandFlasher):
             return [*before, self._words(self.way)]
         file = self._file(self.way.form, self.way.address)
@@ -234,6 +243,7 @@ def choose(
     drive: pathlib.Path | None = None,
     may_ask: bool = True,
     is_port_named: bool = True,
+    is_shown_only: bool = False,
     tools: FlashTools = TOOLS,
 ) -> Flashing:
     """Choose the first way of the profile that is at hand; where none is, and `may_ask`, a drive that a person can have
@@ -241,7 +251,8 @@ def choose(
 
     ways: those of the program, where it is not for the profile to say. tool: only that of this name. drive: the
     directory of a boot drive, and no other way. is_port_named: whether somebody has said which port it is, so that a
-    drive which is there besides is another board's. Raises FirmwareError, which says of each way what it wants.
+    drive which is there besides is another board's. is_shown_only: where nothing is at hand, the first that would be if
+    its tool were installed. Raises FirmwareError, which says of each way what it wants.
     """
     if ways is None:
         check_can_be_flashed(profile, port)
@@ -253,11 +264,13 @@ def choose(
     wants: list[tuple[str, str]] = []
     later: Flashing | None = None  # after a tool that fails
     waited: Flashing | None = None  # where there is none
+    shown: Flashing | None = None
     for way in ways:
         others = tuple(other for other in all_ways if other != way)
         flashing = Flashing(profile, program, way, others, port, tools=tools)
-        if want := _missing(flashing):
+        if want := _missing(flashing) or flashing.not_installed:
             wants.append((way.tool, want))
+            shown = shown or (flashing if is_shown_only and not _missing(flashing) else None)
             continue
         if isinstance(way, CommandFlasher):
             return dataclasses.replace(flashing, then=later if may_ask and way.tool != OWN_COMMAND else None)
@@ -276,6 +289,8 @@ def choose(
         later = later or (flashing if way.button else None)
     if waited is not None and may_ask:
         return waited
+    if shown is not None:
+        return shown
     rows = "".join(f"\n{name}: {want}" for name, want in wants)
     raise FirmwareError(f"{port or profile.name}: nothing here can put the program into {profile.name}:{rows}")
 
@@ -346,7 +361,7 @@ def _names(ways: Sequence[Flasher]) -> str:
 
 
 def _missing(flashing: Flashing) -> str:
-    """Say what a way wants that is not there, besides a drive; "" where nothing is missing."""
+    """Say what a way wants that is not there, besides its tool or a drive; "" where nothing is missing."""
     way, program = flashing.way, flashing.program
     if isinstance(way, DriveFlasher):
         return "" if program.can_be(way.form) else f"takes a file .{way.form}, and {program.file.name} is none"
@@ -358,8 +373,6 @@ def _missing(flashing: Flashing) -> str:
         return f"takes a file .{' or .'.join(way.forms)}{made}, and {program.file.name} is none"
     if way.needs_port and flashing.port is None:
         return "takes the board's port: name it with --port (`microrpc ports` lists those there are)"
-    if way.tool != OWN_COMMAND and not any(map(flashing.tools.find_program, way.programs)):
-        return f"{' or '.join(way.programs)} is not installed: {way.install}"
     return ""
 
 

@@ -502,6 +502,9 @@ def test_a_script_without_mpremote_says_what_to_install(scripts: Path) -> None:
     result = run("firmware", "flash", "micropython", scripts)
     assert result.code == 5
     assert "mpremote: mpremote is not installed: pip install mpremote\n" in result.err
+    result = run("firmware", "flash", "micropython", scripts, "--dry-run")
+    assert (result.code, result.err) == (0, "mpremote is not installed: pip install mpremote\n")
+    assert result.out.startswith("mpremote connect auto fs cp ")
     (scripts / "demo.py").unlink()
     result = run("firmware", "flash", "micropython", scripts)
     assert result.err == f"error: {scripts / 'demo.py'}: there is no such script\n"

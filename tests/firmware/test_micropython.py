@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import time
+from collections.abc import Iterator
 
 import needs
 import numpy as np
@@ -81,20 +83,43 @@ def test_an_error_in_the_program_is_told_with_its_line(project: pathlib.Path) ->
 
 
 @pytest.mark.boards
-def test_the_emulator_sleeps_while_nothing_comes_and_ends_with_its_input() -> None:
-    needs.emulated("micropython")
-    port = load_port("micropython")
-    assert port.emulation is not None
-    command = emulator_command(port.name, build(port).elf, port.emulation)
-    with subprocess.Popen(command, cwd=port.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+@pytest.mark.parametrize("keys", [b"\3", b"\r\3\r\1"])
+def test_ctrl_c_ends_the_program_and_the_emulator_with_it(keys: bytes) -> None:
+    with running_demo() as process:
         assert process.stdin is not None
-        assert process.stdout is not None
-        assert os.read(process.stdout.fileno(), 1) == b"\xfe"
+        assert process.stderr is not None
+        time.sleep(0.3)
+        os.write(process.stdin.fileno(), keys)
+        assert process.wait(10) == 1
+        assert process.stderr.read().rstrip().endswith(b"KeyboardInterrupt:")
+
+
+@pytest.mark.boards
+def test_the_emulator_sleeps_while_nothing_comes_and_ends_with_its_input() -> None:
+    with running_demo() as process:
+        assert process.stdin is not None
         started_s = cpu_seconds(process.pid)
         time.sleep(2)
         assert cpu_seconds(process.pid) - started_s < 0.6
         process.stdin.close()
         assert process.wait(10) != 0
+
+
+@contextlib.contextmanager
+def running_demo() -> Iterator[subprocess.Popen[bytes]]:
+    """Run the demonstration functions as they are emulated; the board has booted."""
+    needs.emulated("micropython")
+    port = load_port("micropython")
+    assert port.emulation is not None
+    command = emulator_command(port.name, build(port).elf, port.emulation)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=port.root, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            assert process.stdout is not None
+            assert os.read(process.stdout.fileno(), 1) == b"\xfe"
+            yield process
+        finally:
+            process.kill()
 
 
 def cpu_seconds(pid: int) -> float:

@@ -409,7 +409,7 @@ def test_ctrl_c_ends_the_device_at_the_port_of_the_repl_only(talk: Talk) -> None
     assert device.poll(1) is True  # not alone
     assert said == [-1] * 4
     talk.board.clock.us += 150_000
-    talk.board.uart.bring(b"\3")  # a human, and Thonny
+    talk.board.uart.bring(b"\3")  # from a terminal
     with pytest.raises(KeyboardInterrupt):
         device.run()
     talk.board.clock.us += 150_000

@@ -259,6 +259,17 @@ def test_the_variants_that_twister_builds_can_be() -> None:
             assert configure(SAMPLE, board, extra).complaints == []
 
 
+@pytest.mark.parametrize("setting", ["PACKET_BYTES=64", "RING_BYTES=100", "MEMORY_BYTES=1000"])
+def test_a_size_that_no_device_can_have_is_refused_by_kconfig(setting: str) -> None:
+    complaints = configure(SAMPLE, "another_board", f"CONFIG_SAMPLE_{setting}").complaints
+    assert any(f"SAMPLE_{setting.partition('=')[0]}" in complaint for complaint in complaints)
+
+
+def test_memory_without_room_for_the_largest_message_does_not_compile(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AssertionError, match="there_is_memory_for_the_largest_message"):
+        build(SAMPLE, "another_board", tmp_path, extra="CONFIG_SAMPLE_PACKET_BYTES=16000")
+
+
 def test_a_setting_that_does_not_come_about_is_noticed() -> None:
     extra = "CONFIG_UART_INTERRUPT_DRIVEN=y\nCONFIG_MICRORPC_LINC=y\nCONFIG_CONSOLE=n"
     selected, *complaints = configure(SAMPLE, "native_sim", extra).complaints

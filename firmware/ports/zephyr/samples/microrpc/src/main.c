@@ -25,6 +25,10 @@ static board_clock_t uptime;
 /* Goes on counting over a warm reset. */
 static __noinit uint32_t boots;
 
+/* What the device itself takes, generously. */
+#define STATE_BYTES 1024
+#define HAS_MEMORY (CONFIG_SAMPLE_MEMORY_BYTES >= CONFIG_SAMPLE_PACKET_BYTES + STATE_BYTES)
+typedef char there_is_memory_for_the_largest_message[HAS_MEMORY ? 1 : -1];
 static uint64_t memory[CONFIG_SAMPLE_MEMORY_BYTES / 8];
 static microrpc_t *device;
 
