@@ -92,6 +92,7 @@ def build(
     compiler may take, ten minutes where nothing is said. stop: is set by another thread to have it ended, which is an
     error, too. is_told: whether the log tells of a build. Any number of processes may do so at once.
     """
+    _check_takes(project, compiler)
     if project.script is not None:
         return _script(project, project.script, defines)
     more = more or {}
@@ -128,7 +129,7 @@ def build(
         try:
             _make(project, prepare, more, elf, timeout_s, stop)
         except FirmwareError as error:
-            is_gcc = compiler is Compiler.GCC and not project.sketch
+            is_gcc = compiler is Compiler.GCC
             hint = c_library.hint_for_gcc(project, tool.command, str(error)) if is_gcc else ""
             raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
@@ -165,15 +166,23 @@ class Tool:
 
 def check_buildable(project: Project, compiler: Compiler) -> None:
     """See that what builds `project` is there. Raises FirmwareError, which says what to install."""
+    _check_takes(project, compiler)
     if project.script is None:
         find_compiler(project, compiler)
+
+
+def _check_takes(project: Project, compiler: Compiler) -> None:
+    if compiler is Compiler.GCC and (project.sketch or project.script):
+        what = "a sketch, which Arduino's own tools build" if project.sketch else "a script, which nothing compiles"
+        raise FirmwareError(f"{project.name} is {what}: leave --compiler out")
 
 
 def find_compiler(project: Project, compiler: Compiler) -> Tool:
     """Find what builds `project`. Raises FirmwareError, which says what to install.
 
-    Arduino's own tools build a sketch, whichever compiler is named.
+    Arduino's own tools build a sketch, and no other compiler does.
     """
+    _check_takes(project, compiler)
     if project.sketch:
         builder, version = find_builder(project)
         return Tool((builder,), version)

@@ -109,6 +109,12 @@ def test_a_define_makes_another_firmware() -> None:
         (("new", "./-x", "--board", "arduino"), 5, "Arduino takes no '-x'"),
         (("new", "x" * 64, "--board", "arduino"), 5, "Arduino takes no 'xxxx"),
         (("build", "posix", "--compiler", "cc"), 2, "--compiler cc: must be zig or gcc"),
+        (
+            ("build", "arduino_uno", "--compiler", "gcc"),
+            5,
+            "arduino_uno is a sketch, which Arduino's own tools build: leave",
+        ),
+        (("build", "micropython", "--compiler", "gcc"), 5, "micropython is a script, which nothing compiles: leave"),
         (("build", "posix", "--define", "1"), 5, "'1' cannot be defined: write NAME=VALUE"),
         (("run", "loopback"), 5, "there is no firmware for 'loopback'"),
         (("new", "x", "--board", "loopback"), 5, "there is no firmware for 'loopback'. There is for: "),
