@@ -220,6 +220,7 @@ def test_a_drive_that_does_not_appear(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert_told("no drive RPI-RP2", said.replace("within 0.2 s", "within 30 s"))
 
 
+@pytest.mark.boards
 def test_a_probe_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     tool = tmp_path / "openocd"
     tool.write_text("#!/bin/sh\necho 'Error: unable to find a matching CMSIS-DAP device' >&2\nexit 1\n")

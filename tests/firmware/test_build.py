@@ -195,7 +195,9 @@ def test_a_name_is_a_port_and_a_directory_a_project(directory: Path, tmp_path: P
     assert load_project(directory).root == directory
     with pytest.raises(FirmwareError, match=r"has no port\.toml: `microrpc firmware new` makes"):
         load_project(tmp_path)
-    with pytest.raises(FirmwareError, match=r"there is no firmware for 'metro_m4' and no such directory\. There is for: "):
+    with pytest.raises(
+        FirmwareError, match=r"there is no firmware for 'metro_m4' and no such directory\. There is for: "
+    ):
         load_project("metro_m4")
 
 

@@ -21,6 +21,8 @@ from microrpc.firmware.emulator import start_firmware
 from microrpc.firmware.new import new_project
 from microrpc.firmware.project import load_port, load_project
 
+pytestmark = pytest.mark.boards  # they build much
+
 FIRMWARE = pathlib.Path(__file__).resolve().parents[2] / "firmware"
 UNARY = {  # how many units of the last place a float may be off, with the worst of the compilers
     **dict.fromkeys(("fabs", "floor", "ceil", "trunc", "rint", "nearbyint", "sqrt"), 0),

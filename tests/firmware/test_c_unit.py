@@ -66,6 +66,7 @@ def test_the_tests_in_c_pass_under_the_sanitizers(tmp_path: pathlib.Path) -> Non
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimization", ["-O0", "-O2", "-Os"])
 def test_the_tests_in_c_pass_with_zig(tmp_path: pathlib.Path, optimization: str) -> None:
     needs.zig()
@@ -110,6 +111,7 @@ def test_the_tests_in_c_pass_with_what_needs_no_link_without_it(tmp_path: pathli
     assert "a_model_runs" in passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flags", SOME_PARTS, ids=" ".join)
 def test_the_tests_in_c_pass_with_some_of_the_parts(tmp_path: pathlib.Path, flags: tuple[str, ...]) -> None:
     needs.program("gcc")
@@ -178,8 +180,9 @@ def test_a_test_in_c_that_fails_is_reported(tmp_path: pathlib.Path) -> None:
     assert "here.c:8: hex\n  is      61\n  want    62\n" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if FUZZ_RUNS in os.environ else 120)
-@pytest.mark.parametrize("bits", [64, pytest.param(32, marks=pytest.mark.long)])
+@pytest.mark.parametrize("bits", [64, 32])
 def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path, bits: int) -> None:
     needs.program("clang", CLANG_PACKAGES)
     if bits == 32:

@@ -11,6 +11,8 @@ from microrpc.firmware.build import build
 from microrpc.firmware.emulator import start_firmware
 from microrpc.firmware.project import load_port
 
+pytestmark = pytest.mark.boards  # they build much
+
 PORTS = ["posix", "qemu_mps2_an385"]
 EVENT_BYTES = 2 + 10 + 1 + 9 + 3 + 4  # of the ring, for one of the name "e", an Int and 4 bytes
 

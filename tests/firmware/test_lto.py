@@ -13,6 +13,8 @@ from microrpc.firmware.build import Compiler, build
 from microrpc.firmware.emulator import start_firmware
 from microrpc.firmware.project import load_port
 
+pytestmark = pytest.mark.boards  # they build much
+
 
 @pytest.mark.parametrize("compiler", list(Compiler))
 def test_firmware_that_is_optimized_as_a_whole_runs(compiler: Compiler) -> None:

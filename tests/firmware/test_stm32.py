@@ -9,6 +9,8 @@ import subprocess
 import needs
 import pytest
 
+pytestmark = pytest.mark.boards  # they build much
+
 FIRMWARE = pathlib.Path(__file__).parent.parent.parent / "firmware"
 REGISTER = "#define STM32_REGISTER(base, offset) (*(volatile uint32_t *)((base) + (offset)))"
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")

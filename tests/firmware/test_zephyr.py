@@ -27,6 +27,8 @@ from microrpc.wire.link import RequestKind, encode_with_kind
 from microrpc.wire.packets import PacketCode, Syscall, encode_packet
 from microrpc.wire.session import MessageType, encode_message
 
+pytestmark = pytest.mark.boards  # they build much
+
 ROOT = FIRMWARE.parent
 STUB = FIRMWARE / "tests/zephyr_stub"
 SAMPLE = FIRMWARE / "ports/zephyr/samples/microrpc"
