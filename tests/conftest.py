@@ -5,6 +5,8 @@ import os
 import pathlib
 import signal
 
+import pytest
+
 pytest_plugins = ["pytester", "apis"]
 
 # The tests neither take the user's own profiles nor fill the user's cache. What is built is kept for the next run
@@ -30,3 +32,13 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_I
 # In the background of a script it is SIGINT that is ignored; without this no Ctrl-C of a test would ever be one.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Give a test a cache of what is built for itself; it is not there yet."""
+    from microrpc.firmware import build  # not before the environment is as it is to be
+
+    directory = tmp_path / "cache"
+    monkeypatch.setattr(build, "cache_directory", lambda: directory)
+    return directory

@@ -86,7 +86,7 @@ def flash(
         from microrpc.firmware.programs import Program, check_project, read_program
         from microrpc.firmware.scripts import SCRIPT, copying
 
-        given = _find_project(project, has_defines=bool(define))
+        given = _find_project(project, has_defines=bool(define), is_zig=compiler == "zig")
         profile, named_port = _find_board(target, board, board_file, port, may_be_any=_is_script(given))
         source = given if given is not None else _firmware_for(profile, named_port)
         at = named_port
@@ -105,13 +105,13 @@ def flash(
         if not dry_run:
             _check_port(flashing)
         built = None
-        if not isinstance(source, Path) and source.script is None:
+        if not isinstance(source, Path):
             from microrpc.firmware.build import build
 
             built = build(source, compiler=compiler_named(compiler), defines=define or ())
-            family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
-            program = Program(built.elf, uf2_family=family)
-            flashing = flashing.of(program)
+            if source.script is None:
+                family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
+                flashing = flashing.of(Program(built.elf, uf2_family=family))
         if dry_run:
             _show_commands(flashing, built, as_json=as_json)
             return
@@ -230,7 +230,7 @@ def _port_of(profile: BoardProfile) -> str | None:
         return None  # its bootloader runs, or a debug probe does it all
 
 
-def _find_project(project: str | None, *, has_defines: bool) -> Path | Project | None:
+def _find_project(project: str | None, *, has_defines: bool, is_zig: bool) -> Path | Project | None:
     """Give the file that was built, or what is to be built; None where nothing is named. Raises FirmwareError."""
     from microrpc.firmware.programs import is_program
     from microrpc.firmware.project import load_project
@@ -240,8 +240,8 @@ def _find_project(project: str | None, *, has_defines: bool) -> Path | Project |
     path = Path(project)
     if not is_program(path):
         return load_project(project)
-    if has_defines:
-        raise typer.BadParameter(f"--define: {path} is built already")
+    if has_defines or not is_zig:
+        raise typer.BadParameter(f"{'--define' if has_defines else '--compiler'}: {path} is built already")
     return path
 
 
@@ -275,12 +275,12 @@ def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool)
                 "board": flashing.profile.name,
                 "tool": flashing.way.tool,
                 "file": str(flashing.program.file),
-                "flash_bytes": built.sizes.flash_bytes if built is not None else None,
+                "flash_bytes": built.sizes.flash_bytes if built is not None and built.compiler else None,
                 "commands": commands,
             }
         )
         return
-    if built is not None:
+    if built is not None and built.compiler:
         note(f"{built.project.name}: {built.sizes.flash_bytes} bytes of flash, {built.elf}")
     if flashing.not_installed:
         note(flashing.not_installed)

@@ -24,7 +24,6 @@ from serial.tools.list_ports_common import ListPortInfo
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.firmware import build as building
 from microrpc.firmware import drives, flashing
 from microrpc.firmware.build import build as build_firmware
 from microrpc.firmware.emulation import emulator_command
@@ -47,9 +46,8 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
 
 
 @pytest.fixture
-def elf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elf(tmp_path: Path, own_cache: Path) -> Path:
     """A program, and a cache of its own for what is made of it."""
-    monkeypatch.setattr(building, "cache_directory", lambda: tmp_path / "cache")
     path = tmp_path / "firmware.elf"
     path.write_bytes(make_program([(1, 0x10000000, b"abcde"), (1, 0x10000010, NAMES)]))
     return path
@@ -353,6 +351,17 @@ def test_a_project_is_built_before_it_is_shown_how(tmp_path: Path, fakes: FakeTo
         (("arduino_due",), 5, "microrpc has no firmware for arduino_due: name a PROJECT, or a file .elf, .uf2, .hex"),
         (("nucleo_f746zg", "no-such-project"), 5, "there is no firmware for 'no-such-project'"),
         (("nucleo_f746zg", "x.elf", "--define", "A=1"), 2, "--define: x.elf is built already"),
+        (("nucleo_f746zg", "x.elf", "--compiler", "gcc"), 2, "--compiler: x.elf is built already"),
+        (
+            ("micropython", "--define", "A=1", "--dry-run"),
+            5,
+            "is a file for MicroPython, and not compiled: nothing can",
+        ),
+        (
+            ("micropython", "--compiler", "gcc", "--dry-run"),
+            5,
+            "micropython is a script, which nothing compiles: leave",
+        ),
         (("nucleo_f746zg", "x.hex"), 5, "x.hex: is no Intel HEX: it does not begin with a colon"),
         (
             ("nucleo_f746zg", "x.elf", "--tool", "uf2"),

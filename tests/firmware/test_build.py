@@ -30,6 +30,8 @@ from microrpc.firmware.project import (
     read_project,
 )
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 MAIN = """
 #ifndef SIZE
 #define SIZE 1000
@@ -56,14 +58,6 @@ SECTIONS {
     /DISCARD/ : { *(.ARM.*) }
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
-    directory = tmp_path / "cache"
-    monkeypatch.setattr(microrpc.firmware.build, "cache_directory", lambda: directory)
-    return directory
 
 
 @pytest.fixture
@@ -256,11 +250,11 @@ def test_a_wheel_gets_every_folder_of_the_library_but_its_tests() -> None:
 # --- building ---------------------------------------------------------------------------------
 
 
-def test_what_is_built_is_as_large_as_it_should_be_and_is_kept(directory: Path, cache: Path) -> None:
+def test_what_is_built_is_as_large_as_it_should_be_and_is_kept(directory: Path, own_cache: Path) -> None:
     needs.zig()
     built = build(load_project(directory))
     assert built.is_new
-    assert built.elf.parent == cache
+    assert built.elf.parent == own_cache
     assert built.compiler.startswith("zig ")
     sizes = built.sizes
     assert 8 <= sizes.code_bytes <= 200
@@ -330,7 +324,7 @@ def test_what_is_built_for_this_computer_runs_on_others_of_its_kind(tmp_path: Pa
     assert "-mcpu=baseline" not in microrpc.firmware.build._flags(load_project(tmp_path), Compiler.GCC)
 
 
-def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
+def test_many_may_build_the_same_at_once(directory: Path, own_cache: Path) -> None:
     needs.zig()
     results: list[Sizes] = []
     threads = [threading.Thread(target=lambda: results.append(build(load_project(directory)).sizes)) for _ in range(4)]
@@ -340,14 +334,14 @@ def test_many_may_build_the_same_at_once(directory: Path, cache: Path) -> None:
         thread.join()
     assert len(results) == 4
     assert len(set(results)) == 1
-    assert [path.suffix for path in cache.iterdir()] == [".elf"]
+    assert [path.suffix for path in own_cache.iterdir()] == [".elf"]
 
 
-def test_what_was_not_used_for_long_is_removed(directory: Path, cache: Path) -> None:
+def test_what_was_not_used_for_long_is_removed(directory: Path, own_cache: Path) -> None:
     needs.zig()
     used = build(load_project(directory), defines=["SIZE=1001"]).elf
     old = build(load_project(directory), defines=["SIZE=1002"]).elf
-    left = cache / ".building-1"
+    left = own_cache / ".building-1"
     left.mkdir()
     for path in (old, used, left):
         os.utime(path, (0, 0))
@@ -358,13 +352,13 @@ def test_what_was_not_used_for_long_is_removed(directory: Path, cache: Path) -> 
     assert not left.exists()
 
 
-def test_an_error_and_a_warning_are_shown_as_the_compiler_says_them(directory: Path, cache: Path) -> None:
+def test_an_error_and_a_warning_are_shown_as_the_compiler_says_them(directory: Path, own_cache: Path) -> None:
     needs.zig()
     (directory / "main.c").write_text("int main(void) { int unused; return 0; }\n")
     said = r"(?s)mine cannot be built, the compiler says:\nmain\.c:1:22: error: .*unused"
     with pytest.raises(FirmwareError, match=said):
         build(load_project(directory))
-    assert list(cache.iterdir()) == []
+    assert list(own_cache.iterdir()) == []
 
 
 def test_a_define_must_be_one(directory: Path) -> None:
@@ -379,9 +373,9 @@ def test_a_define_that_no_source_reads_is_refused(directory: Path) -> None:
     build(load_project(directory), defines=["NDEBUG", "_GNU_SOURCE=1"])  # for a C library
 
 
-def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_one_error(directory: Path, own_cache: Path) -> None:
     needs.zig()
-    cache.write_text("in the way")
+    own_cache.write_text("in the way")
     said = r"cache: cannot be written: (File exists|Not a directory)\. .* name another directory in XDG_CACHE_HOME"
     with pytest.raises(FirmwareError, match=said):
         build(load_project(directory))

@@ -19,24 +19,18 @@ from microrpc.boards.catalogue import profile
 from microrpc.boards.flashers import DriveFlasher
 from microrpc.boards.schema import BoardProfile
 from microrpc.errors import FirmwareError
-from microrpc.firmware import build as building
 from microrpc.firmware import drives
 from microrpc.firmware.drives import DriveTools
 from microrpc.firmware.flashing import FlashTools, choose, flash_aside
 from microrpc.firmware.programs import Program
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 NOTE = """
 import sys
 sizes = [len(open(file, 'rb').read()) for file in sys.argv[3:]]
 open(sys.argv[1], 'w').write(repr(sys.argv[2:]) + ' ' + repr(sizes))
 """
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "cache"
-    monkeypatch.setattr(building, "cache_directory", lambda: path)
-    return path
 
 
 @pytest.fixture

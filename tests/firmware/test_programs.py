@@ -10,20 +10,14 @@ from firmware.test_elf import make_program
 
 from microrpc.boards.catalogue import profile
 from microrpc.errors import FirmwareError
-from microrpc.firmware import build as building
 from microrpc.firmware.images import ImageFormat, make_image
 from microrpc.firmware.new import new_project
 from microrpc.firmware.programs import Program, check_project, is_program, read_program
 from microrpc.firmware.project import load_project
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PICO, SAMD51 = 0xE48BFF56, 0x55114460
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "cache"
-    monkeypatch.setattr(building, "cache_directory", lambda: path)
-    return path
 
 
 @pytest.fixture
@@ -42,13 +36,13 @@ def test_an_elf_file_can_be_all_and_other_files_only_what_they_are(elf: Path) ->
 
 
 @pytest.mark.parametrize("form", list(ImageFormat))
-def test_a_form_that_is_made_is_kept_in_the_cache(elf: Path, cache: Path, form: ImageFormat) -> None:
+def test_a_form_that_is_made_is_kept_in_the_cache(elf: Path, own_cache: Path, form: ImageFormat) -> None:
     program = Program(elf, uf2_family=PICO)
     path = program.path_in(form)
-    assert (path.parent, path.suffix) == (cache, f".{form}")
+    assert (path.parent, path.suffix) == (own_cache, f".{form}")
     assert path.read_bytes() == make_image(elf, form, uf2_family=PICO)
     assert program.path_in(form) == path
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(own_cache.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,13 +63,13 @@ def test_a_program_that_lies_where_the_chip_has_no_memory_is_refused(
     assert Program(elf, uf2_family=SAMD51).path_in("uf2").stat().st_size >= 512  # where that has it is not known here
 
 
-def test_the_form_that_it_has_is_the_file_itself(elf: Path, cache: Path) -> None:
+def test_the_form_that_it_has_is_the_file_itself(elf: Path, own_cache: Path) -> None:
     assert Program(elf).path_in("elf") == elf
-    assert not cache.exists()
+    assert not own_cache.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_told(elf: Path, cache: Path) -> None:
-    cache.write_text("in the way")
+def test_a_cache_that_cannot_be_written_is_told(elf: Path, own_cache: Path) -> None:
+    own_cache.write_text("in the way")
     with pytest.raises(FirmwareError, match=r"cache.*: cannot be written: "):
         Program(elf).path_in("hex")
 
@@ -137,7 +131,7 @@ def test_a_project_is_for_the_board_that_it_was_made_for(tmp_path: Path) -> None
     check_project(dataclasses.replace(project, board=""), profile("arduino_mega"))  # it does not say
 
 
-def test_a_program_begins_where_its_bytes_are_put(elf: Path, cache: Path) -> None:
+def test_a_program_begins_where_its_bytes_are_put(elf: Path, own_cache: Path) -> None:
     assert Program(elf).path_in("bin", address="0x10000000").read_bytes() == b"abcde"
     with pytest.raises(FirmwareError, match=r"begins at 0x10000000, and the board's flash .* written at 0x00080000$"):
         Program(elf).path_in("bin", address="0x80000")
