@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## show it all on a simulated board
 test: $(INSTALLED) ## run the tests on all cores; ARGS="-k name" goes to pytest
 	$(PYTEST) -m "not boards and not long and not tvm and not tools" $(ARGS)
 
-test-boards: $(INSTALLED) ## run those of every other emulated board
+test-boards: $(INSTALLED) ## run those of every other emulated board, and what builds much
 	$(PYTEST) -m boards $(ARGS)
 
 test-long: $(INSTALLED) ## run those that take minutes: a fault at every byte
