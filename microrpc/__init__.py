@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from microrpc._names import TYPE_CHECKING, call_at_end, lazy
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 if TYPE_CHECKING:
     from microrpc import aio as aio
