@@ -29,8 +29,10 @@ class Desk:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._listener = Listener(setup.name, monotonic, captures=setup.captures is not None)
+        self._listener = Listener(setup.name, captures=setup.captures is not None)
         self._board: Board | None = None
+        self.is_new = False
+        """Whether the board that was last taken was connected to for that."""
         self._emulator: Emulator | None = None
         self._silence = ""
         self._no_emulator = ""
@@ -53,6 +55,7 @@ class Desk:
             )
         if self._board is not None and not reset and self._answers(self._board):
             self._listener.begin()
+            self.is_new = False
             return self._board
         if self._silence and not reset:
             pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
@@ -62,7 +65,9 @@ class Desk:
         except HandshakeTimeoutError as error:
             self._silence = str(error)
             raise
-        self._silence = ""
+        self._silence, self.is_new = "", True
+        with contextlib.suppress(MicroRpcError, OSError):
+            _ = self._board.identity  # asked here once, for the reports of all tests
         return self._board
 
     def has_function(self, name: str) -> bool:

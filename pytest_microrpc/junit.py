@@ -1,6 +1,6 @@
 """What pytest's own --junitxml does not write: the conversation of a failed test, as system-out of its testcase.
 
-Properties need no help: they are in a report's `user_properties`. pytest writes captured output only where junit_logging
+Properties need no help: they are in a report's `user_properties`. pytest writes captured output where junit_logging
 says so, and sections of other plugins never; what a failed test says of its board is nothing that one must turn on.
 """
 

@@ -149,13 +149,13 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
         from pytest_microrpc.simulated import open_sim_board
 
         with open_sim_board(request.getfixturevalue("sim_board"), wishes) as simulated:
-            request.node.stash[_telling_key].talk(simulated)
+            request.node.stash[_telling_key].talk(simulated, is_new=True)
             yield simulated
         return
     desk: Desk = request.getfixturevalue("_microrpc_desk")
     request.node.stash[_telling_key] = telling = desk.begin()
     real = desk.take(reset=wishes.reset)
-    telling.talk(real, before=real.stats)
+    telling.talk(real, is_new=desk.is_new)
     for name in wishes.functions:
         if not desk.has_function(name):
             pytest.skip(f"needs function {name!r}, which {setup.name} does not have")

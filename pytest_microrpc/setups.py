@@ -143,7 +143,7 @@ def _captures(config: pytest.Config) -> pathlib.Path | None:
         base = config.inipath.parent
     if not given:
         return None
-    directory = base / given
+    directory = pathlib.Path(base, given)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         check_writable(directory / "capture")

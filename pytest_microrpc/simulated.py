@@ -51,7 +51,7 @@ def make_sim_board(setup: Setup, wishes: Wishes) -> tuple[SimBoard, Telling]:
         faults=Faults(wishes.faults, fault_seed),
         seed=wishes.seed or 0,
     )
-    listener = Listener(sim.name, sim.now, captures=setup.captures is not None)
+    listener = Listener(sim.name, captures=setup.captures is not None)
     listener.begin()
     sim.tap = listener
     sim.injected = list(wishes.faults)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from microrpc.boards.files import WriteError
 from microrpc.client.board import Board
 from microrpc.errors import printable
-from microrpc.host.stats import Stats
 from pytest_microrpc.listening import Listener, capture_name
 from pytest_microrpc.story import Story, replay_line
 
@@ -29,7 +29,7 @@ class Telling:
     """What is known of one test and one of its boards.
 
     profile: the name of the board's profile, and `firmware` what runs on it, "" where nobody knows. seeds: by name.
-    board: what the test talks to; before: what that had counted before the test began, None where it is new.
+    board: what the test talks to; before: what that had counted before the test began.
     """
 
     story: Story
@@ -38,11 +38,11 @@ class Telling:
     firmware: str = ""
     seeds: tuple[tuple[str, int], ...] = ()
     board: Board | None = None
-    before: Stats | None = None
+    before: Mapping[str, Any] = field(default_factory=dict)
 
-    def talk(self, board: Board, *, before: Stats | None = None) -> None:
-        """Note what the test talks to."""
-        self.board, self.before = board, before
+    def talk(self, board: Board, *, is_new: bool) -> None:
+        """Note what the test talks to, from now on; `is_new`: it was opened for this test."""
+        self.board, self.before = board, {} if is_new else board.stats.as_dict()
 
     def properties(self) -> Iterator[tuple[str, str]]:
         """Give what is known, as names and values of properties."""
@@ -52,7 +52,7 @@ class Telling:
         yield from ((PREFIX + name, printable(value)) for name, value in known.items() if value)
         yield from ((PREFIX + name, str(seed)) for name, seed in self.seeds)
         if board is not None:
-            yield from ((PREFIX + name, value) for name, value in _counted(board.stats, self.before))
+            yield from ((PREFIX + name, value) for name, value in _counted(board.stats.as_dict(), self.before))
 
     def save(self, directory: Path, nodeid: str) -> tuple[str, list[tuple[str, object]]]:
         """Write the capture of this test; give what a report says of it, and the properties that name it."""
@@ -78,15 +78,13 @@ def _identity(board: Board) -> str:
     return str(known.identity) if known is not None and known.identity is not None else ""
 
 
-def _counted(stats: Stats, before: Stats | None) -> Iterator[tuple[str, str]]:
+def _counted(stats: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Give what was counted since `before`; zeros too, so that a column of one report has a number for each test."""
     for name in _COUNTS:
-        yield name, str(getattr(stats, name) - (getattr(before, name) if before is not None else 0))
+        yield name, str(stats[name] - before.get(name, 0))
     for name in ("to_board", "from_board"):
-        copies, earlier = getattr(stats, name), getattr(before, name) if before is not None else None
-        size_bytes = copies.size_bytes - (earlier.size_bytes if earlier is not None else 0)
-        seconds = copies.seconds - (earlier.seconds if earlier is not None else 0.0)
-        yield f"copied_{name}_bytes", str(size_bytes)
-        yield f"copied_{name}_s", f"{seconds:.6f}"
-    if before is None and stats.round_trip_s is not None:
-        yield "round_trip_s", f"{stats.round_trip_s:.6f}"
+        copies, earlier = stats[name], before.get(name, {})
+        yield f"copied_{name}_bytes", str(copies["size_bytes"] - earlier.get("size_bytes", 0))
+        yield f"copied_{name}_s", f"{copies['seconds'] - earlier.get('seconds', 0.0):.6f}"
+    if not before and stats["round_trip_s"] is not None:  # a median of this test alone
+        yield "round_trip_s", f"{stats['round_trip_s']:.6f}"

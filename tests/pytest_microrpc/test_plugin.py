@@ -413,7 +413,7 @@ def test_both(dut, board):
     pytester.makepyfile(test_it=f"import microrpc\n{example}{both}")
     options = ["--embedded-services", "serial", "--port", server.path, "--microrpc-port", "sim://rpi_pico"]
     ran = subprocess.run(
-        [python, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", *options],
+        [python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:labgrid", "--rootdir=.", *options],
         capture_output=True,
         text=True,
         timeout=100,
