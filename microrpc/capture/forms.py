@@ -1,8 +1,8 @@
 """The values of fields as texts, the same in every decoder (`microrpc.capture.fields`).
 
 **Values.** Int and UInt: decimal. Float: the first of %.15g, %.16g and %.17g that reads back the same; inf, -inf, nan.
-OpaqueHandle, ModuleHandle, PackedFuncHandle: hex, `0x1f`. Null: `None`. DataType: as TVM spells it (`float32x4`;
-uint1 is `bool`, handle0x0 `void`, code 6 `bool8`, and an unknown code `custom[7]8`). Device: `1:0`, type and id. Tensor:
+OpaqueHandle, ModuleHandle, PackedFuncHandle: hex, `0x1f`. Null: `None`. DataType: as TVM spells it (`float32x4`; uint1
+is `bool`, handle0x0 `void`, code 6 `bool8`, and an unknown code `custom[7]8`). Device: `1:0`, type and id. Tensor:
 `float32[2,3]`, and ` at 0x20000000` where its data is not 0. Str: a text. Bytes: hex, `bytes:0a0b`, up to 20 bytes,
 else `300 bytes`.
 
