@@ -1022,6 +1022,7 @@ def test_the_guide_has_every_option_argument_and_fixture() -> None:
         "--microrpc-port PATH",
         "--microrpc-fault-seed N",
         "--microrpc-firmware",
+        "--microrpc-capture DIR",
         "board",
         "sim_board",
     )
