@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from microrpc.boards.files import replacing
-from microrpc.capture.pcapng import interface_block, packet_block, section_header
 from microrpc.capture.trace import Trace
+from microrpc.capture.writer import CaptureWriter
 
 KEEP_FRAMES = 30
 """How many frames a report has."""
@@ -57,13 +57,9 @@ class Listener:
         """Write what was heard since the test began, as pcapng, into a directory that is there. Raises WriteError."""
         if not self._captures:
             return
-        offset_ns: int | None = None
-        with replacing(path) as file:
-            file.write(section_header() + interface_block(self.name))
+        with replacing(path) as file, CaptureWriter(file, self.name, start_ns=self._begun_ns) as writer:
             for time_s, to_board, data in self._notes():
-                if offset_ns is None:
-                    offset_ns = self._begun_ns - round(time_s * 1e9)
-                file.write(packet_block(round(time_s * 1e9) + offset_ns, data, to_board=to_board))
+                writer.note(time_s, data, to_board=to_board)
 
     def end(self) -> None:
         """Drop the bytes that were kept."""
