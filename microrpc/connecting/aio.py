@@ -28,7 +28,7 @@ from microrpc.connecting.connection import (
     reconnect_log,
     reset_first,
 )
-from microrpc.connecting.openers import PYSERIAL, Closable, Opened, find_opener, is_stream, open_target
+from microrpc.connecting.openers import PYSERIAL, Closable, Opened, find_opener, has_frames, open_target
 from microrpc.connecting.watching import CaptureTarget, Watch, tell_opened, tell_port, telling_closed, watch
 from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
@@ -114,7 +114,7 @@ def connect(
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         collect_dropped(target.port)
         lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
-        watched = await _watch(target.port, capture, wrap, is_stream=is_stream(target), resets=reset)
+        watched = await _watch(target.port, capture, wrap, framed=has_frames(target), resets=reset)
         try:
             first = reset_first(target.port, on_log, watched.tap) if reset else None
             opened = await _open_in_thread(partial(open_target, target, first))
@@ -232,10 +232,10 @@ async def _open_session(
 
 
 async def _watch(
-    port: str, capture: CaptureTarget | None, wrap: Wrap | None, *, is_stream: bool = False, resets: bool = False
+    port: str, capture: CaptureTarget | None, wrap: Wrap | None, *, framed: bool = True, resets: bool = False
 ) -> Watch:
     """See `watch`; the opening of a capture may wait, for the reader of a pipe."""
-    begin = partial(watch, port, capture, wrap, is_stream=is_stream, resets=resets)
+    begin = partial(watch, port, capture, wrap, framed=framed, resets=resets)
     return begin() if capture is None else await _open_in_thread(begin)
 
 

@@ -22,7 +22,7 @@ from microrpc.connecting.connection import (
     reconnect_log,
     reset_first,
 )
-from microrpc.connecting.openers import Opened, is_stream, open_target
+from microrpc.connecting.openers import Opened, has_frames, open_target
 from microrpc.connecting.watching import CaptureTarget, tell_opened, tell_port, telling_closed, watch
 from microrpc.ports.channel import Channel, interrupt
 from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
@@ -104,7 +104,7 @@ def connect(
     )
     collect_dropped(target.port)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-    watched = watch(target.port, capture, wrap, is_stream=is_stream(target), resets=reset)
+    watched = watch(target.port, capture, wrap, framed=has_frames(target), resets=reset)
     try:
         opened = open_target(target, reset_first(target.port, on_log, watched.tap) if reset else None)
     except BaseException:
@@ -161,7 +161,7 @@ def open_board(
         wrap=wrap,
     )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
-    watched = watch(channel.name, capture, wrap, is_stream=False, resets=False)
+    watched = watch(channel.name, capture, wrap, framed=True, resets=False)
     return open_session(
         watched.attend(opened),
         timeouts,

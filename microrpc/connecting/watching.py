@@ -75,12 +75,12 @@ class Watch:
         return dataclasses.replace(opened, on_close=close)
 
 
-def watch(port: str, capture: CaptureTarget | None, wrap: AnyWrap | None, *, is_stream: bool, resets: bool) -> Watch:
+def watch(port: str, capture: CaptureTarget | None, wrap: AnyWrap | None, *, framed: bool, resets: bool) -> Watch:
     """Begin to watch a connection to `port`. Raises CaptureError where the capture cannot be written, or is of frames.
 
-    is_stream: no frames cross it. resets: the board is reset first.
+    framed: whether frames cross it. resets: the board is reset first.
     """
-    if is_stream:
+    if not framed:
         if capture is not None:
             text = "what crosses it has no frames, which a capture is of: capture where the board is"
             raise CaptureError(f"{port}: {text} (`microrpc share --capture FILE`, `microrpc tvm serve --capture FILE`)")

@@ -105,9 +105,9 @@ def open_target(target: Target, reset: ResetFirst | None = None) -> Opened[Chann
     return opener(target, reset)
 
 
-def is_stream(target: Target) -> bool:
-    """Whether packets follow each other there without frames. Raises PortError where nothing opens it."""
-    return find_opener(target).startswith(_STREAMS)
+def has_frames(target: Target) -> bool:
+    """Whether frames cross what a target names, and not bare packets. Raises as `find_opener`."""
+    return not find_opener(target).startswith(_STREAMS)
 
 
 def find_opener(target: Target) -> str:
