@@ -101,20 +101,18 @@ def test_it_is_hardware(dut, board): assert board.function("add")(2, 6) == 8
 
 @pytest.mark.tools
 def test_the_example_of_the_guide_runs(run: Run, server: PtyServer) -> None:
-    def add(a: int, b: int) -> int:
-        server.device._output.extend(b"%d is what I gave\r\n" % (a + b))
-        return a + b
+    def measure(times: int) -> int:
+        server.device._output.extend(b"measured %d times\r\n" % times)
+        return 14 * times
 
-    server.device.function(add)
-    (example,) = re.findall(r"```python\n(def test_add\(dut, board\):\n.*?)```", GUIDE, flags=re.DOTALL)
+    server.device.function(measure)
+    (example,) = re.findall(r"```python\n(def test_measure\(dut, board\):\n.*?)```", GUIDE, flags=re.DOTALL)
     with printing(server, "ready\r\n"):
         assert "1 passed" in run(example, server.path)
 
 
 @pytest.mark.tools
-def test_nothing_of_a_board_that_prints_all_the_time_is_lost_and_no_reply_is_taken(
-    run: Run, server: PtyServer
-) -> None:
+def test_nothing_of_a_board_that_prints_all_the_time_is_lost_and_no_reply_is_taken(run: Run, server: PtyServer) -> None:
     source = """
 @pytest.fixture
 def numbers(dut):
