@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "firmware_sim.line": "firmware_sim.board microrpc.boards.tables microrpc.serve microrpc.wire microrpc.errors",
     "firmware_sim.running": (
         "firmware_sim.line firmware_sim.board microrpc.boards.schema "
-        "microrpc.ports.bell microrpc.ports.channel microrpc.ports.sockets microrpc.wire microrpc.errors"
+        "microrpc.ports.bell microrpc.ports.channel microrpc.ports.pty microrpc.ports.sockets microrpc.wire "
+        "microrpc.errors"
     ),
     "microrpc.connecting": (
         "firmware_sim.running microrpc.firmware microrpc.client microrpc.boards microrpc.ports "
