@@ -23,6 +23,7 @@ from benchmarks import (
     line_rate,
     noise,
     pacing,
+    rack,
     steps,
     virtual_time,
 )
@@ -47,6 +48,7 @@ def sections(
         "calls": (calls.measure,),
         "copies": (copies.measure,),
         "boards": (boards.measure,),
+        "rack": (rack.measure,),
         "virtual-time": (virtual_time.measure,),
         "line-rate": (pacing.measure, line_rate.measure),
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
