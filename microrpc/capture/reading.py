@@ -74,8 +74,8 @@ class _Rest:
         return begin or self._stream.read(size)
 
     def readline(self, size: int) -> bytes:
-        begin, self._begin = self._begin, b""
-        return begin if begin.endswith(b"\n") else begin + self._stream.readline(size)
+        line, end, self._begin = self._begin.partition(b"\n")
+        return line + (end or self._stream.readline(size))
 
 
 def _take(stream: BinaryIO, size: int) -> bytes:

@@ -44,7 +44,7 @@ class Summary:
             (self.damaged, "damaged"),
             (self.malformed, "malformed"),
             (self.sent_again, "sent again by the link"),
-            (self.unanswered, "requests without an answer"),
+            (self.unanswered, "unanswered"),
             (self.text_bytes, "bytes of text"),
             (self.noise_bytes, "bytes of noise"),
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
+
+if TYPE_CHECKING:
+    from microrpc.gateway.through import Through
 
 
 @with_port_options
@@ -61,10 +64,6 @@ def capture(
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(CaptureWriter(write, port, live=live or None))
 
-            def tell(text: str) -> None:
-                note(f"{port}: {text}")
-                writer.comment(text)
-
             opened = Through(
                 port,
                 [writer],
@@ -73,7 +72,7 @@ def capture(
                 options=options,
                 link=through,
                 reconnect=reconnect,
-                on_news=tell,
+                on_news=lambda text: note(f"{port}: {text}"),
             )
             stack.enter_context(opened)
             note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
@@ -88,10 +87,7 @@ def _name(write: str) -> str:
     return "stdout" if write == "-" else write
 
 
-def _tell_end(through: object, write: str) -> None:
-    from microrpc.gateway.through import Through
-
-    assert isinstance(through, Through)
+def _tell_end(through: Through, write: str) -> None:
     told = f"{format_size(through.bytes_to_board)} to the board, {format_size(through.bytes_from_board)} from it"
     if through.bytes_left_out:
         told += f"; {format_size(through.bytes_left_out)} of that no program read"
