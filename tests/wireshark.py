@@ -18,6 +18,7 @@ from microrpc.cli.wireshark import DISSECTOR
 BEGIN_NS = 1_764_000_000_123_456_789
 STEP_NS = 123_457
 _HARMLESS = "Running as user"  # what it says to root, and no more
+_LUA_ERROR = "text"  # where one is in the tree, and nothing else of such a packet
 _KEYS = {f"microrpc_{name.replace('.', '_')}": name for name in FIELDS}  # as Elasticsearch wants them
 
 
@@ -41,13 +42,16 @@ def cut(pieces: Iterable[Piece], size: int) -> list[Piece]:
     ]
 
 
-def write(path: Path, pieces: Iterable[Piece], ports: Iterable[str] = ("/dev/ttyACM0",)) -> Path:
-    """Write a capture of `pieces`, which came at even times."""
+def write(path: Path, *lines: Iterable[Piece]) -> Path:
+    """Write a capture of the pieces of one or more lines, which came at even times."""
+    time_ns = BEGIN_NS
     with path.open("wb") as file:
-        file.write(pcapng.section_header() + b"".join(map(pcapng.interface_block, ports)))
-        for number, piece in enumerate(pieces):
-            time_ns = BEGIN_NS + number * STEP_NS
-            file.write(pcapng.packet_block(time_ns, piece.data, to_board=piece.to_board))
+        file.write(pcapng.section_header())
+        file.write(b"".join(pcapng.interface_block(f"/dev/ttyACM{number}") for number in range(len(lines))))
+        for number, pieces in enumerate(lines):
+            for piece in pieces:
+                file.write(pcapng.packet_block(time_ns, piece.data, to_board=piece.to_board, interface=number))
+                time_ns += STEP_NS
     return path
 
 
@@ -72,8 +76,9 @@ def tshark(*arguments: str, home: Path, script: Path | None = DISSECTOR, **optio
 def dissected(path: Path, home: Path) -> list[list[Record]]:
     """Give what tshark makes of each packet: in two passes, so that what comes later is known too."""
     text = tshark("-2", "-r", str(path), "-T", "ek", "-J", "microrpc", home=home)
-    assert "Lua Error" not in text
-    return [list(_records(json.loads(line)["layers"])) for line in text.splitlines() if '"layers"' in line]
+    packets = [json.loads(line)["layers"] for line in text.splitlines() if '"layers"' in line]
+    assert not [number for number, layers in enumerate(packets, 1) if _LUA_ERROR in layers]
+    return [list(_records(layers)) for layers in packets]
 
 
 def _records(layers: Mapping[str, Any]) -> Iterator[Record]:
@@ -126,4 +131,7 @@ def assert_equal(found: list[list[Record]], expected: list[list[Record]]) -> Non
     """Hold the two to each other, and say of the first packet what is another."""
     assert len(found) == len(expected)
     for number, (ours, theirs) in enumerate(zip(expected, found, strict=True), 1):
-        assert theirs == ours, f"packet {number}"
+        assert len(theirs) == len(ours), f"packet {number}: {theirs}, not {ours}"
+        for one, other in zip(ours, theirs, strict=True):
+            wrong = {name: (other.get(name), one.get(name)) for name in {**one, **other} if other.get(name) != one.get(name)}
+            assert not wrong, f"packet {number}, a {one['microrpc.kind']}: (found, expected) are {wrong}"

@@ -1135,7 +1135,9 @@ function Shown:add_message(record, message, payload)
         local size = math.min(#payload, 4)
         self:add("link.crc32_ok", #payload - size + 1, size, message.crc32_ok)
     end
-    if record.request and message.packet and message.packet.code == RETURN then self:add_result(record, message.packet) end
+    if record.request and message.packet and message.packet.is_good and message.code == RETURN then
+        self:add_result(record, message.packet)
+    end
     if record.request then
         self:told("request_in", record.request.number)
         self:told("response_time", time_between(record.request.time_s, record.time_s))
