@@ -24,6 +24,7 @@ from microrpc.cli.model import model
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
+from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
@@ -139,6 +140,7 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(
