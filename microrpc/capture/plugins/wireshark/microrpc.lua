@@ -173,7 +173,7 @@ local function quoted(data)
     end
     local text = data
     if #characters > LONGEST_TEXT then text = table.concat(characters, "", 1, LONGEST_TEXT - 3) .. "..." end
-    return '"' .. text_of((text:gsub('[\\"\n]', {["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n"}))) .. '"'
+    return '"' .. text_of((text:gsub('[\\"\n\r\t]', {["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}))) .. '"'
 end
 
 -- --- frames (1) -------------------------------------------------------------------------------------
@@ -563,6 +563,7 @@ local MESSAGE_TYPES = {
 local NORMAL, LINK_REQUEST, LINK_REPLY = 0x10, 0x20, 0x21
 local REQUEST_KINDS = {[0] = "PACKET", "WRITE", "READ", "CALL"}
 local REPLY_KINDS = {[0] = "PACKET", "DONE", "DATA", "FORGOTTEN"}
+local WRONG_EVENT = "crc32, or lengths that do not add up"
 local MOST_EVENT_BODY = 4096 + 255
 
 -- Put the packet that the payload has from byte `at` on into the message.
@@ -612,6 +613,7 @@ local function is_sealed(message, payload, least)
         return true
     end
     message.kind, message.damage, message.crc32_ok = "damaged", "crc32", false
+    if least == 7 then message.problem = WRONG_EVENT end
     return false
 end
 
@@ -634,13 +636,13 @@ local function read_request_or_reply(message, payload)
         message.size, message.size_at = size, 7
     elseif kind == "WRITE" then
         if size < 8 then
-            message.problem = format("%d bytes are not an address and data", size)
+            message.problem = "too short for an address"
         else
             message.address_at, message.size, message.size_at = 7, size - 8, 15
         end
     elseif kind == "READ" then
         if size ~= 12 then
-            message.problem = format("%d bytes are not an address and a size", size)
+            message.problem = format("of %d bytes, which are not an address and a size", size)
         else
             message.address_at, message.size, message.size_at = 7, u32(payload, 15), 15
         end
@@ -669,7 +671,7 @@ local function signal(kind)
 end
 
 local function bad_lengths(message)
-    message.kind, message.damage, message.problem = "damaged", "lengths", "lengths that do not add up"
+    message.kind, message.damage, message.problem = "damaged", "lengths", WRONG_EVENT
 end
 
 -- The values of an event, from byte `at` on; nil where their lengths do not add up.
@@ -747,13 +749,6 @@ local function read_message(payload)
         message.kind = format("type 0x%02x", message.type)
     end
     return message
-end
-
--- --- words ---------------------------------------------------------------------------------------------
-
--- What a message says, in a line.
-local function in_words(record, message, payload)
-    return message.kind
 end
 
 -- --- conversations -------------------------------------------------------------------------------------
@@ -924,6 +919,174 @@ function Line:read(number, time_s, to_board, data)
     return records
 end
 
+-- --- words ---------------------------------------------------------------------------------------------
+
+local MOST_SHOWN = 8 -- values of an event
+
+-- A float as Python writes it.
+local function python_float(number)
+    local text, size = float_text(number), math.abs(number)
+    if size >= 1e15 and size < 1e16 then return format("%.1f", number) end
+    if size >= 1e16 and size < 1e17 and not text:find("e") then return format("%.16e", number) end
+    return text:find("[.en]") and text or text .. ".0"
+end
+
+local PHRASES = setmetatable({
+    [1] = function(value, data) return format("UInt(%s)", decimal64(data, value.at)) end,
+    [2] = function(value, data) return python_float((unpack("<d", data, value.at))) end,
+    [4] = function() return "nothing" end,
+    [6] = function(value, data)
+        return format("Device(type=%d, id=%d)", i32(data, value.at), i32(data, value.at + 4))
+    end,
+    [9] = function(value) return "module 0x" .. value.handle end,
+    [10] = function(value) return "function 0x" .. value.handle end,
+    [11] = function(value) return quoted(value.string) end,
+    [13] = function(value) return "a new " .. value.tensor.text end,
+}, {__index = VALUE_TEXTS})
+
+local function phrase(value, data) return PHRASES[value.type](value, data) end
+
+local function phrases(values, data, most)
+    local parts = {}
+    for i = 1, math.min(#values, most or #values) do parts[i] = phrase(values[i], data) end
+    if #parts < #values then parts[#parts + 1] = format("and %d more", #values - #parts) end
+    return table.concat(parts, ", ")
+end
+
+-- The parameters of a link, as the handle at `at` tells them; nil where that makes no sense (link 1).
+local function link_parameters(data, at)
+    local window, packet_bytes = byte(data, at + 1), u32(data, at + 2) % 16777216
+    if byte(data, at) ~= 1 or window < 1 or window > 32 or packet_bytes <= 18 then return nil end
+    return {window = window, packet_bytes = packet_bytes, window_bytes = rshift(u32(data, at + 4), 8)}
+end
+
+-- What a board with a link knows besides, of another version nothing (link 7).
+local function features_of(data, at)
+    if byte(data, at) ~= 1 then return {names = "", host_timeout_ms = 0, hash = 0} end
+    local names = {}
+    for i, name in ipairs({"events", "reliable", "progress", "cancel", "describe", "memory"}) do
+        if band(byte(data, at + 1), 2 ^ (i - 1)) > 0 then names[#names + 1] = name end
+    end
+    return {names = table.concat(names, ", "), host_timeout_ms = u16(data, at + 2), hash = u32(data, at + 4)}
+end
+
+local function looked_up(name, value, data)
+    if name == "microrpc.link" then
+        local link = link_parameters(data, value.at)
+        if link then
+            return format("a link: %d requests, %d bytes, messages of %d", link.window, link.window_bytes, link.packet_bytes)
+        end
+        return value.handle == "0" and "no link" or "a link that nobody knows, 0x" .. value.handle
+    elseif name == "microrpc.features" then
+        local features = features_of(data, value.at)
+        local is_nothing = features.names == "" and features.host_timeout_ms == 0 and features.hash == 0
+        if is_nothing and value.handle ~= "0" then return "no feature that is known, 0x" .. value.handle end
+        local told = {features.names ~= "" and features.names or "no features"}
+        if features.host_timeout_ms > 0 then told[#told + 1] = format("a host is gone after %d ms", features.host_timeout_ms) end
+        if features.hash > 0 then told[#told + 1] = format("description 0x%08x", features.hash) end
+        return table.concat(told, "; ")
+    end
+    return nil
+end
+
+local function words_of_return(record, packet)
+    local request = record.request
+    local result = request and result_of(packet, request.code == CALL_FUNC)
+    if not result then return #packet.values == 0 and "no value at all" or phrases(packet.values, packet.body) end
+    if request.code == CALL_FUNC then
+        local data = result.bytes
+        if data and record.name == "microrpc.memory" and #data >= 24 then
+            return format("%.0f of %.0f bytes used, %.0f at once", u32(data, 5), u32(data, 1), u32(data, 9))
+        elseif data and record.name == "microrpc.describe" then
+            return format("%d bytes, %s", #data, quoted(sub(data, 1, 4 * LONGEST_TEXT)))
+        end
+    elseif result.type == 3 and (request.code or 0) >= GET_GLOBAL_FUNC then
+        local told = looked_up(record.name, result, packet.body)
+        if told then return told end
+    end
+    return phrase(result, packet.body)
+end
+
+local function words_of_packet(record, packet)
+    local code = packet.code
+    if code == CALL_FUNC then
+        local name = record.name and record.name ~= "" and text_of(record.name) or "0x" .. packet.handle
+        return format("%s(%s)", name, phrases(packet.values, packet.body))
+    elseif code == RETURN then
+        return words_of_return(record, packet)
+    elseif code == EXCEPTION then
+        return quoted(packet.error.string)
+    elseif code == COPY_ACK then
+        return tostring(packet.size) .. " bytes"
+    elseif packet.tensor then
+        local form = code == 7 and "%s bytes to %s +%s" or "%s bytes of %s +%s"
+        return format(form, tostring(packet.size), packet.tensor.text, packet.tensor.offset)
+    end
+    return code >= GET_GLOBAL_FUNC and phrases(packet.values, packet.body) or ""
+end
+
+local function words_of_log(log)
+    if not log.has_level then return quoted(log.text) end
+    local time = log.time_us and format(" at %.6f s", log.time_us / 1e6) or ""
+    return format("%s%s: %s", log.level, time, quoted(log.text))
+end
+
+local function words_of_news(message, payload)
+    if message.event then
+        local event = message.event
+        return format("%s#%.0f %s(%s) at %.6f s", event.is_reliable and "reliable " or "", u32(payload, 4), quoted(event.name),
+            phrases(event.values, payload, MOST_SHOWN), u32(payload, 9) / 1e6)
+    elseif message.ack then
+        local lost = message.ack.is_lost and "; send again what was lost" or ""
+        return format("%d bytes of events may come, reliable ones from #%.0f on%s", u16(payload, 8), u32(payload, 4), lost)
+    end
+    return format("boot 0x%08x; next is #%.0f, of reliable ones #%.0f", u32(payload, 4), u32(payload, 8), u32(payload, 12))
+end
+
+local function words_of_session(record, message)
+    local id = message.session_id
+    if message.kind == "INIT" then return format("open a session; my nonce is 0x%02x", id) end
+    if message.kind == "REPLY" then return format("session 0x%04x; my nonce is 0x%02x", id, rshift(id, 8)) end
+    if id > 0 then return format("session 0x%04x is over", id) end
+    return record.to_board and "any session there was is over" or "I have booted"
+end
+
+local IS_SESSION = {INIT = true, REPLY = true, TERMINATE = true}
+
+local function meaning_of(record, message, payload)
+    if message.problem then return message.problem end
+    if message.packet then return words_of_packet(record, message.packet) end
+    if message.log then return words_of_log(message.log) end
+    if message.event or message.ack or message.is_state then return words_of_news(message, payload) end
+    if message.progress_at then return format("%.0f of %.0f", u32(payload, 6), u32(payload, 10)) end
+    if message.kind == "WRITE" then return format("%d bytes to 0x%s", message.size, hex64(payload, 7)) end
+    if message.kind == "READ" then return format("%.0f bytes at 0x%s", message.size, hex64(payload, 7)) end
+    if message.kind == "DATA" then return format("%d bytes", message.size) end
+    if IS_SESSION[message.kind] then return words_of_session(record, message) end
+    if message.kind == "CANCEL" then return "end" end
+    return message.kind:find("^type ") and format("%d bytes", #payload - 3) or ""
+end
+
+-- What a good frame is, and says, in a line.
+local function in_words(record, message, payload)
+    local meaning
+    if message.damage then
+        meaning = message.problem or message.damage
+    elseif message.kind == "NAK" then
+        meaning = format("something was damaged; I wait for #%d", message.seq)
+    elseif message.kind == "KEEP_ALIVE" and not message.problem then
+        meaning = "is anybody there?"
+    else
+        meaning = meaning_of(record, message, payload)
+        if message.link_kind == "CALL" and (message.problem or message.code ~= CALL_FUNC) then
+            local name = not message.problem and (CODE_NAMES[message.code] or format("code %d", message.code)) or "?"
+            meaning = name .. " " .. meaning
+        end
+        if message.seq then meaning = format("%s #%d", meaning, message.seq):gsub("^ ", "") end
+    end
+    return meaning == "" and message.kind or message.kind .. " " .. meaning
+end
+
 -- --- what Wireshark is told ------------------------------------------------------------------------------
 
 local microrpc = Proto("microrpc", "microrpc serial RPC")
@@ -1048,20 +1211,16 @@ function Shown:add_packet(message)
 end
 
 function Shown:add_look_up(name, value, body)
-    if name == "microrpc.link" then
-        local a, window, packet_bytes = byte(body, value.at), byte(body, value.at + 1), u32(body, value.at + 2) % 16777216
-        if a ~= 1 or window < 1 or window > 32 or packet_bytes <= 18 then return end
-        self:told("link.window_requests", window)
-        self:told("link.packet_bytes", packet_bytes)
-        self:told("link.window_bytes", rshift(u32(body, value.at + 4), 8))
+    local link = name == "microrpc.link" and link_parameters(body, value.at)
+    if link then
+        self:told("link.window_requests", link.window)
+        self:told("link.packet_bytes", link.packet_bytes)
+        self:told("link.window_bytes", link.window_bytes)
     elseif name == "microrpc.features" then
-        local is_known, names = byte(body, value.at) == 1, {}
-        for i, feature in ipairs({"events", "reliable", "progress", "cancel", "describe", "memory"}) do
-            if is_known and band(byte(body, value.at + 1), 2 ^ (i - 1)) > 0 then names[#names + 1] = feature end
-        end
-        self:told("features", #names > 0 and table.concat(names, ", ") or "none")
-        self:told("features.host_timeout_ms", is_known and u16(body, value.at + 2) or 0)
-        self:told("features.description_hash", is_known and u32(body, value.at + 4) or 0)
+        local features = features_of(body, value.at)
+        self:told("features", features.names ~= "" and features.names or "none")
+        self:told("features.host_timeout_ms", features.host_timeout_ms)
+        self:told("features.description_hash", features.hash)
     end
 end
 
@@ -1190,16 +1349,16 @@ local function show_rest(record, range, tree)
     local words
     shown:told("kind", record.kind)
     if record.kind == "damaged" then
-        words = format("damaged  %s: %s", record.damage, record.detail)
+        words = format("damaged %s: %s", record.damage, record.detail)
         shown:told("damage", record.damage)
         shown:remark(record.damage == "bad crc" and "bad_crc" or "broken_frame", record.damage .. ": " .. record.detail)
     else
         shown:told("outside_size", record.size)
         if record.text then
-            words = "text  " .. quoted(record.text)
+            words = "text " .. quoted(record.text)
             shown:told("text", text_of(record.text))
         else
-            words = "noise  outside of any frame"
+            words = "noise outside of any frame"
             shown:remark("noise", format("%d bytes outside of any frame", record.size))
         end
     end
