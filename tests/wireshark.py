@@ -36,9 +36,7 @@ Record = dict[str, Any]
 def cut(pieces: Iterable[Piece], size: int) -> list[Piece]:
     """Cut pieces into such of at most `size` bytes."""
     return [
-        Piece(piece.to_board, piece.data[at : at + size])
-        for piece in pieces
-        for at in range(0, len(piece.data), size)
+        Piece(piece.to_board, piece.data[at : at + size]) for piece in pieces for at in range(0, len(piece.data), size)
     ]
 
 
@@ -133,5 +131,7 @@ def assert_equal(found: list[list[Record]], expected: list[list[Record]]) -> Non
     for number, (ours, theirs) in enumerate(zip(expected, found, strict=True), 1):
         assert len(theirs) == len(ours), f"packet {number}: {theirs}, not {ours}"
         for one, other in zip(ours, theirs, strict=True):
-            wrong = {name: (other.get(name), one.get(name)) for name in {**one, **other} if other.get(name) != one.get(name)}
+            wrong = {
+                name: (other.get(name), one.get(name)) for name in {**one, **other} if other.get(name) != one.get(name)
+            }
             assert not wrong, f"packet {number}, a {one['microrpc.kind']}: (found, expected) are {wrong}"

@@ -28,6 +28,7 @@ from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
+from microrpc.cli.wireshark import wireshark
 
 _PORTS = """\b
 What a PORT is:
@@ -141,6 +142,7 @@ app.command(
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
+app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(
