@@ -1,0 +1,198 @@
+"""What a monitor shows: a row for each frame, line of text or run of noise, in bounded memory, and which are wanted.
+
+It takes packets as captures have them, one frame or run of noise each, and reads no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from microrpc.capture.pcapng import Packet
+from microrpc.capture.records import NOISE, TEXT, Record
+from microrpc.capture.words import DAMAGED
+
+MOST_ROWS = 20_000
+"""How many rows are kept where nothing else is said."""
+MOST_BYTES = 64 << 20
+"""How many bytes of the line their packets have, at most."""
+PART = "part"
+"""The kind of a packet in which nothing ends: more of it is to come."""
+
+
+class Family(enum.StrEnum):
+    """What a row is about."""
+
+    CALLS = "calls"
+    COPIES = "copies"
+    LOGS = "logs"
+    TEXT = "text"
+    EVENTS = "events"
+    SESSIONS = "sessions"
+    DAMAGE = "damage"
+
+
+_FAMILIES = {
+    **dict.fromkeys(("CopyToRemote", "CopyFromRemote", "CopyAck", "CopyAmongRemote"), Family.COPIES),
+    **dict.fromkeys(("WRITE", "READ", "DONE", "DATA"), Family.COPIES),
+    **dict.fromkeys(("INIT", "REPLY", "TERMINATE", "KEEP_ALIVE"), Family.SESSIONS),
+    **dict.fromkeys(("EVENT", "EVENT_ACK", "EVENT_STATE"), Family.EVENTS),
+    **dict.fromkeys((DAMAGED, NOISE, "NAK", "?", PART), Family.DAMAGE),
+    "LOG": Family.LOGS,
+    TEXT: Family.TEXT,
+}
+_COPIED = (Family.COPIES, Family.CALLS)
+
+
+def family_of(record: Record) -> Family:
+    """Give the family of a record: a reply is of that of its request, and what has none is about calls."""
+    kind = record.message.kind
+    found = _FAMILIES.get(kind, Family.DAMAGE if kind.startswith("type 0x") else Family.CALLS)
+    if record.request is not None and found in _COPIED:
+        return _FAMILIES.get(record.request.message.kind, found)
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row: a frame, a line of text or a run of noise, of which `packet` has the end; several may have one packet.
+
+    serial: counted from 1, those that are not kept any more too. kind, meaning, size_bytes: as those of a
+    `microrpc.capture.words.Frame`. record: None for a `PART`.
+    """
+
+    serial: int
+    packet: Packet
+    kind: str
+    meaning: str
+    size_bytes: int
+    family: Family
+    record: Record | None
+
+    @property
+    def to_board(self) -> bool:
+        """Which way it went."""
+        return bool(self.packet.to_board)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the link said it once more."""
+        return self.record is not None and self.record.is_retransmission
+
+    @property
+    def partner(self) -> int | None:
+        """The number of the packet with the reply to it, or the request that it answers; None where there is none."""
+        record = self.record
+        other = None if record is None else record.request or record.reply
+        return None if other is None else other.number
+
+    @property
+    def answered_s(self) -> float | None:
+        """How long the board took, of a request and its reply: from the one to the other, in seconds."""
+        record = self.record
+        if record is None:
+            return None
+        if record.request is not None:
+            return (record.time_ns - record.request.time_ns) / 1e9
+        return None if record.reply is None else (record.reply.time_ns - record.time_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows are wanted: of these `families`, with all `words` in kind or meaning, in any case of letters.
+
+    A word behind a `!` is one that they must not have.
+    """
+
+    families: frozenset[Family] = frozenset(Family)
+    words: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets everything through."""
+        return len(self.families) == len(Family) and not self.words.strip()
+
+    def toggled(self, family: Family) -> Filter:
+        """Give the filter with a family more, or less."""
+        return replace(self, families=self.families ^ {family})
+
+    def wants(self, row: Row) -> bool:
+        """Tell whether a row is wanted."""
+        if row.family not in self.families:
+            return False
+        if not self.words:
+            return True
+        text = f"{row.kind} {row.meaning}".lower()
+        return all((word[1:] not in text) if word[:1] == "!" else (word in text) for word in self.words.lower().split())
+
+
+class Rows:
+    """The newest rows, and of these the wanted ones.
+
+    shown: those, oldest first. left_out: how many rows there were that are not kept any more.
+    """
+
+    def __init__(self, most: int = MOST_ROWS, *, most_bytes: int = MOST_BYTES) -> None:
+        self.shown: deque[Row] = deque()
+        self.left_out = 0
+        self._filter = Filter()
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: deque[Row] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._kept)
+
+    def add(self, row: Row) -> None:
+        """Take the next row; old ones go where there are too many."""
+        self._kept.append(row)
+        self._bytes += len(row.packet.data)
+        if self._filter.wants(row):
+            self.shown.append(row)
+        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+            gone = self._kept.popleft()
+            self._bytes -= len(gone.packet.data)
+            self.left_out += 1
+            if self.shown and self.shown[0] is gone:
+                self.shown.popleft()
+
+    @property
+    def filter(self) -> Filter:
+        """Which rows are wanted."""
+        return self._filter
+
+    @filter.setter
+    def filter(self, wanted: Filter) -> None:
+        self._filter = wanted
+        self.shown = deque(filter(wanted.wants, self._kept))
+
+    def copy(self) -> Rows:
+        """Give the same rows as they are now, whatever comes later."""
+        other = Rows(self._most, most_bytes=self._most_bytes)
+        other._kept, other._bytes, other.left_out = self._kept.copy(), self._bytes, self.left_out
+        other.filter = self._filter
+        return other
+
+    def clear(self) -> None:
+        """Forget all rows; the filter stays."""
+        self._kept.clear()
+        self.shown.clear()
+        self._bytes = self.left_out = 0
+
+    def find(self, packet_number: int) -> Row | None:
+        """Give the last row of a packet; None where it is not kept."""
+        return next((row for row in reversed(self._kept) if row.packet.number == packet_number), None)
+
+
+def packets_of(rows: Iterable[Row]) -> Iterator[Packet]:
+    """Give the packets of rows, each once, in their order."""
+    last: Packet | None = None
+    for row in rows:
+        if row.packet is not last:
+            yield row.packet
+        last = row.packet
