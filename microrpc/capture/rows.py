@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from microrpc.capture.pcapng import Packet
 from microrpc.capture.records import NOISE, TEXT, Record
-from microrpc.capture.words import DAMAGED
+from microrpc.capture.words import DAMAGED, Frame
 
 MOST_ROWS = 20_000
 """How many rows are kept where nothing else is said."""
@@ -20,6 +20,8 @@ MOST_BYTES = 64 << 20
 """How many bytes of the line their packets have, at most."""
 PART = "part"
 """The kind of a packet in which nothing ends: more of it is to come."""
+NOTE = "note"
+"""The kind of one without bytes, which only has comments: the port was lost."""
 
 
 class Family(enum.StrEnum):
@@ -39,7 +41,7 @@ _FAMILIES = {
     **dict.fromkeys(("WRITE", "READ", "DONE", "DATA"), Family.COPIES),
     **dict.fromkeys(("INIT", "REPLY", "TERMINATE", "KEEP_ALIVE"), Family.SESSIONS),
     **dict.fromkeys(("EVENT", "EVENT_ACK", "EVENT_STATE"), Family.EVENTS),
-    **dict.fromkeys((DAMAGED, NOISE, "NAK", "?", PART), Family.DAMAGE),
+    **dict.fromkeys((DAMAGED, NOISE, "NAK", "?", PART, NOTE), Family.DAMAGE),
     "LOG": Family.LOGS,
     TEXT: Family.TEXT,
 }
@@ -57,24 +59,16 @@ def family_of(record: Record) -> Family:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One row: a frame, a line of text or a run of noise, of which `packet` has the end; several may have one packet.
+    """One row: a `frame` in words, a line of text or a run of noise; several may be of one packet, which has its end.
 
-    serial: counted from 1, those that are not kept any more too. kind, meaning, size_bytes: as those of a
-    `microrpc.capture.words.Frame`. record: None for a `PART`.
+    serial: counted from 1, those that are not kept any more too. record: None for a `PART` or a `NOTE`.
     """
 
     serial: int
     packet: Packet
-    kind: str
-    meaning: str
-    size_bytes: int
+    frame: Frame
     family: Family
     record: Record | None
-
-    @property
-    def to_board(self) -> bool:
-        """Which way it went."""
-        return bool(self.packet.to_board)
 
     @property
     def is_repeated(self) -> bool:
@@ -124,7 +118,7 @@ class Filter:
             return False
         if not self.words:
             return True
-        text = f"{row.kind} {row.meaning}".lower()
+        text = f"{row.frame.kind} {row.frame.meaning}".lower()
         return all((word[1:] not in text) if word[:1] == "!" else (word in text) for word in self.words.lower().split())
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from microrpc.capture.pcapng import Packet
 from microrpc.capture.rates import Rates, RoundTrips
 from microrpc.capture.records import NOISE, TEXT, Record, RecordReader
-from microrpc.capture.rows import MOST_ROWS, PART, Family, Row, Rows, family_of
-from microrpc.capture.words import FrameReader
+from microrpc.capture.rows import MOST_ROWS, NOTE, PART, Family, Row, Rows, family_of
+from microrpc.capture.words import Frame, FrameReader
 
 
 @dataclass(slots=True)
@@ -42,17 +42,18 @@ class RowReader:
         self._serial = 0
 
     def read(self, packet: Packet) -> Iterator[Row]:
-        """Give the rows of what ends in `packet`; one of the kind `PART` where nothing does."""
+        """Give the rows of what ends in `packet`; one of the kind `PART` or `NOTE` where nothing does."""
         to_board = bool(packet.to_board)
         records = self._records.read(packet.number, packet.time_ns, to_board, packet.data)
         frames = self._words.read(packet.time_ns / 1e9, to_board, packet.data)
         for record, frame in zip(records, frames, strict=True):
             self._serial += 1
-            yield Row(self._serial, packet, frame.kind, frame.meaning, frame.size_bytes, family_of(record), record)
+            yield Row(self._serial, packet, frame, family_of(record), record)
         if not records:
             self._serial += 1
             meaning = f"{len(packet.data)} bytes of a frame that has not ended yet" if packet.data else ""
-            yield Row(self._serial, packet, PART, meaning, 0, Family.DAMAGE, None)
+            frame = Frame(packet.time_ns / 1e9, to_board, b"", PART if packet.data else NOTE, meaning, 0)
+            yield Row(self._serial, packet, frame, Family.DAMAGE, None)
 
 
 class Watch:
@@ -92,13 +93,13 @@ class Watch:
     def _count(self, row: Row, record: Record) -> int:
         """Count a row; give how many frames it is."""
         counts = self.counts
-        if row.kind == TEXT:
+        if row.frame.kind == TEXT:
             counts.text += 1
             return 0
-        if row.kind == NOISE:
+        if row.frame.kind == NOISE:
             counts.noise += 1
             return 0
-        counts.damaged += row.family is Family.DAMAGE and row.kind != "NAK"
+        counts.damaged += row.family is Family.DAMAGE and row.frame.kind != "NAK"
         counts.repeated += record.is_retransmission
         if record.request is not None and record.request.reply is record:
             self.round_trips.note((record.time_ns - record.request.time_ns) / 1e9)

@@ -21,6 +21,7 @@ from microrpc.cli.functions import functions, stubs
 from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
+from microrpc.cli.monitor import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -139,6 +140,14 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(
+    epilog=examples(
+        "microrpc monitor /dev/ttyACM0 --through /tmp/board",
+        "microrpc monitor x.pcapng",
+        "microrpc monitor x.pcapng --follow",
+        "microrpc monitor x.pcapng --plain | grep CallFunc",
+    )
+)(monitor)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(

@@ -25,11 +25,11 @@ def describe(row: Row, columns: int) -> Text:
     text = Text(no_wrap=False, overflow="fold")
     packet = row.packet
     at = datetime.datetime.fromtimestamp(packet.time_ns // 10**9).strftime("%Y-%m-%d %H:%M:%S")
-    way = "to the board" if row.to_board else "from the board"
-    text.append(f"{row.kind}", "bold")
+    way = "to the board" if row.frame.to_board else "from the board"
+    text.append(f"{row.frame.kind}", "bold")
     text.append(f"  packet {packet.number}, {at}.{packet.time_ns % 10**9:09}, {way}, {len(packet.data)} bytes\n", _DIM)
-    if row.meaning:
-        text.append(printable(row.meaning) + "\n")
+    if row.frame.meaning:
+        text.append(printable(row.frame.meaning) + "\n")
     for comment in packet.comments:
         text.append(f"note: {printable(comment)}\n", _ESCAPE)
     for line in _story(row):

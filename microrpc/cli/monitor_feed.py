@@ -1,55 +1,42 @@
-"""What stands between the thread that reads a port or a file and the monitor that shows it: a bounded queue."""
+"""What stands between the threads that read a line or a file and the monitor that shows it: bounded queues."""
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import deque
 from collections.abc import Iterator
 
 from microrpc.capture.pcapng import Packet
 
-MOST_PACKETS = 50_000
+MOST_PACKETS = 5000
 MOST_BYTES = 16 << 20
+_BLOCK_HEAD = struct.Struct("<II")
 
 
 class Feed:
-    """Packets of one thread for another.
-
-    A file waits until there is room (`put`); a line cannot, so what there is no room for is counted and left out
-    (`offer`). Whoever puts learns by `is_closed` that nobody wants more.
-    """
+    """Packets of one thread for another; the one that has them waits until there is room."""
 
     def __init__(self, *, most_packets: int = MOST_PACKETS, most_bytes: int = MOST_BYTES) -> None:
         self._most_packets, self._most_bytes = most_packets, most_bytes
         self._packets: deque[Packet] = deque()
         self._bytes = 0
-        self._left_out = 0
         self._change = threading.Condition()
         self._is_closed = False
         self._end: BaseException | str | None = None
 
     # --- the thread that reads --------------------------------------------------------------------
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nobody wants more."""
-        return self._is_closed
-
     def put(self, packet: Packet) -> bool:
         """Add a packet, when there is room; False where nobody wants it."""
         with self._change:
             self._change.wait_for(lambda: self._is_closed or self._has_room)
             if not self._is_closed:
-                self._add(packet)
+                self._packets.append(packet)
+                self._bytes += len(packet.data)
+                if len(self._packets) == 1:
+                    self._change.notify_all()
             return not self._is_closed
-
-    def offer(self, packet: Packet) -> None:
-        """Add a packet if there is room."""
-        with self._change:
-            if self._has_room:
-                self._add(packet)
-            else:
-                self._left_out += 1
 
     def finish(self, end: BaseException | str) -> None:
         """Say that nothing comes any more, and why: an error, or words."""
@@ -60,12 +47,6 @@ class Feed:
     @property
     def _has_room(self) -> bool:
         return len(self._packets) < self._most_packets and self._bytes < self._most_bytes
-
-    def _add(self, packet: Packet) -> None:
-        self._packets.append(packet)
-        self._bytes += len(packet.data)
-        if len(self._packets) == 1:
-            self._change.notify_all()
 
     # --- the one that shows -----------------------------------------------------------------------
 
@@ -81,12 +62,6 @@ class Feed:
         """Wait for packets, or the end; tell whether there is either."""
         with self._change:
             return self._change.wait_for(lambda: bool(self._packets) or self._end is not None, timeout_s)
-
-    def take_left_out(self) -> int:
-        """Give how many packets were left out since this was last asked."""
-        with self._change:
-            count, self._left_out = self._left_out, 0
-            return count
 
     @property
     def end(self) -> BaseException | str | None:
@@ -110,3 +85,62 @@ def packets_of(feed: Feed) -> Iterator[Packet]:
         yield from feed.take(1000)
     if isinstance(end, BaseException):
         raise end
+
+
+class BlockPipe:
+    """The blocks of a capture that a thread writes and another reads, in memory.
+
+    Who writes never waits: he serves a line. What there is no room for is left out, whole packets of it.
+    """
+
+    def __init__(self, *, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._pieces: deque[bytes] = deque()
+        self._bytes = 0
+        self._left_out = 0
+        self._change = threading.Condition()
+        self._is_closed = False
+
+    def write(self, blocks: bytes) -> int:
+        """Take whole blocks, or leave them out."""
+        with self._change:
+            if self._bytes + len(blocks) > self._most_bytes:
+                self._left_out += _count_blocks(blocks)
+            elif not self._is_closed:
+                self._pieces.append(bytes(blocks))
+                self._bytes += len(blocks)
+                self._change.notify_all()
+        return len(blocks)
+
+    def read(self, size: int) -> bytes:
+        """Give up to `size` bytes, waiting for the first; nothing after the end."""
+        with self._change:
+            self._change.wait_for(lambda: bool(self._pieces) or self._is_closed)
+            if not self._pieces:
+                return b""
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                self._pieces.appendleft(piece[size:])
+                piece = piece[:size]
+            self._bytes -= len(piece)
+            return piece
+
+    def take_left_out(self) -> int:
+        """Give how many packets were left out since this was last asked."""
+        with self._change:
+            count, self._left_out = self._left_out, 0
+            return count
+
+    def close(self) -> None:
+        """End it: what is in it can still be read."""
+        with self._change:
+            self._is_closed = True
+            self._change.notify_all()
+
+
+def _count_blocks(blocks: bytes) -> int:
+    at = count = 0
+    while at + _BLOCK_HEAD.size <= len(blocks):
+        at += _BLOCK_HEAD.unpack_from(blocks, at)[1]
+        count += 1
+    return count

@@ -19,13 +19,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from microrpc.boards.files import WriteError
-from microrpc.capture.rows import Family, Filter, Rows, packets_of
+from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_feed import Feed
 from microrpc.cli.monitor_figures import families_line, figure_lines
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
+from microrpc.cli.monitor_source import Source
 from microrpc.errors import printable
 
 _TICK_S = 0.05
@@ -66,9 +66,9 @@ class _Help(ModalScreen[None]):
 
 
 class MonitorApp(App[None]):
-    """Shows what `feed` brings, of the line called `title`.
+    """Shows what `source` brings, of the line called `title`.
 
-    baud: of the line, for the share that is used; None where that is not known. clock: gives the time in seconds since
+    keep: how many rows at most. baud: of the line, for the share that is used; None where that is not known. clock: gives the time in seconds since
     1970 where the line is live; None for a file that is whole, whose figures are of all of it.
     """
 
@@ -110,16 +110,16 @@ class MonitorApp(App[None]):
 
     def __init__(
         self,
-        feed: Feed,
+        source: Source,
         title: str,
         *,
+        keep: int = MOST_ROWS,
         baud: int | None = None,
         clock: Callable[[], float] | None = None,
-        watch: Watch | None = None,
     ) -> None:
         super().__init__()
-        self.watch_ = watch or Watch()
-        self.feed = feed
+        self.line_watch = Watch(keep)
+        self._source = source
         self._line = title
         self._baud = baud
         self._clock = clock
@@ -130,7 +130,7 @@ class MonitorApp(App[None]):
     @property
     def view(self) -> Rows:
         """The rows that are looked at."""
-        return self._paused or self.watch_.rows
+        return self._paused or self.line_watch.rows
 
     # --- what there is on the screen --------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class MonitorApp(App[None]):
         yield Static(id="families", markup=False)
         yield Static(id="heads", markup=False)
         with Horizontal(id="body"):
-            yield FrameList(lambda: self.view.shown, lambda: self.watch_.first_ns)
+            yield FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
             with VerticalScroll(id="details", can_focus=True):
                 yield Static(id="told", markup=False)
         with Horizontal(id="ask"):
@@ -176,13 +176,13 @@ class MonitorApp(App[None]):
     def tick(self) -> None:
         """Take what came, as much as there is time for, and show it."""
         until = time.monotonic() + _WORK_S
-        while packets := self.feed.take(_AT_ONCE):
+        while packets := self._source.feed.take(_AT_ONCE):
             for packet in packets:
-                self.watch_.take(packet)
+                self.line_watch.take(packet)
             self._is_stale = True
             if time.monotonic() >= until:
                 break
-        self.watch_.leave_out(self.feed.take_left_out())
+        self.line_watch.leave_out(self._source.take_left_out())
         if self._is_stale:
             self._is_stale = False
             self.list.sync()
@@ -198,12 +198,12 @@ class MonitorApp(App[None]):
             state.append("paused")
         elif not self.list.follows:
             state.append("scrolled back")
-        if (end := self.feed.end) is not None:
+        if (end := self._source.feed.end) is not None:
             state.append(str(end))
         self.query_one("#title", Static).update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]))
         now_s = None if self._clock is None else self._clock()
         rows = self.view
-        self.query_one("#figures", Static).update("\n".join(figure_lines(self.watch_, now_s, self._baud)))
+        self.query_one("#figures", Static).update("\n".join(figure_lines(self.line_watch, now_s, self._baud)))
         self.query_one("#families", Static).update(families_line(rows.filter, len(rows.shown), len(rows)))
 
     def on_frame_list_chosen(self) -> None:
@@ -220,7 +220,7 @@ class MonitorApp(App[None]):
 
     def action_pause(self) -> None:
         """Leave the rows as they are, or go on."""
-        self._paused = self.watch_.rows.copy() if self._paused is None else None
+        self._paused = self.line_watch.rows.copy() if self._paused is None else None
         self._look_again()
 
     def action_details(self) -> None:
@@ -252,7 +252,7 @@ class MonitorApp(App[None]):
 
     def action_clear(self) -> None:
         """Forget rows and figures."""
-        self.watch_.clear()
+        self.line_watch.clear()
         self._paused = None
         self.list.action_follow()
         self._look_again()
@@ -266,7 +266,7 @@ class MonitorApp(App[None]):
         self._show_only(Filter())
 
     def _show_only(self, wanted: Filter) -> None:
-        self.watch_.rows.filter = wanted
+        self.line_watch.rows.filter = wanted
         if self._paused is not None:
             self._paused.filter = wanted
         self._look_again()
@@ -331,3 +331,10 @@ class MonitorApp(App[None]):
         self._asking = ""
         self.query_one("#ask").remove_class("shown")
         self.list.focus()
+
+
+def show(
+    source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None
+) -> None:
+    """Show it until somebody quits."""
+    MonitorApp(source, title, keep=keep, baud=baud, clock=clock).run()
