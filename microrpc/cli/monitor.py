@@ -42,7 +42,9 @@ def monitor(
         Path | None,
         typer.Option("--through", metavar="PATH", help="Of a port: link PATH to what a program opens in its place."),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Of a file: show what is written to it from now on.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Of a file: show what is written to it from now on.")
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Print lines, as where stdout is no terminal.", show_default=False)
     ] = False,

@@ -68,8 +68,9 @@ class _Help(ModalScreen[None]):
 class MonitorApp(App[None]):
     """Shows what `source` brings, of the line called `title`.
 
-    keep: how many rows at most. baud: of the line, for the share that is used; None where that is not known. clock: gives the time in seconds since
-    1970 where the line is live; None for a file that is whole, whose figures are of all of it.
+    keep: how many rows at most. baud: of the line, for the share that is used; None where that is not known. clock:
+    gives the time in seconds since 1970 where the line is live; None for a file that is whole, whose figures are of
+    all of it.
     """
 
     TITLE = "microrpc monitor"
@@ -333,8 +334,6 @@ class MonitorApp(App[None]):
         self.list.focus()
 
 
-def show(
-    source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None
-) -> None:
+def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
     """Show it until somebody quits."""
     MonitorApp(source, title, keep=keep, baud=baud, clock=clock).run()
