@@ -38,8 +38,8 @@ def change_board(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     """Let `change` be done to every simulated board."""
     original = firmware_sim.running.simulate.simulate
 
-    def simulate(profile: BoardProfile, *, seed: int = 0) -> Device:
-        device = original(profile, seed=seed)
+    def simulate(profile: BoardProfile, **options: Any) -> Device:
+        device = original(profile, **options)
         change(device)
         return device
 

@@ -41,37 +41,20 @@ call that is not empty, else by the function's own name (in hex where that is no
 the one that was learned first goes; TERMINATE with id 0 from the board forgets all. The function of a
 GetGlobalFunc is its first Str that is not empty.
 
-**Values.** Int and UInt: decimal. Float: the first of %.15g, %.16g and %.17g that reads back the same; inf, -inf, nan.
-OpaqueHandle, ModuleHandle, PackedFuncHandle: hex, `0x1f`. Null: `None`. DataType: as TVM spells it (`float32x4`;
-uint1 is `bool`, handle0x0 `void`, a code above 4 other than 6 is `custom[7]8`). Device: `1:0`, type and id. Tensor:
-`float32[2,3]`, and ` at 0x20000000` where its data is not 0. Str: a text. Bytes: hex, `bytes:0a0b`, up to 20 bytes,
-else `300 bytes`.
-
-**Texts.** The first 1024 bytes; what is UTF-8 there, from U+00A0 on or from space to `~`, stays, and each other byte is
-`\\xNN` in lower case. A Str ends at its first NUL.
+**Values and texts** are as `microrpc.capture.forms` has them.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-import math
 from typing import Final, NamedTuple, TypeAlias
 
+from microrpc.capture.forms import TYPE_NAMES, shape_of, text_of, value_of
 from microrpc.capture.messages import DAMAGED, Data, Log, Progress, Read, Write, code_name
 from microrpc.capture.records import NOISE, TEXT, Record
 from microrpc.errors import ProtocolError
-from microrpc.wire.datatypes import (
-    ArrayResult,
-    DataType,
-    Device,
-    FunctionHandle,
-    ModuleHandle,
-    OpaqueHandle,
-    Tensor,
-    UInt,
-    Value,
-)
+from microrpc.wire.datatypes import OpaqueHandle, Tensor, Value
 from microrpc.wire.events import EVENT_NAME_AT, EventAck, EventMessage, EventState
 from microrpc.wire.features import Features
 from microrpc.wire.link import LINK_REQUEST, LinkParameters
@@ -102,6 +85,7 @@ class FieldType(enum.Enum):
     HEX = "hex"
     """The same, which people read in hex."""
     TEXT = "text"
+    """As `microrpc.capture.forms` makes it."""
     FLAG = "flag"
     """True or False."""
     MARK = "mark"
@@ -205,78 +189,6 @@ FIELDS: Final = _fields(
 )
 """Every field by its name."""
 
-_MOST_TEXT_BYTES = 1024
-_MOST_HEX_BYTES = 20
-_TYPES: dict[type, str] = {
-    int: "Int",
-    UInt: "UInt",
-    float: "Float",
-    OpaqueHandle: "OpaqueHandle",
-    type(None): "Null",
-    DataType: "DataType",
-    Device: "Device",
-    Tensor: "Tensor",
-    ModuleHandle: "ModuleHandle",
-    FunctionHandle: "PackedFuncHandle",
-    str: "Str",
-    bytes: "Bytes",
-    ArrayResult: "NDArray",
-}
-
-
-# --- values -----------------------------------------------------------------------------------------
-
-
-def text_of(data: bytes) -> str:
-    """Give bytes as a text that is safe to print: what is no visible UTF-8 as `\\xNN`, and the rest left out."""
-    text = data[:_MOST_TEXT_BYTES].decode("utf-8", "backslashreplace")
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if " " <= char <= "~" or char >= "\xa0" else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in char.encode())
-
-
-def value_of(value: Value | ArrayResult) -> str:
-    """Give a value of a packet or an event as a text."""
-    match value:
-        case None:
-            return "None"
-        case FunctionHandle() | ModuleHandle() | OpaqueHandle():
-            return f"0x{int(value):x}"
-        case int():
-            return str(int(value))
-        case float():
-            return float_of(value)
-        case str():
-            return text_of(value.encode("utf-8", "surrogateescape"))
-        case bytes():
-            return f"bytes:{value.hex()}" if len(value) <= _MOST_HEX_BYTES else f"{len(value)} bytes"
-        case Device(device_type, device_id):
-            return f"{device_type}:{device_id}"
-        case ArrayResult(tensor):
-            return value_of(tensor)
-        case Tensor():
-            where = f" at 0x{value.data:x}" if value.data else ""
-            return f"{value.dtype}{_shape(value)}{where}"
-    return str(value)
-
-
-def float_of(value: float) -> str:
-    """Give a number in the fewest of 15, 16 or 17 digits that tell it from all others."""
-    if math.isnan(value):
-        return "nan"
-    return next((text for text in (f"{value:.15g}", f"{value:.16g}") if float(text) == value), f"{value:.17g}")
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"[{','.join(map(str, tensor.shape))}]"
-
-
-# --- fields -----------------------------------------------------------------------------------------
-
 
 def fields_of(record: Record) -> dict[str, FieldValue]:
     """Give the fields of a record, by their names in `FIELDS`, those that it has."""
@@ -319,14 +231,14 @@ def _add_header(record: Record, found: dict[str, FieldValue]) -> None:
     if message.code is not None:
         found["code"] = code_name(message.code)
     if record.function:
-        found["function"] = text_of(record.function.encode("utf-8", "surrogateescape"))
+        found["function"] = text_of(record.function)
 
 
 def _add_content(record: Record, found: dict[str, FieldValue]) -> None:
     match record.message.content:
         case Log(data):
             line = parse_log(data.decode("utf-8", "surrogateescape"))
-            found["log.text"] = text_of(line.text.encode("utf-8", "surrogateescape"))
+            found["log.text"] = text_of(line.text)
             found["log.level"] = logging.getLevelName(line.level).lower()
             if line.board_time_us is not None:
                 found["log.board_time_us"] = line.board_time_us
@@ -336,7 +248,7 @@ def _add_content(record: Record, found: dict[str, FieldValue]) -> None:
         case Syscall(_, args) | Return(args):
             _add_values(args, found)
         case InitServer(version, args):
-            found["version"] = text_of(version.encode("utf-8", "surrogateescape"))
+            found["version"] = text_of(version)
             _add_values(args, found)
         case CopyToRemote(tensor, data):
             _add_tensors([tensor], found)
@@ -347,7 +259,7 @@ def _add_content(record: Record, found: dict[str, FieldValue]) -> None:
         case CopyAck(data):
             found["data_size"] = len(data)
         case RemoteException(text):
-            found["error"] = text_of(text.encode("utf-8", "surrogateescape"))
+            found["error"] = text_of(text)
         case Data(size_bytes):
             found["data_size"] = size_bytes
         case Write(address, size_bytes) | Read(address, size_bytes):
@@ -372,14 +284,14 @@ def _add_values(values: tuple[Value, ...], found: dict[str, FieldValue]) -> None
     found["argc"] = len(values)
     if values:
         found["arg"] = [value_of(value) for value in values]
-        found["arg.type"] = [_TYPES[type(value)] for value in values]
+        found["arg.type"] = [TYPE_NAMES[type(value)] for value in values]
         _add_tensors([value for value in values if isinstance(value, Tensor)], found)
 
 
 def _add_tensors(tensors: list[Tensor], found: dict[str, FieldValue]) -> None:
     if tensors:
         found["tensor.dtype"] = [str(tensor.dtype) for tensor in tensors]
-        found["tensor.shape"] = [_shape(tensor) for tensor in tensors]
+        found["tensor.shape"] = [shape_of(tensor) for tensor in tensors]
         found["tensor.address"] = [tensor.data for tensor in tensors]
         found["tensor.offset"] = [tensor.byte_offset for tensor in tensors]
 
@@ -389,7 +301,7 @@ def _add_result(record: Record, found: dict[str, FieldValue]) -> None:
     if not record.result:
         return
     [result] = record.result
-    found["result"], found["result.type"] = value_of(result), _TYPES[type(result)]
+    found["result"], found["result.type"] = value_of(result), TYPE_NAMES[type(result)]
     request = record.request
     if request is not None and isinstance(request.message.content, Syscall) and isinstance(result, OpaqueHandle):
         if record.function == LINK_FUNCTION and (link := LinkParameters.from_handle(int(result))) is not None:

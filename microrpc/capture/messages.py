@@ -81,10 +81,10 @@ class Message:
     """A frame's payload, taken apart.
 
     kind: the word for it: INIT, REPLY, TERMINATE, LOG, the name of a packet or of a message of the link, `DAMAGED`,
-    `MALFORMED`, "type 0x..". session_id, message_type: None where it is too short for them. packet_nbytes: what stands
-    in front of the packet of a NORMAL message. seq, link_kind: of a message of the link; link_kind is "" where it has
-    none. damage: why it counts as damaged although its frame was good; problem: what is wrong with what it says, for a
-    person.
+    `MALFORMED`, "type 0x..". session_id, message_type: None where it is too short for them. content: what else it says.
+    packet_nbytes: what stands in front of the packet of a NORMAL message; code: of the packet, where it has one. seq,
+    link_kind: of a message of the link; link_kind is "" where it has none. damage: why it counts as damaged although
+    its frame was good; problem: what is wrong with what it says, for a person.
     """
 
     kind: str

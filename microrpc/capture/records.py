@@ -46,7 +46,8 @@ _SPECIAL = (LINK_FUNCTION, FEATURES_FUNCTION)  # whose handles are no functions
 class Record:
     """A frame, a damaged one, or a line of what is outside of frames.
 
-    number: of the packet of the capture in which it was complete; time_ns: when. payload: of a good frame, or the bytes
+    number: of the packet of the capture in which it was complete; time_ns: when;
+    to_board: which way it went. message: what it is. payload: of a good frame, or the bytes
     outside of one; empty for a damaged one. detail: of damage, for a person.
 
     request: of a reply, the record of what it answers. reply: of a request, what answered it, once that came.

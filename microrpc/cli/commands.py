@@ -25,6 +25,7 @@ from microrpc.cli.monitor import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
+from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
@@ -148,6 +149,7 @@ app.command(
         "microrpc monitor x.pcapng --plain | grep CallFunc",
     )
 )(monitor)
+app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(

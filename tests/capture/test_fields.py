@@ -11,7 +11,8 @@ from golden import NAMES, load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microrpc.capture.fields import FIELDS, FieldType, fields_of, text_of, value_of
+from microrpc.capture.fields import FIELDS, FieldType, fields_of
+from microrpc.capture.forms import text_of, value_of
 from microrpc.capture.messages import read_message
 from microrpc.capture.records import Record, RecordReader
 from microrpc.wire.datatypes import (
