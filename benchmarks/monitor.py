@@ -6,9 +6,9 @@ begin when somebody reads.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import resource
 import select
 import statistics
 import subprocess
@@ -35,6 +35,7 @@ _CALLS = 200
 _COLUMNS, _LINES = 120, 40
 _KEY_S, _KEY_PATIENCE_S = 0.25, 10.0
 _START_S = 20.0
+_ROWS = rb"([\d,]+) rows"
 
 
 def conversation() -> list[tuple[bool, bytes]]:
@@ -85,6 +86,7 @@ def _decoding(repeats: int) -> Row:
 
 def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[Row]:
     """Run the monitor on a terminal of 120 by 40, press a key four times a second, and look at what it says."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     screen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (_LINES, _COLUMNS))
     command = [sys.executable, "-m", "microrpc.cli", "monitor", *args, "--keep", "1000000"]
@@ -92,7 +94,7 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as ran:
         os.close(terminal)
         try:
-            said = _until(screen, rb"[\d,]+ rows", _START_S)
+            said = _until(screen, _ROWS, _START_S)
             times = []
             end = time.monotonic() + lasts_s
             while time.monotonic() < end:
@@ -103,15 +105,16 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
                 said += _until(screen, rb"Any key closes this", _KEY_PATIENCE_S)
                 times.append(1e3 * (time.perf_counter() - start))
                 os.write(screen, b"?")
-            said += _until(screen, None, 2.0)
+            said += _until_it_is_all(screen)
             os.write(screen, b"q")
-            with contextlib.suppress(OSError):
-                _until(screen, None, 2.0)
+            _until(screen, None, 2.0)
             ran.wait(timeout=10)
         finally:
             ran.kill()
             os.close(screen)
-    rows = int(re.findall(rb"([\d,]+) rows", said)[-1].replace(b",", b""))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    rows = int(re.findall(_ROWS, said)[-1].replace(b",", b""))
     left_out = [int(each.replace(b",", b"")) for each in re.findall(rb"not shown ([\d,]+)", said)]
     total = round(FRAMES_PER_S * lasts_s)
     share = 100 * rows / total
@@ -119,10 +122,21 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
         f"{rows:,} of {total:,}, {FRAMES_PER_S:,} a second; said to be left out: {left_out[-1] if left_out else 0:,}"
     )
     yield Row(f"monitor, {what}: frames shown", f"{share:.1f}", "%", "", remark)
+    each_us = f"{1e6 * busy_s / rows:.0f}"
+    yield Row(f"monitor, {what}: CPU", each_us, "us/frame", "", "of the whole program, its start too")
     spread = f"worst {max(times):,.0f}"
     yield Row(
         f"monitor, {what}: a key is answered", f"{statistics.median(times):,.0f}", "ms", spread, f"{len(times)} keys"
     )
+
+
+def _until_it_is_all(fd: int) -> bytes:
+    """Read until no more rows come."""
+    said, before = b"", [b""]
+    while (rows := re.findall(_ROWS, said)[-1:]) != before:
+        before = rows
+        said += _until(fd, None, 3.0)
+    return said
 
 
 def _until(fd: int, wanted: bytes | None, within_s: float) -> bytes:
@@ -131,9 +145,12 @@ def _until(fd: int, wanted: bytes | None, within_s: float) -> bytes:
     end = time.monotonic() + within_s
     while (left_s := end - time.monotonic()) > 0 and not (wanted and re.search(wanted, said)):
         if select.select([fd], [], [], left_s)[0]:
-            said += os.read(fd, 65536)
+            try:
+                said += os.read(fd, 65536)
+            except OSError:  # it has ended, and its terminal with it
+                break
     if wanted and not re.search(wanted, said):
-        raise RuntimeError(f"the monitor did not say {wanted!r} within {within_s:g} s, but {said[-500:]!r}")
+        raise RuntimeError(f"the monitor did not say {wanted!r} within {within_s:g} s, but {said[-1000:]!r}")
     return said
 
 

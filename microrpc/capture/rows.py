@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from microrpc.capture.messages import DAMAGED
 from microrpc.capture.pcapng import Packet
 from microrpc.capture.records import NOISE, TEXT, Record
-from microrpc.capture.words import DAMAGED, Frame
+from microrpc.capture.words import meaning_of
 
 MOST_ROWS = 20_000
 """How many rows are kept where nothing else is said."""
@@ -57,37 +58,53 @@ def family_of(record: Record) -> Family:
     return found
 
 
-@dataclass(slots=True, eq=False)
 class Row:
-    """One row: a `frame` in words, a line of text or a run of noise; several may be of one packet, which has its end.
+    """One row: a frame, a line of text or a run of noise, of which `packet` has the end; several may be of one packet.
 
-    serial: counted from 1, those that are not kept any more too. record: None for a `PART` or a `NOTE`.
+    serial: counted from 1, those that are not kept any more too. What it says is put in words when that is asked for.
     """
 
-    serial: int
-    packet: Packet
-    frame: Frame
-    family: Family
-    record: Record | None
+    __slots__ = ("_meaning", "family", "packet", "record", "serial")
+
+    def __init__(self, serial: int, packet: Packet, record: Record) -> None:
+        self.serial = serial
+        self.packet = packet
+        self.record = record
+        self.family = family_of(record)
+        self._meaning: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The word for what it is."""
+        return self.record.message.kind
+
+    @property
+    def meaning(self) -> str:
+        """What it says, besides."""
+        if self._meaning is None:
+            self._meaning = meaning_of(self.record)
+        return self._meaning
+
+    @property
+    def to_board(self) -> bool:
+        """Which way it went."""
+        return self.record.to_board
 
     @property
     def is_repeated(self) -> bool:
         """Whether the link said it once more."""
-        return self.record is not None and self.record.is_retransmission
+        return self.record.is_retransmission
 
     @property
     def partner(self) -> int | None:
         """The number of the packet with the reply to it, or the request that it answers; None where there is none."""
-        record = self.record
-        other = None if record is None else record.request or record.reply
+        other = self.record.request or self.record.reply
         return None if other is None else other.number
 
     @property
     def answered_s(self) -> float | None:
         """How long the board took, of a request and its reply: from the one to the other, in seconds."""
         record = self.record
-        if record is None:
-            return None
         if record.request is not None:
             return (record.time_ns - record.request.time_ns) / 1e9
         return None if record.reply is None else (record.reply.time_ns - record.time_ns) / 1e9
@@ -118,7 +135,7 @@ class Filter:
             return False
         if not self.words:
             return True
-        text = f"{row.frame.kind} {row.frame.meaning}".lower()
+        text = f"{row.kind} {row.meaning}".lower()
         return all((word[1:] not in text) if word[:1] == "!" else (word in text) for word in self.words.lower().split())
 
 

@@ -8,14 +8,13 @@ print(watch.counts, watch.rates.lately(now_s), watch.round_trips.median_and_wors
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from microrpc.capture.messages import Message
 from microrpc.capture.pcapng import Packet
 from microrpc.capture.rates import Rates, RoundTrips
 from microrpc.capture.records import NOISE, TEXT, Record, RecordReader
-from microrpc.capture.rows import MOST_ROWS, NOTE, PART, Family, Row, Rows, family_of
-from microrpc.capture.words import Frame, FrameReader
+from microrpc.capture.rows import MOST_ROWS, NOTE, PART, Family, Row, Rows
 
 
 @dataclass(slots=True)
@@ -38,22 +37,21 @@ class RowReader:
 
     def __init__(self) -> None:
         self._records = RecordReader()
-        self._words = FrameReader()
         self._serial = 0
 
-    def read(self, packet: Packet) -> Iterator[Row]:
+    def read(self, packet: Packet) -> list[Row]:
         """Give the rows of what ends in `packet`; one of the kind `PART` or `NOTE` where nothing does."""
         to_board = bool(packet.to_board)
         records = self._records.read(packet.number, packet.time_ns, to_board, packet.data)
-        frames = self._words.read(packet.time_ns / 1e9, to_board, packet.data)
-        for record, frame in zip(records, frames, strict=True):
-            self._serial += 1
-            yield Row(self._serial, packet, frame, family_of(record), record)
         if not records:
-            self._serial += 1
-            meaning = f"{len(packet.data)} bytes of a frame that has not ended yet" if packet.data else ""
-            frame = Frame(packet.time_ns / 1e9, to_board, b"", PART if packet.data else NOTE, meaning, 0)
-            yield Row(self._serial, packet, frame, Family.DAMAGE, None)
+            records = [Record(packet.number, packet.time_ns, to_board, b"", _unfinished(packet.data))]
+        first = self._serial + 1
+        self._serial += len(records)
+        return [Row(serial, packet, record) for serial, record in enumerate(records, first)]
+
+
+def _unfinished(data: bytes) -> Message:
+    return Message(PART, problem=f"{len(data)} bytes of a frame that has not ended yet") if data else Message(NOTE)
 
 
 class Watch:
@@ -74,8 +72,7 @@ class Watch:
         frames = 0
         for row in self._reader.read(packet):
             self.rows.add(row)
-            if row.record is not None:
-                frames += self._count(row, row.record)
+            frames += self._count(row)
         self.rates.note(packet.time_ns / 1e9, len(packet.data), frames, to_board=bool(packet.to_board))
 
     def leave_out(self, packets: int) -> None:
@@ -90,16 +87,18 @@ class Watch:
         self.counts = Counts()
         self.first_ns = 0
 
-    def _count(self, row: Row, record: Record) -> int:
+    def _count(self, row: Row) -> int:
         """Count a row; give how many frames it is."""
-        counts = self.counts
-        if row.frame.kind == TEXT:
+        counts, record = self.counts, row.record
+        if row.kind == TEXT:
             counts.text += 1
             return 0
-        if row.frame.kind == NOISE:
+        if row.kind == NOISE:
             counts.noise += 1
             return 0
-        counts.damaged += row.family is Family.DAMAGE and row.frame.kind != "NAK"
+        if row.kind in (PART, NOTE):
+            return 0
+        counts.damaged += row.family is Family.DAMAGE and row.kind != "NAK"
         counts.repeated += record.is_retransmission
         if record.request is not None and record.request.reply is record:
             self.round_trips.note((record.time_ns - record.request.time_ns) / 1e9)

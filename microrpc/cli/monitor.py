@@ -144,15 +144,16 @@ def _run(
 def _print(source: Source) -> None:
     """Print a line for each frame."""
     from microrpc.capture.watching import RowReader
+    from microrpc.capture.words import frame_of
     from microrpc.cli.monitor_feed import packets_of
 
     reader = RowReader()
-    start_s: float | None = None
+    start_ns: int | None = None
     for packet in packets_of(source.feed):
         for comment in packet.comments:
             say(f"{'':>9}     [{printable(comment)}]")
         for row in reader.read(packet):
-            start_s = row.frame.time_s if start_s is None else start_s
-            say(row.frame.line(start_s))
+            start_ns = row.record.time_ns if start_ns is None else start_ns
+            say(frame_of(row.record, (row.record.time_ns - start_ns) / 1e9).line(0.0))
         if left_out := source.take_left_out():
             note(f"{left_out} packets came faster than they could be printed, and are left out")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from microrpc.capture.fields import FIELDS, FieldType, fields_of
-from microrpc.capture.rows import Row
+from microrpc.capture.rows import NOTE, PART, Row
 from microrpc.cli.common import format_time
 from microrpc.errors import printable
 from microrpc.wire.frames import FRAME_START
@@ -25,16 +25,16 @@ def describe(row: Row, columns: int) -> Text:
     text = Text(no_wrap=False, overflow="fold")
     packet = row.packet
     at = datetime.datetime.fromtimestamp(packet.time_ns // 10**9).strftime("%Y-%m-%d %H:%M:%S")
-    way = "to the board" if row.frame.to_board else "from the board"
-    text.append(f"{row.frame.kind}", "bold")
+    way = "to the board" if row.to_board else "from the board"
+    text.append(f"{row.kind}", "bold")
     text.append(f"  packet {packet.number}, {at}.{packet.time_ns % 10**9:09}, {way}, {len(packet.data)} bytes\n", _DIM)
-    if row.frame.meaning:
-        text.append(printable(row.frame.meaning) + "\n")
+    if row.meaning:
+        text.append(printable(row.meaning) + "\n")
     for comment in packet.comments:
         text.append(f"note: {printable(comment)}\n", _ESCAPE)
     for line in _story(row):
         text.append(line + "\n", _DIM)
-    if row.record is not None:
+    if row.kind not in (PART, NOTE):
         _add_fields(text, fields_of(row.record))
     _add_bytes(text, packet.data, 16 if columns >= 76 else 8)
     text.right_crop(1)
@@ -45,7 +45,7 @@ def _story(row: Row) -> Iterator[str]:
     if row.is_repeated:
         yield "the link said this before: it is repeated"
     if row.partner is not None and row.answered_s is not None:
-        what = "the request" if row.record is not None and row.record.request is not None else "the reply"
+        what = "the request" if row.record.request is not None else "the reply"
         yield f"{what} is packet {row.partner}; answered after {format_time(row.answered_s)} (key: r)"
 
 

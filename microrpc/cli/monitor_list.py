@@ -213,14 +213,14 @@ class FrameList(ScrollView, can_focus=True):
 
     def _cells(self, row: Row, before: Row, width: int) -> list[tuple[str, Style]]:
         colour = Style(color=COLOURS[row.family])
-        arrow = _ARROWS[row.frame.to_board][width >= _WIDE_COLUMNS]
+        arrow = _ARROWS[row.to_board][width >= _WIDE_COLUMNS]
         when = self.clock.show(row.packet.time_ns, self._first_ns(), before.packet.time_ns)
-        said = printable(row.frame.meaning)
+        said = printable(row.meaning)
         cells = [
             (when, _DIM),
-            (f"  {arrow}", _WAYS[row.frame.to_board]),
-            (f"  {row.frame.size_bytes or '?':>6}", _DIM),
-            (f"  {row.frame.kind:<{_KIND_WIDTH}}  ", colour + Style(bold=True)),
+            (f"  {arrow}", _WAYS[row.to_board]),
+            (f"  {len(row.record.payload) or '?':>6}", _DIM),
+            (f"  {row.kind:<{_KIND_WIDTH}}  ", colour + Style(bold=True)),
         ]
         if row.is_repeated:
             cells.append(("again: ", _REPEATED))

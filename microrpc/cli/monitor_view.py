@@ -59,10 +59,14 @@ class _Help(ModalScreen[None]):
         yield Static(_HELP, markup=False)
 
     def on_key(self) -> None:
-        self.dismiss()
+        self._close()
 
     def on_click(self) -> None:
-        self.dismiss()
+        self._close()
+
+    def _close(self) -> None:
+        if self.is_current:  # and not closed already: keys may come fast
+            self.dismiss()
 
 
 class MonitorApp(App[None]):

@@ -26,7 +26,7 @@ def test_each_frame_line_and_run_is_a_row_with_its_family() -> None:
     watch = watch_of(
         made((True, INIT), (False, LOG), (False, b"booting\r\n"), (False, b"\x01\x02\x80"), (True, damaged))
     )
-    assert [(row.frame.kind, row.family, row.frame.to_board, row.packet.number) for row in watch.rows] == [
+    assert [(row.kind, row.family, row.to_board, row.packet.number) for row in watch.rows] == [
         ("INIT", Family.SESSIONS, True, 1),
         ("LOG", Family.LOGS, False, 2),
         ("text", Family.TEXT, False, 3),
@@ -40,13 +40,13 @@ def test_each_frame_line_and_run_is_a_row_with_its_family() -> None:
 
 def test_two_lines_of_text_in_a_packet_are_two_rows_and_the_packet_is_saved_once() -> None:
     watch = watch_of(made((False, b"one\ntwo\n"), (False, LOG)))
-    assert [row.frame.meaning for row in watch.rows] == ['"one"', '"two"', '"careful\\n"']
+    assert [row.meaning for row in watch.rows] == ['"one"', '"two"', '"careful\\n"']
     assert [packet.number for packet in packets_of(watch.rows)] == [1, 2]
 
 
 def test_a_packet_in_which_nothing_ends_is_a_row_too_so_that_it_is_saved() -> None:
     watch = watch_of(made((False, LOG[:7]), (False, LOG[7:])))
-    assert [(row.frame.kind, row.frame.size_bytes) for row in watch.rows] == [(PART, 0), ("LOG", 11)]
+    assert [(row.kind, len(row.record.payload)) for row in watch.rows] == [(PART, 0), ("LOG", 11)]
     assert b"".join(packet.data for packet in packets_of(watch.rows)) == LOG
 
 
@@ -60,7 +60,7 @@ def test_a_recording_gives_a_row_for_each_of_its_frames_in_their_order() -> None
 
 def test_a_request_and_its_reply_know_each_other_and_the_time_between() -> None:
     watch = watch_of(board_packets(lambda board: board.function("add")(2, 3)))
-    asked = next(row for row in watch.rows if row.frame.meaning.startswith("add(2, 3)"))
+    asked = next(row for row in watch.rows if row.meaning.startswith("add(2, 3)"))
     answer = next(row for row in watch.rows if row.packet.number == asked.partner)
     assert answer.partner == asked.packet.number
     assert answer.answered_s == asked.answered_s == (answer.packet.time_ns - asked.packet.time_ns) / 1e9 > 0
@@ -71,7 +71,7 @@ def test_a_request_and_its_reply_know_each_other_and_the_time_between() -> None:
 
 def test_a_reply_is_of_the_family_of_its_request() -> None:
     watch = watch_of(board_packets(lambda board: board.array([1.5] * 750), "sim://nucleo_f746zg"))
-    families = {row.frame.kind: row.family for row in watch.rows if row.frame.kind in ("WRITE", "DONE")}
+    families = {row.kind: row.family for row in watch.rows if row.kind in ("WRITE", "DONE")}
     assert families == {"WRITE": Family.COPIES, "DONE": Family.COPIES}
 
 
@@ -107,9 +107,9 @@ def test_one_packet_larger_than_all_room_is_kept_alone() -> None:
 def test_a_family_is_hidden_and_shown_again() -> None:
     watch = watch_of(made((True, INIT), (False, LOG), (False, b"text\n")))
     watch.rows.filter = watch.rows.filter.toggled(Family.LOGS)
-    assert [row.frame.kind for row in watch.rows.shown] == ["INIT", "text"]
+    assert [row.kind for row in watch.rows.shown] == ["INIT", "text"]
     watch.rows.filter = watch.rows.filter.toggled(Family.LOGS)
-    assert [row.frame.kind for row in watch.rows.shown] == ["INIT", "LOG", "text"]
+    assert [row.kind for row in watch.rows.shown] == ["INIT", "LOG", "text"]
     assert watch.rows.filter.is_open
 
 
@@ -128,7 +128,7 @@ def test_a_family_is_hidden_and_shown_again() -> None:
 def test_all_words_must_be_there_and_those_behind_a_mark_must_not(words: str, kinds: list[str]) -> None:
     watch = watch_of(made((True, INIT), (False, LOG), (False, b"careful\n")))
     watch.rows.filter = Filter(words=words)
-    assert [row.frame.kind for row in watch.rows.shown] == kinds
+    assert [row.kind for row in watch.rows.shown] == kinds
 
 
 def test_what_comes_and_what_goes_is_filtered_like_what_is_there() -> None:
@@ -137,7 +137,7 @@ def test_what_comes_and_what_goes_is_filtered_like_what_is_there() -> None:
     watch.rows.filter = Filter(words="copy")
     for packet in packets:
         watch.take(packet)
-        wanted = [row for row in watch.rows if "copy" in f"{row.frame.kind} {row.frame.meaning}".lower()]
+        wanted = [row for row in watch.rows if "copy" in f"{row.kind} {row.meaning}".lower()]
         if packet.number % 50 == 0:
             assert list(watch.rows.shown) == wanted
     assert 0 < len(watch.rows.shown) < 200
@@ -148,8 +148,8 @@ def test_a_copy_stays_as_it_is_and_has_a_filter_of_its_own() -> None:
     copy = watch.rows.copy()
     for packet in made((False, b"a\n"), (False, b"b\n"), (False, b"c\n")):
         watch.take(packet)
-    assert [row.frame.kind for row in copy.shown] == ["INIT", "LOG"]
-    assert [row.frame.meaning for row in watch.rows] == ['"a"', '"b"', '"c"']
+    assert [row.kind for row in copy.shown] == ["INIT", "LOG"]
+    assert [row.meaning for row in watch.rows] == ['"a"', '"b"', '"c"']
     copy.filter = Filter(words="init")
     assert (len(copy.shown), len(watch.rows.shown)) == (1, 3)
 
@@ -162,4 +162,4 @@ def test_clearing_forgets_rows_and_figures_but_not_the_names_of_functions() -> N
     assert (len(watch.rows), watch.rates.frames, watch.round_trips.count, watch.first_ns) == (0, (0, 0), 0, 0)
     for packet in packets[at:]:
         watch.take(packet)
-    assert any(row.frame.meaning.startswith("add(4, 5)") for row in watch.rows)
+    assert any(row.meaning.startswith("add(4, 5)") for row in watch.rows)
