@@ -153,6 +153,11 @@ class Rows:
         self._kept: deque[Row] = deque()
         self._bytes = 0
 
+    @property
+    def newest(self) -> int:
+        """The serial number of the newest; 0 where none is kept."""
+        return self._kept[-1].serial if self._kept else 0
+
     def __len__(self) -> int:
         return len(self._kept)
 

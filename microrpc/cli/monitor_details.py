@@ -36,7 +36,7 @@ def describe(row: Row, columns: int) -> Text:
         text.append(line + "\n", _DIM)
     if row.kind not in (PART, NOTE):
         _add_fields(text, fields_of(row.record))
-    _add_bytes(text, packet.data, 16 if columns >= 76 else 8)
+    _add_bytes(text, packet.data, 16 if columns >= 71 else 8)
     text.right_crop(1)
     return text
 

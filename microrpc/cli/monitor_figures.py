@@ -34,7 +34,6 @@ def figure_lines(watch: Watch, now_s: float | None, baud: int | None) -> tuple[s
     trips = "none yet" if times is None else f"{format_time(times[0])}, worst {format_time(times[1])}"
     counts = watch.counts
     told = [f"repeated {counts.repeated:,}", f"damaged {counts.damaged:,}", f"noise {counts.noise:,}"]
-    told += [f"not shown {counts.left_out:,}"] * bool(counts.left_out)
     return f"→ board {to_board}   round trip {trips}", f"← board {to_host}   {', '.join(told)}"
 
 

@@ -29,8 +29,10 @@ from microrpc.cli.monitor_source import Source
 from microrpc.errors import printable
 
 _TICK_S = 0.05
+_ROW_BEATS, _FIGURE_BEATS = 2, 5
 _WORK_S = 0.03
 _AT_ONCE = 200
+_BESIDE_COLUMNS = 150
 _HELP = """\
   up, down, page up, page down   choose a row; Home the oldest
   End, f      follow the newest
@@ -89,7 +91,7 @@ class MonitorApp(App[None]):
     #list { width: 1fr; height: 1fr; }
     #details { display: none; border-top: solid $primary; width: 100%; height: 45%; padding: 0 1; }
     #details.shown { display: block; }
-    #body.beside #details { border-top: none; border-left: solid $primary; width: 45%; height: 100%; }
+    #body.beside #details { border-top: none; border-left: solid $primary; width: 80; height: 100%; }
     #ask { display: none; height: 1; padding: 0 1; background: $surface; }
     #ask.shown { display: block; }
     #asked { width: auto; text-style: bold; }
@@ -131,38 +133,37 @@ class MonitorApp(App[None]):
         self._paused: Rows | None = None
         self._asking = ""
         self._is_stale = True
+        self._beats = 0
 
     @property
     def view(self) -> Rows:
         """The rows that are looked at."""
-        return self._paused or self.line_watch.rows
+        return self.line_watch.rows if self._paused is None else self._paused
 
     # --- what there is on the screen --------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """Make the parts."""
-        yield Static(id="title", markup=False)
-        yield Static(id="figures", markup=False)
-        yield Static(id="families", markup=False)
-        yield Static(id="heads", markup=False)
-        with Horizontal(id="body"):
-            yield FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
-            with VerticalScroll(id="details", can_focus=True):
-                yield Static(id="told", markup=False)
-        with Horizontal(id="ask"):
-            yield Static(id="asked", markup=False)
-            yield Input(compact=True)
+        """Make the parts. They are kept: while the help is shown, a query finds its parts alone."""
+        self._title, self._figures, self._families, self._heads, self._told, self._asked = (
+            Static(id=name, markup=False) for name in ("title", "figures", "families", "heads", "told", "asked")
+        )
+        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
+        self._body, self._details, self._ask = Horizontal(id="body"), VerticalScroll(id="details"), Horizontal(id="ask")
+        self._answer = Input(compact=True)
+        yield from (self._title, self._figures, self._families, self._heads)
+        with self._body:
+            yield self.list
+            with self._details:
+                yield self._told
+        with self._ask:
+            yield self._asked
+            yield self._answer
         yield Footer()
-
-    @property
-    def list(self) -> FrameList:
-        """The rows on the screen."""
-        return self.query_one(FrameList)
 
     def on_mount(self) -> None:
         """Begin to show."""
         self.list.focus()
-        self.set_interval(_TICK_S, self.tick)
+        self.set_interval(_TICK_S, self._beat)
         loop = asyncio.get_running_loop()
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name) and signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
@@ -171,15 +172,29 @@ class MonitorApp(App[None]):
 
     def on_resize(self) -> None:
         """Put the details where there is room."""
-        body, wide = self.query_one("#body"), self.size.width >= 150
-        body.set_class(wide, "beside")
-        body.set_class(not wide, "stacked")
+        is_wide = self.size.width >= _BESIDE_COLUMNS
+        self._body.set_class(is_wide, "beside")
+        self._body.set_class(not is_wide, "stacked")
         self._is_stale = True
 
     # --- what comes -------------------------------------------------------------------------------
 
+    def _beat(self) -> None:
+        """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
+        self._take()
+        self._beats += 1
+        if self._beats % _ROW_BEATS == 0:
+            self._show_rows()
+        if self._beats % _FIGURE_BEATS == 0:
+            self._show_figures()
+
     def tick(self) -> None:
         """Take what came, as much as there is time for, and show it."""
+        self._take()
+        self._show_rows()
+        self._show_figures()
+
+    def _take(self) -> None:
         until = time.monotonic() + _WORK_S
         while packets := self._source.feed.take(_AT_ONCE):
             for packet in packets:
@@ -188,11 +203,12 @@ class MonitorApp(App[None]):
             if time.monotonic() >= until:
                 break
         self.line_watch.leave_out(self._source.take_left_out())
+
+    def _show_rows(self) -> None:
         if self._is_stale:
             self._is_stale = False
             self.list.sync()
-            self.query_one("#heads", Static).update(heads(self.list.size.width))
-        self._show_figures()
+            self._heads.update(heads(self.list.size.width), layout=False)
 
     def _show_figures(self) -> None:
         columns = self.size.width
@@ -200,25 +216,28 @@ class MonitorApp(App[None]):
         if words := self.view.filter.words.strip():
             state.append(f"filter: {words}")
         if self._paused is not None:
-            state.append("paused")
+            more = self.line_watch.rows.newest - self._paused.newest
+            state.append(f"paused, {more:,} more")
         elif not self.list.follows:
             state.append("scrolled back")
+        if left_out := self.line_watch.counts.left_out:
+            state.append(f"{left_out:,} came too fast to be shown")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
-        self.query_one("#title", Static).update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]))
+        self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
-        self.query_one("#figures", Static).update("\n".join(figure_lines(self.line_watch, now_s, self._baud)))
-        self.query_one("#families", Static).update(families_line(rows.filter, len(rows.shown), len(rows)))
+        self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
+        self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
 
     def on_frame_list_chosen(self) -> None:
         """Tell of the row that is chosen now."""
-        if self.query_one("#details").has_class("shown"):
+        if self._details.has_class("shown"):
             self._describe()
 
     def _describe(self) -> None:
-        row, told = self.list.chosen, self.query_one("#told", Static)
-        columns = self.query_one("#details").size.width or self.size.width
+        row, told = self.list.chosen, self._told
+        columns = self._details.size.width or self.size.width
         told.update("nothing is chosen" if row is None else describe(row, columns))
 
     # --- keys -------------------------------------------------------------------------------------
@@ -230,9 +249,8 @@ class MonitorApp(App[None]):
 
     def action_details(self) -> None:
         """Show details of the chosen row, or hide them."""
-        details = self.query_one("#details")
-        details.toggle_class("shown")
-        if details.has_class("shown"):
+        self._details.toggle_class("shown")
+        if self._details.has_class("shown"):
             self.call_after_refresh(self._describe)
         self._is_stale = True
 
@@ -279,7 +297,7 @@ class MonitorApp(App[None]):
     def _look_again(self) -> None:
         self.list.sync(changed=True)
         self._show_figures()
-        if self.query_one("#details").has_class("shown"):
+        if self._details.has_class("shown"):
             self._describe()
 
     def action_help(self) -> None:
@@ -290,19 +308,18 @@ class MonitorApp(App[None]):
 
     def action_filter(self) -> None:
         """Ask for the words to look for."""
-        self._ask("filter", self.view.filter.words, "words that a row must have, !word for one that it must not")
+        self._ask_for("filter", self.view.filter.words, "words that a row must have, !word for one that it must not")
 
     def action_save(self) -> None:
         """Ask for the name of a file."""
-        self._ask("save", default_name(time.time()), "name of a new file")
+        self._ask_for("save", default_name(time.time()), "name of a new file")
 
-    def _ask(self, what: str, value: str, hint: str) -> None:
+    def _ask_for(self, what: str, value: str, hint: str) -> None:
         self._asking = what
-        self.query_one("#asked", Static).update(f"{what}: ")
-        self.query_one("#ask").add_class("shown")
-        ask = self.query_one(Input)
-        ask.placeholder, ask.value = hint, value
-        ask.focus()
+        self._asked.update(f"{what}: ")
+        self._ask.add_class("shown")
+        self._answer.placeholder, self._answer.value = hint, value
+        self._answer.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -330,11 +347,11 @@ class MonitorApp(App[None]):
                 self._show_only(replace(self.view.filter, words=""))
             self._close_ask()
         else:
-            self.query_one("#details").remove_class("shown")
+            self._details.remove_class("shown")
 
     def _close_ask(self) -> None:
         self._asking = ""
-        self.query_one("#ask").remove_class("shown")
+        self._ask.remove_class("shown")
         self.list.focus()
 
 
