@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
 from microrpc.connecting.address import find_target
 from microrpc.connecting.blocking import open_session
@@ -16,8 +15,10 @@ from microrpc.connecting.openers import open_target
 from microrpc.connecting.wrap import tapped
 from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
 from microrpc.ports.channel import monotonic
+from pytest_microrpc.listening import Listener
 from pytest_microrpc.setups import Setup
-from pytest_microrpc.story import KEEP_FRAMES, Story
+from pytest_microrpc.story import Story
+from pytest_microrpc.telling import Telling
 
 if TYPE_CHECKING:
     from microrpc.firmware.emulator import Emulator
@@ -28,16 +29,19 @@ class Desk:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._trace = Trace(keep_frames=KEEP_FRAMES)
+        self._listener = Listener(setup.name, captures=setup.captures is not None)
         self._board: Board | None = None
+        self.is_new = False
+        """Whether the board that was last taken was connected to for that."""
         self._emulator: Emulator | None = None
         self._silence = ""
         self._no_emulator = ""
 
-    def begin(self) -> Story:
-        """Begin the story of a test."""
-        self._trace.clear()
-        return Story(self._setup.name, self._trace, monotonic())
+    def begin(self) -> Telling:
+        """Begin what is told of a test."""
+        self._listener.begin()
+        story = Story(self._setup.name, self._listener.trace, monotonic())
+        return Telling(story, self._listener, self._setup.board.name if self._setup.board else "")
 
     def take(self, *, reset: bool) -> Board:
         """Give the board, connected and answering; `reset` it first where that is asked for.
@@ -50,7 +54,8 @@ class Desk:
                 f"the emulator did not start before, so it is not tried again: {self._no_emulator}", pytrace=False
             )
         if self._board is not None and not reset and self._answers(self._board):
-            self._trace.clear()
+            self._listener.begin()
+            self.is_new = False
             return self._board
         if self._silence and not reset:
             pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
@@ -60,7 +65,9 @@ class Desk:
         except HandshakeTimeoutError as error:
             self._silence = str(error)
             raise
-        self._silence = ""
+        self._silence, self.is_new = "", True
+        with contextlib.suppress(MicroRpcError, OSError):
+            _ = self._board.identity  # asked here once, for the reports of all tests
         return self._board
 
     def has_function(self, name: str) -> bool:
@@ -84,6 +91,7 @@ class Desk:
         """Leave the board, and end its emulator."""
         self._leave()
         self._end_emulator()
+        self._listener.end()
 
     def _leave(self) -> None:
         board, self._board = self._board, None
@@ -111,9 +119,9 @@ class Desk:
 
             opened = open_running(self._start(target.board_name, anew=reset), target)
         else:
-            opened = open_target(target, reset_first(target.port, None, self._trace) if reset else None)
+            opened = open_target(target, reset_first(target.port, None, self._listener) if reset else None)
         # Without frames there is nothing to listen to.
-        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._trace))
+        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._listener))
 
     def _start(self, name: str, *, anew: bool) -> Emulator:
         """Give the emulator: the one that runs, or `anew` and where that has ended a new one."""

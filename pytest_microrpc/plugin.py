@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from microrpc.client.board import Board
     from pytest_microrpc.desk import Desk
     from pytest_microrpc.setups import Setup, Wishes
-    from pytest_microrpc.story import Story
+    from pytest_microrpc.telling import Telling
 
 MARK = "microrpc_board"
 """The marker that says what a test needs of its board."""
@@ -22,11 +22,12 @@ _MARKERS = (
     "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
 _NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
+_CONVERSATION = "microrpc conversation"
 _HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
-_story_key: pytest.StashKey[Story] = pytest.StashKey()
+_telling_key: pytest.StashKey[Telling] = pytest.StashKey()
 
 
 # --- options and markers ------------------------------------------------------------------------------
@@ -51,7 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("robust", "stock"),
         help="What simulated boards run where the test does not say. [default: robust]",
     )
-    for name in ("board", "board_file", "port", "firmware"):
+    group.addoption(
+        "--microrpc-capture",
+        metavar="DIR",
+        help="Write what crossed the line in each test that fails to a file of its own in DIR (docs/capture.md).",
+    )
+    for name in ("board", "board_file", "port", "firmware", "capture"):
         option = f"--microrpc-{name.replace('_', '-')}"
         parser.addini(f"microrpc_{name}", f"What {option} is where the command line does not say.", default=None)
 
@@ -68,10 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and check the options."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
-    options = ("board", "board_file", "port", "firmware", "fault_seed")
+    options = ("board", "board_file", "port", "firmware", "capture", "fault_seed")
     is_told = any(config.getoption(f"microrpc_{name}") is not None for name in options)
     if is_told or any(config.getini(f"microrpc_{name}") is not None for name in options[:-1]):
         _setup(config)
+    if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
+        from pytest_microrpc.junit import SystemOut
+
+        config.pluginmanager.register(SystemOut(config, _CONVERSATION), "microrpc-junit")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -125,7 +135,7 @@ def sim_board(request: pytest.FixtureRequest) -> SimBoard:
         pytest.skip("needs the simulator: sim_board")
     from pytest_microrpc.simulated import make_sim_board
 
-    sim, request.node.stash[_story_key] = make_sim_board(setup, _wishes(request.node))
+    sim, request.node.stash[_telling_key] = make_sim_board(setup, _wishes(request.node))
     return sim
 
 
@@ -139,11 +149,13 @@ def board(request: pytest.FixtureRequest) -> Iterator[Board]:
         from pytest_microrpc.simulated import open_sim_board
 
         with open_sim_board(request.getfixturevalue("sim_board"), wishes) as simulated:
+            request.node.stash[_telling_key].talk(simulated, is_new=True)
             yield simulated
         return
     desk: Desk = request.getfixturevalue("_microrpc_desk")
-    request.node.stash[_story_key] = desk.begin()
+    request.node.stash[_telling_key] = telling = desk.begin()
     real = desk.take(reset=wishes.reset)
+    telling.talk(real, is_new=desk.is_new)
     for name in wishes.functions:
         if not desk.has_function(name):
             pytest.skip(f"needs function {name!r}, which {setup.name} does not have")
@@ -168,20 +180,28 @@ def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what was said to the report of a test that failed, and leave the library out of its traceback."""
+    """Add what was said to the report of a test that failed, and leave the library out of its traceback.
+
+    What is known of its board is a property of each test that had one.
+    """
     if call.excinfo is not None:
         _hide_library(call.excinfo.value)
+    telling = item.stash.get(_telling_key, None)
+    if telling is not None and (call.when == "call" or (call.when == "setup" and call.excinfo is not None)):
+        item.user_properties += telling.properties()  # before the report: it copies them
     report = yield
-    story = item.stash.get(_story_key, None)
-    if story is not None and report.failed:
-        from pytest_microrpc.story import replay_line
-
-        lines = story.lines()
-        if story.fault_seed is not None:
-            lines.append(f"replay: {replay_line(item, story.fault_seed)}")
-        report.sections.append(("microrpc conversation", "\n".join(lines)))
-    if story is not None and call.when == "teardown":  # items live on, a simulated board need not
-        del item.stash[_story_key]
+    if telling is not None and report.failed:
+        lines = telling.lines(item)
+        captures = _setup(item.config).captures
+        if captures is not None:
+            told, saved = telling.save(captures, item.nodeid)
+            lines.append(told)
+            item.user_properties += saved
+            report.user_properties += saved
+        report.sections.append((_CONVERSATION, "\n".join(lines)))
+    if telling is not None and call.when == "teardown":  # items live on, a simulated board need not
+        telling.listener.end()
+        del item.stash[_telling_key]
     return report
 
 

@@ -17,6 +17,7 @@ from firmware_sim.line.fault_files import load_faults
 from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.line.settings import Uart
 from microrpc.boards.catalogue import load_profile, profile
+from microrpc.boards.files import WriteError, check_writable
 from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import Checker, Key, did_you_mean
@@ -31,7 +32,7 @@ class Setup:
     """What the tests run on: `board` as far as it was told, on `port` or wherever it is found.
 
     `kind` is what is behind the port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
-    where the command line has none.
+    where the command line has none. `captures` is the directory of captures, None where none are wanted.
     """
 
     board: BoardProfile | None
@@ -39,6 +40,7 @@ class Setup:
     kind: BoardKind
     fault_seed: int | None
     firmware: Firmware
+    captures: pathlib.Path | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ def read_setup(config: pytest.Config) -> Setup:
         kind = BoardKind.SIMULATED
     elif port is not None and kind is BoardKind.SIMULATED:
         kind = BoardKind.HARDWARE
-    made = Setup(board, None if is_sim_url else port, kind, None, Firmware.ROBUST)
+    made = Setup(board, None if is_sim_url else port, kind, None, Firmware.ROBUST, _captures(config))
     fault_seed, firmware = config.getoption("microrpc_fault_seed"), config.getoption("microrpc_firmware")
     if not made.is_simulated:
         if fault_seed is not None or firmware is not None:
@@ -132,6 +134,22 @@ def read_setup(config: pytest.Config) -> Setup:
     except FaultsError as error:
         raise pytest.UsageError(f"--microrpc-fault-seed: {error}") from error
     return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware))
+
+
+def _captures(config: pytest.Config) -> pathlib.Path | None:
+    """Make the directory of captures, where one is named. Raises pytest.UsageError."""
+    given, base = config.getoption("microrpc_capture"), config.invocation_params.dir
+    if given is None and (given := config.getini("microrpc_capture")) and config.inipath is not None:
+        base = config.inipath.parent
+    if not given:
+        return None
+    directory = pathlib.Path(base, given)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        check_writable(directory / "capture")
+    except (OSError, WriteError) as error:
+        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {error}") from error
+    return directory
 
 
 # --- the marks ----------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ _COMMENT, _NAME, _PROGRAM, _FLAGS, _RESOLUTION, _OFFSET = 1, 2, 4, 2, 9, 14
 _INBOUND, _OUTBOUND = 1, 2
 _TO_BOARD, _FROM_BOARD = 0, 1
 _TAG_END, _TAG_DISSECTOR, _TAG_DIRECTION = 0, 12, 35
+SECTION_MAGIC: Final = struct.pack("<I", _SECTION)
+"""How a file begins, in both byte orders."""
 _MOST_BLOCK_BYTES = 1 << 24
 _MOST_OPTION_BYTES = 0xFFFF
 _CLASSIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"}
@@ -108,6 +110,11 @@ def packet_block(
 # --- reading ----------------------------------------------------------------------------------
 
 
+def is_start_of_pcap(data: bytes) -> bool:
+    """Whether a file that begins with `data` is a capture, of whatever: pcapng, or classic pcap."""
+    return data[:4] == SECTION_MAGIC or data[:4] in _CLASSIC
+
+
 class Packet(NamedTuple):
     """What one packet of a capture has: bytes of a line, as they were on it.
 
@@ -175,7 +182,7 @@ class _Reader:
                 self._check_start(head)
             if len(head) < 8:
                 raise self._wrong("a block is cut off")
-            is_section = head[:4] == struct.pack("<I", _SECTION)  # the same in both byte orders
+            is_section = head[:4] == SECTION_MAGIC
             body = b""
             if is_section:
                 body = self._take(4)
@@ -198,7 +205,7 @@ class _Reader:
             raise CaptureError(
                 "this is a classic pcap file, which has no directions: save it as pcapng (editcap FILE NEW)"
             )
-        if head[:4] != struct.pack("<I", _SECTION):
+        if head[:4] != SECTION_MAGIC:
             raise CaptureError(f"this is no pcapng file: it begins with {head[:4].hex(' ')}, not with 0a 0d 0d 0a")
 
     def _byte_order(self, magic: bytes) -> str:
