@@ -12,12 +12,16 @@ _MOST_TIMES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What crosses the line in a second, each way."""
+    """What crosses the line in a second, each way: frames, and bytes with all that is around them."""
 
     frames_to_board: float
+    """How many went to the board."""
     frames_to_host: float
+    """And came from it."""
     bytes_to_board: float
+    """The same of bytes."""
     bytes_to_host: float
+    """Those of the board."""
 
     def shares(self, baud: int) -> tuple[float, float]:
         """Give how much of a line of so many bits a second it takes, to the board and from it: 1.0 is all."""
@@ -81,6 +85,7 @@ class RoundTrips:
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=_MOST_TIMES)
         self.count = 0
+        """How many there were in all."""
 
     def clear(self) -> None:
         """Forget them."""

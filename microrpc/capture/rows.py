@@ -29,12 +29,19 @@ class Family(enum.StrEnum):
     """What a row is about."""
 
     CALLS = "calls"
+    """Requests and their replies."""
     COPIES = "copies"
+    """Of memory, there and back."""
     LOGS = "logs"
+    """What the board logs."""
     TEXT = "text"
+    """What it prints beside frames."""
     EVENTS = "events"
+    """What it says without being asked, and what is said of that."""
     SESSIONS = "sessions"
+    """Sessions, resets, and whether anybody is there."""
     DAMAGE = "damage"
+    """What is broken, or nothing that is known."""
 
 
 _FAMILIES = {
@@ -61,7 +68,8 @@ def family_of(record: Record) -> Family:
 class Row:
     """One row: a frame, a line of text or a run of noise, of which `packet` has the end; several may be of one packet.
 
-    serial: counted from 1, those that are not kept any more too. What it says is put in words when that is asked for.
+    serial: counted from 1, those that are not kept any more too. record: what it is, of that `family`; it is put in
+    words when that is asked for.
     """
 
     __slots__ = ("_meaning", "family", "packet", "record", "serial")

@@ -21,8 +21,8 @@ from microrpc.capture.rows import MOST_ROWS, NOTE, PART, Family, Row, Rows
 class Counts:
     """How many there were of what is worth a look.
 
-    repeated: frames that the link said again; damaged: those that are none, or say nothing that is known; left_out:
-    packets that came faster than they could be shown.
+    repeated: frames that the link said again; damaged: those that are none, or say nothing that is known; text, noise:
+    lines and runs beside frames; left_out: packets that came faster than they could be shown.
     """
 
     repeated: int = 0

@@ -93,10 +93,7 @@ def monitor(
         _run(opened, shows, title, keep, baud, time.time if is_live else None)
 
 
-Screen = Callable[..., None]
-
-
-def _screen() -> Screen | None:
+def _screen() -> Callable[..., None] | None:
     """Give what shows it all on a terminal; None where there is none, or what it takes is missing."""
     if not (is_terminal(sys.stdout) and is_terminal(sys.stderr)):  # textual writes to both
         return None
@@ -122,7 +119,7 @@ def _take_stdin() -> int:
 
 def _run(
     source: Source,
-    shows: Screen | None,
+    shows: Callable[..., None] | None,
     title: str,
     keep: int,
     baud: int | None,

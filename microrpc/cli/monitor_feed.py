@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from microrpc.capture.pcapng import Packet
 
 MOST_PACKETS = 5000
+"""How many packets wait, at most."""
 MOST_BYTES = 16 << 20
+"""And how many bytes, of both."""
 _BLOCK_HEAD = struct.Struct("<II")
 
 

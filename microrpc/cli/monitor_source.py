@@ -8,7 +8,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.capture.writer import CaptureWriter
@@ -16,11 +16,10 @@ from microrpc.cli.monitor_feed import BlockPipe, Feed
 from microrpc.errors import CaptureError, reason_of
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from microrpc.gateway.through import Through
 
 STDIN = "-"
+"""The name of what is piped in."""
 _LOOK_S = 0.1
 
 
@@ -53,7 +52,7 @@ class GrowingFile(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Wait until there is something."""
         view = memoryview(buffer).cast("B")
         while not self._stop.is_set():
