@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from microrpc.cli import signals, streams
+from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
 from microrpc.cli.boards import boards
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
@@ -175,7 +175,12 @@ def run() -> int:
     """Run the command line to its end, interruptible by Ctrl-C as Python is; give its exit code."""
     streams.prepare()
     try:
-        with explaining(as_json=is_json_wanted(sys.argv[1:])), signals.interruptible(), streams.printing():
+        with (
+            explaining(as_json=is_json_wanted(sys.argv[1:])),
+            signals.interruptible(),
+            streams.printing(),
+            completing.in_bash(),
+        ):
             return app(standalone_mode=False) or ExitCode.OK
     except typer.Exit as end:
         return end.exit_code
