@@ -21,6 +21,7 @@ from microrpc.cli.functions import functions, stubs
 from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
+from microrpc.cli.monitor import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -141,6 +142,14 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(
+    epilog=examples(
+        "microrpc monitor /dev/ttyACM0 --through /tmp/board",
+        "microrpc monitor x.pcapng",
+        "microrpc monitor x.pcapng --follow",
+        "microrpc monitor x.pcapng --plain | grep CallFunc",
+    )
+)(monitor)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
