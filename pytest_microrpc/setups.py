@@ -64,6 +64,10 @@ class Setup:
         """Why a test of hardware cannot run on the board that was named, None where it can."""
         return f"needs hardware: {self.name} is emulated" if self.kind is BoardKind.EMULATED else None
 
+    def on(self, port: str) -> Setup:
+        """Give the same for a real board on this port."""
+        return dataclasses.replace(self, port=port, kind=BoardKind.HARDWARE)
+
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can."""
         if self.is_simulated:
