@@ -122,6 +122,7 @@ def examples(document: str) -> list[Any]:
     "example",
     [
         *examples("asyncio.md"),
+        *examples("capture.md"),
         *examples("events.md"),
         *examples("lifetime.md"),
         *examples("models.md"),
