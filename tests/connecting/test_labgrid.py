@@ -21,6 +21,7 @@ from processes import first_line, serve
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.connecting.blocking import connect
 
 pytestmark = pytest.mark.tools
 
@@ -127,7 +128,7 @@ def running(log: Path, *command: str | Path, env: dict[str, str]) -> Iterator[su
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """Two places: one is `microrpc sim --tcp`, raw; the other a serial port that ser2net serves by RFC 2217."""
     binaries = Path(needs.tools()).parent
-    needs.program("ser2net")
+    needs.file("/usr/sbin/ser2net", "ser2net")
     folder, coordinator = tmp_path_factory.mktemp("farm"), f"127.0.0.1:{free_port()}"
     # Other plugins of pytest would want their say.
     environment = os.environ | {"LG_COORDINATOR": coordinator, "LG_HOSTNAME": "localhost", "LG_USERNAME": "dev"}
@@ -139,10 +140,10 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         running(folder / "coordinator", binaries / "labgrid-coordinator", "-l", coordinator, env=environment),
     ):
         first_line(sim)
-        (folder / "exporter.yaml").write_text(
-            f"tcp-board: {{NetworkSerialPort: {{host: 127.0.0.1, port: {tcp}, speed: 115200, protocol: raw}}}}\n"
-            f"pty-board: {{RawSerialPort: {{port: {server.port}, speed: 115200}}}}\n"
-        )
+        (exported,) = re.findall(r"```yaml\n(## exporter\.yaml\n.*?)```", GUIDE, flags=re.DOTALL)
+        exported = exported.replace("host: lab, port: 3001", f"host: 127.0.0.1, port: {tcp}")
+        exported = exported.replace("/dev/boards/pico-1", server.port)
+        (folder / "exporter.yaml").write_text(exported.replace("desk-1", "tcp-board").replace("desk-2", "pty-board"))
         exporter = [binaries / "labgrid-exporter", "-c", coordinator, "-n", "exp1", "--hostname", "127.0.0.1"]
         made = Farm(binaries, folder, environment)
         with running(folder / "exporter", *exporter, folder / "exporter.yaml", env=environment):
@@ -245,6 +246,30 @@ def test_the_test_of_the_guide_runs_and_is_a_step_of_a_report(farm: Farm) -> Non
     ran = farm.run("-m", "pytest", *options, "test_place.py")
     assert ran.returncode != 0
     assert "place pty-board is not acquired" in ran.stdout + ran.stderr
+
+
+def test_the_settings_of_ser2net_in_the_guide_serve_a_board(tmp_path: Path) -> None:
+    needs.file("/usr/sbin/ser2net", "ser2net")
+    (settings,) = re.findall(r"```yaml\n(# /etc/ser2net\.yaml\n.*?)```", GUIDE, flags=re.DOTALL)
+    number = free_port()
+    with PtyServer(simulate(profile("loopback"))) as server:
+        settings = settings.replace("0.0.0.0,3001", f"127.0.0.1,{number}").replace("/dev/boards/nucleo-1", server.port)
+        (tmp_path / "ser2net.yaml").write_text(settings)
+        command = ["/usr/sbin/ser2net", "-d", "-n", "-c", tmp_path / "ser2net.yaml"]
+        with (
+            running(tmp_path / "log", *command, env=dict(os.environ)),
+            connect(f"socket://127.0.0.1:{listening(number)}") as board,
+        ):
+            assert board.function("add")(2, 3) == 5
+
+
+def listening(number: int) -> int:
+    """Wait until somebody listens there: nobody is connected to, for one client is all that there may be."""
+    until = time.monotonic() + DEADLINE_S
+    while f":{number:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text():
+        assert time.monotonic() < until, "ser2net did not begin to listen"
+        time.sleep(0.02)
+    return number
 
 
 # --- without labgrid ----------------------------------------------------------------------------------
