@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import sys
+import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -12,21 +16,30 @@ if TYPE_CHECKING:
     from firmware_sim.running.simulate import SimBoard
     from microrpc.client.board import Board
     from pytest_microrpc.desk import Desk
-    from pytest_microrpc.setups import Setup, Wishes
+    from pytest_microrpc.setups import Setup
     from pytest_microrpc.story import Story
+    from pytest_microrpc.wishes import Wishes
 
 MARK = "microrpc_board"
 """The marker that says what a test needs of its board."""
 _MARKERS = (
-    f"{MARK}(profile, functions, faults, firmware, uart, seed, reset): what a test needs of its board",
+    f"{MARK}(profile, functions, faults, firmware, uart, seed, reset, flash, count): what a test needs of its boards",
     "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
+_SETTINGS: dict[str, Literal["string", "args", "bool"]] = {
+    **dict.fromkeys(("board", "board_file", "firmware", "wait"), "string"),
+    "port": "args",
+    **dict.fromkeys(("flash", "require"), "bool"),
+}
+"""What the file of a project may say, and of what type it is."""
 _NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
 _HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
-_story_key: pytest.StashKey[Story] = pytest.StashKey()
+_stories_key: pytest.StashKey[list[Story]] = pytest.StashKey()
+_too_few_key: pytest.StashKey[str] = pytest.StashKey()
+_most_boards_key: pytest.StashKey[int] = pytest.StashKey()
 
 
 # --- options and markers ------------------------------------------------------------------------------
@@ -35,13 +48,34 @@ _story_key: pytest.StashKey[Story] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, and settings for the file of the project. Other plugins have a --port of theirs."""
     group = parser.getgroup("microrpc", "microrpc: boards, real, emulated or simulated")
-    group.addoption("--microrpc-board", metavar="NAME", help="The profile of the board (`microrpc boards` lists them).")
+    group.addoption(
+        "--microrpc-board",
+        metavar="NAME|DIR",
+        help="The profile of the board (`microrpc boards` lists them), or the directory of a firmware project: "
+        "it is built, and emulated where that can be and no port is named.",
+    )
     group.addoption("--microrpc-board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
     group.addoption(
         "--microrpc-port",
         metavar="PATH",
-        help="Run on the board on this port; without it the one that --microrpc-board is plugged into is looked for. "
-        "sim://NAME: simulate this board; qemu://NAME: start its emulator.",
+        action="append",
+        help="Run on the board on this port; give it again for each board. Without it, or with `auto`, the ports that "
+        "--microrpc-board is plugged into. sim://NAME: simulate this board; qemu://NAME: start its emulator.",
+    )
+    group.addoption(
+        "--microrpc-flash",
+        action="store_true",
+        help="Put firmware on a real board before its first test: the project of --microrpc-board, or microrpc's own.",
+    )
+    group.addoption(
+        "--microrpc-wait",
+        metavar="S",
+        help="How long a test waits for boards that other processes use, in seconds. [default: 60]",
+    )
+    group.addoption(
+        "--microrpc-require",
+        action="store_true",
+        help="Fail a test that needs more boards than there are; else it is skipped.",
     )
     group.addoption(
         "--microrpc-fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
@@ -51,9 +85,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("robust", "stock"),
         help="What simulated boards run where the test does not say. [default: robust]",
     )
-    for name in ("board", "board_file", "port", "firmware"):
+    for name, kind in _SETTINGS.items():
         option = f"--microrpc-{name.replace('_', '-')}"
-        parser.addini(f"microrpc_{name}", f"What {option} is where the command line does not say.", default=None)
+        text = f"What {option} is where the command line does not say."
+        parser.addini(f"microrpc_{name}", text, type=kind, default=None)
 
 
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
@@ -68,10 +103,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and check the options."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
-    options = ("board", "board_file", "port", "firmware", "fault_seed")
-    is_told = any(config.getoption(f"microrpc_{name}") is not None for name in options)
-    if is_told or any(config.getini(f"microrpc_{name}") is not None for name in options[:-1]):
+    options = (*_SETTINGS, "fault_seed")
+    is_told = any(config.getoption(f"microrpc_{name}") not in (None, False) for name in options)
+    if is_told or any(config.getini(f"microrpc_{name}") is not None for name in _SETTINGS):
         _setup(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Build the project that was named, before any test, and once: processes of pytest-xdist find it built."""
+    config = session.config
+    setup = config.stash.get(_setup_key, None)
+    if setup is not None and not hasattr(config, "workerinput") and not config.option.collectonly:
+        setup.prepare(_command(config))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -90,10 +133,15 @@ def _setup(config: pytest.Config) -> Setup:
 
 def _wishes(item: pytest.Item) -> Wishes:
     if _wishes_key not in item.stash:
-        from pytest_microrpc.setups import read_wishes
+        from pytest_microrpc.wishes import read_wishes
 
         item.stash[_wishes_key] = read_wishes(item, MARK)
     return item.stash[_wishes_key]
+
+
+def _command(config: pytest.Config) -> str:
+    """Give what this run of pytest was started with, for people."""
+    return shlex.join(map(str, getattr(config, "workerinput", {}).get("mainargv") or sys.argv))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -101,12 +149,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         reason = None
         if item.get_closest_marker(MARK) is not None:
-            reason = _setup(config).lacks(_wishes(item))
+            wishes = _wishes(item)
+            reason = _setup(config).lacks(wishes)
+            if reason is None and (lack := _setup(config).too_few(wishes.count)) is not None:
+                if _setup(config).is_required:
+                    item.stash[_too_few_key] = lack
+                else:
+                    reason = lack
         setup = config.stash.get(_setup_key, None)
         if item.get_closest_marker("hardware") is not None:
             reason = _NEEDS_HARDWARE if setup is None or setup.is_simulated else setup.is_no_hardware or reason
-        if setup is not None and not setup.is_simulated and "sim_board" in getattr(item, "fixturenames", ()):
-            reason = "needs the simulator: sim_board"
+        if setup is not None and not setup.is_simulated:
+            asked = {"sim_board", "sim_boards"} & set(getattr(item, "fixturenames", ()))
+            reason = f"needs the simulator: {min(asked)}" if asked else reason
+        if reason is None and _wishes_key in item.stash:
+            config.stash[_most_boards_key] = max(config.stash.get(_most_boards_key, 1), _wishes(item).count)
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -115,50 +172,85 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def sim_board(request: pytest.FixtureRequest) -> SimBoard:
-    """A simulated board of this test's own, in virtual time: to add functions to, to break, to look inside.
+def sim_boards(request: pytest.FixtureRequest) -> list[SimBoard]:
+    """Simulated boards of this test's own, in virtual time, as many as its mark says: to add functions to, to break, to
+    look inside.
 
-    `board` is connected to it where a test uses both. Skips on hardware, and on emulated boards.
+    `boards` are connected to them where a test uses both. Skips on hardware, and on emulated boards.
     """
     setup = _setup(request.config)
     if not setup.is_simulated:  # asked for while the test runs: otherwise it was seen before
         pytest.skip("needs the simulator: sim_board")
-    from pytest_microrpc.simulated import make_sim_board
+    from pytest_microrpc.simulated import make_sim_boards
 
-    sim, request.node.stash[_story_key] = make_sim_board(setup, _wishes(request.node))
-    return sim
+    made = make_sim_boards(setup, _wishes(request.node))
+    request.node.stash[_stories_key] = [story for _, story in made]
+    return [sim for sim, _ in made]
 
 
 @pytest.fixture
-def board(request: pytest.FixtureRequest) -> Iterator[Board]:
-    """A `microrpc.Board`: a new simulated one for each test, or with --microrpc-port or
-    --microrpc-board the real or emulated one.
+def sim_board(sim_boards: list[SimBoard]) -> SimBoard:
+    """The first of `sim_boards`: `board` is connected to it."""
+    return sim_boards[0]
+
+
+@pytest.fixture
+def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
+    """As many `microrpc.Board`s as the mark says, one where it says nothing: new simulated ones for each test, or with
+    --microrpc-port or --microrpc-board real or emulated ones, which nobody else uses meanwhile.
     """
     setup, wishes = _setup(request.config), _wishes(request.node)
-    if setup.is_simulated:
-        from pytest_microrpc.simulated import open_sim_board
+    with contextlib.ExitStack() as stack:
+        if setup.is_simulated:
+            from pytest_microrpc.simulated import open_sim_board
 
-        with open_sim_board(request.getfixturevalue("sim_board"), wishes) as simulated:
-            yield simulated
-        return
-    desk: Desk = request.getfixturevalue("_microrpc_desk")
-    request.node.stash[_story_key] = desk.begin()
-    real = desk.take(reset=wishes.reset)
-    for name in wishes.functions:
-        if not desk.has_function(name):
-            pytest.skip(f"needs function {name!r}, which {setup.name} does not have")
-    yield real
-    desk.tidy()
+            sims = request.getfixturevalue("sim_boards")
+            yield [stack.enter_context(open_sim_board(sim, wishes, number)) for number, sim in enumerate(sims)]
+            return
+        desk: Desk = request.getfixturevalue("_microrpc_desk")
+        places = stack.enter_context(desk.taking(wishes.count))
+        request.node.stash[_stories_key] = [place.begin() for place in places]
+        source = setup.source(wishes)
+        real = [place.take(reset=wishes.reset, source=source) for place in places]
+        for place in places:
+            for name in wishes.functions:
+                if not place.has_function(name):
+                    pytest.skip(f"needs function {name!r}, which {place.name} does not have")
+        yield real
+        for place in places:
+            place.tidy()
+
+
+@pytest.fixture
+def board(boards: list[Board]) -> Board:
+    """A `microrpc.Board`, the first of `boards`: a new simulated one for each test, or with --microrpc-port or
+    --microrpc-board the real or emulated one.
+    """
+    return boards[0]
 
 
 @pytest.fixture(scope="session")
 def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
-    """The real or emulated board: connected to once."""
+    """The real or emulated boards, connected to once where there are enough of them."""
     from pytest_microrpc.desk import Desk
+    from pytest_microrpc.locks import Run
 
-    desk = Desk(_setup(pytestconfig))
+    worker = getattr(pytestconfig, "workerinput", {})  # of pytest-xdist
+    run = Run(
+        worker.get("testrunuid") or f"{os.getpid()} {time.time_ns()}",
+        _command(pytestconfig),
+        worker.get("workercount", 1),
+        pytestconfig.stash.get(_most_boards_key, 1),
+    )
+    desk = Desk(_setup(pytestconfig), run)
     yield desk
     desk.close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that has too few boards, where it was said that there must be enough."""
+    if (lack := item.stash.get(_too_few_key, None)) is not None:
+        pytest.fail(f"{lack} (--microrpc-require)", pytrace=False)
 
 
 # --- the report ---------------------------------------------------------------------------------------
@@ -172,16 +264,18 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         _hide_library(call.excinfo.value)
     report = yield
-    story = item.stash.get(_story_key, None)
-    if story is not None and report.failed:
+    stories = item.stash.get(_stories_key, None)
+    if stories is not None and report.failed:
         from pytest_microrpc.story import replay_line
 
-        lines = story.lines()
-        if story.fault_seed is not None:
-            lines.append(f"replay: {replay_line(item, story.fault_seed)}")
-        report.sections.append(("microrpc conversation", "\n".join(lines)))
-    if story is not None and call.when == "teardown":  # items live on, a simulated board need not
-        del item.stash[_story_key]
+        for story in stories:
+            lines = story.lines()
+            if story.fault_seed is not None:
+                lines.append(f"replay: {replay_line(item, story.fault_seed)}")
+            title = "microrpc conversation" + f" with {story.board}" * (len(stories) > 1)
+            report.sections.append((title, "\n".join(lines)))
+    if stories is not None and call.when == "teardown":  # items live on, a simulated board need not
+        del item.stash[_stories_key]
     return report
 
 
