@@ -14,6 +14,7 @@ from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.emulator import build_to_run
 from microrpc.firmware.flashing import BACK_S, Flashing, choose
+from microrpc.firmware.programs import Program
 from microrpc.firmware.project import Project
 from microrpc.firmware.putting import Source, choose_for, with_built
 from pytest_microrpc.locks import Lock, holding
@@ -52,7 +53,11 @@ class Putting:
         self._flashing = _choose(source, board, port)
         if isinstance(source, Project):
             self._flashing = with_built(self._flashing, build_once(source, command, to_run=False))
-        self.program = self._flashing.program
+
+    @property
+    def program(self) -> Program:
+        """What is put on the board."""
+        return self._flashing.program
 
     @property
     def digest(self) -> str:

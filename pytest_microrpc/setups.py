@@ -25,6 +25,7 @@ from pytest_microrpc.wishes import Wishes
 
 WAIT_S = 60.0
 """How long a test waits for boards that others have, in seconds, where nothing else is said."""
+_INTERPRETED = "micropython"  # the profile of whatever board runs a script
 FOUND = "auto"
 """Given as a port: those that the board is plugged into, by its USB ids."""
 
@@ -232,10 +233,14 @@ def _read_board(config: pytest.Config) -> Setup:
     if len(given) > 1:
         raise pytest.UsageError(f"{' and '.join(given)} each say which board it is: give one of them")
     own = load_profile(file) if file else None
+    is_sim_url = bool(ports) and ports[0].startswith(SIMULATOR_SCHEME)
+    if folder is not None and is_sim_url:
+        if config.getoption("microrpc_board"):
+            raise pytest.UsageError(f"--microrpc-port {ports[0]}: a simulated board runs no firmware, such as {name}")
+        own, folder = own or _profile_of(_load(name, folder), is_emulated=False), None
     if folder is not None:
         return _of_project(_load(name, folder), own, ports)
     board = own or (profile(name or url_name) if name or url_name else None)
-    is_sim_url = bool(ports) and ports[0].startswith(SIMULATOR_SCHEME)
     kind = board.kind if board is not None and not is_sim_url else BoardKind.SIMULATED
     if FOUND in ports:
         if board is None or board.kind is not BoardKind.HARDWARE:
@@ -292,13 +297,14 @@ def _profile_of(project: Project, *, is_emulated: bool) -> BoardProfile | None:
 
     None for a real board that it does not tell. Raises ProfileError.
     """
-    known = profile(project.board) if project.board else None
+    name = project.board or (_INTERPRETED if project.script is not None else "")
+    known = profile(name) if name else None
     if not is_emulated or (known is not None and known.kind is BoardKind.EMULATED):
         return known
     known_profiles = profiles()
-    for name in emulated_names() if known is not None and has_port(known.name) else ():
-        twin = known_profiles.get(name)
-        if twin is not None and twin.kind is BoardKind.EMULATED and load_port(name).is_same(load_port(project.board)):
+    for each in emulated_names() if known is not None and has_port(known.name) else ():
+        twin = known_profiles.get(each)
+        if twin is not None and twin.kind is BoardKind.EMULATED and load_port(each).is_same(load_port(name)):
             return twin
     # Of a board of the user's own: nothing is known of the USB ids of an emulator.
     return dataclasses.replace(known or profile(DEFAULT_PROFILE), kind=BoardKind.EMULATED, usb=())

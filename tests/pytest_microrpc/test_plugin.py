@@ -51,6 +51,12 @@ call_s = 0.3
 Run = Callable[..., pytest.RunResult]
 
 
+def block(with_text: str, language: str = "python") -> str:
+    """Give the example of the guide that has a text in it."""
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL) if with_text in text)
+    return str(found)
+
+
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Run:
     """Run a file of tests with options, in this process."""
@@ -404,7 +410,7 @@ def test_an_old_name_that_nobody_has_now_is_told_the_new_one(run: Run) -> None:
 @pytest.mark.tools
 def test_pytest_embedded_is_a_neighbour(pytester: pytest.Pytester, server: PtyServer) -> None:
     python = needs.tools()
-    example = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)[2]
+    example = block("def test_add(dut)")
     both = """
 def test_both(dut, board):
     assert board.name == "sim://rpi_pico"
@@ -981,8 +987,8 @@ def test(board, monkeypatch):
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    example, on_events, _, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
-    (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    example, on_events, failing = map(block, ("def relu(x)", "LoseEvents", "test_relu_on_a_bad_line"))
+    on_two, noise = block("test_a_number_goes_from_board_to_board"), block("[[fault]]", "toml")
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
     strict = ("-W", "error", "--strict-markers", "-rs")
@@ -991,8 +997,8 @@ def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtySer
     on_hardware.assert_outcomes(passed=1, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
 
-    pytester.makepyfile(test_relu=f"{example}\n{on_events}")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=5, skipped=1)
+    pytester.makepyfile(test_relu=f"{example}\n{on_events}\n{on_two}")
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=6, skipped=1)
 
     pytester.makepyfile(test_relu=f"{example}\n{failing}")
     shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)
@@ -1010,7 +1016,7 @@ def test_the_guide_has_every_option_argument_and_fixture() -> None:
     from pytest_microrpc.wishes import _keys
 
     words = (
-        "--microrpc-board NAME|DIR",
+        r"--microrpc-board NAME\|DIR",
         "--microrpc-board-file PATH",
         "--microrpc-port PATH",
         "--microrpc-fault-seed N",
