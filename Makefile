@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Made when everything is installed; older than pyproject.toml means: install again.
 INSTALLED := .venv/.installed
+# What the demonstration needs, which has no compiler; whatever has everything has that, too.
+INSTALLED_DEMO := .venv/.installed-demo
 INSTALLED_BENCH := .venv/.installed-bench
 # Other people's tools have an environment of their own: a plugin of pytest among them would be in all tests.
 TOOLS := build/tools
@@ -22,8 +24,8 @@ TVM_PYTEST := $(TVM)/bin/python -m pytest -n 2 --dist loadfile
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
-demo: $(INSTALLED) ## show it all on a simulated board
-	$(BIN)/microrpc demo
+demo: $(firstword $(wildcard $(INSTALLED)) $(INSTALLED_DEMO)) ## show it on a simulated board; ARGS=--full shows all
+	@$(BIN)/microrpc demo $(ARGS)
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="-k name" goes to pytest
 	$(PYTEST) -m "not boards and not long and not tvm and not tools" $(ARGS)
@@ -73,13 +75,26 @@ clean: ## remove everything that was made
 	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Sizes are those of .venv on Linux, by `du -sm`; `make test-tools` compares the first with what it is.
+$(INSTALLED_DEMO): pyproject.toml
+	$(call new_venv)
+	@echo "Installing into .venv: microrpc, numpy, rich, typer and what they need, 130 MB in all; no compiler."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast]'
+	@touch $@
+
 $(INSTALLED): pyproject.toml
+	$(call new_venv)
+	@echo "Installing into .venv what the tests need, 660 MB in all: 410 MB of them are a compiler for boards (zig)."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
+	@touch $@
+
+# Make .venv where it is not there, with a Python that is new enough.
+define new_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)." \
 			"Name another: make PYTHON=python3.12" >&2; exit 1; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
-	@touch $@
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+endef
 
 $(INSTALLED_TOOLS): $(INSTALLED)
 	test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv $(TOOLS)

@@ -27,7 +27,7 @@ def modules() -> list[str]:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            if "._" not in name:
+            if "._" not in name and "plugins" not in parts:  # which other programs load
                 found.append(name)
     return found
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from microrpc.errors import BoardResetError as BoardResetError
     from microrpc.errors import CallCancelledError as CallCancelledError
     from microrpc.errors import CallTimeoutError as CallTimeoutError
+    from microrpc.errors import CaptureError as CaptureError
     from microrpc.errors import ClosedError as ClosedError
     from microrpc.errors import CopyRangeError as CopyRangeError
     from microrpc.errors import DamagedReplyError as DamagedReplyError
@@ -95,7 +96,7 @@ else:
             "microrpc.client.remote": "RemoteArray RemoteFunction RemoteModule RemoteStream",
             "microrpc.connecting.blocking": "connect open_board",
             "microrpc.errors": (
-                "ArgumentError BoardError BoardResetError CallCancelledError CallTimeoutError ClosedError "
+                "ArgumentError BoardError BoardResetError CallCancelledError CallTimeoutError CaptureError ClosedError "
                 "CopyRangeError DamagedReplyError FeatureMissingError FirmwareError FunctionAttributeError "
                 "FunctionNotFoundError HandshakeTimeoutError MicroRpcError OutcomeUnknownError PortBusyError "
                 "PortError PortLostError PortNotFoundError PortPermissionError ProfileError ProtocolError "

@@ -217,3 +217,7 @@ class FaultsError(RequestError):
 
 class FirmwareError(RequestError):
     """Firmware cannot be built or run. The message names file and reason, what to install, or the compiler's words."""
+
+
+class CaptureError(RequestError):
+    """A capture cannot be written or read: the message says where, and what is wrong (docs/capture.md)."""

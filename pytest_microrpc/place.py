@@ -8,7 +8,6 @@ import pathlib
 import pytest
 
 from microrpc.boards.catalogue import profile
-from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
 from microrpc.connecting.address import DEFAULT_PROFILE, EMULATED_SCHEME, Target, find_target
 from microrpc.connecting.blocking import open_session
@@ -21,9 +20,11 @@ from microrpc.firmware.emulator import Emulator, start_firmware
 from microrpc.firmware.putting import Source, strange_names
 from microrpc.ports.channel import monotonic
 from pytest_microrpc.images import Putting, build_once
+from pytest_microrpc.listening import Listener
 from pytest_microrpc.locks import Lock, Run
 from pytest_microrpc.setups import Setup
-from pytest_microrpc.story import KEEP_FRAMES, Story
+from pytest_microrpc.story import Story
+from pytest_microrpc.telling import Telling
 
 
 class Place:
@@ -36,18 +37,21 @@ class Place:
     def __init__(self, setup: Setup, name: str, port: str | None, run: Run) -> None:
         self.name = name
         self.lock: Lock | None = None
+        self.is_new = False
+        """Whether the board was connected to when it was last taken."""
         self._setup, self._port, self._run = setup, port, run
-        self._trace = Trace(keep_frames=KEEP_FRAMES)
+        self._listener = Listener(name, captures=setup.captures is not None)
         self._board: Board | None = None
         self._emulator: Emulator | None = None
         self._running: Source | None = None  # what is known to run on it
         self._silence = ""
         self._refused: dict[Source, str] = {}
 
-    def begin(self) -> Story:
-        """Begin the story of a test."""
-        self._trace.clear()
-        return Story(self.name, self._trace, monotonic())
+    def begin(self) -> Telling:
+        """Begin what is told of a test."""
+        self._listener.begin()
+        story = Story(self.name, self._listener.trace, monotonic())
+        return Telling(story, self._listener, self._setup.board.name if self._setup.board else "")
 
     def take(self, *, reset: bool, source: Source | None) -> Board:
         """Give the board, connected and answering; `reset` it first where that is asked for. `source` must run on it.
@@ -59,7 +63,8 @@ class Place:
             pytest.fail(self._refused[source], pytrace=False)
         is_new = source is not None and self._running != source
         if self._board is not None and not reset and not is_new and self._answers(self._board):
-            self._trace.clear()
+            self._listener.begin()
+            self.is_new = False
             return self._board
         if self._silence and not reset and not is_new:
             pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
@@ -69,7 +74,9 @@ class Place:
         except HandshakeTimeoutError as error:
             self._silence = str(error)
             raise
-        self._silence = ""
+        self._silence, self.is_new = "", True
+        with contextlib.suppress(MicroRpcError, OSError):
+            _ = self._board.identity  # asked here once, for the reports of all tests
         return self._board
 
     def has_function(self, name: str) -> bool:
@@ -94,6 +101,7 @@ class Place:
         self._leave()
         self._running = None
         self._end_emulator()
+        self._listener.end()
 
     def _leave(self) -> None:
         board, self._board = self._board, None
@@ -119,16 +127,16 @@ class Place:
             assert source is not None
             target = self._emulated_target()
             opened = open_running(self._start(source, anew=reset), target)
-            return open_session(opened, target.timeouts, wrap=tapped(self._trace))
+            return open_session(opened, target.timeouts, wrap=tapped(self._listener))
         if source is not None and self._running != source and (board := self._put(source)) is not None:
             return board
         return self._connect(self._port, reset=reset)
 
     def _connect(self, port: str, *, reset: bool = False) -> Board:
         target = find_target(port, board=self._setup.board, baud=None, timeouts=None)
-        opened = open_target(target, reset_first(target.port, None, self._trace) if reset else None)
+        opened = open_target(target, reset_first(target.port, None, self._listener) if reset else None)
         # Without frames there is nothing to listen to.
-        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._trace))
+        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._listener))
 
     def _connect_booted(self, port: str) -> Board:
         """Connect to the board where it is now: it may have booted under another name."""

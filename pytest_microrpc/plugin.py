@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from microrpc.client.board import Board
     from pytest_microrpc.desk import Desk
     from pytest_microrpc.setups import Setup
-    from pytest_microrpc.story import Story
+    from pytest_microrpc.telling import Telling
     from pytest_microrpc.wishes import Wishes
 
 MARK = "microrpc_board"
@@ -27,17 +27,18 @@ _MARKERS = (
     "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
 _SETTINGS: dict[str, Literal["string", "args", "bool"]] = {
-    **dict.fromkeys(("board", "board_file", "firmware", "wait"), "string"),
+    **dict.fromkeys(("board", "board_file", "firmware", "wait", "capture"), "string"),
     "port": "args",
     **dict.fromkeys(("flash", "require"), "bool"),
 }
 """What the file of a project may say, and of what type it is."""
 _NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
+_CONVERSATION = "microrpc conversation"
 _HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
 
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
-_stories_key: pytest.StashKey[list[Story]] = pytest.StashKey()
+_tellings_key: pytest.StashKey[list[Telling]] = pytest.StashKey()
 _too_few_key: pytest.StashKey[str] = pytest.StashKey()
 _most_boards_key: pytest.StashKey[int] = pytest.StashKey()
 
@@ -85,6 +86,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("robust", "stock"),
         help="What simulated boards run where the test does not say. [default: robust]",
     )
+    group.addoption(
+        "--microrpc-capture",
+        metavar="DIR",
+        help="Write what crossed the line in each test that fails to a file of its own in DIR (docs/capture.md).",
+    )
     for name, kind in _SETTINGS.items():
         option = f"--microrpc-{name.replace('_', '-')}"
         text = f"What {option} is where the command line does not say."
@@ -107,6 +113,10 @@ def pytest_configure(config: pytest.Config) -> None:
     is_told = any(config.getoption(f"microrpc_{name}") not in (None, False) for name in options)
     if is_told or any(config.getini(f"microrpc_{name}") is not None for name in _SETTINGS):
         _setup(config)
+    if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
+        from pytest_microrpc.junit import SystemOut
+
+        config.pluginmanager.register(SystemOut(config, _CONVERSATION), "microrpc-junit")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -184,7 +194,7 @@ def sim_boards(request: pytest.FixtureRequest) -> list[SimBoard]:
     from pytest_microrpc.simulated import make_sim_boards
 
     made = make_sim_boards(setup, _wishes(request.node))
-    request.node.stash[_stories_key] = [story for _, story in made]
+    request.node.stash[_tellings_key] = [telling for _, telling in made]
     return [sim for sim, _ in made]
 
 
@@ -205,13 +215,19 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
             from pytest_microrpc.simulated import open_sim_board
 
             sims = request.getfixturevalue("sim_boards")
-            yield [stack.enter_context(open_sim_board(sim, wishes, number)) for number, sim in enumerate(sims)]
+            opened = []
+            for number, sim in enumerate(sims):
+                opened.append(stack.enter_context(open_sim_board(sim, wishes, number)))
+                request.node.stash[_tellings_key][number].talk(opened[-1], is_new=True)
+            yield opened
             return
         desk: Desk = request.getfixturevalue("_microrpc_desk")
         places = stack.enter_context(desk.taking(wishes.count))
-        request.node.stash[_stories_key] = [place.begin() for place in places]
-        source = setup.source(wishes)
-        real = [place.take(reset=wishes.reset, source=source) for place in places]
+        request.node.stash[_tellings_key] = tellings = [place.begin() for place in places]
+        source, real = setup.source(wishes), []
+        for place, telling in zip(places, tellings, strict=True):
+            real.append(place.take(reset=wishes.reset, source=source))
+            telling.talk(real[-1], is_new=place.is_new)
         for place in places:
             for name in wishes.functions:
                 if not place.has_function(name):
@@ -260,22 +276,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what was said to the report of a test that failed, and leave the library out of its traceback."""
+    """Add what was said to the report of a test that failed, and leave the library out of its traceback.
+
+    What is known of its boards are properties of each test that had some.
+    """
     if call.excinfo is not None:
         _hide_library(call.excinfo.value)
+    tellings = item.stash.get(_tellings_key, [])
+    if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
+        for number, telling in enumerate(tellings):
+            item.user_properties += telling.properties(number)  # before the report: it copies them
     report = yield
-    stories = item.stash.get(_stories_key, None)
-    if stories is not None and report.failed:
-        from pytest_microrpc.story import replay_line
-
-        for story in stories:
-            lines = story.lines()
-            if story.fault_seed is not None:
-                lines.append(f"replay: {replay_line(item, story.fault_seed)}")
-            title = "microrpc conversation" + f" with {story.board}" * (len(stories) > 1)
-            report.sections.append((title, "\n".join(lines)))
-    if stories is not None and call.when == "teardown":  # items live on, a simulated board need not
-        del item.stash[_stories_key]
+    if tellings and report.failed:
+        captures, told = _setup(item.config).captures, []
+        for number, telling in enumerate(tellings):
+            lines = telling.lines(item)
+            if captures is not None:
+                line, saved = telling.save(captures, item.nodeid, number)
+                lines.append(line)
+                item.user_properties += saved
+                report.user_properties += saved
+            told.append("\n".join(lines))
+        report.sections.append((_CONVERSATION, "\n\n".join(told)))
+    if tellings and call.when == "teardown":  # items live on, a simulated board need not
+        for telling in tellings:
+            telling.listener.end()
+        del item.stash[_tellings_key]
     return report
 
 

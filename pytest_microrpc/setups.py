@@ -13,6 +13,7 @@ import pytest
 from firmware_sim.board.device import Firmware
 from firmware_sim.line.faults import Faults
 from microrpc.boards.catalogue import load_profile, profile, profiles
+from microrpc.boards.files import WriteError, check_writable
 from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
@@ -37,6 +38,7 @@ class Setup:
     `kind` is what is behind a port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
     where the command line has none. `project` is what the boards are to run, with `flash` put on them first where they
     are real. `wait_s`: how long a test waits for boards that others have. `is_required`: too few boards are a failure.
+    `captures` is the directory of captures, None where none are wanted.
     """
 
     board: BoardProfile | None
@@ -48,6 +50,7 @@ class Setup:
     flash: bool = False
     wait_s: float = WAIT_S
     is_required: bool = False
+    captures: pathlib.Path | None = None
 
     @property
     def name(self) -> str:
@@ -206,7 +209,23 @@ def _with_switches(made: Setup, config: pytest.Config) -> Setup:
     flash, is_required = (
         bool(config.getoption(f"microrpc_{name}") or config.getini(f"microrpc_{name}")) for name in ("flash", "require")
     )
-    return dataclasses.replace(made, flash=flash, wait_s=wait_s, is_required=is_required)
+    return dataclasses.replace(made, flash=flash, wait_s=wait_s, is_required=is_required, captures=_captures(config))
+
+
+def _captures(config: pytest.Config) -> pathlib.Path | None:
+    """Make the directory of captures, where one is named. Raises pytest.UsageError."""
+    given, base = config.getoption("microrpc_capture"), config.invocation_params.dir
+    if given is None and (given := config.getini("microrpc_capture")) and config.inipath is not None:
+        base = config.inipath.parent
+    if not given:
+        return None
+    directory = pathlib.Path(base, given)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        check_writable(directory / "capture")
+    except (OSError, WriteError) as error:
+        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {error}") from error
+    return directory
 
 
 # --- which board, on which ports ----------------------------------------------------------------------

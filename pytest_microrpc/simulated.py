@@ -6,33 +6,34 @@ from firmware_sim.line.faults import Fault, Faults
 from firmware_sim.running.loopback import LineChannel
 from firmware_sim.running.simulate import SimBoard
 from microrpc.boards.catalogue import profile
-from microrpc.capture.trace import Trace
 from microrpc.client.board import Board
 from microrpc.connecting.address import DEFAULT_PROFILE
 from microrpc.connecting.blocking import open_board
-from microrpc.connecting.wrap import TappedChannel
+from microrpc.connecting.wrap import Tap, TappedChannel
+from pytest_microrpc.listening import Listener
 from pytest_microrpc.setups import Setup
-from pytest_microrpc.story import KEEP_FRAMES, SimStory
+from pytest_microrpc.story import SimStory
+from pytest_microrpc.telling import Telling
 from pytest_microrpc.wishes import Wishes
 
 
 class _ListenedChannel(TappedChannel, LineChannel):
     """A host's end that notes what passes; that is all it adds."""
 
-    def __init__(self, channel: LineChannel, trace: Trace) -> None:
-        super().__init__(channel, trace)
+    def __init__(self, channel: LineChannel, tap: Tap) -> None:
+        super().__init__(channel, tap)
         self.line = channel.line
 
 
 class _ListenedBoard(SimBoard):
     """A simulated board that notes what passes through any of its ports, and which faults a test injects."""
 
-    trace: Trace
+    tap: Tap
     injected: list[Fault]
 
     def open_channel(self) -> LineChannel:
         """See `SimBoard.open_channel`."""
-        return _ListenedChannel(super().open_channel(), self.trace)
+        return _ListenedChannel(super().open_channel(), self.tap)
 
     def inject(self, *faults: Fault) -> None:
         """See `SimBoard.inject`."""
@@ -40,12 +41,12 @@ class _ListenedBoard(SimBoard):
         self.injected += faults
 
 
-def make_sim_boards(setup: Setup, wishes: Wishes) -> list[tuple[SimBoard, SimStory]]:
-    """Make the boards that a test wishes, and their stories, which begin now."""
+def make_sim_boards(setup: Setup, wishes: Wishes) -> list[tuple[SimBoard, Telling]]:
+    """Make the boards that a test wishes, and what is told of them, which begins now."""
     return [_make_sim_board(setup, wishes, number) for number in range(wishes.count)]
 
 
-def _make_sim_board(setup: Setup, wishes: Wishes, number: int) -> tuple[SimBoard, SimStory]:
+def _make_sim_board(setup: Setup, wishes: Wishes, number: int) -> tuple[SimBoard, Telling]:
     chosen = wishes.board or setup.board or profile(DEFAULT_PROFILE)
     fault_seed = wishes.fault_seed or 0 if setup.fault_seed is None else setup.fault_seed
     sim = _ListenedBoard(
@@ -55,12 +56,17 @@ def _make_sim_board(setup: Setup, wishes: Wishes, number: int) -> tuple[SimBoard
         faults=Faults(wishes.faults, _seed(fault_seed, number)),
         seed=_seed(wishes.seed or 0, number),
     )
-    sim.trace = Trace(keep_frames=KEEP_FRAMES)
+    name = f"{sim.name} #{number + 1}" if wishes.count > 1 else sim.name
+    listener = Listener(name, captures=setup.captures is not None)
+    listener.begin()
+    sim.tap = listener
     sim.injected = list(wishes.faults)
     for name, function in wishes.functions.items():
         sim.function(function, name=name)
-    name = f"{sim.name} #{number + 1}" if wishes.count > 1 else sim.name
-    return sim, SimStory(name, sim.trace, sim.now(), sim, sim.injected, fault_seed)
+    story = SimStory(listener.name, listener.trace, sim.now(), sim, sim.injected, fault_seed)
+    seeds = (("seed", wishes.seed or 0), *((("fault_seed", fault_seed),) if wishes.faults else ()))
+    firmware = f"simulated, {wishes.firmware or setup.firmware}"
+    return sim, Telling(story, listener, chosen.name, firmware, seeds)
 
 
 def open_sim_board(sim: SimBoard, wishes: Wishes, number: int) -> Board:

@@ -14,9 +14,6 @@ from firmware_sim.running.simulate import SimBoard
 from microrpc.capture.trace import Trace
 from microrpc.errors import printable
 
-KEEP_FRAMES = 30
-"""How many frames a report has."""
-
 _OUR_OPTIONS = ("--microrpc-board", "--microrpc-board-file", "--microrpc-port", "--microrpc-firmware")
 _KEPT_OPTIONS = ("-p", "-c", "-o", "--config-file", "--rootdir", "--override-ini", "--confcutdir", "--import-mode")
 

@@ -21,8 +21,8 @@ PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 PERMANENT = {
     "microrpc": (
         "ArgumentError Board BoardError BoardMemory BoardProfile BoardResetError CPU Call CallCancelledError "
-        "CallTimeoutError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device Event Events "
-        "FeatureMissingError FirmwareError FunctionAttributeError FunctionDescription FunctionNotFoundError "
+        "CallTimeoutError CaptureError ClosedError CopyRangeError CopyStats DamagedReplyError DataType Device Event "
+        "Events FeatureMissingError FirmwareError FunctionAttributeError FunctionDescription FunctionNotFoundError "
         "HandshakeTimeoutError Identity LayerDifference LayerTime MicroRpcError Model ModelLayer ModelReport "
         "ModelTable ModelTensor OpaqueHandle OutcomeUnknownError PortBusyError PortError PortLostError "
         "PortNotFoundError PortPermissionError ProfileError ProtocolError RemoteArray RemoteError RemoteFunction "

@@ -106,7 +106,7 @@ def outcomes() -> dict[str, tuple[int, str, str]]:
 def test_the_demonstration_holds(outcomes: dict[str, tuple[int, str, str]]) -> None:
     code, out, err = outcomes["demo"]
     assert (code, err) == (0, "")
-    assert "all 24 checks hold" in out
+    assert "all 28 checks hold" in out
 
 
 @pytest.mark.parametrize("command", ["call sim:// add 2 3", "call sim:// sleep_ms 5", "call URL add 2 3"])

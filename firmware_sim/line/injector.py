@@ -43,6 +43,8 @@ class Injector:
 
     def __init__(self, faults: Faults) -> None:
         self.counts: Counter[str] = Counter()
+        self.on_strike: Callable[[str], None] | None = None
+        """Told in words of each fault that strikes, as it does."""
         self._seed = faults.seed
         self._added = 0
         self._ways = {Direction.TO_BOARD: _Way(), Direction.TO_HOST: _Way()}
@@ -65,7 +67,8 @@ class Injector:
         count = functools.partial(self._count, fault)
         for direction, way in self._ways.items():
             if isinstance(fault, ByteFault) and fault.direction in (direction, Direction.BOTH):
-                way.strikers.append(_Striker(fault, random.Random(f"{self._seed}/{index}/{direction}"), count))
+                strike = functools.partial(self._count_byte, fault, direction, way.bytes_sent)
+                way.strikers.append(_Striker(fault, random.Random(f"{self._seed}/{index}/{direction}"), strike))
             elif isinstance(fault, Stuck) and fault.direction in (direction, Direction.BOTH):
                 way.silencers.append(_Silencer(now + fault.at_s, now + fault.at_s + fault.for_s, count))
             elif isinstance(fault, BoardFault) and fault.at_byte is not None and fault.direction is direction:
@@ -87,8 +90,14 @@ class Injector:
             self._schedule(_Timed(now + fault.at_s, pull, fault))
             self._schedule(_Timed(now + fault.at_s + fault.for_s, Action.PLUG, fault))
 
-    def _count(self, fault: Fault, times: int = 1) -> None:
+    def _count(self, fault: Fault, times: int = 1, where: str = "") -> None:
         self.counts[fault.kind()] += times
+        if self.on_strike is not None:
+            self.on_strike(f"fault: {fault.kind()}{where}{f', {times} times' if times > 1 else ''}")
+
+    def _count_byte(self, fault: Fault, direction: Direction, begin: int, position: int) -> None:
+        """Count a fault of the byte at a position since the fault is there; told is where that is on the whole line."""
+        self._count(fault, 1, f" at byte {begin + position} {direction.value.replace('-', ' the ')}")
 
     def _schedule(self, timed: _Timed) -> None:
         if timed.at < math.inf:
@@ -290,7 +299,7 @@ class _Striker:
     A site is the position of a byte; for flips with a rate, it is that of a bit.
     """
 
-    def __init__(self, fault: ByteFault, rng: random.Random, count: Callable[[], None]) -> None:
+    def __init__(self, fault: ByteFault, rng: random.Random, count: Callable[[int], None]) -> None:
         self._fault = fault
         self._rng = rng
         self._count = count
@@ -328,7 +337,7 @@ class _Striker:
                     break
                 self._burst_left = self._length
                 if self._scale == 1:
-                    self._count()
+                    self._count(start + done)
             out += self._strike(data[done], start + done)
             done += 1
             self._burst_left -= 1
@@ -341,7 +350,7 @@ class _Striker:
             return self._fault.strike(byte, self._rng)
         while self._site < (position + 1) * self._scale:
             byte ^= 1 << int(self._site) % self._scale
-            self._count()
+            self._count(position)
             self._site = next(self._sites)
         return bytes([byte])
 

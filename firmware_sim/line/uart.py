@@ -15,6 +15,7 @@ board before that.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from firmware_sim.board.clock import VirtualClock
 from firmware_sim.board.device import Device
@@ -124,6 +125,10 @@ class UartLine:
         self.advance(now)
         self._let_board_work(now, in_parts=True)
         self._injector.add(fault, now)
+
+    def tell_faults(self, listener: Callable[[str], None] | None) -> None:
+        """Have `listener` told in words of each fault that strikes, such as "fault: flip at byte 17 to the board"."""
+        self._injector.on_strike = listener
 
     @property
     def state(self) -> LineState:

@@ -86,6 +86,7 @@ class LineChannel:
         """What messages call it."""
         self._clock = clock
         self._is_open = True
+        self._tells = False
         self._plugs = line.plugs
 
     def read(self, deadline: float) -> bytes:
@@ -114,9 +115,17 @@ class LineChannel:
         """Give the time of the line, in seconds."""
         return self._clock.now()
 
+    def tell_faults(self, listener: Callable[[str], None]) -> None:
+        """See `UartLine.tell_faults`: until this is closed."""
+        self._tells = True
+        self.line.tell_faults(listener)
+
     def close(self) -> None:
         """Let go of the line, which stays as it is."""
         self._is_open = False
+        if self._tells:
+            self.line.tell_faults(None)
+            self._tells = False
 
     def _wait(self, deadline: float, *, reads: bool = True) -> bool:
         """Let the time go on to what happens next, at most to the deadline; tell whether that is still to come."""

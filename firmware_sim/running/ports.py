@@ -13,6 +13,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.line.uart import UartLine
 from firmware_sim.running.polling import POLLIN, POLLOUT
 from microrpc.errors import PortBusyError, PortError
+from microrpc.ports.pty import HeldPty
 from microrpc.ports.sockets import keep_alive
 
 SimulatedBoard: TypeAlias = Device | UartLine
@@ -173,9 +174,7 @@ class HostPort:
 class PtyPort(HostPort):
     """A pty, which any program can open as a serial port. It goes away while the line's cable is pulled.
 
-    link: a symbolic link to make to the pty, so that its path is the same each time; it replaces an older link, and
-    is removed at the end. Raises PortError where something that is no link is in its place, and on a system without
-    ptys.
+    link: as `microrpc.ports.pty.HeldPty` has it. Raises PortError as that does.
     """
 
     def __init__(self, board: SimulatedBoard, *, link: str | os.PathLike[str] | None = None) -> None:
@@ -183,7 +182,7 @@ class PtyPort(HostPort):
         self.link = Path(link) if link is not None else None
         self.port = ""
         """The pty itself; another one after the cable was pulled."""
-        self._board_fd = self._host_fd = -1
+        self._pty: HeldPty | None = None
         self._open()
 
     @property
@@ -194,7 +193,7 @@ class PtyPort(HostPort):
     @property
     def interests(self) -> dict[int, int]:
         """See `HostPort`."""
-        return self._events(self._board_fd)
+        return self._events(self._pty.fd if self._pty is not None else -1)
 
     def serve(self, fd: int, now: float) -> None:
         """See `HostPort`."""
@@ -207,7 +206,7 @@ class PtyPort(HostPort):
     def pump(self, now: float) -> None:
         """See `HostPort`."""
         super().pump(now)
-        if self.line.is_plugged != (self._board_fd >= 0):
+        if self.line.is_plugged != (self._pty is not None):
             if self.line.is_plugged:
                 self._open()
                 super().pump(now)
@@ -217,51 +216,17 @@ class PtyPort(HostPort):
     def close(self) -> None:
         """Remove the link and the pty; a host that has it open sees it go."""
         self._unread = self._untaken = b""
-        self._remove_link()
-        for fd in (self._board_fd, self._host_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._board_fd = self._host_fd = -1
+        if self._pty is not None:
+            self._pty.close()
+        self._pty = None
 
     def _open(self) -> None:
-        if not hasattr(os, "openpty"):
-            text = "this system has no ptys: serve the board on a TCP port (`microrpc sim --tcp 127.0.0.1:0`)"
-            raise PortError(self.path, text)
-        import tty
-
-        # The host's end stays open here too, so that the line does not hang up when a host goes.
-        self._board_fd, self._host_fd = os.openpty()
-        tty.setraw(self._host_fd)
-        os.set_blocking(self._board_fd, False)
-        self.port = os.ttyname(self._host_fd)
-        try:
-            self._make_link()
-        except PortError:
-            self.close()
-            raise
+        text = ": serve the board on a TCP port (`microrpc sim --tcp 127.0.0.1:0`)"
+        self._pty = HeldPty(self.link, no_ptys=text)
+        self.port = self._pty.name
 
     def _write(self, output: bytes) -> int:
-        return os.write(self._board_fd, output) if self._board_fd >= 0 else len(output)
-
-    def _make_link(self) -> None:
-        if self.link is None:
-            return
-        if os.path.lexists(self.link) and not self.link.is_symlink():
-            raise PortError(str(self.link), f"{self.link} exists and is no link: choose another path")
-        fresh = self.link.with_name(f".{self.link.name}.{os.getpid()}")
-        try:
-            fresh.symlink_to(self.port)
-            fresh.replace(self.link)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            raise PortError(str(self.link), f"cannot make the link {self.link}: {error.strerror}") from error
-
-    def _remove_link(self) -> None:
-        if self.link is not None:
-            with contextlib.suppress(OSError):
-                if os.readlink(self.link) == self.port:
-                    self.link.unlink()
+        return os.write(self._pty.fd, output) if self._pty is not None else len(output)
 
 
 class TcpPort(HostPort):

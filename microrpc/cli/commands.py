@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from microrpc.cli import signals, streams
+from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
 from microrpc.cli.boards import boards
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
@@ -24,6 +24,7 @@ from microrpc.cli.model import model
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
+from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
@@ -139,6 +140,7 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(
@@ -164,7 +166,12 @@ def run() -> int:
     """Run the command line to its end, interruptible by Ctrl-C as Python is; give its exit code."""
     streams.prepare()
     try:
-        with explaining(as_json=is_json_wanted(sys.argv[1:])), signals.interruptible(), streams.printing():
+        with (
+            explaining(as_json=is_json_wanted(sys.argv[1:])),
+            signals.interruptible(),
+            streams.printing(),
+            completing.in_bash(),
+        ):
             return app(standalone_mode=False) or ExitCode.OK
     except typer.Exit as end:
         return end.exit_code

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.boards.files import WriteError, check_writable, is_own_output
+from microrpc.cli import completing
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
@@ -68,7 +69,12 @@ Exit codes:
 
 PortArgument = Annotated[
     str,
-    typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ..."),
+    typer.Argument(
+        metavar="PORT",
+        show_default=False,
+        autocompletion=completing.ports,
+        help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ...",
+    ),
 ]
 """A port."""
 OptionalPortArgument = Annotated[
@@ -76,13 +82,19 @@ OptionalPortArgument = Annotated[
     typer.Argument(
         metavar="PORT",
         show_default=False,
+        autocompletion=completing.ports,
         help="/dev/ttyACM0, COM3, ...; without it, where --board is plugged in.",
     ),
 ]
 """A port, or none: the board is then looked for."""
 BoardOption = Annotated[
     str | None,
-    typer.Option("--board", metavar="NAME", help="Board profile (`microrpc boards` lists them). [default: loopback]"),
+    typer.Option(
+        "--board",
+        metavar="NAME",
+        autocompletion=completing.boards,
+        help="Board profile (`microrpc boards` lists them). [default: loopback]",
+    ),
 ]
 """--board"""
 BoardFileOption = Annotated[

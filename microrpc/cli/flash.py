@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.common import (
     BoardFileOption,
     JsonOption,
@@ -41,6 +42,7 @@ def flash(
         str,
         typer.Argument(
             metavar="PORT|BOARD",
+            autocompletion=completing.ports_and_boards,
             show_default=False,
             help="/dev/ttyACM0, COM3, ..., or the board's name: rpi_pico, arduino_uno, ... (`microrpc boards`).",
         ),
@@ -63,11 +65,21 @@ def flash(
     ] = None,
     port: Annotated[
         str | None,
-        typer.Option("--port", metavar="PORT", help="The port of the BOARD. [default: found by its USB ids]"),
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            autocompletion=completing.ports,
+            help="The port of the BOARD. [default: found by its USB ids]",
+        ),
     ] = None,
     board: Annotated[
         str | None,
-        typer.Option("--board", metavar="NAME", help="The board behind the PORT. [default: as its USB ids tell]"),
+        typer.Option(
+            "--board",
+            metavar="NAME",
+            autocompletion=completing.boards,
+            help="The board behind the PORT. [default: as its USB ids tell]",
+        ),
     ] = None,
     board_file: BoardFileOption = None,
     define: DefineOption = None,

@@ -34,12 +34,17 @@ class Check:
 
 
 class Screen:
-    """Prints to stdout, or nothing where `is_silent`. `is_live`: whether a person looks on; `checks` are collected."""
+    """Prints to stdout, or nothing where `is_silent`. `is_live`: whether a person looks on; `checks` are collected.
 
-    def __init__(self, *, is_silent: bool = False) -> None:
+    Where it is not `is_full` only what is marked `is_brief` is printed, with its section's title, and what differs.
+    """
+
+    def __init__(self, *, is_silent: bool = False, is_full: bool = True) -> None:
         self.checks: list[Check] = []
         self.is_live = not is_silent and is_terminal(sys.stdout)
         self._is_silent = is_silent
+        self._is_full = is_full
+        self._title = ""
         self._console = make_console() if self.is_live else None
         is_unicode = self.is_live and knows_unicode(sys.stdout)
         self._ok, self._wrong = ("✓", "✗") if is_unicode else ("ok", "DIFFERS")
@@ -52,17 +57,19 @@ class Screen:
         self._print((name, "bold"), (f": {text}", ""))
 
     def section(self, title: str) -> None:
-        """Begin a section."""
-        self._print()
-        self._print((title, "bold cyan"))
+        """Begin a section. Its title is printed with the first line of it."""
+        self._title = title
 
-    def row(self, label: str, text: str) -> None:
+    def row(self, label: str, text: str, *, is_brief: bool = False) -> None:
         """Print what needs no check."""
-        self._print((f"  {'':{self._mark_width}} {label:<{_LABEL_WIDTH}} {text}", ""), indent=self._text_column)
+        if self._shows(is_brief):
+            self._print((f"  {'':{self._mark_width}} {label:<{_LABEL_WIDTH}} {text}", ""), indent=self._text_column)
 
-    def check(self, label: str, text: str, holds: bool) -> None:
+    def check(self, label: str, text: str, holds: bool, *, is_brief: bool = False) -> None:
         """Print what was found under `label`, and whether it is as it should be."""
         self.checks.append(Check(label, text, holds))
+        if not self._shows(is_brief or not holds):
+            return
         mark = f"  {self._ok if holds else self._wrong:<{self._mark_width}} "
         self._print(
             (mark, "green" if holds else "bold red"),
@@ -70,8 +77,20 @@ class Screen:
             indent=self._text_column,
         )
 
+    def _shows(self, is_brief: bool) -> bool:
+        """Tell whether a line is printed, and print the title above it, where it is the first."""
+        if not (self._is_full or is_brief):
+            return False
+        if self._title:
+            self._print()
+            self._print((self._title, "bold cyan"))
+            self._title = ""
+        return True
+
     def frames(self, rows: Sequence[tuple[str, bool, int, str, str]]) -> None:
-        """Print frames: when, whether it goes to the board, bytes, kind, meaning."""
+        """Print frames: when, whether it goes to the board, bytes, kind, meaning. They are never brief."""
+        if not self._shows(False):
+            return
         for when, to_board, size_bytes, kind, meaning in rows:
             arrow = self._to_board if to_board else self._to_host
             self._print(

@@ -28,8 +28,8 @@ from microrpc.connecting.connection import (
     reconnect_log,
     reset_first,
 )
-from microrpc.connecting.openers import PYSERIAL, Closable, Opened, find_opener, open_target
-from microrpc.connecting.wrap import tap_of
+from microrpc.connecting.openers import PYSERIAL, Closable, Opened, find_opener, has_frames, open_target
+from microrpc.connecting.watching import CaptureTarget, Watch, tell_opened, tell_port, telling_closed, watch
 from microrpc.errors import PortError
 from microrpc.ports.aio import AsyncChannel, adopt, cannot_be_awaited
 from microrpc.ports.channel import Channel
@@ -86,6 +86,7 @@ def connect(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    capture: CaptureTarget | None = None,
 ) -> Opening:
     """Open `port` and a session with the board behind it; see `microrpc.connect`.
 
@@ -113,11 +114,17 @@ def connect(
             raise cannot_be_awaited(target.port, "what pyserial opens by URL waits in threads")
         collect_dropped(target.port)
         lost = LostPort(target.port, wait_s=wait_s) if reconnect else None
-        first = reset_first(target.port, on_log, tap_of(wrap)) if reset else None
-        opened = await _open_in_thread(partial(open_target, target, first))
+        watched = await _watch(target.port, capture, wrap, framed=has_frames(target), resets=reset)
+        try:
+            first = reset_first(target.port, on_log, watched.tap) if reset else None
+            opened = await _open_in_thread(partial(open_target, target, first))
+        except BaseException:
+            watched.close()
+            raise
+        tell_port(opened, target.port, target.profile.name)
         open_again = opened.reopen
         return await _open_session(
-            _adopt(opened),
+            _adopt(watched.attend(opened)),
             target.timeouts,
             on_log,
             link=link,
@@ -126,7 +133,7 @@ def connect(
             reconnect_s=wait_s,
             on_reconnect=on_reconnect,
             on_reset=on_reset,
-            wrap=wrap,
+            wrap=watched.wrap,
             cache=cache_for(target.port),
         )
 
@@ -147,6 +154,7 @@ def open_board(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    capture: CaptureTarget | None = None,
 ) -> Opening:
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
     check_options(
@@ -161,8 +169,9 @@ def open_board(
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
 
     async def open_channel() -> AsyncBoard:
+        watched = await _watch(channel.name, capture, wrap)
         return await _open_session(
-            opened,
+            watched.attend(opened),
             timeouts,
             on_log,
             seed=seed,
@@ -170,7 +179,7 @@ def open_board(
             reopen=(lambda within_s: reopen()) if reopen is not None else None,
             on_reconnect=on_reconnect,
             on_reset=on_reset,
-            wrap=wrap,
+            wrap=watched.wrap,
         )
 
     return Opening(open_channel)
@@ -197,11 +206,12 @@ async def _open_session(
         return wrap(await reopen(within_s))
 
     try:
+        connection = make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset)
         board = AsyncBoard(
             wrap(opened.channel) if wrap is not None else opened.channel,
-            make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset),
+            connection,
             call_s=timeouts.call_s,
-            on_close=opened.on_close,
+            on_close=telling_closed(opened.on_close, opened.channel.name, connection),
             reopen=reopen if wrap is None or reopen is None else partial(reopen_wrapped, wrap, reopen),
             reconnect_s=reconnect_s,
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
@@ -212,12 +222,21 @@ async def _open_session(
     board.operations.described.store = cache
     try:
         await board.open()
+        tell_opened(opened.channel.name, connection)
         if release:
             await board.release_all()
     except BaseException:
         await board.close()
         raise
     return board
+
+
+async def _watch(
+    port: str, capture: CaptureTarget | None, wrap: Wrap | None, *, framed: bool = True, resets: bool = False
+) -> Watch:
+    """See `watch`; the opening of a capture may wait, for the reader of a pipe."""
+    begin = partial(watch, port, capture, wrap, framed=framed, resets=resets)
+    return begin() if capture is None else await _open_in_thread(begin)
 
 
 def _adopt(opened: Opened[Channel]) -> Opened[AsyncChannel]:

@@ -22,8 +22,8 @@ from microrpc.connecting.connection import (
     reconnect_log,
     reset_first,
 )
-from microrpc.connecting.openers import Opened, open_target
-from microrpc.connecting.wrap import tap_of
+from microrpc.connecting.openers import Opened, has_frames, open_target
+from microrpc.connecting.watching import CaptureTarget, tell_opened, tell_port, telling_closed, watch
 from microrpc.ports.channel import Channel, interrupt
 from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
 from microrpc.ports.options import PortOptions
@@ -54,6 +54,7 @@ def connect(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    capture: CaptureTarget | None = None,
 ) -> Board:
     """Open `port` and a session with the board behind it.
 
@@ -82,10 +83,13 @@ def connect(
     anything was asked of it before, and requests that use nothing from before go on; it must not use the board. Without
     it the first request after a reset that no error told of raises BoardResetError, once (docs/errors.md). wrap: given
     the channel that was opened, and each that is opened after the port was lost; gives the one that the connection uses
-    (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one that shows all bytes.
+    (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one that shows all bytes. capture: the path of a file, or
+    a stream that takes bytes, to which all that crosses the line is written, until the board is closed, for Wireshark
+    and `microrpc decode` (docs/capture.md); it is opened before the port. Nothing without frames can be captured: tcp,
+    tvm and unix.
 
-    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, RequestError for a duration or a
-    baud rate that cannot be, and with `release` what `Board.release_all` raises.
+    Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, CaptureError, RequestError for a
+    duration or a baud rate that cannot be, and with `release` what `Board.release_all` raises.
     """
     check_options(
         Timeouts() if timeouts is None else timeouts,
@@ -100,9 +104,15 @@ def connect(
     )
     collect_dropped(target.port)
     lost = LostPort(target.port, wait_s=reconnect_s) if reconnect else None
-    opened = open_target(target, reset_first(target.port, on_log, tap_of(wrap)) if reset else None)
+    watched = watch(target.port, capture, wrap, framed=has_frames(target), resets=reset)
+    try:
+        opened = open_target(target, reset_first(target.port, on_log, watched.tap) if reset else None)
+    except BaseException:
+        watched.close()
+        raise
+    tell_port(opened, target.port, target.profile.name)
     return open_session(
-        opened,
+        watched.attend(opened),
         target.timeouts,
         on_log,
         link=link,
@@ -111,7 +121,7 @@ def connect(
         release=release,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
-        wrap=wrap,
+        wrap=watched.wrap,
         cache=cache_for(target.port),
     )
 
@@ -130,15 +140,16 @@ def open_board(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    capture: CaptureTarget | None = None,
 ) -> Board:
     """Open a session over a channel that is open already, for instance a simulated board's in memory.
 
     seed: of the session's nonces, for a run that can be repeated. link: as `connect` has it. baud: of the line, in bits
     a second, where there is one. ring_bytes: of the ring in front of a stock board's receive buffer, where it is known:
     copies use it. on_close: called last, when the board is closed. reopen: gives a new channel when this one went away,
-    or raises PortError; without it that is the end. on_reconnect, on_reset, wrap: as `connect` has them.
+    or raises PortError; without it that is the end. on_reconnect, on_reset, wrap, capture: as `connect` has them.
 
-    Raises HandshakeTimeoutError, PortLostError, and RequestError for a baud rate or size that cannot be.
+    Raises HandshakeTimeoutError, PortLostError, CaptureError, and RequestError for a baud rate or size that cannot be.
     """
     check_options(
         timeouts,
@@ -150,8 +161,9 @@ def open_board(
         wrap=wrap,
     )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
+    watched = watch(channel.name, capture, wrap, framed=True, resets=False)
     return open_session(
-        opened,
+        watched.attend(opened),
         timeouts,
         on_log,
         seed=seed,
@@ -159,7 +171,7 @@ def open_board(
         reopen=_Patient(reopen) if reopen is not None else None,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
-        wrap=wrap,
+        wrap=watched.wrap,
     )
 
 
@@ -210,11 +222,12 @@ def open_session(
     cache: of what boards tell of themselves.
     """
     try:
+        connection = make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset)
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,
-            make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset),
+            connection,
             call_s=timeouts.call_s,
-            on_close=opened.on_close,
+            on_close=telling_closed(opened.on_close, opened.channel.name, connection),
             reopen=reopen if wrap is None or reopen is None else _Rewrapped(wrap, reopen),
             reconnect_s=reconnect_s,
             on_reconnect=reconnect_log(opened.channel.name, on_reconnect),
@@ -225,6 +238,7 @@ def open_session(
     board.operations.described.store = cache
     try:
         board.open()
+        tell_opened(opened.channel.name, connection)
         if release:
             board.release_all()
     except BaseException:

@@ -23,8 +23,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
+from microrpc.errors import PortLostError
 from microrpc.host.uncopyable import CONNECT_THERE, uncopyable
 from microrpc.ports.channel import Channel, interrupt, others_on, renew
 
@@ -37,13 +39,38 @@ ChannelT = TypeVar("ChannelT", Channel, "AsyncChannel")
 
 
 class Tap(Protocol):
-    """Sees what passes; `microrpc.capture.trace.Trace` is one."""
+    """Sees what passes; `microrpc.capture.trace.Trace` is one.
+
+    It may have more, which is told to those that do: `port_lost(time_s)` and `port_opened(time_s)`, by the channel's
+    clock, and `comment(text)`, of what a simulated line does to the bytes, from whatever thread that lives in.
+    """
 
     def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
         """Take bytes that were read, or that are about to be written, at `time_s` of the channel's clock.
 
         They are those of one read or write, and no frame of their own. What it raises ends the request under way.
         """
+
+
+def port_lost(tap: Tap, time_s: float) -> None:
+    """Tell a tap that the port went away, where it has `port_lost(time_s)`."""
+    tell = getattr(tap, "port_lost", None)
+    if tell is not None:
+        tell(time_s)
+
+
+def port_opened(tap: Tap, time_s: float) -> None:
+    """Tell a tap that a port was opened, the first time or again, where it has `port_opened(time_s)`."""
+    tell = getattr(tap, "port_opened", None)
+    if tell is not None:
+        tell(time_s)
+
+
+def tell_comments(tap: Tap, text: str) -> None:
+    """Tell a tap in words what the bytes do not say, where it has `comment(text)`, which any thread may call."""
+    tell = getattr(tap, "comment", None)
+    if tell is not None:
+        tell(text)
 
 
 class _Tapped(Generic[ChannelT]):
@@ -53,6 +80,7 @@ class _Tapped(Generic[ChannelT]):
         self.name = channel.name
         self.now = channel.now
         self._channel: ChannelT = channel
+        self._tap = tap
         self._note = tap.note
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
@@ -86,7 +114,11 @@ class TappedChannel(_Tapped[Channel]):
 
     def read(self, deadline: float) -> bytes:
         """See `Channel.read`."""
-        data = self._channel.read(deadline)
+        try:
+            data = self._channel.read(deadline)
+        except PortLostError:
+            port_lost(self._tap, self.now())
+            raise
         if data:
             self._note(self.now(), data, to_board=False)
         return data
@@ -94,7 +126,11 @@ class TappedChannel(_Tapped[Channel]):
     def write(self, data: bytes, deadline: float) -> None:
         """See `Channel.write`."""
         self._note(self.now(), data, to_board=True)
-        self._channel.write(data, deadline)
+        try:
+            self._channel.write(data, deadline)
+        except PortLostError:
+            port_lost(self._tap, self.now())
+            raise
 
     def interrupt(self) -> None:
         """End what waits in another thread, where the channel can."""
@@ -106,7 +142,11 @@ class TappedAsyncChannel(_Tapped["AsyncChannel"]):
 
     async def read(self, deadline: float) -> bytes:
         """See `AsyncChannel.read`."""
-        data = await self._channel.read(deadline)
+        try:
+            data = await self._channel.read(deadline)
+        except PortLostError:
+            port_lost(self._tap, self.now())
+            raise
         if data:
             self._note(self.now(), data, to_board=False)
         return data
@@ -114,7 +154,11 @@ class TappedAsyncChannel(_Tapped["AsyncChannel"]):
     async def write(self, data: bytes, deadline: float) -> None:
         """See `AsyncChannel.write`."""
         self._note(self.now(), data, to_board=True)
-        await self._channel.write(data, deadline)
+        try:
+            await self._channel.write(data, deadline)
+        except PortLostError:
+            port_lost(self._tap, self.now())
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +175,9 @@ class Tapping:
 
     def __call__(self, channel: Channel | AsyncChannel) -> TappedChannel | TappedAsyncChannel:
         """Wrap a channel."""
+        port_opened(self.tap, channel.now())
+        if (tell_faults := getattr(channel, "tell_faults", None)) is not None:
+            tell_faults(partial(tell_comments, self.tap))
         if inspect.iscoroutinefunction(channel.read):
             return TappedAsyncChannel(cast("AsyncChannel", channel), self.tap)
         return TappedChannel(cast("Channel", channel), self.tap)

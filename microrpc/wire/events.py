@@ -19,6 +19,8 @@ NUMBER_MODULUS = 1 << 32
 
 _HEADER = struct.Struct("<HB")
 _EVENT = struct.Struct("<IBIB")  # number, flags, time_us, name_size
+EVENT_NAME_AT = _HEADER.size + _EVENT.size
+"""Where the name of an EVENT begins in its frame payload; its size is the byte before."""
 _ACK = struct.Struct("<IHB")
 _STATE = struct.Struct("<III")
 _INT = struct.Struct("<q")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ from devices import DEVICES, emulated_boards
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.boards.catalogue import profiles
+from microrpc.cli import demo_noise
 from microrpc.client.remote import RemoteArray
+from microrpc.connecting import blocking
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import RecordingChannel
 from microrpc.serve.local import FunctionError
@@ -34,8 +39,8 @@ def replace(name: str, function: Callable[..., Any]) -> Change:
     return change
 
 
-def test_the_demonstration_holds_and_shows_every_part() -> None:
-    result = run("demo")
+def test_the_demonstration_shows_every_part_in_full() -> None:
+    result = run("demo", "--full")
     assert (result.code, result.err) == (0, "")
     assert result.out.isascii()
     assert "\x1b" not in result.out
@@ -57,8 +62,87 @@ def test_the_demonstration_holds_and_shows_every_part() -> None:
         "WRITE",
         "READ",
         "checks hold",
+        *NOISE.splitlines(),
     ):
         assert part in result.out
+    assert "--full" not in result.out
+
+
+NOISE = """\
+The same on a bad line, in virtual time: 1 bit in 10,000 flips, one reset
+          the line                   921600 baud; 191 of 275708 bytes damaged
+  ok      500 calls                  each executed once, and answered
+  ok      65536 bytes there, back    every byte as it was sent
+  ok      the reset                  BoardResetError in mid-copy; array made again
+  ok      lost                       nothing
+          repeated                   175, for 76 damaged frames seen here
+          how fast                   64.4 kB/s, 3.01 s in all; clean 90.3 kB/s, 1.98 s
+"""
+
+
+def test_the_demonstration_fits_one_screen_and_ends_with_the_bad_line_which_is_always_the_same() -> None:
+    result = run("demo")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) < 24
+    assert NOISE in result.out
+    assert re.fullmatch(
+        r"all 28 checks hold; \d+ frames, \d+ bytes in \S+ m?s; --full shows them", result.out.splitlines()[-1]
+    )
+    assert lines[0].startswith("microrpc demo: a simulated board, loopback, on ")
+    for shown in (
+        "add(2, 3)                  5",
+        "every byte as it was sent",
+        "relu_f32(float32[1024])    as numpy has it",
+    ):
+        assert shown in result.out
+    assert not [part for part in ("Handshake", "On the wire", "Statistics", "TERMINATE") if part in result.out]
+
+
+def test_the_bad_line_is_in_the_figures_and_its_checks_are_among_the_others() -> None:
+    shown = run_json("demo", "--baud", "460800")
+    noise = shown["noise"]
+    assert (noise["baud"], noise["bit_error_rate"], noise["resets"]) == (460800, 1e-4, 1)
+    assert noise["calls"] == noise["calls_executed"] == 500
+    assert noise["bytes_struck"] > 100
+    assert noise["sent_again"] >= noise["frames_damaged"] > 10
+    assert noise["clean_goodput_bytes_s"] * 10 < 460800
+    assert noise["goodput_bytes_s"] < noise["clean_goodput_bytes_s"]
+    assert noise["virtual_s"] > noise["clean_virtual_s"] > 65536 * 2 * 10 / 460800
+    names = [check["name"] for check in shown["checks"]]
+    assert names[-4:] == ["500 calls", "65536 bytes there, back", "the reset", "lost"]
+
+
+def test_a_bad_line_that_is_not_survived_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the link a call that was damaged on its way is an error, and the program of the demonstration ends."""
+    monkeypatch.setattr(blocking, "open_board", functools.partial(blocking.open_board, link=False))
+    result = run("demo")
+    assert result.code == 1
+    assert re.search(r"^  DIFFERS on the bad line +(DamagedReplyError|CallTimeoutError): ", result.out, re.MULTILINE)
+    assert result.out.splitlines()[-1] == "1 of 25 checks fail: on the bad line"
+
+
+def test_calls_that_are_executed_twice_and_bytes_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = demo_noise._run
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        outcome = original(*args, **options)
+        return dataclasses.replace(outcome, executed=501, answers=outcome.answers[:-1], wrong_bytes=3, resets=2)
+
+    monkeypatch.setattr(demo_noise, "_run", wrong)
+    result = run("demo")
+    assert result.code == 1
+    for shown in ("501 executed, 499 answered", "3 bytes differ", "2 were told", "1 of 500 calls, 3 of 65536 bytes"):
+        assert shown in result.out
+    assert result.out.splitlines()[-1] == ("4 of 28 checks fail: 500 calls; 65536 bytes there, back; the reset; lost")
+
+
+def test_a_check_of_no_brief_part_that_fails_is_shown_with_its_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_board(monkeypatch, replace("adder", lambda n: None))
+    result = run("demo")
+    assert re.search(r"^  DIFFERS adder\(40\)\(2\) +.*, expected 42$", result.out, re.MULTILINE)
+    change_board(monkeypatch, replace("log", no_log))
+    assert "\nWhat the board says\n  DIFFERS a line of its log " in run("demo").out
 
 
 @pytest.mark.parametrize("name", sorted(profiles().keys() - emulated_boards()))
@@ -141,7 +225,11 @@ def test_bytes_that_come_back_wrong_are_noticed(monkeypatch: pytest.MonkeyPatch)
     result = run("demo", "--json")
     assert result.code == 1
     wrong = [check for check in json.loads(result.out)["checks"] if not check["ok"]]
-    assert [(check["name"], check["shown"]) for check in wrong] == [("bytes back", "1 differ, the first is 1234")]
+    assert [(check["name"], check["shown"]) for check in wrong] == [
+        ("bytes back", "1 differ, the first is 1234"),
+        ("65536 bytes there, back", "1 bytes differ"),
+        ("lost", "1 of 65536 bytes"),
+    ]
 
 
 def test_a_board_that_says_nothing_exits_with_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -110,11 +110,11 @@ def test_the_conversation_with_each_board_is_told(run: Run) -> None:
         TWO
         + "def test(boards):\n    boards[0].function('add')(1, 2)\n    boards[1].function('add')(3, 4)\n    assert 0"
     ).stdout.str()
-    for number, call in ((1, "add(1, 2)"), (2, "add(3, 4)")):
-        (section,) = re.findall(
-            rf"^-+ microrpc conversation with sim://loopback #{number} -+\n(.*?)\n[-=]", told, FLAGS
-        )
-        assert re.findall(r"add\(\d, \d\)", section) == [call]
+    (section,) = re.findall(r"^-+ microrpc conversation -+\n(.*?)\n[-=]", told, FLAGS)
+    one, other = section.split("\n\n")
+    for number, part, call in ((1, one, "add(1, 2)"), (2, other, "add(3, 4)")):
+        assert part.startswith(f"sim://loopback #{number}, frames: ")
+        assert re.findall(r"add\(\d, \d\)", part) == [call]
 
 
 def test_noise_differs_between_boards_and_is_the_same_each_time(run: Run) -> None:
@@ -167,12 +167,12 @@ def test_two(boards):
 def test_one_again(board):
     assert board is SEEN[0]
 @pytest.mark.microrpc_board(count=2)
-def test_told(boards): assert 0
+def test_told(boards): assert [board.function("add")(1, 2) for board in boards] == 4
 """,
         "--microrpc-board=posix",
     )
     result.assert_outcomes(passed=3, failed=1)
-    result.stdout.fnmatch_lines(["*microrpc conversation with posix*", "*microrpc conversation with posix #2*"])
+    result.stdout.fnmatch_lines(["posix, frames: *", "posix #2, frames: *"])
 
 
 # --- on a desk ------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_a_silent_board_of_two_is_named(run: Run, two: list[PtyServer], pytester
     result = run(source, "--microrpc-board-file=short.toml", *ports(two))
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines([f"E*HandshakeTimeoutError*{two[1].path}*"])
-    result.stdout.fnmatch_lines([f"*microrpc conversation with short on {two[1].path} *"])
+    result.stdout.fnmatch_lines([f"short on {two[1].path}, frames: *"])
 
 
 # --- with others ----------------------------------------------------------------------------------

@@ -420,7 +420,7 @@ def test_both(dut, board):
     pytester.makepyfile(test_it=f"import microrpc\n{example}{both}")
     options = ["--embedded-services", "serial", "--port", server.path, "--microrpc-port", "sim://rpi_pico"]
     ran = subprocess.run(
-        [python, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", *options],
+        [python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:labgrid", "--rootdir=.", *options],
         capture_output=True,
         text=True,
         timeout=100,
@@ -1021,6 +1021,7 @@ def test_the_guide_has_every_option_argument_and_fixture() -> None:
         "--microrpc-port PATH",
         "--microrpc-fault-seed N",
         "--microrpc-firmware",
+        "--microrpc-capture DIR",
         "--microrpc-flash",
         "--microrpc-wait S",
         "--microrpc-require",

@@ -24,13 +24,15 @@ PYSERIAL = "microrpc.connecting.openers.serial:open_url"
 
 _DEVICE = "microrpc.connecting.openers.serial:open_line"
 
+_STREAMS = "microrpc.connecting.openers.stream:"
+
 _OPENERS = {
     "sim": "microrpc.connecting.openers.sim:open_simulated",
     "qemu": "microrpc.connecting.openers.emulated:open_emulated",
     "emulated": "microrpc.connecting.openers.emulated:open_emulated",
-    "tvm": "microrpc.connecting.openers.stream:open_tvm",
-    "tcp": "microrpc.connecting.openers.stream:open_server",
-    "unix": "microrpc.connecting.openers.stream:open_shared",
+    "tvm": f"{_STREAMS}open_tvm",
+    "tcp": f"{_STREAMS}open_server",
+    "unix": f"{_STREAMS}open_shared",
     "socket": "microrpc.connecting.openers.serial:open_line",
     "rfc2217": PYSERIAL,
 }
@@ -101,6 +103,11 @@ def open_target(target: Target, reset: ResetFirst | None = None) -> Opened[Chann
     module, _, name = find_opener(target).partition(":")
     opener: Opener = getattr(importlib.import_module(module), name)
     return opener(target, reset)
+
+
+def has_frames(target: Target) -> bool:
+    """Whether frames cross what a target names, and not bare packets. Raises as `find_opener`."""
+    return not find_opener(target).startswith(_STREAMS)
 
 
 def find_opener(target: Target) -> str:

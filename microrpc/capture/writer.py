@@ -1,0 +1,263 @@
+"""What passes on a line, written down as it passes: a tap that fills a capture (docs/capture.md).
+
+    with CaptureWriter("x.pcapng", "/dev/ttyACM0") as writer:
+        board = microrpc.connect("/dev/ttyACM0", wrap=tapped(writer))
+
+`connect(capture=...)` does it all by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from microrpc.capture.cutting import Cutter, Piece
+from microrpc.capture.files import open_sink
+from microrpc.capture.pcapng import interface_block, packet_block, section_header
+from microrpc.capture.repeats import Repeats
+from microrpc.errors import CaptureError, reason_of
+
+_log = logging.getLogger("microrpc.capture")
+
+_MOST_PENDING_BYTES: Final = 1 << 20
+_MOST_COMMENTS: Final = 64
+_LOOK_S = 0.02  # how often it is looked whether the line is quiet
+_PATIENT_LOOKS = 10  # after so many, it is written beside the traffic
+_QUIET_LOOKS = 50  # after so many, the thread ends
+_QUIET_S = 0.05  # what is between frames ends with that much silence
+REPEATED: Final = "sent again by the link"
+"""The comment on a frame of the link that was on the line before."""
+PORT_LOST: Final = "port lost"
+"""Said where the port went away."""
+PORT_OPENED: Final = "port opened again"
+"""Said where it came back."""
+
+
+class CaptureWriter:
+    """A tap (`microrpc.connecting.wrap.Tap`): one packet a frame, or run of what is between frames, in order of time.
+
+    target: a path, "-" for stdout, or a stream of bytes that takes `write`, which stays open. name: of the port. Times
+    are those of the channel, on from now; start_ns: since 1970, instead of now. live: each packet is written as soon as
+    it is complete; else within a third of a second, in a thread, while the line is quiet. None: as fits `target`.
+
+    What cannot be written ends the capture, with one warning to the logger "microrpc.capture", and never the request
+    that is under way. Memory is bounded: what is pending is written, at the cost of whoever is in the way. Raises
+    CaptureError where it cannot begin.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        name: str,
+        *,
+        live: bool | None = None,
+        start_ns: int | None = None,
+    ) -> None:
+        self._sink = open_sink(target)
+        self._target = os.fspath(target) if isinstance(target, (str, os.PathLike)) else "the capture"
+        self._live = self._sink.is_live if live is None else live
+        self._offset_ns: int | None = None  # from the channel's clock to 1970
+        self._start_ns = start_ns
+        self._cutters = {True: Cutter(), False: Cutter()}
+        self._repeats = {True: Repeats(), False: Repeats()}
+        self._pending: deque[tuple[float, bool, bytes] | str] = deque()  # what passed, and comments
+        self._pending_bytes = 0  # about: two threads may count at once, and it begins anew each time
+        self._comments: deque[str] = deque(maxlen=_MOST_COMMENTS)
+        self._last_s = 0.0
+        self._last_to_board = False
+        self._is_over = self._was_opened = False
+        self._writing = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()  # a fork has a copy, which is not to write
+        try:
+            self._sink.write(section_header() + interface_block(name))
+        except BaseException as error:
+            self._sink.close()
+            if isinstance(error, OSError | TypeError | ValueError):
+                why = reason_of(error) if isinstance(error, OSError) else str(error)
+                raise CaptureError(f"cannot write to {self._target}: {why}") from error
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what is told, by whoever uses the line -----------------------------------------------
+
+    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
+        """Take bytes that passed at `time_s` of the channel's clock. It costs next to nothing: they are cut later."""
+        self._pending.append((time_s, to_board, data))
+        self._pending_bytes += len(data)
+        if self._pending_bytes > _MOST_PENDING_BYTES:
+            self._drain()
+        elif self._thread is None:
+            self._start()
+        elif self._live:
+            self._wake.set()
+
+    def comment(self, text: str) -> None:
+        """Say something of the line that its bytes do not: it stands on the packet that is written next.
+
+        Any thread may. Of more than 64 at once, the last are kept.
+        """
+        self._pending.append(text)
+        self._pending_bytes += len(text)
+        if self._pending_bytes > _MOST_PENDING_BYTES:
+            self._drain()
+
+    def port_lost(self, time_s: float) -> None:
+        """Note that the port went away. What was begun then has ended, as far as it came."""
+        self._mark(PORT_LOST, time_s)
+
+    def port_opened(self, time_s: float) -> None:
+        """Note that the port is open: the second time, and from then on, that is told."""
+        if self._was_opened:
+            self._mark(PORT_OPENED, time_s)
+        self._was_opened = True
+
+    def _mark(self, text: str, time_s: float) -> None:
+        if os.getpid() == self._pid:
+            self.comment(text)
+            self._drain()
+            self._finish(time_s)
+
+    def flush(self) -> None:
+        """Write all that came so far, also of frames that are not complete; what follows of them is a packet, too."""
+        if os.getpid() == self._pid:
+            self._drain()
+            self._finish(self._last_s)
+
+    def close(self) -> None:
+        """Write what is left, and close what was opened. Closing twice is fine, and so is what comes after it."""
+        if os.getpid() == self._pid:
+            self.flush()
+        with contextlib.suppress(OSError):
+            self._sink.close()
+        self._is_over = True
+        self._pending = deque(maxlen=0)
+        self._wake.set()
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Have a thread write while the line is quiet; it ends where nothing comes for a second."""
+        if self._is_over:
+            self._pending_bytes = 0
+            return
+        thread = threading.Thread(target=self._run, name="microrpc capture", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # no memory for one, or the program ends: it goes without
+            self._thread = None
+            self._drain()
+
+    def _run(self) -> None:
+        quiet = waited = before = 0
+        while quiet < _QUIET_LOOKS and not self._is_over:
+            if self._live:
+                self._wake.wait(_LOOK_S)
+                self._wake.clear()
+            else:
+                time.sleep(_LOOK_S)
+            count = len(self._pending)
+            if not count:
+                quiet += 1
+                if self._live and quiet == 1:
+                    self._end_between()
+            elif self._live or count == before or waited >= _PATIENT_LOOKS:
+                self._drain()
+                quiet = waited = 0
+            else:
+                waited += 1
+            before = count
+        self._thread = None
+        if self._pending and not self._is_over:  # it came as this ended
+            self._drain()
+
+    def _drain(self) -> None:
+        """Write what is pending."""
+        with self._writing:
+            self._pending_bytes = 0
+            pending = self._pending
+            while pending:
+                one = pending.popleft()
+                if isinstance(one, str):
+                    self._comments.append(one)
+                elif blocks := self._take(*one):
+                    self._write(blocks)
+
+    def _take(self, time_s: float, to_board: bool, data: bytes) -> bytes:
+        blocks = []
+        if time_s - self._last_s > _QUIET_S:
+            blocks += self._blocks(self._last_s, to_board, self._cutters[to_board].between())
+        if to_board is not self._last_to_board:
+            blocks += self._blocks(self._last_s, not to_board, self._cutters[not to_board].between())
+        blocks += self._blocks(time_s, to_board, self._cutters[to_board].cut(data))
+        self._last_s, self._last_to_board = time_s, to_board
+        return b"".join(blocks)
+
+    def _finish(self, time_s: float) -> None:
+        """Write what is not complete, and what there is to say."""
+        with self._writing:
+            ends = [(to_board, cutter.rest()) for to_board, cutter in self._cutters.items()]
+            pieces = [(to_board, piece) for to_board, rest in ends for piece in rest]
+            if not pieces and self._comments:
+                pieces = [(False, Piece(b""))]
+            blocks = [block for to_board, piece in pieces for block in self._blocks(time_s, to_board, [piece])]
+            if blocks:
+                self._write(b"".join(blocks))
+
+    def _end_between(self) -> None:
+        """Show who reads along what is between frames, though nothing has ended it."""
+        with self._writing:
+            for to_board, cutter in self._cutters.items():
+                if blocks := self._blocks(self._last_s, to_board, cutter.between()):
+                    self._write(b"".join(blocks))
+
+    def _blocks(self, time_s: float, to_board: bool, pieces: list[Piece]) -> list[bytes]:
+        if not pieces:
+            return []
+        if self._offset_ns is None:
+            start_ns = time.time_ns() if self._start_ns is None else self._start_ns
+            self._offset_ns = start_ns - round(time_s * 1e9)
+        time_ns = max(round(time_s * 1e9) + self._offset_ns, 0)
+        blocks = []
+        for piece in pieces:
+            comments: list[str] = []
+            while self._comments:
+                comments.append(self._comments.popleft())
+            if piece.payload is not None and self._repeats[to_board].is_repeated(piece.payload):
+                comments.append(REPEATED)
+            blocks.append(packet_block(time_ns, piece.data, to_board=to_board, comments=comments))
+        return blocks
+
+    def _write(self, blocks: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            self._sink.write(blocks)
+        except BrokenPipeError:
+            _log.info("%s: whoever read it has gone", self._target)
+            self._end()
+        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
+            why = reason_of(error) if isinstance(error, OSError) else str(error)
+            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._target, why)
+            self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._pending = deque(maxlen=0)
+        with contextlib.suppress(OSError):
+            self._sink.close()

@@ -1,0 +1,50 @@
+"""`microrpc sigrok`: the decoder for sigrok and PulseView, which show what a logic analyser saw."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from microrpc.cli.common import reporting
+from microrpc.cli.installing import PLUGINS, install, is_installed
+from microrpc.cli.streams import say
+
+_DECODER = PLUGINS / "sigrok" / "microrpc"
+
+
+def decoders_folder() -> Path:
+    """Give the user's folder of decoders: where libsigrokdecode looks, by the rules of GLib."""
+    named = os.environ.get("XDG_DATA_HOME")
+    if not named and sys.platform == "win32":
+        named = os.environ.get("LOCALAPPDATA")
+    data = Path(named) if named else Path.home() / ".local" / "share"
+    return data / "libsigrokdecode" / "decoders"
+
+
+def sigrok(
+    wants_install: Annotated[
+        bool, typer.Option("--install", help="Put the decoder where sigrok and PulseView look for it.")
+    ] = False,
+) -> None:
+    """Tell where the decoder for sigrok and PulseView is, or install it.
+
+    They then show what a logic analyser saw of a UART as calls, copies, logs and damage: docs/sigrok.md.
+    """
+    with reporting():
+        folder = decoders_folder() / _DECODER.name
+        if wants_install:
+            say(install(_DECODER, folder))
+            say("try: sigrok-cli -P microrpc --show")
+            return
+        say(f"the decoder: {_DECODER}")
+        there = is_installed(_DECODER, folder)
+        if there is None:
+            say(f"not installed; `microrpc sigrok --install` puts it into {folder}")
+        elif there:
+            say(f"installed in {folder}")
+        else:
+            say(f"{folder} has another version; `microrpc sigrok --install` replaces it")

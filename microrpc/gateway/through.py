@@ -1,0 +1,284 @@
+"""Between a board and any program: the program opens a pty, the bytes go through, and taps see all of them.
+
+    with Through("/dev/ttyACM0", [trace], link="/tmp/board") as through:
+        print(through.path)  # what the program opens in place of the port
+        through.run()
+
+No session is opened here, and nothing is sent that the program does not send. What a pty cannot carry does not reach
+the board: modem lines, BREAK, and the baud rate that the program sets (docs/capture.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from microrpc.boards.schema import BoardProfile
+from microrpc.connecting.address import find_target
+from microrpc.connecting.openers import has_frames, open_target
+from microrpc.connecting.wrap import Tap
+from microrpc.errors import PortLostError, RequestError
+from microrpc.ports.bell import Bell
+from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, interrupt
+from microrpc.ports.fd import FdChannel
+from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
+from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
+from microrpc.ports.pty import HeldPty
+
+_STEP_S = 0.1  # how soon a thread that reads notices that it is wanted no more
+
+
+class _Line(Protocol):
+    """The port, as a loop sees it that waits for descriptors."""
+
+    def fileno(self) -> int:
+        """Give what can be read when something has arrived."""
+
+    def read(self, deadline: float) -> bytes:
+        """Give what has arrived, and do not wait where the deadline is over. Raises PortLostError."""
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Hand over what is taken at once. Raises PortLostError."""
+
+    def close(self) -> None:
+        """Release the port."""
+
+
+class Through:
+    """A port, and a pty in front of it that any program may open, close, and open again.
+
+    port, board, baud, options: as `microrpc.connect` has them. taps: shown all that crosses the line, with the time of
+    `now`. link: where a symbolic link to the pty is to be. reconnect: a port that goes away is waited for. on_news:
+    called with what becomes of the line, in words: "port lost", "port opened again", and what is lost on the way to a
+    program that does not read.
+
+    Raises what opening the port raises, PortError where there are no ptys, and RequestError for a port without frames.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        taps: Sequence[Tap] = (),
+        *,
+        board: str | BoardProfile | None = None,
+        baud: int | None = None,
+        options: PortOptions = AS_THE_SYSTEM_DOES,
+        link: str | os.PathLike[str] | None = None,
+        reconnect: bool = False,
+        on_news: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.bytes_to_board = self.bytes_from_board = self.bytes_left_out = 0
+        """How many bytes crossed the line, and how many of those of the board no program read in time."""
+        self._taps = taps
+        self._on_news = on_news
+        self._is_leaving_out = False
+        self._to_board = self._to_program = b""
+        target = find_target(port, board=board, baud=baud, timeouts=None, options=options)
+        self.port = target.port
+        """The port, as it was found."""
+        self.baud = target.baud
+        """Its speed, in bits a second."""
+        if not has_frames(target):
+            raise RequestError(f"{port} carries no frames: capture where the board's line is opened")
+        lost = LostPort(target.port) if reconnect else None
+        opened = self._opened = open_target(target)
+        try:
+            self._reopen = Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None
+            self._pty = HeldPty(link, no_ptys=", which a program would open in place of the port")
+            self._program_baud = self._pty.baud
+        except BaseException:
+            opened.close()
+            raise
+        self._line, self._bell = _line_of(opened.channel), Bell()
+        self.now = opened.channel.now
+        """The clock of what the taps are told, in seconds."""
+
+    @property
+    def path(self) -> str:
+        """What a program opens in place of the port."""
+        return self._pty.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self) -> None:
+        """Pass bytes on until `stop`. Raises PortLostError, and PortNotFoundError where the port does not come back."""
+        while True:
+            try:
+                self._carry()
+                return
+            except PortLostError:
+                self._on_news("port lost")
+                if self._reopen is None:
+                    raise
+            self._line.close()
+            self._to_board = b""
+            channel = self._reopen(RECONNECT_S)
+            self._line, self.now = _line_of(channel), channel.now
+            self._on_news("port opened again")
+
+    def stop(self) -> None:
+        """Have `run` end, from another thread, or for the next time."""
+        self._bell.ring()
+        if self._reopen is not None:
+            self._reopen.interrupt()
+
+    def close(self) -> None:
+        """Release the port and the pty. Closing twice is fine."""
+        self._line.close()
+        self._opened.close()
+        self._pty.close()
+        self._bell.close()
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _carry(self) -> None:
+        """Pass bytes on until the bell rings. Raises PortLostError."""
+        line, pty = self._line.fileno(), self._pty.fd
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._bell.fileno(), selectors.EVENT_READ)
+            selector.register(line, selectors.EVENT_READ)
+            selector.register(pty, selectors.EVENT_READ)
+            before = {line: selectors.EVENT_READ, pty: selectors.EVENT_READ}
+            while True:
+                for key, events in selector.select():
+                    if key.fd == line:
+                        self._serve_line(events)
+                    elif key.fd == pty:
+                        self._serve_pty(events)
+                    else:
+                        return
+                wanted = {
+                    line: selectors.EVENT_READ | (selectors.EVENT_WRITE if self._to_board else 0),
+                    # What the board has not taken is not added to: the program is held up, as by a slow port.
+                    pty: (0 if self._to_board else selectors.EVENT_READ)
+                    | (selectors.EVENT_WRITE if self._to_program else 0),
+                }
+                if wanted != before:
+                    for fd, events in wanted.items():
+                        if events != before[fd]:
+                            _change(selector, fd, before[fd], events)
+                    before = wanted
+
+    def _serve_line(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE and self._to_board:
+            self._to_board = self._to_board[self._line.write_some(self._to_board) :]
+        if not events & selectors.EVENT_READ:
+            return
+        data = self._line.read(0.0)
+        if not data:
+            return
+        self.bytes_from_board += len(data)
+        self._show(data, to_board=False)
+        if len(self._to_program) >= MOST_KEPT_BYTES:
+            self._leave_out(data)
+            return
+        self._to_program += data
+        self._write_to_program()
+
+    def _serve_pty(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE and self._to_program:
+            self._write_to_program()
+        if not events & selectors.EVENT_READ or self._to_board:
+            return
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._pty.fd, READ_BYTES)
+            self._tell_baud()
+            self.bytes_to_board += len(data)
+            self._show(data, to_board=True)
+            self._to_board = data[self._line.write_some(data) :]
+
+    def _write_to_program(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._to_program = self._to_program[os.write(self._pty.fd, self._to_program) :]
+            self._is_leaving_out = False
+
+    def _leave_out(self, data: bytes) -> None:
+        self.bytes_left_out += len(data)
+        if not self._is_leaving_out:
+            self._is_leaving_out = True
+            self._on_news(f"nobody reads {self.path}: what the board says is left out there until somebody does")
+
+    def _tell_baud(self) -> None:
+        baud = self._pty.baud
+        if baud != self._program_baud:
+            self._program_baud = baud
+            if baud not in (None, self.baud):
+                self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
+
+    def _show(self, data: bytes, *, to_board: bool) -> None:
+        now = self.now()
+        for tap in self._taps:
+            tap.note(now, data, to_board=to_board)
+
+
+def _change(selector: selectors.BaseSelector, fd: int, before: int, events: int) -> None:
+    if not events:
+        selector.unregister(fd)
+    elif not before:
+        selector.register(fd, events)
+    else:
+        selector.modify(fd, events)
+
+
+def _line_of(channel: Channel) -> _Line:
+    return channel if isinstance(channel, FdChannel) else _ReadByThread(channel)
+
+
+class _ReadByThread:
+    """A channel that no descriptor tells of: a thread reads it, and what it gets can be waited for."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._received, self._sent = os.pipe()
+        self._lost: PortLostError | None = None
+        self._is_open = True
+        self._thread = threading.Thread(target=self._run, name="microrpc reading", daemon=True)
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """See `_Line`."""
+        return self._received
+
+    def _run(self) -> None:
+        try:
+            while self._is_open:
+                if data := self._channel.read(self._channel.now() + _STEP_S):
+                    os.write(self._sent, data)
+        except PortLostError as error:
+            self._lost = error
+        except OSError:  # the pipe was closed
+            return
+        finally:
+            os.close(self._sent)
+
+    def read(self, deadline: float) -> bytes:
+        """See `_Line`."""
+        data = os.read(self._received, READ_BYTES)
+        if not data and self._lost is not None:
+            raise self._lost
+        return data
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """See `_Line`; it waits as long as pyserial does."""
+        self._channel.write(bytes(data), self._channel.now() + RECONNECT_S)
+        return len(data)
+
+    def close(self) -> None:
+        """See `_Line`. Closing twice is fine."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._received)
+            interrupt(self._channel)
+            self._thread.join()
+            self._channel.close()

@@ -1,0 +1,79 @@
+"""A pty in the place of a serial port: any program opens it as one, this one has the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from microrpc.errors import PortError
+
+
+class HeldPty:
+    """A pty in raw mode. Programs may open `path` and close it again: it stays, since it is held open here, too.
+
+    link: a symbolic link to make to it, so that its path is the same each time; it replaces an older link, and is
+    removed at the end. no_ptys: what to do instead where the system has none, for the error.
+
+    Raises PortError where something that is no link is in its place, and on a system without ptys.
+    """
+
+    def __init__(self, link: str | os.PathLike[str] | None = None, *, no_ptys: str = "") -> None:
+        self.link = Path(link) if link is not None else None
+        """The link, where one was asked for."""
+        if not hasattr(os, "openpty"):
+            raise PortError(str(link or ""), f"this system has no ptys{no_ptys}")
+        import tty
+
+        self.fd, self._held = os.openpty()
+        tty.setraw(self._held)
+        os.set_blocking(self.fd, False)
+        self.name = os.ttyname(self._held)
+        """The pty itself."""
+        try:
+            self._make_link()
+        except PortError:
+            self.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        """What a program opens: the link where there is one, else the pty."""
+        return str(self.link or self.name)
+
+    @property
+    def baud(self) -> int | None:
+        """The speed that a program has set, in bits a second; it means nothing. None for one that has no name."""
+        import termios
+
+        speed = termios.tcgetattr(self._held)[5]
+        names = (name for name, value in vars(termios).items() if value == speed and name[:1] == "B")
+        return next((int(name[1:]) for name in names if name[1:].isdigit()), None)
+
+    def close(self) -> None:
+        """Remove the link and the pty; a program that has it open sees it go. Closing twice is fine."""
+        self._remove_link()
+        for fd in (self.fd, self._held):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._held = -1
+
+    def _make_link(self) -> None:
+        if self.link is None:
+            return
+        if os.path.lexists(self.link) and not self.link.is_symlink():
+            raise PortError(str(self.link), f"{self.link} exists and is no link: choose another path")
+        fresh = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+        try:
+            fresh.symlink_to(self.name)
+            fresh.replace(self.link)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise PortError(str(self.link), f"cannot make the link {self.link}: {error.strerror}") from error
+
+    def _remove_link(self) -> None:
+        if self.link is not None:
+            with contextlib.suppress(OSError):
+                if os.readlink(self.link) == self.name:
+                    self.link.unlink()

@@ -1,0 +1,146 @@
+"""A direction of a line in pieces: whatever comes, each frame is one of them, and no byte is lost."""
+
+from __future__ import annotations
+
+import random
+
+import golden
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from microrpc.capture.cutting import MOST_BETWEEN_BYTES, MOST_FRAME_BYTES, Cutter, Piece
+from microrpc.wire.frames import Damage, FrameDecoder, encode_frame
+
+A, B = encode_frame(b"\x01\xff\xfd"), encode_frame(b"b")
+FF_FRAME = b"\xff\xfd\x02\0\0\0\xff\xff\xff\xff"
+
+
+def pieces_of(parts: list[bytes]) -> list[Piece]:
+    """Give the pieces of a stream that comes in parts, with what is left at its end."""
+    cutter = Cutter()
+    return [piece for part in parts for piece in cutter.cut(part)] + cutter.rest()
+
+
+def check(parts: list[bytes]) -> list[Piece]:
+    """Compare the pieces with what the decoder makes of the stream."""
+    pieces, stream, decoder = pieces_of(parts), b"".join(parts), FrameDecoder()
+    assert b"".join(piece.data for piece in pieces) == stream
+    items = decoder.feed(stream)
+    assert [piece.payload for piece in pieces if piece.payload is not None] == [
+        item for item in items if isinstance(item, bytes)
+    ]
+    damaged = 0
+    for piece in pieces:
+        found = FrameDecoder().feed(piece.data)
+        if piece.payload is not None:
+            assert found == [piece.payload]
+        else:
+            assert not any(isinstance(item, bytes) for item in found)
+            damaged += b"\xff\xfd" in piece.data
+    assert damaged == sum(isinstance(item, Damage) for item in items) + decoder.in_packet
+    return pieces
+
+
+def splits(stream: bytes, rng: random.Random) -> list[bytes]:
+    parts, at = [], 0
+    while at < len(stream):
+        size = rng.choice((1, 2, 3, 7, 50, 1000))
+        parts.append(stream[at : at + size])
+        at += size
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([A + B], [A, B]),
+        ([A[:3], A[3:] + B[:1], B[1:]], [A, B]),
+        ([b"boot\r\n" + A], [b"boot\r\n", A]),
+        ([b"bo", b"ot\r\n", A], [b"boot\r\n", A]),
+        ([b"\xfe" + A], [b"\xfe" + A]),
+        ([b"\xfe", b"\xff\xfe", A], [b"\xfe\xff\xfe" + A]),
+        ([b"x\xff", A[:1], A[1:]], [b"x\xff", A]),
+        ([A[:-1] + b"\0" + B], [A[:-1] + b"\0", B]),
+        ([A[:5] + B], [A[:5], B]),
+        ([A[:5] + b"\xff\x01rest"], [A[:5] + b"\xff\x01", b"rest"]),
+        ([b"\xff\xfd\xfe\xfe\xfe\xfeabc\n" + B], [b"\xff\xfd\xfe\xfe\xfe\xfe", b"abc\n", B]),
+        ([b"\xff\xfd\x00\x00"], [b"\xff\xfd\x00\x00"]),
+        ([FF_FRAME, b"\0\0" + B], [FF_FRAME + b"\0\0", B]),
+        ([], []),
+    ],
+)
+def test_each_frame_and_what_is_between_them_is_a_piece(parts: list[bytes], expected: list[bytes]) -> None:
+    assert [piece.data for piece in pieces_of(parts)] == expected
+
+
+@pytest.mark.parametrize("name", golden.NAMES)
+@pytest.mark.parametrize("direction", ["host", "device"])
+def test_the_recordings_in_any_parts(name: str, direction: str) -> None:
+    stream = golden.stream(name, direction)
+    rng = random.Random(f"{name}/{direction}")
+    whole = check([stream])
+    assert [one.payload for one in check(splits(stream, rng))] == [one.payload for one in whole]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_recordings_with_damage_everywhere(seed: int) -> None:
+    rng = random.Random(seed)
+    stream = bytearray(golden.stream("crt_2k", "device")[:20000])
+    for _ in range(60):
+        at = rng.randrange(len(stream))
+        match rng.randrange(4):
+            case 0:
+                stream[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del stream[at : at + rng.choice((1, 5, 40))]
+            case 2:
+                stream[at:at] = rng.randbytes(rng.choice((1, 6)))
+            case _:
+                stream[at:at] = rng.choice((b"\xff", b"\xff\xfd", b"\xff\xfe", b"\xfe", b"log line\r\n", b"\xff\xff"))
+    check(splits(bytes(stream), rng))
+
+
+@given(st.lists(st.sampled_from([A, B, A[:7], B[3:], b"\xff", b"\xfe", b"\xfd", b"\xff\xfd", b"text\n", b"\0", b"x"])))
+@example([b"\xff\xfd", b"\xff", b"\xff\xfd", B])
+def test_any_mixture(parts: list[bytes]) -> None:
+    check(parts)
+
+
+@given(
+    st.lists(st.sampled_from([A, B, A[:7], b"\xff", b"\xfe", b"text", b"\n"]), max_size=12), st.sets(st.integers(0, 11))
+)
+def test_what_is_written_early_is_neither_lost_nor_there_twice(parts: list[bytes], flushed: set[int]) -> None:
+    cutter = Cutter()
+    data = b""
+    for number, part in enumerate(parts):
+        data += b"".join(piece.data for piece in cutter.cut(part))
+        if number in flushed:
+            data += b"".join(piece.data for piece in cutter.rest())
+            assert data == b"".join(parts[: number + 1])
+    assert data + b"".join(piece.data for piece in cutter.rest()) == b"".join(parts)
+
+
+def test_what_is_kept_is_bounded() -> None:
+    cutter, largest = Cutter(), 0
+    endless = b"\xff\xfd" + (1 << 20).to_bytes(4, "little") + bytes(1 << 20)
+    for at in range(0, len(endless), 4000):
+        for piece in cutter.cut(endless[at : at + 4000]):
+            largest = max(largest, len(piece.data))
+    assert MOST_FRAME_BYTES < largest < MOST_FRAME_BYTES + 4001
+    assert largest < 256 * 1024 - 100, "Wireshark refuses larger packets"
+    for one in (b"x", b"\xfe"):
+        cutter, largest = Cutter(), 0
+        for _ in range(3 * MOST_BETWEEN_BYTES):
+            for piece in cutter.cut(one):
+                largest = max(largest, len(piece.data))
+        assert largest == MOST_BETWEEN_BYTES + 1
+
+
+def test_what_ended_between_frames_is_given_when_it_is_asked_for() -> None:
+    cutter = Cutter()
+    assert cutter.cut(b"> ") == []
+    assert cutter.between() == [Piece(b"> ")]
+    assert cutter.cut(A[:4]) == []
+    assert cutter.between() == []
+    assert cutter.cut(A[4:]) == [Piece(A, b"\x01\xff\xfd")]
