@@ -167,7 +167,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 else:
                     reason = lack
         setup = config.stash.get(_setup_key, None)
-        if item.get_closest_marker("hardware") is not None:
+        if item.get_closest_marker("hardware") is not None and not _may_use_dut(item):
             reason = _NEEDS_HARDWARE if setup is None or setup.is_simulated else setup.is_no_hardware or reason
         if setup is not None and not setup.is_simulated:
             asked = {"sim_board", "sim_boards"} & set(getattr(item, "fixturenames", ()))
@@ -176,6 +176,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[_most_boards_key] = max(config.stash.get(_most_boards_key, 1), _wishes(item).count)
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _may_use_dut(item: pytest.Item) -> bool:
+    """Whether `board` is the one behind the `dut` of pytest-embedded: the test uses that, and no port is named."""
+    names, config = getattr(item, "fixturenames", ()), item.config
+    if (
+        "dut" not in names
+        or {"sim_board", "sim_boards"} & set(names)
+        or not config.pluginmanager.hasplugin("pytest_embedded")
+    ):
+        return False
+    is_told = config.getoption("microrpc_port") or config.getini("microrpc_port")
+    return not (is_told or _setup(config).is_started_here)
 
 
 # --- fixtures -----------------------------------------------------------------------------------------
@@ -210,6 +223,22 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
     --microrpc-port or --microrpc-board real or emulated ones, which nobody else uses meanwhile.
     """
     setup, wishes = _setup(request.config), _wishes(request.node)
+    if _may_use_dut(request.node):
+        from pytest_microrpc.embedded import open_dut_board, serial_of, tell_of
+
+        serial = serial_of(request.getfixturevalue("dut"))
+        if serial is not None:
+            reason = setup.on(serial.port).lacks_behind_dut(wishes)
+            if reason is not None:
+                pytest.skip(reason)
+            telling = tell_of(serial, setup)
+            request.node.stash[_tellings_key] = [telling]
+            queue = request.getfixturevalue("msg_queue")
+            with open_dut_board(serial, queue, setup, telling, wishes) as behind_dut:
+                yield [behind_dut]
+            return
+        if request.node.get_closest_marker("hardware") is not None:
+            pytest.skip(_NEEDS_HARDWARE)
     with contextlib.ExitStack() as stack:
         if setup.is_simulated:
             from pytest_microrpc.simulated import open_sim_board

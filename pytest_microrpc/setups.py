@@ -95,6 +95,10 @@ class Setup:
         named = named_board(self.ports[0]) if self.ports else ""
         return named or (self.board.name if self.board is not None else "")
 
+    def on(self, port: str) -> Setup:
+        """Give the same for a real board on this port."""
+        return dataclasses.replace(self, ports=(port,), kind=BoardKind.HARDWARE)
+
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can, or where it has too few boards."""
         if self.is_simulated:
@@ -114,6 +118,12 @@ class Setup:
             except ProfileError as error:
                 return f"needs a board that can be reset: {error}"
         return self._lacks_firmware(wishes) if wishes.flash else None
+
+    def lacks_behind_dut(self, wishes: Wishes) -> str | None:
+        """Tell why a test with these wishes cannot run on the board behind the `dut` of pytest-embedded."""
+        if wishes.flash:
+            return "needs firmware (flash=), which pytest-embedded puts on the board behind its dut, and not microrpc"
+        return self.lacks(wishes) or self.too_few(wishes.count)
 
     def _lacks_firmware(self, wishes: Wishes) -> str | None:
         try:

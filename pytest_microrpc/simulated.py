@@ -28,12 +28,15 @@ class _ListenedChannel(TappedChannel, LineChannel):
 class _ListenedBoard(SimBoard):
     """A simulated board that notes what passes through any of its ports, and which faults a test injects."""
 
-    tap: Tap
+    tap: Listener
     injected: list[Fault]
 
     def open_channel(self) -> LineChannel:
         """See `SimBoard.open_channel`."""
-        return _ListenedChannel(super().open_channel(), self.tap)
+        channel = super().open_channel()
+        channel.tell_faults(self.tap.comment)
+        self.tap.port_opened(channel.now())
+        return _ListenedChannel(channel, self.tap)
 
     def inject(self, *faults: Fault) -> None:
         """See `SimBoard.inject`."""

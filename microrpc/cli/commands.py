@@ -21,6 +21,7 @@ from microrpc.cli.functions import functions, stubs
 from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
+from microrpc.cli.monitor import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -28,6 +29,7 @@ from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
+from microrpc.cli.wireshark import wireshark
 
 _PORTS = """\b
 What a PORT is:
@@ -140,7 +142,16 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(
+    epilog=examples(
+        "microrpc monitor /dev/ttyACM0 --through /tmp/board",
+        "microrpc monitor x.pcapng",
+        "microrpc monitor x.pcapng --follow",
+        "microrpc monitor x.pcapng --plain | grep CallFunc",
+    )
+)(monitor)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
+app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(

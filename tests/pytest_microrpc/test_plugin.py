@@ -407,30 +407,6 @@ def test_an_old_name_that_nobody_has_now_is_told_the_new_one(run: Run) -> None:
     )
 
 
-@pytest.mark.tools
-def test_pytest_embedded_is_a_neighbour(pytester: pytest.Pytester, server: PtyServer) -> None:
-    python = needs.tools()
-    example = block("def test_add(dut)")
-    both = """
-def test_both(dut, board):
-    assert board.name == "sim://rpi_pico"
-    assert board.function("add")(2, 3) == 5
-    assert dut.serial.port
-"""
-    pytester.makepyfile(test_it=f"import microrpc\n{example}{both}")
-    options = ["--embedded-services", "serial", "--port", server.path, "--microrpc-port", "sim://rpi_pico"]
-    ran = subprocess.run(
-        [python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:labgrid", "--rootdir=.", *options],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        cwd=pytester.path,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 passed" in ran.stdout
-
-
 def test_an_emulated_board_is_no_simulator_either(run: Run) -> None:
     for options in (
         ["--microrpc-board", "posix"],
