@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from microrpc.capture.pcapng import Packet, read_blocks
+from microrpc.capture.reading import read_packets
 from microrpc.capture.writer import CaptureWriter
 from microrpc.cli.monitor_feed import BlockPipe, Feed
 from microrpc.errors import CaptureError, reason_of
@@ -115,7 +116,7 @@ def open_file(source: str, *, follows: bool, stdin_fd: int = 0) -> Source:
         opened = _open(source, stdin_fd) if file is None else file
         with opened:
             stream = io.BufferedReader(GrowingFile(opened, stop)) if follows else io.BufferedReader(opened)
-            yield from read_blocks(stream)
+            yield from read_packets(stream, source)
 
     return Source(begin, "that is all" if not follows else "followed no more", close=stop.set)
 
