@@ -261,6 +261,16 @@ def test_details_have_the_fields_and_the_bytes_with_their_escapes() -> None:
     on_screen(made((True, b"\xfe" + encode_frame(payload))), use, size=WIDE)
 
 
+def test_the_chosen_row_stays_in_view_when_details_take_half_of_the_screen() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("up", "up", "enter")
+        assert screen.rows[-1].endswith('"line 98"')
+        await screen.press("end", "enter")
+        assert screen.rows[-1].endswith('"line 100"')
+
+    on_screen(lines_of(100), use)
+
+
 def test_details_follow_the_row_that_is_chosen() -> None:
     async def use(screen: Screen) -> None:
         await screen.press("enter")
