@@ -114,6 +114,7 @@ _SIGNALS = {
     MessageType.LINK_PROGRESS: "PROGRESS",
     MessageType.LINK_KEEP_ALIVE: "KEEP_ALIVE",
 }
+_LEAST_EVENT_BYTES = HEADER_SIZE_BYTES + 4  # with a crc32
 _WRONG_EVENT = "crc32, or lengths that do not add up"
 _LABELS = {code.value: code.label for code in PacketCode}
 
@@ -219,7 +220,7 @@ def _read_link(payload: bytes) -> Message:
 
 
 def _read_event(payload: bytes, message_type: int) -> Message:
-    if unsealed(payload) is None:
+    if len(payload) < _LEAST_EVENT_BYTES or unsealed(payload) is None:
         return Message(DAMAGED, damage="crc32", problem=_WRONG_EVENT)
     found = decode_event_ack(payload) if message_type == MessageType.LINK_EVENT_ACK else decode_event_news(payload)
     match found:

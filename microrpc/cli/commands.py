@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
 from microrpc.cli.boards import boards
+from microrpc.cli.capture import capture
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
+from microrpc.cli.decode import decode
 from microrpc.cli.demo import demo
 from microrpc.cli.events import events
 from microrpc.cli.files import get, put
@@ -29,6 +31,7 @@ from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
+from microrpc.cli.wireshark import wireshark
 
 _PORTS = """\b
 What a PORT is:
@@ -150,6 +153,22 @@ app.command(
     )
 )(monitor)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
+app.command(
+    epilog=examples(
+        "microrpc decode x.pcapng",
+        "microrpc decode x.pcapng --kind CallFunc --name 'motor_*' --json",
+        "microrpc decode x.pcapng --damage --from 10 --to 12",
+        "tail -f -c +1 x.pcapng | microrpc decode -",
+    )
+)(decode)
+app.command(
+    epilog=examples(
+        "microrpc capture /dev/ttyACM0 -w x.pcapng --through /tmp/board",
+        "microrpc capture --board nucleo_f746zg --through /tmp/board",
+        "microrpc capture /dev/ttyACM0 -w - | wireshark -k -i -",
+    )
+)(capture)
+app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(
