@@ -1,6 +1,7 @@
 """Draws the picture of docs/monitor.md: `microrpc monitor`, run on a terminal, on what a simulated board said.
 
-`python -m dev.monitor_picture`, which `make pictures` does. The line is simulated, in virtual time: each run is the same.
+`python -m dev.monitor_picture`, which `make pictures` does. The line is simulated, in virtual time, so that each run is
+the same.
 """
 
 from __future__ import annotations
