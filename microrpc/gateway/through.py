@@ -90,7 +90,6 @@ class Through:
         try:
             self._reopen = Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None
             self._pty = HeldPty(link, no_ptys=", which a program would open in place of the port")
-            self._program_baud = self._pty.baud
         except BaseException:
             opened.close()
             raise
@@ -213,11 +212,8 @@ class Through:
             self._on_news(f"nobody reads {self.path}: what the board says is left out there until somebody does")
 
     def _tell_baud(self) -> None:
-        baud = self._pty.baud
-        if baud != self._program_baud:
-            self._program_baud = baud
-            if baud not in (None, self.baud):
-                self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
+        if self._pty.has_other_baud() and (baud := self._pty.baud) not in (None, self.baud):
+            self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
 
     def _tell(self, news: Callable[[Tap, float], None]) -> None:
         for tap in self._taps:
