@@ -64,7 +64,7 @@ def draw() -> str:
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
             "TEXTUAL_PRESS": ",".join(_KEYS),
-            "TEXTUAL_SCREENSHOT": "5",
+            "TEXTUAL_SCREENSHOT": "8",
             "TEXTUAL_SCREENSHOT_LOCATION": folder,
             "TEXTUAL_SCREENSHOT_FILENAME": "monitor.svg",
         }
