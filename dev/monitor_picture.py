@@ -63,6 +63,8 @@ def draw() -> str:
         environment |= {
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
+            "COLUMNS": str(COLUMNS),
+            "LINES": str(LINES),
             "TEXTUAL_PRESS": ",".join(_KEYS),
             "TEXTUAL_SCREENSHOT": "8",
             "TEXTUAL_SCREENSHOT_LOCATION": folder,

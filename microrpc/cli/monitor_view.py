@@ -212,7 +212,6 @@ class MonitorApp(App[None]):
         if self._is_stale:
             self._is_stale = False
             self.list.sync()
-            self._heads.update(heads(self.list.size.width), layout=False)
 
     def _show_figures(self) -> None:
         columns = self.size.width
@@ -231,6 +230,7 @@ class MonitorApp(App[None]):
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
+        self._heads.update(heads(self.list.size.width), layout=False)
         self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
 
