@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.boards.files import WriteError, check_writable, is_own_output
+from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
@@ -378,6 +379,7 @@ def open_with(
             baud=baud,
             timeouts=timeouts,
             on_log=on_log,
+            capture=capture(),
             **dataclasses.asdict(options),
         ) as opened,
     ):
