@@ -18,7 +18,7 @@ RESULTS := build/benchmarks.json
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 TVM_PYTEST := $(TVM)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help demo test test-boards test-long test-tvm test-tvm-versions test-tools lint mutants soak generate docs bench plots venv clean
+.PHONY: help pictures demo test test-boards test-long test-tvm test-tvm-versions test-tools lint mutants soak generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -68,6 +68,9 @@ bench: $(INSTALLED_BENCH) $(if $(filter tvm,$(ARGS)),$(INSTALLED_TVM)) ## measur
 
 plots: $(INSTALLED_BENCH) ## draw docs/plots from the last `make bench`
 	$(BIN)/python -m benchmarks.plots $(RESULTS)
+
+pictures: $(INSTALLED) ## draw docs/pictures/session.svg from a session that is run for it
+	$(BIN)/python -m dev.pictures
 
 venv: $(INSTALLED) ## only install into .venv
 

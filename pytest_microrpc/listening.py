@@ -7,19 +7,21 @@ import hashlib
 import re
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from microrpc.boards.files import replacing
-from microrpc.capture.pcapng import interface_block, packet_block, section_header
 from microrpc.capture.trace import Trace
+from microrpc.capture.writer import CaptureWriter
 
 KEEP_FRAMES = 30
 """How many frames a report has."""
 
-_NOTE = struct.Struct("<d?I")
+_FROM_BOARD, _TO_BOARD, _LOST, _OPENED, _COMMENT = range(5)
+_NOTE = struct.Struct("<BdI")  # what it is, when it was, and how many bytes follow
 _MOST_BYTES_IN_MEMORY = 1 << 20
 _LONGEST_NAME = 150
 _PLAIN = re.compile(r"([\w-]+/)*[\w-]+\.py(::\w+)+", re.ASCII)
@@ -37,6 +39,7 @@ class Listener:
         self.name = name
         self._captures = captures
         self._spool: IO[bytes] | None = None
+        self._keeping = threading.Lock()
         self._begun_ns = 0
 
     def begin(self) -> None:
@@ -47,37 +50,60 @@ class Listener:
     def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
         """See `microrpc.connecting.wrap.Tap`."""
         self.trace.note(time_s, data, to_board=to_board)
+        self._keep(_TO_BOARD if to_board else _FROM_BOARD, time_s, data)
+
+    def port_lost(self, time_s: float) -> None:
+        """See `microrpc.connecting.wrap.Tap`."""
+        self._keep(_LOST, time_s)
+
+    def port_opened(self, time_s: float) -> None:
+        """See `microrpc.connecting.wrap.Tap`."""
+        self._keep(_OPENED, time_s)
+
+    def comment(self, text: str) -> None:
+        """See `microrpc.connecting.wrap.Tap`."""
+        self._keep(_COMMENT, 0.0, text.encode(errors="replace"))
+
+    def _keep(self, kind: int, time_s: float, data: bytes = b"") -> None:
         if self._captures:
-            if self._spool is None:
-                spool = tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY)  # noqa: SIM115 - closed by `end`
-                self._spool, self._begun_ns = cast("IO[bytes]", spool), time.time_ns()
-            self._spool.write(_NOTE.pack(time_s, to_board, len(data)) + data)
+            with self._keeping:  # what a line does to the bytes is told by its own thread
+                if self._spool is None:
+                    spool = tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY)  # noqa: SIM115 - closed by `end`
+                    self._spool = cast("IO[bytes]", spool)
+                if not self._begun_ns and kind in (_TO_BOARD, _FROM_BOARD):
+                    self._begun_ns = time.time_ns()
+                self._spool.write(_NOTE.pack(kind, time_s, len(data)) + data)
 
     def save(self, path: Path) -> None:
         """Write what was heard since the test began, as pcapng, into a directory that is there. Raises WriteError."""
         if not self._captures:
             return
-        offset_ns: int | None = None
-        with replacing(path) as file:
-            file.write(section_header() + interface_block(self.name))
-            for time_s, to_board, data in self._notes():
-                if offset_ns is None:
-                    offset_ns = self._begun_ns - round(time_s * 1e9)
-                file.write(packet_block(round(time_s * 1e9) + offset_ns, data, to_board=to_board))
+        start_ns = self._begun_ns or None
+        with self._keeping, replacing(path) as file, CaptureWriter(file, self.name, start_ns=start_ns) as writer:
+            for kind, time_s, data in self._kept():
+                if kind == _COMMENT:
+                    writer.comment(data.decode())
+                elif kind == _LOST:
+                    writer.port_lost(time_s)
+                elif kind == _OPENED:
+                    writer.port_opened(time_s)
+                else:
+                    writer.note(time_s, data, to_board=kind == _TO_BOARD)
 
     def end(self) -> None:
         """Drop the bytes that were kept."""
-        spool, self._spool = self._spool, None
+        with self._keeping:
+            spool, self._spool, self._begun_ns = self._spool, None, 0
         if spool is not None:
             with contextlib.suppress(OSError):
                 spool.close()
 
-    def _notes(self) -> Iterator[tuple[float, bool, bytes]]:
+    def _kept(self) -> Iterator[tuple[int, float, bytes]]:
         if self._spool is not None:
             self._spool.seek(0)
             while head := self._spool.read(_NOTE.size):
-                time_s, to_board, size_bytes = _NOTE.unpack(head)
-                yield time_s, to_board, self._spool.read(size_bytes)
+                kind, time_s, size_bytes = _NOTE.unpack(head)
+                yield kind, time_s, self._spool.read(size_bytes)
 
 
 def capture_name(nodeid: str) -> str:

@@ -33,6 +33,11 @@ def profile(name: str) -> BoardProfile:
     return _load(known[name])
 
 
+def names() -> list[str]:
+    """The names of all profiles, in their order. None of them is read."""
+    return list(_files())
+
+
 def profiles() -> dict[str, BoardProfile]:
     """All profiles by name, in the order of the names. Raises ProfileError when one is wrong."""
     return {name: _load(path) for name, path in _files().items()}

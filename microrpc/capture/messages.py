@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from microrpc.capture.forms import value_of
 from microrpc.errors import ProtocolError
 from microrpc.wire.events import (
     EventAck,
@@ -113,6 +114,8 @@ _SIGNALS = {
     MessageType.LINK_PROGRESS: "PROGRESS",
     MessageType.LINK_KEEP_ALIVE: "KEEP_ALIVE",
 }
+_LEAST_EVENT_BYTES = HEADER_SIZE_BYTES + 4  # with a crc32
+_WRONG_EVENT = "crc32, or lengths that do not add up"
 _LABELS = {code.value: code.label for code in PacketCode}
 
 
@@ -141,7 +144,7 @@ def _read_session(session_id: int, message_type: int, body: bytes) -> Message:
     kind, right = _SESSION_KINDS[MessageType(message_type)]
     if body == right and (kind != "INIT" or session_id <= 0xFF):
         return Message(kind)
-    rest = f"bytes:{body[:20].hex()}" if body else "nothing"
+    rest = value_of(body) if body else "nothing"
     return Message(kind, problem=f"none that is to be taken: session 0x{session_id:04x}, then {rest}")
 
 
@@ -208,15 +211,17 @@ def _read_link(payload: bytes) -> Message:
             else:
                 message.content = Read(*unpack_read(body))
         except struct.error:
-            message.problem = f"{len(body)} bytes are not an address and {'data' if kind == 'WRITE' else 'a size'}"
+            message.problem = f"of {len(body)} bytes, which are not an address and a size"
+            if kind == "WRITE":
+                message.problem = "too short for an address"
     elif body or kind not in ("DONE", "FORGOTTEN"):
         message.problem = f"{len(body)} bytes that nobody knows"
     return message
 
 
 def _read_event(payload: bytes, message_type: int) -> Message:
-    if unsealed(payload) is None:
-        return Message(DAMAGED, damage="crc32")
+    if len(payload) < _LEAST_EVENT_BYTES or unsealed(payload) is None:
+        return Message(DAMAGED, damage="crc32", problem=_WRONG_EVENT)
     found = decode_event_ack(payload) if message_type == MessageType.LINK_EVENT_ACK else decode_event_news(payload)
     match found:
         case EventMessage():
@@ -225,4 +230,4 @@ def _read_event(payload: bytes, message_type: int) -> Message:
             return Message("EVENT_STATE", content=found)
         case EventAck():
             return Message("EVENT_ACK", content=found)
-    return Message(DAMAGED, damage="lengths", problem="lengths that do not add up")
+    return Message(DAMAGED, damage="lengths", problem=_WRONG_EVENT)

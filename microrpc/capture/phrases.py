@@ -9,13 +9,12 @@ import logging
 
 from microrpc.errors import ProtocolError
 from microrpc.wire.datatypes import ArrayResult, FunctionHandle, ModuleHandle, OpaqueHandle, Tensor, Value
-from microrpc.wire.events import EventMessage, EventState, decode_event_ack, decode_event_news
+from microrpc.wire.events import EventAck, EventMessage, EventState
 from microrpc.wire.features import Features
-from microrpc.wire.link import PROGRESS, LinkParameters
+from microrpc.wire.link import LinkParameters
 from microrpc.wire.logs import parse_log
 from microrpc.wire.memory import decode_memory
 from microrpc.wire.names import DESCRIBE_FUNCTION, FEATURES_FUNCTION, LINK_FUNCTION, MEMORY_FUNCTION
-from microrpc.wire.session import MessageType
 
 _LONGEST_TEXT = 40
 _MOST_VALUES = 8
@@ -65,40 +64,20 @@ def log(text: str) -> str:
 # --- the link's messages without a packet ---------------------------------------------------------
 
 
-def events(payload: bytes, message_type: int) -> tuple[str, str] | None:
-    """Give the kind of an EVENT, EVENT_ACK or EVENT_STATE, and what it says; None where it is damaged."""
-    if message_type == MessageType.LINK_EVENT_ACK:
-        ack = decode_event_ack(payload)
-        if ack is None:
-            return None
-        lost = "; send again what was lost" if ack.is_lost else ""
-        return "EVENT_ACK", f"{ack.credit_bytes} bytes of events may come, reliable ones from #{ack.wanted} on{lost}"
-    match decode_event_news(payload):
-        case EventMessage() as event:
-            return "EVENT", _event(event)
+def event(news: EventMessage | EventAck | EventState) -> str:
+    """Give what an EVENT, EVENT_ACK or EVENT_STATE says."""
+    match news:
+        case EventAck(wanted, credit_bytes, is_lost):
+            lost = "; send again what was lost" if is_lost else ""
+            return f"{credit_bytes} bytes of events may come, reliable ones from #{wanted} on{lost}"
         case EventState(boot, next_number, next_reliable):
-            return "EVENT_STATE", f"boot 0x{boot:08x}; next is #{next_number}, of reliable ones #{next_reliable}"
-    return None
-
-
-def _event(event: EventMessage) -> str:
-    shown = [value(one) for one in event.values[:_MOST_VALUES]]
-    left = len(event.values) - len(shown)
+            return f"boot 0x{boot:08x}; next is #{next_number}, of reliable ones #{next_reliable}"
+    shown = [value(one) for one in news.values[:_MOST_VALUES]]
+    left = len(news.values) - len(shown)
     if left:
         shown.append(f"and {left} more")
-    number = f"{'reliable ' if event.is_reliable else ''}#{event.number}"
-    return f"{number} {quoted(event.name)}({', '.join(shown)}) at {event.time_us / 1e6:.6f} s"
-
-
-def signal(message_type: MessageType, seq: int, content: bytes) -> tuple[str, str]:
-    """Give the kind of a CANCEL, PROGRESS or KEEP_ALIVE, and what it says of the request `seq`."""
-    if message_type is MessageType.LINK_PROGRESS and len(content) == PROGRESS.size:
-        done, total = PROGRESS.unpack(content)
-        return "PROGRESS", f"{done} of {total} #{seq}"
-    kind = message_type.name.removeprefix("LINK_")
-    if content:
-        return kind, f"none that is to be taken: {len(content)} bytes #{seq}"
-    return kind, "is anybody there?" if message_type is MessageType.LINK_KEEP_ALIVE else f"end #{seq}"
+    number = f"{'reliable ' if news.is_reliable else ''}#{news.number}"
+    return f"{number} {quoted(news.name)}({', '.join(shown)}) at {news.time_us / 1e6:.6f} s"
 
 
 # --- what a board tells of itself -----------------------------------------------------------------

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from microrpc.capture.records import NOISE, TEXT
 from microrpc.capture.tally import Tally
-from microrpc.capture.words import MOST_TEXT_BYTES, NOISE, TEXT, Frame, FrameReader, log_text, text_meaning
+from microrpc.capture.words import MOST_TEXT_BYTES, Frame, FrameReader, log_text, text_meaning
 
 _MOST_PENDING_BYTES = 65536
 _PROGRESS, _ACK, _STATE = "PROGRESS", "EVENT_ACK", "EVENT_STATE"

@@ -5,41 +5,29 @@ docs/protocol.md 1 to 3 and docs/link.md 2 have what they are made of.
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from microrpc.capture import phrases
-from microrpc.errors import ProtocolError, printable
-from microrpc.wire.datatypes import ArrayResult, FunctionHandle, OpaqueHandle, Value
-from microrpc.wire.frames import FrameDecoder, Garbage
-from microrpc.wire.link import ReplyKind, RequestKind, decode_link_message, unpack_read, unpack_write
-from microrpc.wire.names import DESCRIBE_FUNCTION, MEMORY_FUNCTION, PACKET_NBYTES
+from microrpc.capture.messages import DAMAGED, Data, Log, Progress, Read, Write, code_name
+from microrpc.capture.records import NOISE, TEXT, Record, RecordReader
+from microrpc.errors import printable
+from microrpc.wire.datatypes import OpaqueHandle
+from microrpc.wire.events import EventAck, EventMessage, EventState
+from microrpc.wire.names import DESCRIBE_FUNCTION, MEMORY_FUNCTION
 from microrpc.wire.packets import (
     CallFunc,
     CopyAck,
     CopyFromRemote,
     CopyToRemote,
-    PacketCode,
     RemoteException,
     Return,
     Syscall,
-    decode_packet,
-    decode_result,
 )
-from microrpc.wire.session import HEADER_SIZE_BYTES, MessageType
-from microrpc.wire.text import is_text
+from microrpc.wire.session import HEADER_SIZE_BYTES
 
 MOST_TEXT_BYTES = 256
 """How much of a line of text is kept."""
-_MOST_NAMES = 1024
-_VERSION = b"\1"  # that of sessions
 _TOLD = (MEMORY_FUNCTION, DESCRIBE_FUNCTION)  # whose results have words of their own
-DAMAGED = "damaged"
-"""The kind of a frame that did not arrive whole; its size is not known, and given as 0."""
-NOISE = "noise"
-"""The kind of bytes outside of frames; those in a row are one entry."""
-TEXT = "text"
-"""The kind of those that are text, as firmware prints it; each line is one entry."""
 
 
 @dataclass(slots=True)
@@ -48,7 +36,8 @@ class Frame:
 
     `kind` is the name of its message or packet (docs/protocol.md 2, 3; docs/link.md), `meaning` the rest in words, and
     `size_bytes` what it took on the line. `payload` is that of a good frame, or a `TEXT` as far as it is shown; it is
-    empty for what was no good frame: of the kind `DAMAGED` or `NOISE`.
+    empty for what was no good frame: of the kind `DAMAGED` or `NOISE`. `record` is what it was made of, for its fields
+    (`microrpc.capture.fields.fields_of`).
     """
 
     time_s: float
@@ -57,6 +46,7 @@ class Frame:
     kind: str
     meaning: str
     size_bytes: int
+    record: Record | None = field(default=None, repr=False, compare=False)
 
     def line(self, start_s: float) -> str:
         """Give it as one line, its time in ms since `start_s`."""
@@ -70,179 +60,117 @@ class FrameReader:
     """Both directions of one line, put in words."""
 
     def __init__(self) -> None:
-        self._decoders = {True: FrameDecoder(), False: FrameDecoder()}
-        self._asked: CallFunc | Syscall | None = None
-        self._names: dict[int, str] = {}
+        self._reader = RecordReader()
+        self._number = 0
 
     def read(self, time_s: float, to_board: bool, data: bytes) -> list[Frame]:
         """Give what `data`, seen at `time_s`, completes, and what is outside of frames, in order."""
-        frames = []
-        for one in self._decoders[to_board].feed(data):
-            if isinstance(one, bytes):
-                frames.append(Frame(time_s, to_board, one, *self._explain(one, to_board), len(one)))
-            elif isinstance(one, Garbage):
-                frames += [_beside(time_s, to_board, line) for line in one.data.splitlines(keepends=True)]
-            else:
-                frames.append(Frame(time_s, to_board, b"", DAMAGED, f"{one.kind.value}: {one.detail}", 0))
-        return frames
+        self._number += 1
+        records = self._reader.read(self._number, int(time_s * 1e9), to_board, data)
+        return [frame_of(record, time_s) for record in records]
 
     @property
     def unfinished(self) -> list[str]:
         """The directions in which a frame was begun and has not ended yet."""
-        names = {True: "to the board", False: "from the board"}
-        return [name for to_board, name in names.items() if self._decoders[to_board].in_packet]
-
-    def _explain(self, payload: bytes, to_board: bool) -> tuple[str, str]:
-        """Give the kind of a message and what it says; whatever it is, this does not raise."""
-        if len(payload) < HEADER_SIZE_BYTES:
-            return "?", "too short for a message"
-        session_id, code = struct.unpack_from("<HB", payload)
-        body = payload[HEADER_SIZE_BYTES:]
-        match code:
-            case MessageType.START_SESSION_INIT if session_id > 0xFF or body != _VERSION:
-                return "INIT", _none(session_id, body)
-            case MessageType.START_SESSION_REPLY if body != _VERSION:
-                return "REPLY", _none(session_id, body)
-            case MessageType.TERMINATE_SESSION if body:
-                return "TERMINATE", _none(session_id, body)
-            case MessageType.START_SESSION_INIT:
-                return "INIT", f"open a session; my nonce is 0x{session_id:02x}"
-            case MessageType.START_SESSION_REPLY:
-                return "REPLY", f"session 0x{session_id:04x}; my nonce is 0x{session_id >> 8:02x}"
-            case MessageType.TERMINATE_SESSION:
-                if session_id:
-                    return "TERMINATE", f"session 0x{session_id:04x} is over"
-                if to_board:
-                    return "TERMINATE", "any session there was is over"
-                self._names.clear()
-                return "TERMINATE", "I have booted"
-            case MessageType.LOG:
-                return "LOG", phrases.log(log_text(payload))
-            case MessageType.NORMAL:
-                return self._explain_packet(body[PACKET_NBYTES:])
-            case MessageType.LINK_EVENT | MessageType.LINK_EVENT_ACK | MessageType.LINK_EVENT_STATE:
-                return phrases.events(payload, code) or (DAMAGED, "crc32, or lengths that do not add up")
-            case code if code >= MessageType.LINK_REQUEST and code in list(MessageType):
-                return self._explain_link(payload)
-        return f"type 0x{code:02x}", f"{len(body)} bytes"
-
-    def _explain_link(self, payload: bytes) -> tuple[str, str]:
-        """Explain a message of the link, by its seq and what it carries (docs/link.md 2)."""
-        message = decode_link_message(payload)
-        if message is None:
-            return DAMAGED, "crc32"
-        message_type, seq, content = message
-        if message_type not in (MessageType.LINK_REQUEST, MessageType.LINK_REPLY, MessageType.LINK_NAK):
-            return phrases.signal(message_type, seq, content)
-        if message_type is MessageType.LINK_NAK or not content:
-            return "NAK", f"something was damaged; I wait for #{seq}"
-        code, body = content[0], content[1:]
-        if code == 0:
-            kind, meaning = self._explain_packet(body)
-        elif message_type is MessageType.LINK_REPLY:
-            kind, meaning = (
-                ("DATA", f"{len(body)} bytes") if code == ReplyKind.DATA else (_name_of(ReplyKind, code), "")
-            )
-        elif code == RequestKind.CALL:
-            kind, meaning = self._explain_packet(body)
-            kind, meaning = "CALL", meaning if kind == "CallFunc" else f"{kind} {meaning}"
-        elif code == RequestKind.WRITE:
-            kind, meaning = "WRITE", _explain_write(body)
-        elif code == RequestKind.READ:
-            kind, meaning = "READ", _explain_read(body)
-        else:
-            kind, meaning = _name_of(RequestKind, code), ""
-        return kind, f"{meaning} #{seq}".lstrip()
-
-    def _explain_packet(self, body: bytes) -> tuple[str, str]:
-        try:
-            packet = decode_packet(body)
-            match packet:
-                case CallFunc(handle, args):
-                    self._asked = packet
-                    return "CallFunc", f"{self._name(handle)}({', '.join(map(phrases.value, args))})"
-                case Syscall(code, args):
-                    self._asked = packet
-                    label = code.label if isinstance(code, PacketCode) else f"code {code}"
-                    return label, ", ".join(map(phrases.value, args))
-                case CopyToRemote(tensor, data):
-                    self._asked = None
-                    return "CopyToRemote", f"{len(data)} bytes to {phrases.value(tensor)} +{tensor.byte_offset}"
-                case CopyFromRemote(tensor, size_bytes):
-                    self._asked = None
-                    return "CopyFromRemote", f"{size_bytes} bytes of {phrases.value(tensor)} +{tensor.byte_offset}"
-                case CopyAck(data):
-                    return "CopyAck", f"{len(data)} bytes"
-                case RemoteException(message):
-                    return "Exception", phrases.quoted(message)
-                case Return(values):
-                    return "Return", self._explain_return(values)
-        except ProtocolError as error:
-            return "?", str(error)
-        return type(packet).__name__, ""
-
-    def _explain_return(self, values: tuple[Value, ...]) -> str:
-        """Give what was returned; where it is a function that was looked up, note its name."""
-        result: Value | ArrayResult
-        if isinstance(self._asked, CallFunc):
-            result = decode_result(values)
-        elif len(values) == 1:
-            [result] = values
-        else:
-            return ", ".join(map(phrases.value, values)) or "no value at all"
-        if isinstance(self._asked, CallFunc) and (name := self._name(self._asked.handle)) in _TOLD:
-            return phrases.result(name, result)
-        if self._asked is not None and isinstance(result, FunctionHandle | OpaqueHandle):
-            names = [arg for arg in self._asked.args if isinstance(arg, str)]
-            if len(self._names) >= _MOST_NAMES:
-                del self._names[next(iter(self._names))]
-            told = phrases.looked_up(names[0], int(result)) if names and isinstance(self._asked, Syscall) else None
-            if told is not None:
-                return told
-            self._names[int(result)] = names[0] if names else f"{self._asked_name()}()"
-        return phrases.value(result)
-
-    def _asked_name(self) -> str:
-        return self._name(self._asked.handle) if isinstance(self._asked, CallFunc) else "?"
-
-    def _name(self, handle: int) -> str:
-        return self._names.get(handle, f"0x{handle:x}")
+        return self._reader.unfinished
 
 
-def _explain_write(body: bytes) -> str:
-    try:
-        address, data = unpack_write(body)
-    except struct.error:
-        return "too short for an address"
-    return f"{len(data)} bytes to 0x{address:x}"
+def frame_of(record: Record, time_s: float) -> Frame:
+    """Put a record in words; `time_s` is its time as it is to be shown."""
+    kind, payload = record.message.kind, record.payload
+    size_bytes = len(payload)
+    if kind == TEXT:
+        payload = payload[:MOST_TEXT_BYTES]
+    elif kind == NOISE:
+        payload = b""
+    return Frame(time_s, record.to_board, payload, kind, meaning_of(record), size_bytes, record)
 
 
-def _explain_read(body: bytes) -> str:
-    try:
-        address, size_bytes = unpack_read(body)
-    except struct.error:
-        return f"of {len(body)} bytes, which are not an address and a size"
-    return f"{size_bytes} bytes at 0x{address:x}"
+def meaning_of(record: Record) -> str:
+    """Give what a record says, besides its kind."""
+    message = record.message
+    if message.kind == TEXT:
+        return text_meaning(record.payload[:MOST_TEXT_BYTES])
+    if message.kind == NOISE:
+        return "outside of any frame"
+    if message.kind == DAMAGED:
+        return f"{message.damage}: {record.detail}" if record.detail else message.problem or message.damage
+    if message.kind == "NAK":
+        return f"something was damaged; I wait for #{message.seq}"
+    if message.kind == "KEEP_ALIVE" and not message.problem:
+        return "is anybody there?"
+    meaning = message.problem or _meaning(record)
+    if message.link_kind == "CALL" and not isinstance(message.content, CallFunc):  # what is seldom in one
+        meaning = f"{'?' if message.code is None or message.problem else code_name(message.code)} {meaning}"
+    return meaning if message.seq is None else f"{meaning} #{message.seq}".lstrip()
 
 
-def _none(session_id: int, body: bytes) -> str:
-    """Tell of a session message that nobody should take (docs/protocol.md 2)."""
-    return f"none that is to be taken: session 0x{session_id:04x}, then {phrases.value(body) if body else 'nothing'}"
+def _meaning(record: Record) -> str:
+    match record.message.content:
+        case CallFunc(handle, args):
+            return f"{record.function or f'0x{handle:x}'}({', '.join(map(phrases.value, args))})"
+        case Return():
+            return _returned(record)
+        case Syscall(_, args):
+            return ", ".join(map(phrases.value, args))
+        case CopyToRemote(tensor, data):
+            return f"{len(data)} bytes to {phrases.value(tensor)} +{tensor.byte_offset}"
+        case CopyFromRemote(tensor, size_bytes):
+            return f"{size_bytes} bytes of {phrases.value(tensor)} +{tensor.byte_offset}"
+        case CopyAck(data):
+            return f"{len(data)} bytes"
+        case RemoteException(text):
+            return phrases.quoted(text)
+        case Write(address, size_bytes):
+            return f"{size_bytes} bytes to 0x{address:x}"
+        case Read(address, size_bytes):
+            return f"{size_bytes} bytes at 0x{address:x}"
+        case Data(size_bytes):
+            return f"{size_bytes} bytes"
+        case Progress(done, total):
+            return f"{done} of {total}"
+        case Log():
+            return phrases.log(log_text(record.payload))
+        case EventMessage() | EventAck() | EventState() as news:
+            return phrases.event(news)
+    return _plain(record)
 
 
-def _beside(time_s: float, to_board: bool, data: bytes) -> Frame:
-    if is_text(data):
-        return Frame(time_s, to_board, data[:MOST_TEXT_BYTES], TEXT, text_meaning(data), len(data))
-    return Frame(time_s, to_board, b"", NOISE, "outside of any frame", len(data))
+def _plain(record: Record) -> str:
+    """Give what a message without content says, by its kind."""
+    message = record.message
+    session_id = message.session_id or 0
+    match message.kind:
+        case "INIT":
+            return f"open a session; my nonce is 0x{session_id:02x}"
+        case "REPLY":
+            return f"session 0x{session_id:04x}; my nonce is 0x{session_id >> 8:02x}"
+        case "TERMINATE" if session_id:
+            return f"session 0x{session_id:04x} is over"
+        case "TERMINATE":
+            return "any session there was is over" if record.to_board else "I have booted"
+        case "CANCEL":
+            return "end"
+    return f"{len(record.payload) - HEADER_SIZE_BYTES} bytes" if message.kind.startswith("type ") else ""
+
+
+def _returned(record: Record) -> str:
+    if not record.result:
+        assert isinstance(record.message.content, Return)
+        return ", ".join(map(phrases.value, record.message.content.values)) or "no value at all"
+    [result] = record.result
+    asked = record.request.message.content if record.request is not None else None
+    if isinstance(asked, CallFunc) and record.function in _TOLD:
+        return phrases.result(record.function, result)
+    told = None
+    if isinstance(asked, Syscall) and isinstance(result, OpaqueHandle):
+        told = phrases.looked_up(record.function, int(result))
+    return phrases.value(result) if told is None else told
 
 
 def text_meaning(data: bytes) -> str:
     """Give what a `TEXT` says."""
     return phrases.quoted(data.decode(errors="backslashreplace").rstrip("\r\n"))
-
-
-def _name_of(kinds: type[RequestKind | ReplyKind], code: int) -> str:
-    return kinds(code).name if code in list(kinds) else f"kind {code}"
 
 
 def log_text(payload: bytes) -> str:

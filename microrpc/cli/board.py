@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -20,7 +21,6 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
-from microrpc.cli.functions import complete_name
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.signals import StoppedError
@@ -43,7 +43,7 @@ def call(
         typer.Argument(
             metavar="NAME",
             show_default=False,
-            autocompletion=complete_name,
+            autocompletion=completing.functions,
             help="The function's name on the board (`microrpc functions`).",
         ),
     ],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.common import (
     BoardFileOption,
     JsonOption,
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 def boards(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="The one to show in full.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=completing.boards, show_default=False, help="The one to show in full."
+        ),
     ] = None,
     board_file: BoardFileOption = None,
     as_json: JsonOption = False,

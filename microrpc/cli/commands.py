@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from microrpc.cli import signals, streams
+from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
 from microrpc.cli.boards import boards
+from microrpc.cli.capture import capture
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
+from microrpc.cli.decode import decode
 from microrpc.cli.demo import demo
 from microrpc.cli.events import events
 from microrpc.cli.files import get, put
@@ -21,6 +23,7 @@ from microrpc.cli.functions import functions, stubs
 from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
+from microrpc.cli.monitor import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share
@@ -29,6 +32,7 @@ from microrpc.cli.sim import sim
 from microrpc.cli.telling import with_trace_values
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
+from microrpc.cli.wireshark import wireshark
 
 _PORTS = """\b
 What a PORT is:
@@ -165,7 +169,31 @@ app.command(
 )(get)
 app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
+app.command(
+    epilog=examples(
+        "microrpc monitor /dev/ttyACM0 --through /tmp/board",
+        "microrpc monitor x.pcapng",
+        "microrpc monitor x.pcapng --follow",
+        "microrpc monitor x.pcapng --plain | grep CallFunc",
+    )
+)(monitor)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
+app.command(
+    epilog=examples(
+        "microrpc decode x.pcapng",
+        "microrpc decode x.pcapng --kind CallFunc --name 'motor_*' --json",
+        "microrpc decode x.pcapng --damage --from 10 --to 12",
+        "tail -f -c +1 x.pcapng | microrpc decode -",
+    )
+)(decode)
+app.command(
+    epilog=examples(
+        "microrpc capture /dev/ttyACM0 -w x.pcapng --through /tmp/board",
+        "microrpc capture --board nucleo_f746zg --through /tmp/board",
+        "microrpc capture /dev/ttyACM0 -w - | wireshark -k -i -",
+    )
+)(capture)
+app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
 firmware.command(
     epilog=examples(
@@ -191,7 +219,12 @@ def run() -> int:
     """Run the command line to its end, interruptible by Ctrl-C as Python is; give its exit code."""
     streams.prepare()
     try:
-        with explaining(as_json=is_json_wanted(sys.argv[1:])), signals.interruptible(), streams.printing():
+        with (
+            explaining(as_json=is_json_wanted(sys.argv[1:])),
+            signals.interruptible(),
+            streams.printing(),
+            completing.in_bash(),
+        ):
             return app(standalone_mode=False) or ExitCode.OK
     except typer.Exit as end:
         return end.exit_code

@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microrpc.boards.files import WriteError, check_writable, is_own_output
+from microrpc.cli import completing
 from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
+from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
@@ -69,7 +69,12 @@ Exit codes:
 
 PortArgument = Annotated[
     str,
-    typer.Argument(metavar="PORT", show_default=False, help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ..."),
+    typer.Argument(
+        metavar="PORT",
+        show_default=False,
+        autocompletion=completing.ports,
+        help="/dev/ttyACM0, COM3, sim://, qemu://NAME, ...",
+    ),
 ]
 """A port."""
 OptionalPortArgument = Annotated[
@@ -77,13 +82,19 @@ OptionalPortArgument = Annotated[
     typer.Argument(
         metavar="PORT",
         show_default=False,
+        autocompletion=completing.ports,
         help="/dev/ttyACM0, COM3, ...; without it, where --board is plugged in.",
     ),
 ]
 """A port, or none: the board is then looked for."""
 BoardOption = Annotated[
     str | None,
-    typer.Option("--board", metavar="NAME", help="Board profile (`microrpc boards` lists them). [default: loopback]"),
+    typer.Option(
+        "--board",
+        metavar="NAME",
+        autocompletion=completing.boards,
+        help="Board profile (`microrpc boards` lists them). [default: loopback]",
+    ),
 ]
 """--board"""
 BoardFileOption = Annotated[
@@ -263,14 +274,6 @@ def say_pairs(pairs: Sequence[tuple[str, str]], *, say: Callable[[str], None] = 
 def terminal_columns() -> int | None:
     """Give how wide the terminal is; None where nobody looks at what is printed."""
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
-
-
-def folded(line: str, columns: int, indent: int, *, first_indent: int = 0) -> str:
-    """Give the lines that `line` takes: it goes on at a column, less far to the right where that leaves no room."""
-    indent = indent if indent <= columns * 2 // 3 else columns // 6
-    wrapper = textwrap.TextWrapper(columns, initial_indent=" " * first_indent, subsequent_indent=" " * indent)
-    wrapper.break_long_words = wrapper.break_on_hyphens = False
-    return wrapper.fill(line)
 
 
 def say_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -51,12 +51,19 @@ class Parts:
     """The parts of the demonstration, in the order in which they are shown."""
 
     profile: BoardProfile
+    """Of the board."""
     device: Device | None
+    """The inside of a simulated board, None of an emulated one."""
     board: Board
+    """Connected to it."""
     trace: Trace
+    """What crossed the line until now."""
     logs: list[str]
+    """What the board said until now."""
     screen: Screen
+    """Where it is shown."""
     figures: dict[str, Any] = field(default_factory=dict)
+    """What is measured, for --json."""
 
     @contextlib.contextmanager
     def part(self, title: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.common import (
     JsonOption,
     check_file,
@@ -45,6 +46,7 @@ BoardArgument = Annotated[
     str,
     typer.Argument(
         metavar="BOARD|DIR",
+        autocompletion=completing.firmware,
         show_default=False,
         help="qemu_mps2_an385, posix, ... (`microrpc firmware list`), or the directory of a project.",
     ),
@@ -192,7 +194,13 @@ def new(
         Path, typer.Argument(metavar="DIR", show_default=False, help="Where; it must be empty, or not exist.")
     ],
     board: Annotated[
-        str, typer.Option("--board", metavar="NAME", help="A board of `microrpc firmware list`, or arduino, zephyr.")
+        str,
+        typer.Option(
+            "--board",
+            metavar="NAME",
+            autocompletion=completing.firmware,
+            help="A board of `microrpc firmware list`, or arduino, zephyr.",
+        ),
     ] = "qemu_mps2_an385",
 ) -> None:
     """Lay out a project: the library, the port to a board, and your first function."""

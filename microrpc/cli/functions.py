@@ -1,4 +1,4 @@
-"""`microrpc functions` and `microrpc stubs`: what a board tells of its functions; and completion of their names."""
+"""`microrpc functions` and `microrpc stubs`: what a board tells of its functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from microrpc.cli.common import (
     TimeoutOption,
     check_file,
     find_board_port,
-    folded,
     open_board,
     print_json,
     reporting,
@@ -27,11 +26,11 @@ from microrpc.cli.common import (
     terminal_columns,
 )
 from microrpc.cli.port_options import with_port_options
-from microrpc.cli.streams import note, say
+from microrpc.cli.streams import folded, note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
-    from microrpc.wire.description import Description, FunctionDescription, Identity
+    from microrpc.wire.description import FunctionDescription, Identity
 
 _TELLS_NOTHING = (
     "the board tells nothing of its functions: stock firmware does not, nor can it be asked for their names "
@@ -135,18 +134,3 @@ def stubs(
         with replacing(out) as file:
             file.write(text.encode())
         note(f"{out}: {len(told)} functions of {identity}")
-
-
-def complete_name(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Give the functions whose names begin so, as the board on the port told of them last: it is not asked."""
-    known = _last_told(ctx.params.get("port"))
-    if known is None:
-        return []
-    return [(function.name, function.doc) for function in known.functions if function.name.startswith(incomplete)]
-
-
-def _last_told(port: str | None) -> Description | None:
-    from microrpc.boards.descriptions import cache_for
-
-    cache = cache_for(port) if port else None
-    return None if cache is None else cache.last()

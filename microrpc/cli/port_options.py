@@ -22,11 +22,13 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def with_port_options(command: Callable[..., None], *, takes_dashes: bool = False) -> Callable[..., None]:
+def with_port_options(
+    command: Callable[..., None], *, takes_dashes: bool = False, tells: bool = True
+) -> Callable[..., None]:
     """Give a command that takes `options`, as typer reads it: with an option for each of theirs instead.
 
-    They mean what those of `microrpc.connect` do (docs/boards.md, "Modem lines and latency"). takes_dashes: see
-    `with_telling`, whose options it has, too.
+    They mean what those of `microrpc.connect` do (docs/boards.md, "Modem lines and latency"). tells: it has the
+    options of `with_telling`, too, of which is takes_dashes; not what shows a line itself.
     """
 
     def run(**values: Any) -> None:
@@ -35,4 +37,5 @@ def with_port_options(command: Callable[..., None], *, takes_dashes: bool = Fals
 
     added = {name: Annotated[bool | None, option] for name, option in _OPTIONS.items()}
     defaults = dict.fromkeys(_OPTIONS)
-    return with_telling(extended(command, run, added, defaults, without="options"), takes_dashes=takes_dashes)
+    extended_command = extended(command, run, added, defaults, without="options")
+    return with_telling(extended_command, takes_dashes=takes_dashes) if tells else extended_command

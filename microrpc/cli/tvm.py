@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.addresses import is_loopback, parse_address, warn_of_others
 from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
@@ -63,7 +64,12 @@ tvm = typer.Typer(
 def serve(
     ports: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PORT", show_default=False, help="Each board's port; none: where --board is."),
+        typer.Argument(
+            metavar="PORT",
+            autocompletion=completing.ports,
+            show_default=False,
+            help="Each board's port; none: where --board is.",
+        ),
     ] = None,
     board: BoardOption = None,
     board_file: BoardFileOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli import completing
 from microrpc.cli.common import JsonOption, format_time, print_json, reporting, say_columns, say_pairs
 from microrpc.cli.firmware import DefineOption
 from microrpc.cli.streams import say
@@ -24,7 +25,14 @@ def build(
         ),
     ],
     board: Annotated[
-        str, typer.Option("--board", metavar="NAME", show_default=False, help="A board of `microrpc firmware list`.")
+        str,
+        typer.Option(
+            "--board",
+            metavar="NAME",
+            autocompletion=completing.firmware,
+            show_default=False,
+            help="A board of `microrpc firmware list`.",
+        ),
     ],
     out: Annotated[
         Path,

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from firmware_sim.board.demo import install
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
+from microrpc.capture.messages import DAMAGED
 from microrpc.capture.phrases import looked_up
+from microrpc.capture.records import NOISE, TEXT
 from microrpc.capture.trace import Trace
-from microrpc.capture.words import DAMAGED, NOISE, TEXT, Frame, FrameReader
+from microrpc.capture.words import Frame, FrameReader
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import RecordingChannel
 from microrpc.errors import PortLostError, ProtocolError, RemoteError
@@ -162,13 +164,13 @@ def test_of_progress_and_of_polls_in_a_row_only_the_last_are_kept_in_a_report() 
 
 
 def test_the_names_that_are_kept_are_bounded(channel: RecordingChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microrpc.capture.words._MOST_NAMES", 2)
+    monkeypatch.setattr("microrpc.capture.records._MOST_NAMES", 2)
     with open_board(channel, Timeouts(), seed=1, link=False) as board:
         kept = [board.global_function(name) for name in ("add", "runtime.SystemLib", "tvm.testing.nop")]
         assert board.function("add")(1, 2) == 3
         assert kept
     channel.trace.frames  # noqa: B018  # decodes
-    assert len(channel.trace._reader._names) <= 2
+    assert len(channel.trace._reader._reader._matching._names) <= 2
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=40) | st.binary(max_size=40).map(FrameEncoder().encode))))

@@ -51,9 +51,13 @@ def test_every_command_that_opens_a_board_can_tell_of_its_line(command: str) -> 
         assert option in text
 
 
-@pytest.mark.parametrize("command", ["ports", "boards", "sim", "firmware list", "firmware build", "tvm build"])
+@pytest.mark.parametrize(
+    "command", ["ports", "boards", "sim", "firmware list", "firmware build", "tvm build", "capture", "monitor"]
+)
 def test_a_command_that_opens_none_does_not_say_that_it_could(command: str) -> None:
-    assert "--capture" not in help_of(*command.split())
+    text = help_of(*command.split())
+    assert "Usage" in text
+    assert "--capture" not in text
 
 
 # --- --capture --------------------------------------------------------------------------------

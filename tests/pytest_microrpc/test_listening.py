@@ -92,6 +92,28 @@ def test_a_test_that_failed_leaves_all_that_crossed_the_line_and_says_where(
     assert 20_000_000 < times[-1] - times[0] < 200_000_000, "the board's own time, of a line of 115200 baud"
 
 
+def test_it_has_what_only_the_simulator_knows(run: Run, pytester: pytest.Pytester) -> None:
+    run("""
+import pytest, microrpc
+from firmware_sim.faults import Flip
+@pytest.mark.microrpc_board(faults=[Flip(rate=1e-3)], seed=1)
+def test(board, sim_board):
+    with pytest.raises(microrpc.MicroRpcError):
+        for number in range(20):
+            board.function("add")(2, number)
+        sim_board.unplug()
+        board.function("add")(2, 3)
+    sim_board.plug()
+    microrpc.open_board(sim_board.open_channel(), sim_board.profile.timeouts, seed=0).close()
+    assert 0
+""")
+    (path,) = (pytester.path / "kept").iterdir()
+    comments = [comment for packet in packets(path) for comment in packet.comments]
+    assert any("flip" in comment for comment in comments), comments
+    assert "port lost" in comments
+    assert "port opened again" in comments
+
+
 def test_on_hardware_a_capture_begins_with_its_test(run: Run, pytester: pytest.Pytester, server: PtyServer) -> None:
     source = """
 def test_1(board): board.function("add")(2, 11111)

@@ -26,6 +26,7 @@ from .values import (
 LOG = "LOG"
 _DAMAGED = "damaged"
 _MOST_NAMES = 1024
+_MOST_SEQS = 64
 _MOST_VALUES = 8  # of an event
 _MOST_EVENT_BYTES = 4096 + 255
 _MOST_DESCRIPTION = 160
@@ -54,6 +55,8 @@ _WRITE, _READ, _CALL = 1, 2, 3
 _REPLIES = {1: "DONE", 2: "DATA", 3: "FORGOTTEN"}
 _FEATURES = ((1, "events"), (2, "reliable"), (4, "progress"), (8, "cancel"), (16, "describe"), (32, "memory"))
 _LEVELS = {"D": "debug", "I": "info", "W": "warning", "E": "error"}
+_NOTHING = (None, 0, (), "")  # what asks for nothing that an answer depends on
+_UNKNOWN = "{} bytes that nobody knows"
 _LOG_LINE = re.compile(r"\[([DIWE]) (?:([0-9]{4})\.([0-9]{6})|----\.------)\] ")
 
 
@@ -61,8 +64,13 @@ class Words:
     """Both directions of a line: what a frame means depends on what was asked, and on names that were looked up."""
 
     def __init__(self):
-        self._asked = None  # (code, handle, values) of the last request, where its answer depends on it
         self._names = {}
+        self._asked = None  # the session and the request of the stock protocol that is unanswered
+        self._link_session = None  # that of the seqs
+        self._by_seq = {}
+        self._request = None  # what the packet at hand asks for: its code, handle, values and function's name
+        self._answered = None  # what it answers
+        self._known = None  # what it repeats
 
     def explain(self, payload, to_board):
         """Give the kind of a message and what it says, whatever it is."""
@@ -75,7 +83,7 @@ class Words:
         if kind == _LOG:
             return LOG, _log(text_of(body))
         if kind == _NORMAL:
-            return self._packet(body[8:])
+            return self._normal(session, body[8:], to_board) if len(body) >= 8 else ("?", "too short for a packet")
         if not _REQUEST <= kind <= _KEEP_ALIVE:
             return "type 0x{:02x}".format(kind), "{} bytes".format(len(body))
         if len(payload) < 9 or zlib.crc32(payload[:-4]) != struct.unpack("<I", payload[-4:])[0]:
@@ -86,7 +94,39 @@ class Words:
                 return _event(kind, body[:-4])
             except struct.error:
                 return _DAMAGED, "crc32, or lengths that do not add up"
-        return self._link(kind, struct.unpack_from("<H", body)[0], body[2:-4])
+        seq = struct.unpack_from("<H", body)[0]
+        if kind == (_REQUEST if to_board else _LINK_REPLY):
+            return self._paired(session, kind, seq, body[2:-4])
+        return self._link(kind, seq, body[2:-4])
+
+    def _normal(self, session, packet, to_board):
+        """Explain a packet; one from the board answers the last request, once."""
+        asked = self._asked
+        self._answered = asked[1] if asked and not to_board and asked[0] == session else None
+        kind, meaning = self._packet(packet)
+        if to_board and self._request is not None:
+            self._asked = None if kind == "Shutdown" else (session, self._request)
+        elif not to_board and kind in ("Return", "Exception", "CopyAck"):
+            self._asked = None
+        return kind, meaning
+
+    def _paired(self, session, kind, seq, content):
+        """Explain a request of the link, or the reply that has its seq."""
+        if session != self._link_session:
+            self._link_session = session
+            self._by_seq.clear()
+        asked = self._by_seq.get(seq)
+        if kind == _LINK_REPLY:
+            self._answered = asked
+            return self._link(kind, seq, content)
+        self._known = asked
+        told = self._link(kind, seq, content)
+        self._known = None
+        if asked is None:
+            if len(self._by_seq) >= _MOST_SEQS:
+                del self._by_seq[next(iter(self._by_seq))]
+            self._by_seq[seq] = self._request or _NOTHING
+        return told
 
     def _session(self, session, kind, body, to_board):
         name = {_INIT: "INIT", _REPLY: "REPLY", _TERMINATE: "TERMINATE"}[kind]
@@ -97,7 +137,11 @@ class Words:
         if kind == _INIT:
             return name, "open a session; my nonce is 0x{:02x}".format(session)
         if kind == _REPLY:
+            if not to_board:
+                self._forget()
             return name, "session 0x{:04x}; my nonce is 0x{:02x}".format(session, session >> 8)
+        if not to_board:
+            self._forget()
         if session:
             return name, "session 0x{:04x} is over".format(session)
         if to_board:
@@ -105,7 +149,12 @@ class Words:
         self._names.clear()
         return name, "I have booted"
 
+    def _forget(self):
+        self._asked = None
+        self._by_seq.clear()
+
     def _link(self, kind, seq, content):
+        self._request = None
         number = " #{}".format(seq)
         if kind == _PROGRESS and len(content) == 8:
             return "PROGRESS", "{} of {}".format(*struct.unpack("<II", content)) + number
@@ -114,13 +163,16 @@ class Words:
             if content:
                 return name, "none that is to be taken: {} bytes".format(len(content)) + number
             return name, "is anybody there?" if kind == _KEEP_ALIVE else "end" + number
-        if kind == _NAK or not content:
+        if kind == _NAK:
             return "NAK", "something was damaged; I wait for" + number
+        if not content:
+            return "?", "it does not say what it is" + number
         code, body = content[0], content[1:]
         if code == 0:
             name, meaning = self._packet(body)
         elif kind == _LINK_REPLY:
-            name, meaning = _REPLIES.get(code, "kind {}".format(code)), ""
+            name = _REPLIES.get(code, "kind {}".format(code))
+            meaning = "" if name in ("DONE", "FORGOTTEN") and not body else _UNKNOWN.format(len(body))
             if name == "DATA":
                 meaning = "{} bytes".format(len(body))
         elif code == _CALL:
@@ -136,12 +188,13 @@ class Words:
                 address, size = struct.unpack("<QI", body)
                 meaning = "{} bytes at 0x{:x}".format(size, address)
         else:
-            name, meaning = "kind {}".format(code), ""
+            name, meaning = "kind {}".format(code), _UNKNOWN.format(len(body))
         return name, (meaning + number).lstrip()
 
     # --- packets --------------------------------------------------------------------------------------
 
     def _packet(self, body):
+        self._request = None
         try:
             return self._read_packet(body)
         except Malformed as error:
@@ -155,10 +208,12 @@ class Words:
             return "CopyAck", "{} bytes".format(len(body) - 4)
         if code == 1:
             _check_end(4, body)
+            self._request = _NOTHING
             return "Shutdown", ""
         if code == 2:
             _, at = read_blob(body, 4)
             _check_end(read_sequence(body, at)[1], body)
+            self._request = _NOTHING
             return "InitServer", ""
         if code in (_FROM_REMOTE, _TO_REMOTE):
             tensor, at = read_tensor(body, 4)
@@ -168,7 +223,7 @@ class Words:
             else:
                 size, end, name, verb = _U64.unpack_from(body, at)[0], at + 8, "CopyFromRemote", "of"
             _check_end(end, body)
-            self._asked = None
+            self._request = _NOTHING
             return name, "{} bytes {} {} +{}".format(size, verb, say_tensor(tensor), tensor.offset)
         if code < _CALL_FUNC:
             raise Malformed("the unknown packet code {}".format(code))
@@ -183,41 +238,49 @@ class Words:
             if [kind for kind, _ in values] != [STR]:
                 raise Malformed("an Exception that is not one Str")
             return "Exception", say_all(values)
-        self._asked = code, handle, values
+        name = self._names.get(handle, "") if code == _CALL_FUNC else ""
+        if code == _GET_GLOBAL_FUNC:
+            name = _first_text(values)
+        if self._known is not None:
+            name = self._known[3]
+        self._request = code, handle, values, name
         if code == _CALL_FUNC:
-            return "CallFunc", "{}({})".format(self._name(handle), say_all(values))
+            return "CallFunc", "{}({})".format(name or "0x{:x}".format(handle), say_all(values))
         return _CODES.get(code, "code {}".format(code)), say_all(values)
 
     def _returned(self, values):
         """Give what was returned; where it is a function that was looked up, note its name."""
-        asked, handle, args = self._asked or (None, 0, [])
+        asked, handle, args, name = self._answered or _NOTHING
+        try:
+            if asked is None or (asked != _CALL_FUNC and len(values) != 1):
+                return say_all(values) or "no value at all"
+            kind, value = read_result(values) if asked == _CALL_FUNC else values[0]
+        except Malformed:
+            return say_all(values) or "no value at all"
         if asked == _CALL_FUNC:
-            kind, value = read_result(values)
-            name = self._name(handle)
             if name == "microrpc.memory" and kind == BYTES and len(value) >= 24:
                 heap, used, largest = struct.unpack_from("<III", value)
                 return "{} of {} bytes used, {} at once".format(used, heap, largest)
             if name == "microrpc.describe" and kind == BYTES:
                 return "{} bytes, {}".format(len(value), quoted(text_of(value[:_MOST_DESCRIPTION])))
-            if name in ("microrpc.memory", "microrpc.describe"):
-                return say(kind, value)
-        elif len(values) == 1:
-            kind, value = values[0]
-        else:
-            return say_all(values) or "no value at all"
-        if asked is not None and kind in (FUNCTION, HANDLE):
-            names = [text for code, text in args if code == STR]
-            told = _looked_up(names[0], value) if names and asked != _CALL_FUNC else None
-            if len(self._names) >= _MOST_NAMES:
-                del self._names[next(iter(self._names))]
+            if kind in (FUNCTION, HANDLE) and value:
+                self._learn(value, _first_text(args) or (name or "0x{:x}".format(handle)) + "()")
+        elif kind == HANDLE and asked == _GET_GLOBAL_FUNC:
+            told = _looked_up(name, value)
             if told is not None:
                 return told
-            called = self._name(handle) if asked == _CALL_FUNC else "?"
-            self._names[value] = names[0] if names else called + "()"
+            if name and value:
+                self._learn(value, name)
         return say(kind, value)
 
-    def _name(self, handle):
-        return self._names.get(handle, "0x{:x}".format(handle))
+    def _learn(self, handle, name):
+        if handle not in self._names and len(self._names) >= _MOST_NAMES:
+            del self._names[next(iter(self._names))]
+        self._names[handle] = name
+
+
+def _first_text(values):
+    return next((text for code, text in values if code == STR and text), "")
 
 
 def _check_end(end, body):

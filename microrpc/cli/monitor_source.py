@@ -1,0 +1,172 @@
+"""What the monitor shows: the packets of a file, of one that grows, or of a line between a board and a program."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from microrpc.capture.pcapng import Packet, read_blocks
+from microrpc.capture.writer import CaptureWriter
+from microrpc.cli.monitor_feed import BlockPipe, Feed
+from microrpc.errors import CaptureError, reason_of
+
+if TYPE_CHECKING:
+    from microrpc.gateway.through import Through
+
+STDIN = "-"
+"""The name of what is piped in."""
+_LOOK_S = 0.1
+
+
+def is_file(source: str) -> bool:
+    """Whether this names a file (or stdin) and not a port: what is there and is no device, or is called like a file."""
+    if source == STDIN:
+        return True
+    if "://" in source:
+        return False
+    try:
+        mode = os.stat(source).st_mode
+    except OSError:
+        return Path(source).suffix in (".pcapng", ".pcap", ".jsonl", ".bin", ".raw")
+    return not (stat.S_ISCHR(mode) or stat.S_ISSOCK(mode))
+
+
+class GrowingFile(io.RawIOBase):
+    """A file that is read on when more is written to it, until `stop` is set.
+
+    Where it is begun anew, it is read from its beginning.
+    """
+
+    def __init__(self, file: BinaryIO, stop: threading.Event) -> None:
+        super().__init__()
+        self._file = file
+        self._stop = stop
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait until there is something."""
+        view = memoryview(buffer).cast("B")
+        while not self._stop.is_set():
+            data = self._file.read(len(view))
+            if data:
+                self._at += len(data)
+                view[: len(data)] = data
+                return len(data)
+            if self._file.seekable() and os.fstat(self._file.fileno()).st_size < self._at:
+                self._at = self._file.seek(0)
+            self._stop.wait(_LOOK_S)
+        return 0
+
+
+class Source:
+    """Reads packets in a thread of its own, into `feed`, until there are no more or it is closed.
+
+    begin: opens what is read, in that thread, and gives the packets. ended: what is said where there are no more.
+    take_left_out: gives how many packets there was no room for, since it was last asked.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], Iterable[Packet]],
+        ended: str,
+        *,
+        close: Callable[[], None] = lambda: None,
+        take_left_out: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.feed = Feed()
+        self.take_left_out = take_left_out
+        self._begin = begin
+        self._ended = ended
+        self._close = close
+        threading.Thread(target=self._run, name="microrpc monitor", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            for packet in self._begin():
+                if not self.feed.put(packet):
+                    return
+        except BaseException as error:
+            self.feed.finish(error)
+        else:
+            self.feed.finish(self._ended)
+
+    def close(self) -> None:
+        """Read no more, and let go of what is open."""
+        self.feed.close()
+        self._close()
+
+
+def open_file(source: str, *, follows: bool, stdin_fd: int = 0) -> Source:
+    """Read a file, a named pipe (whose writer is waited for in the thread), or stdin. Raises CaptureError."""
+    stop = threading.Event()
+    is_pipe = source != STDIN and stat.S_ISFIFO(_mode_of(source))
+    file = None if is_pipe else _open(source, stdin_fd)
+
+    def begin() -> Iterator[Packet]:
+        opened = _open(source, stdin_fd) if file is None else file
+        with opened:
+            stream = io.BufferedReader(GrowingFile(opened, stop)) if follows else io.BufferedReader(opened)
+            yield from read_blocks(stream)
+
+    return Source(begin, "that is all" if not follows else "followed no more", close=stop.set)
+
+
+def _mode_of(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        raise CaptureError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+def _open(source: str, stdin_fd: int) -> io.FileIO:
+    try:
+        return io.FileIO(stdin_fd if source == STDIN else source, "rb")
+    except OSError as error:
+        raise CaptureError(f"cannot read {source}: {reason_of(error)}") from error
+
+
+def open_line(make: Callable[[list[CaptureWriter]], Through]) -> tuple[Source, Through]:
+    """Stand between a board and any program, and read what crosses. make: opens the port, with these taps.
+
+    Raises what opening the port raises.
+    """
+    pipe = BlockPipe()
+    taps: list[CaptureWriter] = []
+    through = make(taps)
+    writer = CaptureWriter(pipe, through.port, live=True)  # type: ignore[arg-type]  # which only needs `write`
+    taps.append(writer)
+    ends: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            through.run()
+        except BaseException as error:
+            ends.append(error)
+        finally:
+            writer.close()
+            pipe.close()
+
+    def begin() -> Iterator[Packet]:
+        yield from read_blocks(pipe)  # type: ignore[arg-type]  # which only needs `read`
+        if ends:
+            raise ends[0]
+
+    serving = threading.Thread(target=serve, name="microrpc through", daemon=True)
+
+    def close() -> None:
+        through.stop()
+        serving.join()
+        through.close()
+
+    source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out)
+    serving.start()
+    return source, through

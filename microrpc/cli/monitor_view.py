@@ -1,0 +1,360 @@
+"""The monitor as a person sees it: rows, figures, details of the chosen row. `textual` is imported here and below."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Input, Static
+
+from microrpc.boards.files import WriteError
+from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
+from microrpc.capture.watching import Watch
+from microrpc.cli.monitor_details import describe
+from microrpc.cli.monitor_figures import families_line, figure_lines
+from microrpc.cli.monitor_list import FrameList, heads
+from microrpc.cli.monitor_saving import default_name, save
+from microrpc.cli.monitor_source import Source
+from microrpc.errors import printable
+
+_TICK_S = 0.05
+_ROW_BEATS, _FIGURE_BEATS = 2, 5
+_WORK_S = 0.03
+_AT_ONCE = 200
+_BESIDE_COLUMNS = 150
+_HELP = """\
+  up, down, page up, page down   choose a row; Home the oldest
+  End, f      follow the newest
+  space       pause: rows stay as they are, what comes is kept and counted
+  enter       details of the chosen row: fields, and its bytes on the line
+  r           go from a request to its reply, and back
+  /           show only what has these words: add 0x2000 !LOG
+  1 to 7      show or hide a family; 0 shows all
+  t           times: since the first row, since the one before, of the day
+  c           clear rows and figures
+  s           save what is kept as pcapng, for Wireshark and `microrpc decode`
+  q           quit
+
+  Bytes of a frame: its start is green, escapes are orange.
+  Any key closes this."""
+
+
+class _Help(ModalScreen[None]):
+    DEFAULT_CSS = """
+    _Help { align: center middle; }
+    _Help > Static { width: auto; height: auto; max-width: 100%; border: round $primary; padding: 1 2; }
+    _Help > Static { background: $surface; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield Static(_HELP, markup=False)
+
+    def on_key(self) -> None:
+        self._close()
+
+    def on_click(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.is_current:  # and not closed already: keys may come fast
+            self.dismiss()
+
+
+class MonitorApp(App[None]):
+    """Shows what `source` brings, of the line called `title`.
+
+    keep: how many rows at most. baud: of the line, for the share that is used; None where that is not known. clock:
+    gives the time in seconds since 1970 where the line is live; None for a file that is whole, whose figures are of
+    all of it.
+    """
+
+    TITLE = "microrpc monitor"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #title { background: $primary-background; text-style: bold; height: 1; }
+    #figures { height: 2; padding: 0 1; }
+    #families { height: 1; padding: 0 1; }
+    #heads { height: 1; background: $surface; text-style: bold; color: $text-muted; }
+    #body { height: 1fr; }
+    #body.stacked { layout: vertical; }
+    #list { width: 1fr; height: 1fr; }
+    #details { display: none; border-top: solid $primary; width: 100%; height: 45%; padding: 0 1; }
+    #details.shown { display: block; }
+    #body.beside #details { border-top: none; border-left: solid $primary; width: 80; height: 100%; }
+    #ask { display: none; height: 1; padding: 0 1; background: $surface; }
+    #ask.shown { display: block; }
+    #asked { width: auto; text-style: bold; }
+    #ask Input { width: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "pause", "Pause"),
+        Binding("enter", "details", "Details"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("r", "partner", "Reply"),
+        Binding("s", "save", "Save"),
+        Binding("t", "times", "Times", show=False),
+        Binding("c", "clear", "Clear", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+        Binding("0", "all_families", "All", show=False),
+        *(
+            Binding(str(number), f"family('{family.value}')", family.value, show=False)
+            for number, family in enumerate(Family, 1)
+        ),
+    ]
+
+    def __init__(
+        self,
+        source: Source,
+        title: str,
+        *,
+        keep: int = MOST_ROWS,
+        baud: int | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.line_watch = Watch(keep)
+        self._source = source
+        self._line = title
+        self._baud = baud
+        self._clock = clock
+        self._paused: Rows | None = None
+        self._asking = ""
+        self._is_stale = True
+        self._beats = 0
+
+    @property
+    def view(self) -> Rows:
+        """The rows that are looked at."""
+        return self.line_watch.rows if self._paused is None else self._paused
+
+    # --- what there is on the screen --------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Make the parts. They are kept: while the help is shown, a query finds its parts alone."""
+        self._title, self._figures, self._families, self._heads, self._told, self._asked = (
+            Static(id=name, markup=False) for name in ("title", "figures", "families", "heads", "told", "asked")
+        )
+        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
+        self._body, self._details, self._ask = Horizontal(id="body"), VerticalScroll(id="details"), Horizontal(id="ask")
+        self._answer = Input(compact=True)
+        yield from (self._title, self._figures, self._families, self._heads)
+        with self._body:
+            yield self.list
+            with self._details:
+                yield self._told
+        with self._ask:
+            yield self._asked
+            yield self._answer
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to show."""
+        self.list.focus()
+        self.set_interval(_TICK_S, self._beat)
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
+                loop.add_signal_handler(number, self.exit)
+        self.tick()
+
+    def on_resize(self) -> None:
+        """Put the details where there is room."""
+        is_wide = self.size.width >= _BESIDE_COLUMNS
+        self._body.set_class(is_wide, "beside")
+        self._body.set_class(not is_wide, "stacked")
+        self._is_stale = True
+
+    # --- what comes -------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
+        self._take()
+        self._beats += 1
+        if self._beats % _ROW_BEATS == 0:
+            self._show_rows()
+        if self._beats % _FIGURE_BEATS == 0:
+            self._show_figures()
+
+    def tick(self) -> None:
+        """Take what came, as much as there is time for, and show it."""
+        self._take()
+        self._show_rows()
+        self._show_figures()
+
+    def _take(self) -> None:
+        until = time.monotonic() + _WORK_S
+        while packets := self._source.feed.take(_AT_ONCE):
+            for packet in packets:
+                self.line_watch.take(packet)
+            self._is_stale = True
+            if time.monotonic() >= until:
+                break
+        self.line_watch.leave_out(self._source.take_left_out())
+
+    def _show_rows(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            self.list.sync()
+            self._heads.update(heads(self.list.size.width), layout=False)
+
+    def _show_figures(self) -> None:
+        columns = self.size.width
+        state = [self._line]
+        if words := self.view.filter.words.strip():
+            state.append(f"filter: {words}")
+        if self._paused is not None:
+            more = self.line_watch.rows.newest - self._paused.newest
+            state.append(f"paused, {more:,} more")
+        elif not self.list.follows:
+            state.append("scrolled back")
+        if left_out := self.line_watch.counts.left_out:
+            state.append(f"{left_out:,} came too fast to be shown")
+        if (end := self._source.feed.end) is not None:
+            state.append(str(end))
+        self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
+        now_s = None if self._clock is None else self._clock()
+        rows = self.view
+        self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
+        self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
+
+    def on_frame_list_chosen(self) -> None:
+        """Tell of the row that is chosen now."""
+        if self._details.has_class("shown"):
+            self._describe()
+
+    def _describe(self) -> None:
+        row, told = self.list.chosen, self._told
+        columns = self._details.size.width or self.size.width
+        told.update("nothing is chosen" if row is None else describe(row, columns))
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    def action_pause(self) -> None:
+        """Leave the rows as they are, or go on."""
+        self._paused = self.line_watch.rows.copy() if self._paused is None else None
+        self._look_again()
+
+    def action_details(self) -> None:
+        """Show details of the chosen row, or hide them."""
+        self._details.toggle_class("shown")
+        if self._details.has_class("shown"):
+            self.call_after_refresh(self._describe)
+        self._is_stale = True
+
+    def action_partner(self) -> None:
+        """Go to the reply of a request, or to the request of a reply."""
+        row = self.list.chosen
+        other = None if row is None or row.partner is None else self.view.find(row.partner)
+        if row is None or row.partner is None:
+            self.notify("This row has no request or reply.", timeout=3, markup=False)
+        elif other is None:
+            self.notify(f"Packet {row.partner} is not kept any more.", timeout=3, markup=False)
+        elif not self.view.filter.wants(other):
+            self.notify(f"Packet {row.partner} is hidden by the filter: key 0.", timeout=3, markup=False)
+        else:
+            self.list.choose(other.serial)
+
+    def action_times(self) -> None:
+        """Show times in another way."""
+        self.list.clock.turn()
+        self.notify(f"Times: {self.list.clock.kind}.", timeout=2, markup=False)
+        self._look_again()
+
+    def action_clear(self) -> None:
+        """Forget rows and figures."""
+        self.line_watch.clear()
+        self._paused = None
+        self.list.action_follow()
+        self._look_again()
+
+    def action_family(self, name: str) -> None:
+        """Show or hide a family."""
+        self._show_only(self.view.filter.toggled(Family(name)))
+
+    def action_all_families(self) -> None:
+        """Show everything."""
+        self._show_only(Filter())
+
+    def _show_only(self, wanted: Filter) -> None:
+        self.line_watch.rows.filter = wanted
+        if self._paused is not None:
+            self._paused.filter = wanted
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self.list.sync(changed=True)
+        self._show_figures()
+        if self._details.has_class("shown"):
+            self._describe()
+
+    def action_help(self) -> None:
+        """Tell the keys."""
+        self.push_screen(_Help())
+
+    # --- what is asked for ------------------------------------------------------------------------
+
+    def action_filter(self) -> None:
+        """Ask for the words to look for."""
+        self._ask_for("filter", self.view.filter.words, "words that a row must have, !word for one that it must not")
+
+    def action_save(self) -> None:
+        """Ask for the name of a file."""
+        self._ask_for("save", default_name(time.time()), "name of a new file")
+
+    def _ask_for(self, what: str, value: str, hint: str) -> None:
+        self._asking = what
+        self._asked.update(f"{what}: ")
+        self._ask.add_class("shown")
+        self._answer.placeholder, self._answer.value = hint, value
+        self._answer.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        if self._asking == "filter":
+            self._show_only(replace(self.view.filter, words=event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Do what was asked for."""
+        asked, value = self._asking, event.value.strip()
+        self._close_ask()
+        if asked == "save" and value:
+            try:
+                count = save(packets_of(self.view), Path(value).expanduser())
+            except (WriteError, OSError) as error:
+                self.notify(f"Not saved: {error}", severity="error", timeout=10, markup=False)
+            else:
+                self.notify(f"{count:,} packets saved as {value}", timeout=6, markup=False)
+
+    def on_key(self, event: events.Key) -> None:
+        """Close what is asked for, or the details."""
+        if event.key != "escape":
+            return
+        if self._asking:
+            if self._asking == "filter":
+                self._show_only(replace(self.view.filter, words=""))
+            self._close_ask()
+        else:
+            self._details.remove_class("shown")
+
+    def _close_ask(self) -> None:
+        self._asking = ""
+        self._ask.remove_class("shown")
+        self.list.focus()
+
+
+def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
+    """Show it until somebody quits."""
+    MonitorApp(source, title, keep=keep, baud=baud, clock=clock).run()

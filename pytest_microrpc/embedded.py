@@ -1,0 +1,104 @@
+"""The board behind the `dut` of pytest-embedded: one test uses both, on one port. Nothing of it is imported here.
+
+A thread of `dut` reads the port all the time, and would take replies away; so it is held off while the board is
+connected. What the board prints and logs meanwhile goes where that thread would have put it: `dut.expect` finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import pytest
+
+from microrpc.client.board import Board
+from microrpc.connecting.blocking import connect
+from microrpc.connecting.wrap import tapped
+from microrpc.errors import FunctionNotFoundError
+from microrpc.ports.channel import monotonic
+from pytest_microrpc.listening import Listener
+from pytest_microrpc.setups import Setup
+from pytest_microrpc.story import Story
+from pytest_microrpc.telling import Telling
+from pytest_microrpc.wishes import Wishes
+
+_URL: Final = "://"
+
+
+class DutSerial(Protocol):
+    """What is used of `dut.serial`."""
+
+    port: str
+    baud: int
+    proc: Any
+    """The port, of pyserial."""
+
+    def disable_redirect_thread(self) -> contextlib.AbstractContextManager[object]:
+        """Hold the reader off."""
+
+
+class MessageQueue(Protocol):
+    """What takes the text of a board to where `dut.expect` looks for it."""
+
+    def put(self, obj: bytes) -> None:
+        """Take some of it."""
+
+
+def serial_of(dut: object) -> DutSerial | None:
+    """Give what `dut` has its board on; None where that is no serial port. Fails the test where there are several."""
+    if isinstance(dut, tuple | list):
+        pytest.fail(
+            f"`dut` is {len(dut)} boards, and `board` is one: connect to one of them, with "
+            "`dut[0].serial.disable_redirect_thread()` around `microrpc.connect(dut[0].serial.port)`",
+            pytrace=False,
+        )
+    serial: DutSerial | None = getattr(dut, "serial", None)
+    return serial if isinstance(getattr(serial, "port", None), str) else None
+
+
+def tell_of(serial: DutSerial, setup: Setup) -> Telling:
+    """Begin what is told of a test on this port."""
+    listener = Listener(serial.port, captures=setup.captures is not None)
+    story = Story(serial.port, listener.trace, monotonic())
+    return Telling(story, listener, setup.board.name if setup.board is not None else "")
+
+
+@contextlib.contextmanager
+def open_dut_board(
+    serial: DutSerial, queue: MessageQueue, setup: Setup, telling: Telling, wishes: Wishes
+) -> Iterator[Board]:
+    """Connect to the board, at the baud rate of `dut`, and give the port back in the end.
+
+    Skips the test where the board lacks a function that it wishes.
+    """
+
+    def pass_on(text: str) -> None:
+        queue.put(text.encode(errors="backslashreplace") + b"\n")
+
+    with serial.disable_redirect_thread(), _free(serial):
+        options: dict[str, Any] = {"board": setup.board, "baud": serial.baud, "reset": wishes.reset, "on_log": pass_on}
+        with connect(serial.port, wrap=tapped(telling.listener), **options) as board:
+            board.pump.listen()  # also while the test waits for text, and asks nothing
+            telling.talk(board, is_new=True)
+            for name in wishes.functions:
+                try:
+                    board.function(name)
+                except FunctionNotFoundError:
+                    pytest.skip(f"needs function {name!r}, which the board on {serial.port} does not have")
+            yield board
+
+
+@contextlib.contextmanager
+def _free(serial: DutSerial) -> Iterator[None]:
+    """Close what takes one client only, such as socket://. A port of this computer stays open: its lines stay as they
+    are, and what arrives before it is read again is kept.
+    """
+    is_closed = _URL in serial.port
+    if is_closed:
+        serial.proc.close()
+    try:
+        yield
+    finally:
+        if is_closed:
+            serial.proc.open()
