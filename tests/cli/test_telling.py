@@ -57,7 +57,7 @@ def test_every_command_that_opens_a_board_can_tell_of_its_line(command: str) -> 
 def test_a_command_that_opens_none_does_not_say_that_it_could(command: str) -> None:
     text = help_of(*command.split())
     assert "Usage" in text
-    assert "--capture" not in text
+    assert "--capture FILE" not in text
 
 
 # --- --capture --------------------------------------------------------------------------------
