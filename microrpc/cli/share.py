@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from pathlib import Path
@@ -53,6 +52,8 @@ def share(
     The first line on stdout is what they open instead of PORT; where stdout is no terminal it is nothing else.
     Requests take turns. What a program looked up and allocated is its own, and is freed when it goes.
     """
+    import asyncio
+
     from microrpc.gateway.unix import check_system
 
     with reporting():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -119,6 +118,8 @@ def serve(
     A board has one session at a time; who comes meanwhile waits. A client without a key gets any board that is free.
     """
     with reporting(as_json=as_json):
+        import asyncio
+
         from microrpc.gateway.tvm.opening import BoardOpener
         from microrpc.gateway.tvm.registration import check_key
         from microrpc.gateway.tvm.server import Gateway
