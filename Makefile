@@ -69,8 +69,9 @@ bench: $(INSTALLED_BENCH) $(if $(filter tvm,$(ARGS)),$(INSTALLED_TVM)) ## measur
 plots: $(INSTALLED_BENCH) ## draw docs/plots from the last `make bench`
 	$(BIN)/python -m benchmarks.plots $(RESULTS)
 
-pictures: $(INSTALLED) ## draw docs/pictures/session.svg from a session that is run for it
+pictures: $(INSTALLED) ## draw docs/pictures from sessions that are run for them
 	$(BIN)/python -m dev.pictures
+	$(BIN)/python -m dev.monitor_picture
 
 venv: $(INSTALLED) ## only install into .venv
 
