@@ -73,7 +73,7 @@ def contents(wheel: Path) -> dict[str, str]:
 def test_checkers_of_packages_have_nothing_to_say(built: Built) -> None:
     tools = Path(needs.tools()).parent
     said = run(tools / "twine", "check", "--strict", built.wheel, built.sdist, NO_COLOR="1", COLUMNS="300")
-    assert re.findall(r"PASSED.*|FAILED.*|WARN.*", said) == ["PASSED", "PASSED"], said
+    assert re.findall(r"PASSED|FAILED|WARN", said) == ["PASSED", "PASSED"], said
     assert run(tools / "check-wheel-contents", built.wheel) == f"{built.wheel}: OK\n"
 
 

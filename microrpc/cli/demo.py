@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BoardFileOption,
     BoardOption,
@@ -18,11 +19,9 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
-from microrpc.cli.demo_noise import line_of, show_noise
-from microrpc.cli.demo_parts import Parts
-from microrpc.cli.demo_talk import show_description, show_events, show_long_calls
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
+from microrpc.cli.telling import with_telling
 
 if TYPE_CHECKING:
     from firmware_sim.board.device import Device
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 _TERMINAL_BAUD = 921600
 
 
+@with_telling
 def demo(
     board: BoardOption = None,
     board_file: BoardFileOption = None,
@@ -98,6 +98,9 @@ def demo(
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
     from microrpc.capture.trace import Trace
+    from microrpc.cli.demo_noise import show_noise
+    from microrpc.cli.demo_parts import Parts
+    from microrpc.cli.demo_talk import show_description, show_events, show_long_calls
     from microrpc.connecting.blocking import open_session
     from microrpc.connecting.wrap import tapped
 
@@ -108,7 +111,7 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     with contextlib.closing(opened):
         screen.title("microrpc demo", f"{kind}, {profile.name}, on {opened.channel.name}")
         opening = time.perf_counter()
-        with open_session(opened, profile.timeouts, logs.append, wrap=tapped(trace)) as board:
+        with open_session(opened, profile.timeouts, logs.append, wrap=tapped(trace), capture=capture()) as board:
             opened_s = time.perf_counter() - opening
             show = Parts(profile, device, board, trace, logs, screen)
             show.handshake(opened_s)
@@ -167,6 +170,7 @@ def _simulate(profile: BoardProfile, baud: int) -> tuple[Device, UartLine | None
     from firmware_sim.board.clock import VirtualClock
     from firmware_sim.line.uart import UartLine
     from firmware_sim.running.simulate import simulate
+    from microrpc.cli.demo_noise import line_of
 
     if not baud:
         return simulate(profile), None
