@@ -27,7 +27,7 @@ _URL: Final = "://"
 
 
 class DutSerial(Protocol):
-    """What is used of `dut.serial`."""
+    """What is used of `dut.serial`: its `port`, by name, and `baud`, in bits a second."""
 
     port: str
     baud: int
