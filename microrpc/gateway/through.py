@@ -21,7 +21,7 @@ from typing import Protocol, Self
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers import has_frames, open_target
-from microrpc.connecting.watching import CaptureTarget, watch
+from microrpc.connecting.watching import CaptureTarget, tell_port, watch
 from microrpc.connecting.wrap import Tap, port_lost, port_opened
 from microrpc.errors import PortLostError, RequestError
 from microrpc.ports.bell import Bell
@@ -102,6 +102,7 @@ class Through:
             opened.close()
             raise
         self._line, self._bell = _line_of(opened.channel), Bell()
+        tell_port(opened, self.port, target.profile.name)
         self.now = opened.channel.now
         """The clock of what the taps are told, in seconds."""
 

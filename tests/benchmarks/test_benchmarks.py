@@ -92,6 +92,13 @@ TIMED |= HOST_CPU
 CAPTURED = [f"captured copy {way} the board, {size} KiB packets, pty" for way in ("to", "from") for size in (2, 8)]
 CAPTURED += [f"captured copy {way} the board, 2 KiB packets, {pacing.BAUD} baud" for way in ("to", "from")]
 CAPTURED += [f"written down, {size} KiB packets, pty" for size in (2, 8)]
+MONITOR = {"monitor: frames put in words": "frames/s"}
+for watched in ("a capture of both sides", "a board that speaks"):
+    MONITOR |= {
+        f"monitor, {watched}: frames shown": "%",
+        f"monitor, {watched}: CPU": "us/frame",
+        f"monitor, {watched}: a key is answered": "ms",
+    }
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
 MISSING = [package.title for package in PACKAGES]
 COUNT = (
@@ -101,6 +108,7 @@ COUNT = (
     + len(RANGED)
     + len(PEER_CODEC)
     + len(CAPTURED)
+    + len(MONITOR)
     + len(MISSING)
     + 2  # the peer with events, and TVM
     + len(DEVICE_SIZES)
@@ -156,6 +164,13 @@ def test_every_share_is_there_with_its_range(output: str, name: str, unit: str) 
     rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
     assert len(rows) == 1
     assert re.match(rf"{re.escape(name)} +[\d.]+ +{unit} +least [\d.]+, most [\d.]+ ", rows[0])
+
+
+@pytest.mark.parametrize(("name", "unit"), MONITOR.items())
+def test_the_monitor_is_measured_with_what_it_showed(output: str, name: str, unit: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +[1-9][\d,.]* +{unit} ", rows[0])
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -61,6 +61,12 @@ def test_a_command_that_opens_none_does_not_say_that_it_could(command: str) -> N
     assert "--capture FILE" not in text
 
 
+def test_what_writes_a_capture_anyhow_shows_frames_and_says_what_it_does_too() -> None:
+    text = help_of("capture")
+    for option in ("--write", "--trace [=FILE]", "--verbose"):
+        assert option in text
+
+
 # --- --capture --------------------------------------------------------------------------------
 
 
