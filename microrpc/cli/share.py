@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -81,6 +82,7 @@ async def _serve(
         baud=baud,
         timeouts=timeouts_of(profile, timeout_s),
         on_log=note_log,
+        capture=capture(),
         **dataclasses.asdict(options),
     )
     async with opening as board, Share(board, path, baud=baud or profile.baud) as served:

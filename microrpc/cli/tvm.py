@@ -10,6 +10,7 @@ import typer
 
 from microrpc.cli import completing
 from microrpc.cli.addresses import is_loopback, parse_address, warn_of_others
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -105,7 +106,9 @@ def serve(
             help="The project that --allow-load links code into. [default: microrpc's firmware for the board]",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell when sessions begin and end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell when sessions begin and end, and what is done.")
+    ] = False,
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
@@ -143,6 +146,7 @@ def serve(
                 timeouts=timeouts_of(profile, timeout),
                 on_log=note_log,
                 options=options,
+                capture=capture(),
             )
             on_session: Callable[[str], None] = note if verbose else _ignore
             stations.append(

@@ -75,7 +75,7 @@ The same on a bad line, in virtual time: 1 bit in 10,000 flips, one reset
   ok      65536 bytes there, back    every byte as it was sent
   ok      the reset                  BoardResetError in mid-copy; array made again
   ok      lost                       nothing
-          repeated                   175, for 76 damaged frames seen here
+          repeated                   175 sent again; 76 frames came damaged
           how fast                   64.4 kB/s, 3.01 s in all; clean 90.3 kB/s, 1.98 s
 """
 
