@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from benchmarks import (
     boards,
     calls,
+    capture,
     codec,
     copies,
     devices,
@@ -48,6 +49,7 @@ def sections(
         "steps": (steps.measure, host_cpu.measure),
         "calls": (calls.measure,),
         "copies": (copies.measure,),
+        "capture": (capture.measure,),
         "boards": (boards.measure,),
         "rack": (rack.measure,),
         "virtual-time": (virtual_time.measure,),

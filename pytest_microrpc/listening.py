@@ -36,6 +36,7 @@ class Listener:
 
     def __init__(self, name: str, *, captures: bool) -> None:
         self.trace = Trace(keep_frames=KEEP_FRAMES)
+        """The last frames, in words."""
         self.name = name
         self._captures = captures
         self._spool: IO[bytes] | None = None

@@ -33,7 +33,9 @@ class Telling:
     """
 
     story: Story
+    """What a report has of it where it fails."""
     listener: Listener
+    """What hears its line."""
     profile: str = ""
     firmware: str = ""
     seeds: tuple[tuple[str, int], ...] = ()
