@@ -15,7 +15,7 @@ import needs
 import numpy as np
 import pytest
 from mutations import SESSION, Maker
-from wireshark import Piece, assert_equal, cut, decoded, dissected, write
+from wireshark import Piece, assert_equal, cut, decoded, dissected, dissected_by_4_4, in_words, tshark, write
 
 import microrpc
 from firmware_sim.line.faults import Double, Drop, Faults, Flip, Insert
@@ -23,6 +23,7 @@ from firmware_sim.running.simulate import SimBoard
 from microrpc.capture.fields import FIELDS
 from microrpc.connecting.blocking import open_board
 from microrpc.connecting.wrap import tapped
+from microrpc.errors import printable
 from microrpc.wire.frames import encode_frame
 from microrpc.wire.packets import (
     CopyAck,
@@ -33,6 +34,8 @@ from microrpc.wire.session import MessageType, Timeouts, encode_message
 pytestmark = pytest.mark.tools
 
 T = TypeVar("T")
+WIREGASM = "@goodtools/wiregasm@1.9.1"  # which .ci/run installs
+MOST_TOLD = 8  # frames of one packet that its line tells of
 MUTATED_BYTES = 2_000_000
 STEP = 211  # of the positions of the fault matrix: each row has some, and a run takes seconds
 
@@ -47,6 +50,12 @@ def assert_same(path: Path) -> list[list[dict[str, object]]]:
     expected = decoded(path)
     assert_equal(dissected(path, path.parent), expected)
     return expected
+
+
+@pytest.fixture(scope="session")
+def bad_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A capture of the link on a bad line."""
+    return write(tmp_path_factory.mktemp("bad_line") / "x.pcapng", on_a_bad_line(seed=1))
 
 
 def recorded(name: str) -> list[Piece]:
@@ -76,6 +85,95 @@ def test_bursts_that_are_cut_give_the_same_records(size: int, tmp_path: Path) ->
         ]
 
     assert kinds(found) == kinds(whole)
+
+
+def test_wireshark_4_4_has_the_same_fields_in_lua_5_4(tmp_path: Path) -> None:
+    needs.program("node", "nodejs")
+    package = needs.npm(WIREGASM)
+    paths = [write(tmp_path / f"{name}.pcapng", recorded(name)) for name in golden.NAMES]
+    paths.append(write(tmp_path / "cut.pcapng", cut(recorded("fault_callflip"), 7)))
+    paths.append(write(tmp_path / "mutated.pcapng", Maker(seed=3).pieces(100_000)))
+    found = dissected_by_4_4(package, "microrpc.code == CallFunc", *paths)
+    for path, later in zip(paths, found, strict=True):
+        expected = decoded(path)
+        assert_equal(later.packets, expected)
+        calls = [any(record.get("microrpc.code") == "CallFunc" for record in packet) for packet in expected]
+        assert later.taken == [number for number, is_call in enumerate(calls, 1) if is_call]
+
+
+# --- what people see -----------------------------------------------------------------------------------------
+
+
+def assert_same_words(path: Path) -> None:
+    """Hold the lines of Wireshark to the words of `microrpc decode`."""
+    shown = tshark("-r", str(path), "-T", "fields", "-e", "_ws.col.Info", home=path.parent).splitlines()
+    expected = [[f"{frame.kind} {frame.meaning}".rstrip() for frame in frames] for frames in in_words(path)]
+    assert len(shown) == len(expected)
+    for number, (line, words) in enumerate(zip(shown, expected, strict=True), 1):
+        more = [f"and {len(words) - MOST_TOLD} more"] if len(words) > MOST_TOLD else []
+        told = printable("; ".join(words[:MOST_TOLD] + more)) if words else "part of a frame"
+        assert line == told, f"packet {number}"
+
+
+@pytest.mark.parametrize("name", golden.NAMES)
+def test_lines_say_what_decode_says(name: str, tmp_path: Path) -> None:
+    assert_same_words(write(tmp_path / "x.pcapng", recorded(name)))
+
+
+def test_lines_of_the_link_say_what_decode_says(tmp_path: Path) -> None:
+    assert_same_words(write(tmp_path / "x.pcapng", on_a_bad_line(seed=0)))
+
+
+@pytest.mark.parametrize(
+    ("display_filter", "name", "value"),
+    [
+        ("microrpc.code == CallFunc", "microrpc.code", "CallFunc"),
+        ("microrpc.kind == EVENT", "microrpc.kind", "EVENT"),
+        ('microrpc.function == "sum"', "microrpc.function", "sum"),
+        ("microrpc.damage", "microrpc.damage", None),
+        ("microrpc.bad_crc", "microrpc.damage", "bad crc"),
+        ("microrpc.noise", "microrpc.kind", "noise"),
+        ("microrpc.repeated", "microrpc.link.retransmission", True),
+        ("microrpc.exception", "microrpc.error", None),
+        ("microrpc.error contains sensor", "microrpc.error", None),
+    ],
+)
+def test_a_filter_takes_those_that_it_names(
+    display_filter: str, name: str, value: object, bad_line: Path, tmp_path: Path
+) -> None:
+    taken = tshark("-r", str(bad_line), "-Y", display_filter, "-T", "fields", "-e", "frame.number", home=tmp_path)
+    packets = decoded(bad_line)
+    expected = [
+        number
+        for number, records in enumerate(packets, 1)
+        if any(name in record and value in (None, record[name]) for record in records)
+    ]
+    assert expected
+    assert list(map(int, taken.split())) == expected
+
+
+def test_a_request_that_nothing_answers_is_told_and_no_other(bad_line: Path, tmp_path: Path) -> None:
+    arguments = ("-2", "-r", str(bad_line), "-R", "microrpc.unanswered", "-T", "fields", "-e", "frame.number")
+    taken = set(map(int, tshark(*arguments, home=tmp_path).split()))
+    records = [(number, record) for number, records in enumerate(decoded(bad_line), 1) for record in records]
+    asks = {n for n, record in records if record.get("microrpc.message_type") == MessageType.LINK_REQUEST}
+    repeated = {n for n, record in records if "microrpc.link.retransmission" in record}
+    answered = {n for n, record in records if "microrpc.response_in" in record}
+    assert taken & asks == asks - answered - repeated
+    assert "Nothing answers it" not in tshark("-r", str(bad_line), "-q", "-z", "expert", home=tmp_path)
+
+
+def test_the_experts_tell_what_is_wrong(bad_line: Path, tmp_path: Path) -> None:
+    told = tshark("-2", "-r", str(bad_line), "-q", "-z", "expert", home=tmp_path)
+    for words in ("bad crc: it carries 0x", "bytes outside of any frame", "Sent again", "Error: "):
+        assert words in told
+
+
+def test_the_plain_bytes_of_a_frame_with_escapes_have_a_tab_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.pcapng", [Piece(False, encode_frame(data)) for data in (b"plain", b"\xff\xff\x02")])
+    shown = tshark("-r", str(path), "-x", home=tmp_path)
+    assert shown.count("Frame without escapes (3 bytes):\n0000  ff ff 02") == 1
+    assert shown.count("Frame without escapes") == 1
 
 
 # --- the fault matrix, and the link on a bad line --------------------------------------------------------------

@@ -163,6 +163,18 @@ end
 
 local LONGEST_TEXT = 40 -- what a phrase quotes of a text, in characters
 
+-- A text with an escape for each byte that is no UTF-8.
+local function spelt_out(data)
+    local parts, at = {}, find(data, "[\128-\255]") or #data + 1
+    parts[1] = sub(data, 1, at - 1)
+    while at <= #data do
+        local size = character_size(data, at)
+        parts[#parts + 1] = size > 0 and sub(data, at, at + size - 1) or format("\\x%02x", byte(data, at))
+        at = at + math.max(size, 1)
+    end
+    return table.concat(parts)
+end
+
 -- A text in quotes, the beginning of it where it is long.
 local function quoted(data)
     local characters, at = {}, 1
@@ -998,7 +1010,7 @@ local function words_of_return(record, packet)
         if data and record.name == "microrpc.memory" and #data >= 24 then
             return format("%.0f of %.0f bytes used, %.0f at once", u32(data, 5), u32(data, 1), u32(data, 9))
         elseif data and record.name == "microrpc.describe" then
-            return format("%d bytes, %s", #data, quoted(sub(data, 1, 4 * LONGEST_TEXT)))
+            return format("%d bytes, %s", #data, quoted(spelt_out(sub(data, 1, 4 * LONGEST_TEXT))))
         end
     elseif result.type == 3 and (request.code or 0) >= GET_GLOBAL_FUNC then
         local told = looked_up(record.name, result, packet.body)
@@ -1026,9 +1038,10 @@ local function words_of_packet(record, packet)
 end
 
 local function words_of_log(log)
-    if not log.has_level then return quoted(log.text) end
+    local text = quoted(spelt_out(log.text))
+    if not log.has_level then return text end
     local time = log.time_us and format(" at %.6f s", log.time_us / 1e6) or ""
-    return format("%s%s: %s", log.level, time, quoted(log.text))
+    return format("%s%s: %s", log.level, time, text)
 end
 
 local function words_of_news(message, payload)
@@ -1355,7 +1368,7 @@ local function show_rest(record, range, tree)
     else
         shown:told("outside_size", record.size)
         if record.text then
-            words = "text " .. quoted(record.text)
+            words = "text " .. quoted(spelt_out(record.text))
             shown:told("text", text_of(record.text))
         else
             words = "noise outside of any frame"
