@@ -77,6 +77,40 @@ def test_the_commands_of_the_readme_run(command: str) -> None:
     assert run.stdout
 
 
+def test_the_figures_of_the_readme_are_those_of_the_documents_that_it_names() -> None:
+    rows = re.findall(r"^\| \*\*(.*?)\*\*.*? \| (.*?) \| \[.*?\]\((.*?)(?:#.*?)?\) \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for name, told, place in rows:
+        document = " ".join((ROOT / place).read_text(encoding="utf-8").split())
+        for number in re.findall(r"\d[\d,]*(?:\.\d+)?", told):
+            written = {
+                "0": "none",
+                "72": "72.0",
+                "0.1": "105 ms",
+                "15": "bench",
+                "1": "1e-4",
+                "10,000": "1e-4",
+                "4": "1e-6",
+            }
+            assert written.get(number, number) in document, f"{name}: {number} is not in {place}"
+    assert f"{len(FAULT_KINDS)} kinds of fault" in README
+
+
+def test_the_tables_beside_others_say_the_same_of_which_versions_they_are() -> None:
+    longer = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    bench = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"Looked at in 2026, in these versions: (.*?)\. A \*no\*", " ".join(README.split()))
+    versions = re.findall(r"\d+\.[\d.]*\d", said)
+    assert len(versions) >= 7
+    assert [version for version in versions if version not in longer] == []
+    for peer in ("pw_rpc 0.0.24", "eRPC 1.14", "smpclient 7.3", "pySerialTransfer 2.6.11"):
+        assert peer in bench
+        assert peer.split()[1] in versions
+    heads = re.findall(r"^\| \| microrpc(?: 0\.10)? (\| pw_rpc .*) \|$", README + "\n" + longer, flags=re.MULTILINE)
+    assert len(heads) == 2
+    assert heads[0] == heads[1]
+
+
 def examples(document: str) -> list[Any]:
     """Give every Python block of a document in docs/, each as a parameter with a name."""
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
@@ -88,6 +122,7 @@ def examples(document: str) -> list[Any]:
     "example",
     [
         *examples("asyncio.md"),
+        *examples("capture.md"),
         *examples("events.md"),
         *examples("lifetime.md"),
         *examples("models.md"),

@@ -51,8 +51,9 @@ class Record:
     outside of one; empty for a damaged one. detail: of damage, for a person.
 
     request: of a reply, the record of what it answers. reply: of a request, what answered it, once that came.
-    is_retransmission: the same seq crossed the line before. function: the name of what is called or looked up, or ""
-    where the look-up was not seen; of a reply, that of its request.
+    is_request: it wants an answer, and was not on the line before. is_retransmission: the same seq was on the line
+    before. function: the name of what is called or looked up, or "" where the look-up was not seen; of a reply, that of
+    its request.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Record:
     function: str = ""
     request: Record | None = field(default=None, repr=False)
     reply: Record | None = field(default=None, repr=False)
+    is_request: bool = False
     is_retransmission: bool = False
 
     @cached_property
@@ -137,7 +139,8 @@ class _Matching:
         if record.to_board:
             if content is not None and not isinstance(content, _REPLIES):
                 record.function = self._function_of(record)
-                self._asked = None if isinstance(content, Shutdown) else record
+                record.is_request = not isinstance(content, Shutdown)
+                self._asked = record if record.is_request else None
         elif isinstance(content, _REPLIES):
             asked, self._asked = self._asked, None
             if asked is not None and asked.message.session_id == record.message.session_id:
@@ -155,6 +158,7 @@ class _Matching:
                 self._answer(asked, record)
             return
         record.is_retransmission = asked is not None
+        record.is_request = asked is None
         if asked is None:
             record.function = self._function_of(record)
             if len(self._by_seq) >= _MOST_SEQS:

@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
 from microrpc.cli.boards import boards
+from microrpc.cli.capture import capture
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
+from microrpc.cli.decode import decode
 from microrpc.cli.demo import demo
 from microrpc.cli.events import events
 from microrpc.cli.files import get, put
@@ -151,6 +153,21 @@ app.command(
     )
 )(monitor)
 app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
+app.command(
+    epilog=examples(
+        "microrpc decode x.pcapng",
+        "microrpc decode x.pcapng --kind CallFunc --name 'motor_*' --json",
+        "microrpc decode x.pcapng --damage --from 10 --to 12",
+        "tail -f -c +1 x.pcapng | microrpc decode -",
+    )
+)(decode)
+app.command(
+    epilog=examples(
+        "microrpc capture /dev/ttyACM0 -w x.pcapng --through /tmp/board",
+        "microrpc capture --board nucleo_f746zg --through /tmp/board",
+        "microrpc capture /dev/ttyACM0 -w - | wireshark -k -i -",
+    )
+)(capture)
 app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
 app.add_typer(model, name="model")
 firmware.command(

@@ -128,7 +128,12 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     screen.section("Statistics")
     for name, value in stats_pairs(stats):
         screen.row(name, value)
-    noise = {} if device is None else show_noise(profile, baud or _TERMINAL_BAUD, screen)
+    if device is None:
+        noise = {}
+        screen.section("The same on a bad line")
+        screen.row("not shown", "the line of an emulator is never bad: without --board it is shown", is_brief=True)
+    else:
+        noise = show_noise(profile, baud or _TERMINAL_BAUD, screen)
     taken_s = time.perf_counter() - start
     sent = sum(frame.to_board for frame in trace.frames)
     received = len(trace.frames) - sent

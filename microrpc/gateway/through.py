@@ -21,7 +21,7 @@ from typing import Protocol, Self
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers import has_frames, open_target
-from microrpc.connecting.wrap import Tap
+from microrpc.connecting.wrap import Tap, port_lost, port_opened
 from microrpc.errors import PortLostError, RequestError
 from microrpc.ports.bell import Bell
 from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, interrupt
@@ -53,9 +53,9 @@ class Through:
     """A port, and a pty in front of it that any program may open, close, and open again.
 
     port, board, baud, options: as `microrpc.connect` has them. taps: shown all that crosses the line, with the time of
-    `now`. link: where a symbolic link to the pty is to be. reconnect: a port that goes away is waited for. on_news:
-    called with what becomes of the line, in words: "port lost", "port opened again", and what is lost on the way to a
-    program that does not read.
+    `now`, and told of ports that go and come. link: where a symbolic link to the pty is to be. reconnect: a port that
+    goes away is waited for. on_news: called with what becomes of the line, in words: "port lost", "port opened again",
+    and what is lost on the way to a program that does not read.
 
     Raises what opening the port raises, PortError where there are no ptys, and RequestError for a port without frames.
     """
@@ -113,11 +113,13 @@ class Through:
 
     def run(self) -> None:
         """Pass bytes on until `stop`. Raises PortLostError, and PortNotFoundError where the port does not come back."""
+        self._tell(port_opened)
         while True:
             try:
                 self._carry()
                 return
             except PortLostError:
+                self._tell(port_lost)
                 self._on_news("port lost")
                 if self._reopen is None:
                     raise
@@ -125,6 +127,7 @@ class Through:
             self._to_board = b""
             channel = self._reopen(RECONNECT_S)
             self._line, self.now = _line_of(channel), channel.now
+            self._tell(port_opened)
             self._on_news("port opened again")
 
     def stop(self) -> None:
@@ -215,6 +218,10 @@ class Through:
             self._program_baud = baud
             if baud not in (None, self.baud):
                 self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
+
+    def _tell(self, news: Callable[[Tap, float], None]) -> None:
+        for tap in self._taps:
+            news(tap, self.now())
 
     def _show(self, data: bytes, *, to_board: bool) -> None:
         now = self.now()
