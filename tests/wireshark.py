@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from microrpc.capture import pcapng, records
 from microrpc.capture.fields import FIELDS, FieldType, fields_of
-from microrpc.capture.words import Frame, frame_of
+from microrpc.capture.words import Frame, FrameReader, frame_of
 from microrpc.cli.wireshark import DISSECTOR
 
 BEGIN_NS = 1_764_000_000_123_456_789
@@ -173,6 +173,12 @@ def _read(path: Path) -> list[list[records.Record]]:
             reader = readers.setdefault(packet.interface, records.RecordReader())
             packets.append(reader.read(packet.number, packet.time_ns, packet.to_board, packet.data))
     return packets
+
+
+def in_words_of(pieces: Iterable[Piece]) -> list[list[Frame]]:
+    """Give the words for each piece of a line."""
+    reader = FrameReader()
+    return [reader.read(0.0, piece.to_board, piece.data) for piece in pieces]
 
 
 def decoded(path: Path) -> list[list[Record]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +19,20 @@ import needs
 import numpy as np
 import pytest
 from mutations import SESSION, Maker
-from wireshark import Piece, assert_equal, cut, decoded, dissected, dissected_by_4_4, in_words, tshark, write
+from processes import COMMAND, run
+from wireshark import (
+    DISSECTOR,
+    Piece,
+    assert_equal,
+    cut,
+    decoded,
+    dissected,
+    dissected_by_4_4,
+    in_words,
+    in_words_of,
+    tshark,
+    write,
+)
 
 import microrpc
 from firmware_sim.line.faults import Double, Drop, Faults, Flip, Insert
@@ -34,6 +51,7 @@ from microrpc.wire.session import MessageType, Timeouts, encode_message
 pytestmark = pytest.mark.tools
 
 T = TypeVar("T")
+GUIDE = (Path(__file__).parents[2] / "docs" / "wireshark.md").read_text(encoding="utf-8")
 WIREGASM = "@goodtools/wiregasm@1.9.1"  # which .ci/run installs
 MOST_TOLD = 8  # frames of one packet that its line tells of
 MUTATED_BYTES = 2_000_000
@@ -305,3 +323,105 @@ def test_a_long_message_is_put_together_and_one_that_is_too_long_is_refused(tmp_
     found = assert_same(write(tmp_path / "x.pcapng", cut([Piece(False, long + too_long)], 4096)))
     kinds = [(record["microrpc.kind"], record.get("microrpc.damage")) for packet in found for record in packet]
     assert kinds == [("CopyAck", None), ("damaged", "too long"), ("text", None)]
+
+
+# --- live, and over TCP --------------------------------------------------------------------------------------
+
+
+def test_rows_come_while_the_capture_runs(tmp_path: Path) -> None:
+    link = tmp_path / "board"
+    writing = [*COMMAND, "capture", "sim://", "-w", "-", "--through", str(link)]
+    reading = ["tshark", "-X", f"lua_script:{DISSECTOR}", "-l", "-i", "-", "-T", "fields", "-e", "_ws.col.Info"]
+    capture = subprocess.Popen(writing, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reader = None
+    try:
+        assert capture.stderr is not None
+        assert capture.stdout is not None
+        assert b"until Ctrl-C" in capture.stderr.readline()
+        reader = subprocess.Popen(
+            reading,
+            stdin=capture.stdout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"HOME": str(tmp_path)},
+        )
+        capture.stdout.close()
+        called = run("call", link, "add", 2, 3)
+        assert (called.returncode, called.stdout) == (0, "5\n")
+        assert reader.stdout is not None
+        rows: list[str] = []
+        while not rows or not rows[-1].startswith("Return 5 #"):
+            rows.append(reader.stdout.readline().decode().rstrip())
+            assert rows[-1], rows
+        assert (capture.poll(), reader.poll()) == (None, None)
+        assert any(row.startswith("CALL add(2, 3) #") for row in rows)
+    finally:
+        capture.kill()  # first: what reads from it ends then
+        capture.communicate(timeout=10)
+        if reader is not None:
+            reader.communicate(timeout=10)
+
+
+def segment(to_board: bool, data: bytes, at: int) -> bytes:
+    """Give an IPv4 packet of a TCP connection to port 9904 whose data is the stream's from byte `at` on."""
+    ports = (40000, 9904) if to_board else (9904, 40000)
+    tcp = struct.pack(">HHIIBBHHH", *ports, 1 + at, 1, 5 << 4, 0x18, 8192, 0, 0) + data
+    ends = bytes((127, 0, 0, 1)), bytes((127, 0, 0, 1))
+    return struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + b"".join(ends) + tcp
+
+
+def test_a_line_over_tcp_is_decoded_as_told(tmp_path: Path) -> None:
+    pieces = recorded("fault_callflip")
+    path = tmp_path / "x.pcap"
+    sent = {True: 0, False: 0}
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 101))
+        for number, (to_board, data) in enumerate(pieces):
+            packet = segment(to_board, data, sent[to_board])
+            sent[to_board] += len(data)
+            file.write(struct.pack("<IIII", number, 0, len(packet), len(packet)) + packet)
+    columns = ("-T", "fields", "-e", "_ws.col.Info")
+    rows = tshark("-r", str(path), "-d", "tcp.port==9904,microrpc", *columns, home=tmp_path).splitlines()
+    words = [[f"{frame.kind} {frame.meaning}".rstrip() for frame in packet] for packet in in_words_of(pieces)]
+    assert rows == [printable("; ".join(told)) or "part of a frame" for told in words]
+
+
+# --- the document --------------------------------------------------------------------------------------------
+
+
+_COMMAND = r"^    ((?:microrpc|tshark) .*)\n((?:\n|    (?!microrpc |tshark ).*\n)*)"
+
+
+def steady(text: str) -> list[str]:
+    """Give lines without what is another in each run, or after a change of the simulator: times, nonces, handles."""
+    text = re.sub(r"\d+\.\d{6,9}", "TIME", text)
+    text = re.sub(r"0x[0-9a-f]+", "0x...", text)
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]
+
+
+def test_what_the_guide_shows_is_what_comes_of_its_commands(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TZ": "UTC",
+    }
+    commands = 0
+    for block in re.findall(r"(?:^    .*\n|^\n)+", GUIDE, re.MULTILINE):
+        for command, output in re.findall(_COMMAND, block, re.MULTILINE):
+            if " | " not in command:  # which needs a board
+                shell = ["bash", "-c", command]
+                done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True)
+                assert not output.strip() or steady(done.stdout.decode()) == steady(output), command
+                commands += 1
+    assert commands == 4
+
+
+@pytest.mark.parametrize("display_filter", re.findall(r"^\| `(.*?)` \|", GUIDE, re.MULTILINE))
+def test_the_filters_of_the_guide_are_filters(display_filter: str, bad_line: Path, tmp_path: Path) -> None:
+    tshark("-r", str(bad_line), "-Y", display_filter, home=tmp_path)
+
+
+@pytest.mark.parametrize("rule", re.findall(r"^    @(.*)@\[\d+,\d+,\d+\]\[\d+,\d+,\d+\]$", GUIDE, re.MULTILINE))
+def test_the_colours_of_the_guide_have_filters(rule: str, bad_line: Path, tmp_path: Path) -> None:
+    _, display_filter = rule.split("@")
+    tshark("-r", str(bad_line), "-Y", display_filter, home=tmp_path)
