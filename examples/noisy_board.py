@@ -16,13 +16,11 @@ from typing import Annotated
 import numpy as np
 
 import microrpc
-from firmware_sim.board.clock import VirtualClock
-from firmware_sim.board.device import Device
-from firmware_sim.line.faults import Faults, Flip
-from firmware_sim.line.settings import Rate
-from firmware_sim.line.uart import UartLine
-from firmware_sim.running.server import PtyServer
-from firmware_sim.running.simulate import uart_of
+from firmware_sim.device import Device, VirtualClock
+from firmware_sim.faults import Faults, Flip
+from firmware_sim.serve import PtyServer
+from firmware_sim.simulate import uart_of
+from firmware_sim.uart import Rate, UartLine
 
 Channel = Annotated[int, "int(0..7)"]
 Vector = Annotated[np.ndarray, "float32[n]"]

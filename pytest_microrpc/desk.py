@@ -1,137 +1,114 @@
-"""The real or emulated board: connected to once, and again where a test left it closed or broken."""
+"""The boards of this test run: those that a test wants are locked, so that nobody else has them meanwhile."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from microrpc.client.board import Board
-from microrpc.connecting.address import find_target
-from microrpc.connecting.blocking import open_session
-from microrpc.connecting.connection import reset_first
-from microrpc.connecting.openers import open_target
-from microrpc.connecting.wrap import tapped
-from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
-from microrpc.ports.channel import monotonic
-from pytest_microrpc.listening import Listener
+from microrpc.boards.finding import find_ports
+from microrpc.errors import PortBusyError
+from pytest_microrpc.locks import Lock, Run, take_free
+from pytest_microrpc.place import Place
 from pytest_microrpc.setups import Setup
-from pytest_microrpc.story import Story
-from pytest_microrpc.telling import Telling
 
-if TYPE_CHECKING:
-    from microrpc.firmware.emulator import Emulator
+_TRACKED = "tvm://"  # a tracker gives each who asks a board of its own
 
 
 class Desk:
-    """The board that `setup` names. A test takes it, and tidies up."""
+    """The boards that `setup` names. A test takes some, and gives them back."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, run: Run) -> None:
         self._setup = setup
-        self._listener = Listener(setup.name, captures=setup.captures is not None)
-        self._board: Board | None = None
-        self.is_new = False
-        """Whether the board that was last taken was connected to for that."""
-        self._emulator: Emulator | None = None
-        self._silence = ""
-        self._no_emulator = ""
+        self._run = run
+        self._places: dict[str, Place] = {}
+        self._locks: dict[str, Lock] = {}
+        self._is_enough = True
 
-    def begin(self) -> Telling:
-        """Begin what is told of a test."""
-        self._listener.begin()
-        story = Story(self._setup.name, self._listener.trace, monotonic())
-        return Telling(story, self._listener, self._setup.board.name if self._setup.board else "")
+    @contextmanager
+    def taking(self, count: int) -> Iterator[list[Place]]:
+        """Have so many boards, one or more, for a test.
 
-    def take(self, *, reset: bool) -> Board:
-        """Give the board, connected and answering; `reset` it first where that is asked for.
-
-        A board that did not answer is not waited for again in each test, unless it is to be reset. An emulator that
-        did not start is not tried again.
+        Where there are enough for all processes they are kept for the next test, else others can have them. Skips where
+        there are too few. Raises PortBusyError where others have them for longer than `Setup.wait_s`.
         """
-        if self._no_emulator:
-            pytest.fail(
-                f"the emulator did not start before, so it is not tried again: {self._no_emulator}", pytrace=False
-            )
-        if self._board is not None and not reset and self._answers(self._board):
-            self._listener.begin()
-            self.is_new = False
-            return self._board
-        if self._silence and not reset:
-            pytest.fail(f"the board was silent before, so it is not tried again: {self._silence}", pytrace=False)
-        self._leave()
+        if self._setup.is_started_here:
+            yield [self._place(f"#{number + 1}", None) for number in range(count)]
+            return
+        ports = self._find(count)
+        run = self._run
+        self._is_enough = run.processes == 1 or run.processes * max(run.most_boards, count) <= len(ports)
         try:
-            self._board = self._open(reset=reset)
-        except HandshakeTimeoutError as error:
-            self._silence = str(error)
-            raise
-        self._silence, self.is_new = "", True
-        with contextlib.suppress(MicroRpcError, OSError):
-            _ = self._board.identity  # asked here once, for the reports of all tests
-        return self._board
-
-    def has_function(self, name: str) -> bool:
-        """Tell whether the board that was taken has a function."""
-        assert self._board is not None
-        try:
-            self._board.function(name)
-        except FunctionNotFoundError:
-            return False
-        return True
-
-    def tidy(self) -> None:
-        """Free what the test made on the board and still holds."""
-        if self._board is not None:
-            for handle in list(self._board.live):
-                handle.discard()
-            with contextlib.suppress(MicroRpcError, OSError):  # the next test notices, and connects again
-                self._board.collect()
+            yield [self._place(port, port) for port in self._lock(ports, count)]
+        finally:
+            if not self._is_enough:
+                self._give_back()
 
     def close(self) -> None:
-        """Leave the board, and end its emulator."""
-        self._leave()
-        self._end_emulator()
-        self._listener.end()
+        """Leave all boards, end all emulators, and let others have them."""
+        self._give_back()
 
-    def _leave(self) -> None:
-        board, self._board = self._board, None
-        if board is not None:
-            board.close()
+    def _find(self, count: int) -> list[str]:
+        """Give the ports that there are. Raises PortError and PortNotFoundError."""
+        if self._setup.ports:
+            return list(self._setup.ports)
+        assert self._setup.board is not None, "without a port a board was named"
+        found = find_ports(self._setup.board)
+        if lack := self._setup.too_few(count, found):
+            if self._setup.is_required:
+                pytest.fail(lack, pytrace=False)
+            pytest.skip(lack)
+        return found
 
-    def _end_emulator(self) -> None:
-        emulator, self._emulator = self._emulator, None
-        if emulator is not None:
-            emulator.close()
+    def _lock(self, ports: list[str], count: int) -> list[str]:
+        """Give `count` of the ports, which are this process's own then. Raises PortBusyError."""
+        if ports[0].startswith(_TRACKED):
+            return ports[:count]
+        held = [port for port in ports if port in self._locks]
+        if len(held) >= count:
+            return held[:count]
+        others = [Lock(port) for port in ports if port not in self._locks]
+        taken = take_free(others, count - len(held), self._run.command, 0)
+        if taken is None:  # whoever waits holds nothing: two who wait for each other would do so for ever
+            self._give_back()
+            all_locks = [Lock(port) for port in ports]
+            taken = take_free(all_locks, count, self._run.command, self._setup.wait_s)
+            if taken is None:
+                raise self._busy(all_locks, count)
+        self._locks |= {lock.what: lock for lock in taken}
+        return [port for port in ports if port in self._locks][:count]
 
-    def _answers(self, board: Board) -> bool:
-        """Tell whether it answers a question; what the answer is does not matter."""
+    def _busy(self, locks: list[Lock], count: int) -> PortBusyError:
+        busy = [lock for lock in locks if not lock.take(self._run.command)]
+        held = "; ".join(f"{lock.what} is held by {lock.holder}" for lock in busy) or "others wait for them, too"
+        for lock in locks:
+            lock.free()
+        what = "a board" if count == 1 else f"{count} boards"
+        return PortBusyError(
+            locks[0].what, f"other tests did not free {what} within {self._setup.wait_s:g} s (--microrpc-wait): {held}"
+        )
+
+    def _place(self, key: str, port: str | None) -> Place:
+        if key not in self._places:
+            self._places[key] = Place(self._setup, self._name(key, port), port, self._run)
+        self._places[key].lock = self._locks.get(key)
+        return self._places[key]
+
+    def _name(self, key: str, port: str | None) -> str:
+        """Give what to call a board in messages: its port, where there is more than one."""
+        setup = self._setup
+        if len(setup.ports) == 1 or key == "#1":
+            return setup.name
+        if port is None:
+            return f"{setup.name} {key}"
+        return f"{setup.board.name} on {port}" if setup.board is not None else port
+
+    def _give_back(self) -> None:
+        locks, self._locks = self._locks, {}
         try:
-            board.global_function("microrpc.is_anybody_there")
-        except (MicroRpcError, OSError):
-            return False
-        return True
-
-    def _open(self, *, reset: bool) -> Board:
-        """Connect as `microrpc.connect` does, but listen from the first byte on."""
-        target = find_target(self._setup.port, board=self._setup.board, baud=None, timeouts=None)
-        if target.is_emulated:
-            from microrpc.connecting.openers.emulated import open_running
-
-            opened = open_running(self._start(target.board_name, anew=reset), target)
-        else:
-            opened = open_target(target, reset_first(target.port, None, self._listener) if reset else None)
-        # Without frames there is nothing to listen to.
-        return open_session(opened, target.timeouts, wrap=None if opened.is_stream else tapped(self._listener))
-
-    def _start(self, name: str, *, anew: bool) -> Emulator:
-        """Give the emulator: the one that runs, or `anew` and where that has ended a new one."""
-        from microrpc.firmware.emulator import start_emulated
-
-        if anew or self._emulator is None or not self._emulator.is_running:
-            self._end_emulator()
-            try:
-                self._emulator = start_emulated(name)
-            except (FirmwareError, PortError) as error:
-                self._no_emulator = str(error)
-                raise
-        return self._emulator
+            for place in self._places.values():
+                place.close()
+        finally:
+            for lock in locks.values():
+                lock.free()

@@ -18,9 +18,10 @@ from microrpc.connecting.wrap import tapped
 from microrpc.errors import FunctionNotFoundError
 from microrpc.ports.channel import monotonic
 from pytest_microrpc.listening import Listener
-from pytest_microrpc.setups import Setup, Wishes
+from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import Story
 from pytest_microrpc.telling import Telling
+from pytest_microrpc.wishes import Wishes
 
 _URL: Final = "://"
 

@@ -1,75 +1,106 @@
-"""What the command line and the marks say, checked: which board there is, and what a test needs of one."""
+"""What the command line says, checked: which boards there are, and what a test that needs others is told."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
 from firmware_sim.board.device import Firmware
-from firmware_sim.line.fault_files import load_faults
-from firmware_sim.line.faults import Fault, Faults
-from firmware_sim.line.settings import Uart
-from microrpc.boards.catalogue import load_profile, profile
+from firmware_sim.line.faults import Faults
+from microrpc.boards.catalogue import load_profile, profile, profiles
 from microrpc.boards.files import WriteError, check_writable
 from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
-from microrpc.boards.tables import Checker, Key, did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
-from microrpc.errors import FaultsError, ProfileError
+from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError
+from microrpc.firmware.programs import check_project
+from microrpc.firmware.project import Project, emulated_names, has_port, load_port, load_project
+from microrpc.firmware.putting import Source, firmware_for
+from pytest_microrpc.images import build_once, check_can_be_put
+from pytest_microrpc.wishes import Wishes
 
-# --- the command line ---------------------------------------------------------------------------------
+WAIT_S = 60.0
+"""How long a test waits for boards that others have, in seconds, where nothing else is said."""
+_INTERPRETED = "micropython"  # the profile of whatever board runs a script
+FOUND = "auto"
+"""Given as a port: those that the board is plugged into, by its USB ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the tests run on: `board` as far as it was told, on `port` or wherever it is found.
+    """What the tests run on: `board` as far as it was told, on `ports`, or where there are none wherever it is found.
 
-    `kind` is what is behind the port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
-    where the command line has none. `captures` is the directory of captures, None where none are wanted.
+    `kind` is what is behind a port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
+    where the command line has none. `project` is what the boards are to run, with `flash` put on them first where they
+    are real. `wait_s`: how long a test waits for boards that others have. `is_required`: too few boards are a failure.
+    `captures` is the directory of captures, None where none are wanted.
     """
 
     board: BoardProfile | None
-    port: str | None
+    ports: tuple[str, ...]
     kind: BoardKind
     fault_seed: int | None
     firmware: Firmware
+    project: Project | None = None
+    flash: bool = False
+    wait_s: float = WAIT_S
+    is_required: bool = False
     captures: pathlib.Path | None = None
 
     @property
     def name(self) -> str:
         """What to call the board in messages."""
-        return (self.board.name if self.board else self.port) or DEFAULT_PROFILE
+        return (self.board.name if self.board else ", ".join(self.ports)) or DEFAULT_PROFILE
 
     @property
     def is_simulated(self) -> bool:
-        """Whether each test has a simulated board of its own; else one connection serves all."""
+        """Whether each test has simulated boards of its own; else connections serve more than one test."""
         return self.kind is BoardKind.SIMULATED
 
     @property
     def is_started_here(self) -> bool:
-        """Whether the board's emulator is started for these tests."""
-        if self.port is not None:
-            return is_emulated(self.port)
-        return self.board is not None and is_started_here(self.board)
+        """Whether the board's emulator is started for these tests, once for each board that a test asks for."""
+        if self.ports:
+            return is_emulated(self.ports[0])
+        return self.kind is BoardKind.EMULATED and (
+            self.project is not None or (self.board is not None and is_started_here(self.board))
+        )
 
     @property
     def is_no_hardware(self) -> str | None:
         """Why a test of hardware cannot run on the board that was named, None where it can."""
         return f"needs hardware: {self.name} is emulated" if self.kind is BoardKind.EMULATED else None
 
+    def source(self, wishes: Wishes) -> Source | None:
+        """Give what must run on the board; None where that is not said. Raises FirmwareError where there is none."""
+        if not isinstance(wishes.flash, bool):
+            return wishes.flash
+        if not (wishes.flash or self.flash or self.is_started_here):
+            return None
+        if self.project is not None:
+            return self.project
+        if self.is_started_here:
+            return load_port(self._emulated_name)
+        if self.board is None:
+            raise FirmwareError(f"which firmware {self.name} takes is not known: say with --microrpc-board what it is")
+        return firmware_for(self.board, self.ports[0] if self.ports else None)
+
+    @property
+    def _emulated_name(self) -> str:
+        named = named_board(self.ports[0]) if self.ports else ""
+        return named or (self.board.name if self.board is not None else "")
+
     def on(self, port: str) -> Setup:
         """Give the same for a real board on this port."""
-        return dataclasses.replace(self, port=port, kind=BoardKind.HARDWARE)
+        return dataclasses.replace(self, ports=(port,), kind=BoardKind.HARDWARE)
 
     def lacks(self, wishes: Wishes) -> str | None:
-        """Tell why a test with these wishes cannot run here, None where it can."""
+        """Tell why a test with these wishes cannot run here, None where it can, or where it has too few boards."""
         if self.is_simulated:
             return None
         simulated = {"faults": wishes.faults, "uart": wishes.uart, "firmware": wishes.firmware}
@@ -78,58 +109,92 @@ class Setup:
             return f"needs the simulator: {', '.join(asked)}"
         if wishes.board is not None:
             if self.board is None:
-                return f"needs the board {wishes.board.name}: say with --microrpc-board what is on {self.port}"
-            if wishes.board.name != self.board.name:
+                return f"needs the board {wishes.board.name}: say with --microrpc-board what is on {self.name}"
+            if wishes.board.name not in (self.board.name, self.project.board if self.project is not None else ""):
                 return f"needs the board {wishes.board.name}, and this is {self.board.name}"
         if wishes.reset and not self.is_started_here:
             try:
                 check_can_be_reset(self.board or profile(DEFAULT_PROFILE))
             except ProfileError as error:
                 return f"needs a board that can be reset: {error}"
+        return self._lacks_firmware(wishes) if wishes.flash else None
+
+    def lacks_behind_dut(self, wishes: Wishes) -> str | None:
+        """Tell why a test with these wishes cannot run on the board behind the `dut` of pytest-embedded."""
+        if wishes.flash:
+            return "needs firmware (flash=), which pytest-embedded puts on the board behind its dut, and not microrpc"
+        return self.lacks(wishes) or self.too_few(wishes.count)
+
+    def _lacks_firmware(self, wishes: Wishes) -> str | None:
+        try:
+            source = self.source(wishes)
+            if isinstance(source, pathlib.Path) and self.is_started_here:
+                return f"needs hardware: {source.name} is a built program, and {self.name} is emulated"
+            if self.board is None:
+                raise FirmwareError(f"say with --microrpc-board what is on {self.name}")
+            if isinstance(source, Project) and not self._is_own(source):
+                check_project(source, self.board)
+        except FirmwareError as error:
+            return f"needs a board with other firmware: {error}"
         return None
 
+    def _is_own(self, source: Project) -> bool:
+        """Whether it is the project of the command line, or for the very board that this one is the twin of."""
+        return source is self.project or (self.project is not None and source.board == self.project.board)
+
+    def too_few(self, count: int, ports: Sequence[str] | None = None) -> str | None:
+        """Tell why a test cannot have so many boards, None where it can, or where it is not known how many there are.
+
+        ports: those that were found, in the place of those that were told.
+        """
+        there = self.ports if ports is None else ports
+        if self.is_simulated or self.is_started_here or not there or count <= len(there):
+            return None
+        is_are = "there is 1" if len(there) == 1 else f"there are {len(there)}"
+        return f"needs {count} boards, and {is_are}: {', '.join(there)}. Give --microrpc-port once for each"
+
+    def prepare(self, command: str) -> None:
+        """Build the project that was named, for whoever wants it then; see that it can be flashed where it is to be.
+
+        Raises pytest.UsageError. `command`: who does so.
+        """
+        is_flashed = self.flash and self.kind is BoardKind.HARDWARE
+        if self.project is None and not is_flashed:
+            return
+        try:
+            source = self.source(Wishes(flash=True))
+            if is_flashed and source is not None and self.board is not None and self.ports:
+                check_can_be_put(source, self.board, self.ports[0])
+            if isinstance(source, Project):
+                build_once(source, command, to_run=self.is_started_here)
+        except (FirmwareError, PortError) as error:
+            raise pytest.UsageError(str(error)) from error
+
     def __str__(self) -> str:
+        runs = f" with {self.project.name}" if self.project is not None else ""
         if self.is_started_here:
-            return f"emulated {self.name}"
+            return f"emulated {self.name}{runs}"
         if not self.is_simulated:
-            return f"{self.board.name} on {self.port}" if self.board and self.port else self.name
+            flashed = ", flashed first" if self.flash else ""
+            on = f" on {', '.join(self.ports)}" if self.board and self.ports else ""
+            return f"{self.name}{on}{runs}{flashed}"
         seed = "" if self.fault_seed is None else f", fault seed {self.fault_seed}"
         return f"simulated {self.name}, {self.firmware} firmware{seed}"
 
 
 def read_setup(config: pytest.Config) -> Setup:
     """Read the options, and what the project's file says in their place. Raises pytest.UsageError."""
-    name, file, port = (config.getoption(f"microrpc_{option}") for option in ("board", "board_file", "port"))
-    port = port if port is not None else config.getini("microrpc_port")
-    is_sim_url = port is not None and port.startswith(SIMULATOR_SCHEME)
-    url_name = named_board(port) if port is not None else ""
-    if not (name or file or url_name):
-        name, file = config.getini("microrpc_board"), config.getini("microrpc_board_file")
-        if file and config.inipath is not None:
-            file = config.inipath.parent / file
-    said = ((f"--microrpc-port {port}", url_name), ("--microrpc-board", name), ("--microrpc-board-file", file))
-    given = [text for text, value in said if value]
-    if len(given) > 1:
-        raise pytest.UsageError(f"{' and '.join(given)} each say which board it is: give one of them")
     try:
-        board = load_profile(file) if file else profile(name or url_name) if name or url_name else None
-    except ProfileError as error:
+        made = _with_switches(_read_board(config), config)
+        if made.flash and not made.is_simulated:
+            made.source(Wishes(flash=True))
+    except (ProfileError, FirmwareError) as error:
         raise pytest.UsageError(str(error)) from error
-    kind = board.kind if board is not None else BoardKind.SIMULATED
-    if is_sim_url:
-        kind = BoardKind.SIMULATED
-    elif port is not None and kind is BoardKind.SIMULATED:
-        kind = BoardKind.HARDWARE
-    made = Setup(board, None if is_sim_url else port, kind, None, Firmware.ROBUST, _captures(config))
     fault_seed, firmware = config.getoption("microrpc_fault_seed"), config.getoption("microrpc_firmware")
-    if not made.is_simulated:
-        if fault_seed is not None or firmware is not None:
-            option = "--microrpc-firmware" if fault_seed is None else "--microrpc-fault-seed"
-            place = "an emulated board" if kind is BoardKind.EMULATED else "hardware"
-            raise pytest.UsageError(f"{option} is for the simulator, and these tests run on {place}")
-        processes = config.getoption("numprocesses", None)  # of pytest-xdist
-        if isinstance(processes, int) and processes > 1 and not made.is_started_here:
-            raise pytest.UsageError(f"one board cannot be shared by {processes} processes: run without -n")
+    if not made.is_simulated and (fault_seed is not None or firmware is not None):
+        option = "--microrpc-firmware" if fault_seed is None else "--microrpc-fault-seed"
+        place = "an emulated board" if made.kind is BoardKind.EMULATED else "hardware"
+        raise pytest.UsageError(f"{option} is for the simulator, and these tests run on {place}")
     firmware = firmware or config.getini("microrpc_firmware") or Firmware.ROBUST
     if firmware not in list(Firmware):
         raise pytest.UsageError(f"microrpc_firmware: must be {' or '.join(Firmware)}, not {firmware!r}")
@@ -138,6 +203,23 @@ def read_setup(config: pytest.Config) -> Setup:
     except FaultsError as error:
         raise pytest.UsageError(f"--microrpc-fault-seed: {error}") from error
     return dataclasses.replace(made, fault_seed=fault_seed, firmware=Firmware(firmware))
+
+
+def _with_switches(made: Setup, config: pytest.Config) -> Setup:
+    text = config.getoption("microrpc_wait")
+    text = text if text is not None else config.getini("microrpc_wait")
+    wait_s = WAIT_S
+    if text is not None:
+        try:
+            wait_s = float(text)
+        except ValueError:
+            wait_s = -1.0
+        if not 0 <= wait_s <= 86400:  # no nan is
+            raise pytest.UsageError(f"--microrpc-wait: must be seconds, from 0 to 86400, not {text!r}")
+    flash, is_required = (
+        bool(config.getoption(f"microrpc_{name}") or config.getini(f"microrpc_{name}")) for name in ("flash", "require")
+    )
+    return dataclasses.replace(made, flash=flash, wait_s=wait_s, is_required=is_required, captures=_captures(config))
 
 
 def _captures(config: pytest.Config) -> pathlib.Path | None:
@@ -156,96 +238,102 @@ def _captures(config: pytest.Config) -> pathlib.Path | None:
     return directory
 
 
-# --- the marks ----------------------------------------------------------------------------------------
+# --- which board, on which ports ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a test needs of its board (docs/testing.md has the arguments of the mark); what is None it does not say.
+def _read_board(config: pytest.Config) -> Setup:
+    """Give what the command line says of the boards. Raises pytest.UsageError, ProfileError, FirmwareError."""
+    name, file = (config.getoption(f"microrpc_{option}") for option in ("board", "board_file"))
+    ports = _read_ports(config.getoption("microrpc_port") or config.getini("microrpc_port") or [])
+    url_name = named_board(ports[0]) if ports else ""
+    base = config.invocation_params.dir
+    if not (name or file or url_name):
+        name, file = config.getini("microrpc_board"), config.getini("microrpc_board_file")
+        if config.inipath is not None:
+            base = config.inipath.parent
+            file = base / file if file else file
+    folder = _folder(name, base) if name else None
+    said = (
+        (f"--microrpc-port {ports[0] if ports else ''}", url_name),
+        ("--microrpc-board", name if folder is None or url_name else ""),
+        ("--microrpc-board-file", file),
+    )
+    given = [text for text, value in said if value]
+    if len(given) > 1:
+        raise pytest.UsageError(f"{' and '.join(given)} each say which board it is: give one of them")
+    own = load_profile(file) if file else None
+    is_sim_url = bool(ports) and ports[0].startswith(SIMULATOR_SCHEME)
+    if folder is not None and is_sim_url:
+        if config.getoption("microrpc_board"):
+            raise pytest.UsageError(f"--microrpc-port {ports[0]}: a simulated board runs no firmware, such as {name}")
+        own, folder = own or _profile_of(_load(name, folder), is_emulated=False), None
+    if folder is not None:
+        return _of_project(_load(name, folder), own, ports)
+    board = own or (profile(name or url_name) if name or url_name else None)
+    kind = board.kind if board is not None and not is_sim_url else BoardKind.SIMULATED
+    if FOUND in ports:
+        if board is None or board.kind is not BoardKind.HARDWARE:
+            raise pytest.UsageError(f"--microrpc-port {FOUND}: say with --microrpc-board which real board to look for")
+        ports = ()
+    if ports and not is_sim_url and kind is BoardKind.SIMULATED:
+        kind = BoardKind.HARDWARE
+    return Setup(board, () if is_sim_url else ports, kind, None, Firmware.ROBUST)
 
-    `functions`, by name, must be there. `faults` with `fault_seed`, `firmware`, `uart` and `seed` are for the simulator
-    alone. `reset`: the board must be reset first.
+
+def _read_ports(given: Sequence[str]) -> tuple[str, ...]:
+    ports = tuple(dict.fromkeys(given))
+    for port in ports:
+        if len(ports) > 1 and (port in (FOUND, SIMULATOR_SCHEME) or named_board(port)):
+            raise pytest.UsageError(
+                f"--microrpc-port {port}: stands for as many boards as a test asks for: give it alone, and once"
+            )
+    return ports
+
+
+def _folder(name: str, base: pathlib.Path) -> pathlib.Path | None:
+    """Give the directory that is meant, None where it is the name of a profile."""
+    is_path = name in (".", "..") or any(mark and mark in name for mark in ("/", os.sep, os.altsep))
+    path = base / name
+    return path if is_path or (name not in profiles() and path.is_dir()) else None
+
+
+def _load(name: str, folder: pathlib.Path) -> Project:
+    if not folder.is_dir():
+        raise FirmwareError(f"--microrpc-board {name}: there is no such directory")
+    try:
+        return load_project(folder)
+    except FirmwareError as error:
+        raise FirmwareError(f"--microrpc-board {name}: {error}") from error
+
+
+def _of_project(project: Project, own: BoardProfile | None, ports: tuple[str, ...]) -> Setup:
+    """Give the setup of boards that run `project`: emulated where that is possible and no port is named."""
+    is_emulated_here = not ports and project.emulation is not None
+    board = own or _profile_of(project, is_emulated=is_emulated_here)
+    if is_emulated_here:
+        return Setup(board, (), BoardKind.EMULATED, None, Firmware.ROBUST, project)
+    if board is None and (not ports or FOUND in ports):
+        text = f"{project.file}: build.board: is missing, so that no board can be looked for"
+        raise FirmwareError(f"{text}: name the port with --microrpc-port")
+    if board is not None:
+        check_project(project, board)
+    kind = board.kind if board is not None and board.kind is BoardKind.EMULATED else BoardKind.HARDWARE
+    return Setup(board, () if FOUND in ports else ports, kind, None, Firmware.ROBUST, project)
+
+
+def _profile_of(project: Project, *, is_emulated: bool) -> BoardProfile | None:
+    """Give the profile of the board that a project was made for: of its emulated twin, where it is to be emulated.
+
+    None for a real board that it does not tell. Raises ProfileError.
     """
-
-    board: BoardProfile | None = None
-    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
-    fault_seed: int | None = None
-    firmware: Firmware | None = None
-    uart: Uart | None = None
-    seed: int | None = None
-    reset: bool = False
-
-
-def read_wishes(item: pytest.Item, mark_name: str) -> Wishes:
-    """Read the marks of a test, its class and its module; of each argument the closest counts.
-
-    Raises pytest.UsageError.
-    """
-    arguments: dict[str, Any] = {}
-    for mark in reversed(list(item.iter_markers(mark_name))):
-        if mark.args:
-            text = f"takes arguments by name only, not {mark.args[0]!r}"
-            raise pytest.UsageError(f"{_prefix(item, mark_name)}{text}")
-        arguments |= mark.kwargs
-    asked = _CHECKER.check(_prefix(item, mark_name), arguments, _keys(item.path.parent))
-    board, seed = asked.pop("profile", None), asked.get("seed")
-    faults, fault_seed = asked.pop("faults", ((), None))
-    return Wishes(board=board, faults=faults, fault_seed=fault_seed if seed is None else seed, **asked)
-
-
-def _prefix(item: pytest.Item, mark_name: str) -> str:
-    return f"{item.nodeid}: @pytest.mark.{mark_name}: "
-
-
-def _unknown_argument(name: str, known: Iterable[str]) -> str:
-    return f"has no argument {name!r}{did_you_mean(name, known) or '.'} There are: {', '.join(known)}"
-
-
-_CHECKER = Checker(pytest.UsageError, unknown=_unknown_argument)
-
-
-def _keys(directory: pathlib.Path) -> dict[str, Key]:
-    """Give what each argument must be; the path of a file of faults is relative to `directory`."""
-    firmwares = " or ".join(map(repr, map(str, Firmware)))
-    return {
-        "profile": Key(str | BoardProfile, wanted="the name of a profile or a BoardProfile", read=_read_profile),
-        "functions": Key(object, read=_read_functions),
-        "faults": Key(object, read=functools.partial(_read_faults, directory)),
-        "firmware": Key(str, choices=Firmware, wanted=firmwares, read=Firmware),
-        "uart": Key(Uart, wanted="a firmware_sim.uart.Uart"),
-        "seed": Key(int, bounds=(0, 2**63 - 1), wanted="a whole number from 0 to 2**63 - 1"),
-        "reset": Key(bool, wanted="True or False"),
-    }
-
-
-def _read_profile(value: str | BoardProfile) -> BoardProfile:
-    return profile(value) if isinstance(value, str) else value
-
-
-def _read_functions(value: object) -> dict[str, Callable[..., Any]]:
-    if isinstance(value, Mapping):
-        functions = dict(value)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        functions = {getattr(one, "__name__", None): one for one in value}
-        if len(functions) < len(value):
-            raise ValueError("two functions have the same name: give them as {name: function}")
-    else:
-        raise ValueError(f"must be a list of functions, or {{name: function}}, not {value!r}")
-    for name, function in functions.items():
-        if not callable(function):
-            raise ValueError(f"must be functions, and {function!r} is none")
-        if not isinstance(name, str) or name == "<lambda>":
-            raise ValueError(f"{function!r} has no name of its own: give it as {{name: function}}")
-    return functions
-
-
-def _read_faults(directory: pathlib.Path, value: object) -> tuple[tuple[Fault, ...], int | None]:
-    if isinstance(value, str | os.PathLike):
-        value = load_faults(directory / value)
-    if isinstance(value, Faults):
-        return tuple(value.faults), value.seed
-    faults = [value] if isinstance(value, Fault) else value
-    if isinstance(faults, Sequence) and all(isinstance(fault, Fault) for fault in faults):
-        return tuple(faults), None
-    raise ValueError(f"must be faults such as [Flip(rate=1e-4)], a Faults, or the path of a TOML file, not {value!r}")
+    name = project.board or (_INTERPRETED if project.script is not None else "")
+    known = profile(name) if name else None
+    if not is_emulated or (known is not None and known.kind is BoardKind.EMULATED):
+        return known
+    known_profiles = profiles()
+    for each in emulated_names() if known is not None and has_port(known.name) else ():
+        twin = known_profiles.get(each)
+        if twin is not None and twin.kind is BoardKind.EMULATED and load_port(each).is_same(load_port(name)):
+            return twin
+    # Of a board of the user's own: nothing is known of the USB ids of an emulator.
+    return dataclasses.replace(known or profile(DEFAULT_PROFILE), kind=BoardKind.EMULATED, usb=())

@@ -95,7 +95,8 @@ def replay_line(item: pytest.Item, fault_seed: int) -> str:
     words = ["pytest", f"{os.path.relpath(item.path, config.invocation_params.dir)}::{inside}"]
     words += _kept(config.invocation_params.args)
     for option in _OUR_OPTIONS:
-        if (value := config.getoption(option)) is not None:
+        given = config.getoption(option)
+        for value in given if isinstance(given, list) else [] if given is None else [given]:
             words += [option, value]
     return shlex.join([*words, "--microrpc-fault-seed", str(fault_seed)])
 

@@ -16,7 +16,7 @@ from pytest_microrpc.listening import Listener, capture_name
 from pytest_microrpc.story import Story, replay_line
 
 PREFIX = "microrpc."
-"""Begins the name of each property."""
+"""Begins the name of each property; that of a test's second board has a number besides, as "microrpc.2."."""
 
 _COUNTS = (
     *("frames_sent", "frames_received", "bytes_sent", "bytes_received", "frames_damaged", "bytes_skipped"),
@@ -44,25 +44,25 @@ class Telling:
         """Note what the test talks to, from now on; `is_new`: it was opened for this test."""
         self.board, self.before = board, {} if is_new else board.stats.as_dict()
 
-    def properties(self) -> Iterator[tuple[str, str]]:
-        """Give what is known, as names and values of properties."""
-        board = self.board
+    def properties(self, number: int) -> Iterator[tuple[str, str]]:
+        """Give what is known, as names and values of properties; it is the board with this `number`, from 0 on."""
+        board, prefix = self.board, _prefix(number)
         known = {"board": self.profile, "port": board.name if board is not None else self.listener.name}
         known["firmware"] = self.firmware or (_identity(board) if board is not None else "")
-        yield from ((PREFIX + name, printable(value)) for name, value in known.items() if value)
-        yield from ((PREFIX + name, str(seed)) for name, seed in self.seeds)
+        yield from ((prefix + name, printable(value)) for name, value in known.items() if value)
+        yield from ((prefix + name, str(seed)) for name, seed in self.seeds)
         if board is not None:
-            yield from ((PREFIX + name, value) for name, value in _counted(board.stats.as_dict(), self.before))
+            yield from ((prefix + name, value) for name, value in _counted(board.stats.as_dict(), self.before))
 
-    def save(self, directory: Path, nodeid: str) -> tuple[str, list[tuple[str, object]]]:
+    def save(self, directory: Path, nodeid: str, number: int) -> tuple[str, list[tuple[str, object]]]:
         """Write the capture of this test; give what a report says of it, and the properties that name it."""
-        path = directory / capture_name(nodeid)
+        path = directory / capture_name(f"{nodeid}#{number + 1}" if number else nodeid)
         try:
             self.listener.save(path)
         except WriteError as error:
             return f"capture: none, for it {error}", []
         name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-        return f"capture: {name}", [(f"{PREFIX}capture", name)]
+        return f"capture: {name}", [(f"{_prefix(number)}capture", name)]
 
     def lines(self, item: pytest.Item) -> list[str]:
         """Tell the story, and how to have it again."""
@@ -70,6 +70,10 @@ class Telling:
         if self.story.fault_seed is not None:
             lines.append(f"replay: {replay_line(item, self.story.fault_seed)}")
         return lines
+
+
+def _prefix(number: int) -> str:
+    return f"{PREFIX}{number + 1}." if number else PREFIX
 
 
 def _identity(board: Board) -> str:

@@ -6,6 +6,9 @@ import pathlib
 import signal
 
 import pytest
+from missing import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]  # pytest finds it here
 
 pytest_plugins = ["pytester", "apis"]
 

@@ -67,7 +67,7 @@ def test_the_readme_tells_of_every_extra() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    re.findall(r"^    microrpc ((?:ports|info|functions|call|model) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE),
+    re.findall(r"^    microrpc ((?:ports|info|functions|call|model|demo) .*?)(?:\s+#.*)?$", README, flags=re.MULTILINE),
 )
 def test_the_commands_of_the_readme_run(command: str) -> None:
     run = subprocess.run(

@@ -27,20 +27,38 @@ def find_port(board: BoardProfile, ports: Sequence[ListPortInfo] | None = None) 
     Raises PortNotFoundError where there is none, and PortError where there are several or the profile has no ids;
     each says what was seen.
     """
+    found = _find(board, ports)
+    if len(found) == 1:
+        return str(found[0].device)
+    seen = ", ".join(map(_describe, found))
+    raise PortError(
+        "", f"{len(found)} ports may be {board.name}, by the USB id {_ids(board)}: {seen}. Name the one you mean"
+    )
+
+
+def find_ports(board: BoardProfile) -> list[str]:
+    """Give the names of all ports that have a USB id of `board`, in the order of their names.
+
+    Raises PortNotFoundError where there is none, and PortError where the profile has no ids.
+    """
+    return sorted(str(port.device) for port in _find(board, None))
+
+
+def _find(board: BoardProfile, ports: Sequence[ListPortInfo] | None) -> list[ListPortInfo]:
     if not board.usb:
         text = f"the profile {board.name!r} has no USB ids to look for: name the port (`microrpc ports` lists them)"
         raise PortError("", text)
     there = serial_ports() if ports is None else ports
     found = [port for port in there if usb_id(port) in board.usb]
-    if len(found) == 1:
-        return str(found[0].device)
-    ids = " or ".join(map(str, board.usb))
     if not found:
         seen = f"the ports there are: {', '.join(map(_describe, there))}" if there else "there is no serial port at all"
-        text = f"no {board.name} is plugged in: no port has the USB id {ids}; {seen}"
+        text = f"no {board.name} is plugged in: no port has the USB id {_ids(board)}; {seen}"
         raise PortNotFoundError("", f"{text}. Check the cable, or name the port")
-    seen = ", ".join(map(_describe, found))
-    raise PortError("", f"{len(found)} ports may be {board.name}, by the USB id {ids}: {seen}. Name the one you mean")
+    return found
+
+
+def _ids(board: BoardProfile) -> str:
+    return " or ".join(map(str, board.usb))
 
 
 def _describe(port: ListPortInfo) -> str:

@@ -33,16 +33,19 @@ class Counts:
 
 
 class RowReader:
-    """Makes rows of packets, both directions of one line."""
+    """Makes rows of packets; each line (interface) is read by itself."""
 
     def __init__(self) -> None:
-        self._records = RecordReader()
+        self._records: dict[str, RecordReader] = {}
         self._serial = 0
 
     def read(self, packet: Packet) -> list[Row]:
         """Give the rows of what ends in `packet`; one of the kind `PART` or `NOTE` where nothing does."""
         to_board = bool(packet.to_board)
-        records = self._records.read(packet.number, packet.time_ns, to_board, packet.data)
+        reader = self._records.get(packet.interface)
+        if reader is None:
+            reader = self._records[packet.interface] = RecordReader()
+        records = reader.read(packet.number, packet.time_ns, to_board, packet.data)
         if not records:
             records = [Record(packet.number, packet.time_ns, to_board, b"", _unfinished(packet.data))]
         first = self._serial + 1

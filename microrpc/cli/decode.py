@@ -144,12 +144,12 @@ def _decode(file: Path, wanted: _Wanted, raw_to_board: bool | None, *, as_json: 
                 shown += len(found)
                 comments = packet.comments if found or wanted.has_comments() else ()
                 if as_json:
-                    _print_json(packet, found, comments)
+                    print_records_json(packet, found, comments)
                 elif found or comments:
                     if interface not in (None, packet.interface):
                         say(f"{packet.interface}:")
                     interface = packet.interface
-                    _print(packet, found, comments, since_s)
+                    print_records(found, comments, since_s)
             is_told = True
     except CaptureError:
         is_told = True
@@ -169,7 +169,8 @@ def _opened(file: Path) -> Iterator[tuple[BinaryIO, str]]:
         yield stream, str(file)
 
 
-def _print(packet: Packet, records: list[Record], comments: Sequence[str], since_s: float) -> None:
+def print_records(records: Sequence[Record], comments: Sequence[str], since_s: float) -> None:
+    """Print the comments on a packet, and a line for each of its records."""
     from microrpc.capture.words import frame_of
 
     for comment in comments:
@@ -178,7 +179,8 @@ def _print(packet: Packet, records: list[Record], comments: Sequence[str], since
         say(frame_of(record, since_s).line(0.0))
 
 
-def _print_json(packet: Packet, records: list[Record], comments: Sequence[str]) -> None:
+def print_records_json(packet: Packet, records: Sequence[Record], comments: Sequence[str]) -> None:
+    """Print each record of a packet as a JSON object in a line of its own, the first with the packet's comments."""
     from microrpc.capture.fields import fields_of
     from microrpc.capture.words import meaning_of
 

@@ -16,12 +16,13 @@ from microrpc.cli.common import (
     BoardFileOption,
     JsonOption,
     find_profile,
+    open_with,
     print_json,
     reporting,
     say_pairs,
 )
 from microrpc.cli.firmware import CompilerOption, DefineOption, compiler_named
-from microrpc.cli.info import Seen
+from microrpc.cli.info import Seen, look_at
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.signals import until_signal
 from microrpc.cli.streams import note, say
@@ -95,25 +96,17 @@ def flash(
     """
     with reporting(as_json=as_json), until_signal():
         from microrpc.firmware.flashing import choose
-        from microrpc.firmware.programs import Program, check_project, read_program
-        from microrpc.firmware.scripts import SCRIPT, copying
+        from microrpc.firmware.putting import choose_for, firmware_for, with_built
 
         given = _find_project(project, has_defines=bool(define), is_zig=compiler == "zig")
         profile, named_port = _find_board(target, board, board_file, port, may_be_any=_is_script(given))
-        source = given if given is not None else _firmware_for(profile, named_port)
+        source = given if given is not None else firmware_for(profile, named_port)
         at = named_port
         if at is None and (drive is None or not profile.has_own_usb):
             at = _port_of(profile)
         chosen = partial(choose, tool=tool, drive=drive, is_port_named=named_port is not None, is_shown_only=dry_run)
         # Before anything is built: what is missing is told at once.
-        if isinstance(source, Path):
-            flashing = chosen(profile, read_program(source, profile.uf2_family), at)
-        elif source.script is not None:
-            script = source.root / source.script
-            flashing = chosen(profile, Program(script, SCRIPT), at, ways=[copying(script, at)])
-        else:
-            check_project(source, profile)
-            flashing = chosen(profile, Program(Path("firmware.elf")), at)
+        flashing = choose_for(source, profile, at, chosen=chosen)
         if not dry_run:
             _check_port(flashing)
         built = None
@@ -121,9 +114,7 @@ def flash(
             from microrpc.firmware.build import build
 
             built = build(source, compiler=compiler_named(compiler), defines=define or ())
-            if source.script is None:
-                family = source.uf2_family if source.uf2_family is not None else profile.uf2_family
-                flashing = flashing.of(Program(built.elf, uf2_family=family))
+            flashing = with_built(flashing, built)
         if dry_run:
             _show_commands(flashing, built, as_json=as_json)
             return
@@ -244,36 +235,16 @@ def _port_of(profile: BoardProfile) -> str | None:
 
 def _find_project(project: str | None, *, has_defines: bool, is_zig: bool) -> Path | Project | None:
     """Give the file that was built, or what is to be built; None where nothing is named. Raises FirmwareError."""
-    from microrpc.firmware.programs import is_program
-    from microrpc.firmware.project import load_project
+    from microrpc.firmware.putting import find_source
 
-    if project is None:
-        return None
-    path = Path(project)
-    if not is_program(path):
-        return load_project(project)
-    if has_defines or not is_zig:
-        raise typer.BadParameter(f"{'--define' if has_defines else '--compiler'}: {path} is built already")
-    return path
+    source = find_source(project) if project is not None else None
+    if isinstance(source, Path) and (has_defines or not is_zig):
+        raise typer.BadParameter(f"{'--define' if has_defines else '--compiler'}: {source} is built already")
+    return source
 
 
 def _is_script(given: Path | Project | None) -> bool:
     return given is not None and not isinstance(given, Path) and given.script is not None
-
-
-def _firmware_for(profile: BoardProfile, port: str | None) -> Project:
-    """Give microrpc's own firmware for a board. Raises FirmwareError."""
-    from microrpc.errors import FirmwareError
-    from microrpc.firmware.flashing import check_can_be_flashed
-    from microrpc.firmware.project import has_port, load_port
-
-    source = load_port(profile.name) if has_port(profile.name) else None
-    if source is None or source.script is None:
-        check_can_be_flashed(profile, port)
-    if source is None:
-        text = f"microrpc has no firmware for {profile.name}"
-        raise FirmwareError(f"{text}: name a PROJECT, or a file .elf, .uf2, .hex or .bin that was built for it")
-    return source
 
 
 # --- what is done -------------------------------------------------------------------------------
@@ -302,13 +273,10 @@ def _show_commands(flashing: Flashing, built: Firmware | None, *, as_json: bool)
 
 def _check_is_it(seen: Seen, program: Program) -> None:
     """Warn where what answers has a name that is not in the program: a tool may end with 0 and have done nothing."""
-    from microrpc.firmware.programs import ELF
+    from microrpc.firmware.putting import strange_names
 
     identity = seen.as_json["identity"]
-    if identity is None or program.form != ELF:
-        return
-    content = program.file.read_bytes()
-    names = [identity[key] for key in ("board", "firmware") if identity[key].encode() not in content]
+    names = strange_names(program, [identity["board"], identity["firmware"]]) if identity is not None else []
     if names:
         text = f"what answers on {seen.as_json['port']} calls itself {' and '.join(map(repr, names))}"
         note(f"warning: {text}, which the program does not: it is another board, or has its old program still")
@@ -316,8 +284,9 @@ def _check_is_it(seen: Seen, program: Program) -> None:
 
 def _flash(flashing: Flashing, *, as_json: bool) -> tuple[str, Seen | None]:
     """Do it, and give the tool that did, and what the board then is; None where its port is not known."""
-    from microrpc.cli.booted import BootedPort
+    from microrpc.boards.booting import BootedPort
     from microrpc.errors import MicroRpcError
+    from microrpc.firmware.flashing import BACK_S
 
     profile = flashing.profile
     booted = BootedPort(profile, flashing.port)  # what it is must be known before it goes
@@ -330,7 +299,12 @@ def _flash(flashing: Flashing, *, as_json: bool) -> tuple[str, Seen | None]:
     if not as_json:
         note("waiting for it to boot ...")
     try:
-        return tool, booted.look()
+        return tool, booted.look(lambda name: _look(profile, name), back_s=BACK_S)
     except MicroRpcError as error:
         error.add_note(f"{profile.name} was flashed with {tool} before")
         raise
+
+
+def _look(profile: BoardProfile, port: str) -> Seen:
+    with open_with(profile, port) as opened:
+        return look_at(opened, port, profile, profile.baud)

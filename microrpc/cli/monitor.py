@@ -9,48 +9,55 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from microrpc.cli.common import BaudOption, BoardFileOption, BoardOption, find_profile, is_terminal, reporting
+from microrpc.cli.common import BaudOption, BoardFileOption, BoardOption, find_board_port, is_terminal, reporting
+from microrpc.cli.decode import Direction, print_records, print_records_json
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import note, say
-from microrpc.errors import printable
+from microrpc.cli.streams import note
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
+    from microrpc.boards.schema import BoardProfile
     from microrpc.capture.writer import CaptureWriter
     from microrpc.cli.monitor_source import Source
     from microrpc.gateway.through import Through
 
+_FIRST_S = 1.0
+Show: TypeAlias = "Callable[..., None]"
+"""What shows a source on a terminal, until somebody quits."""
 _EXTRA = "the monitor's screen is an extra, and these are its lines without it: pip install 'microrpc[tui]'"
 
 
 @with_port_options
 def monitor(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="PORT|FILE",
             show_default=False,
-            help="A port to stand at, or a capture to look at; - is stdin.",
+            help="A port to stand at, a capture to look at, or - for stdin; without it, where --board is plugged in.",
         ),
-    ],
+    ] = None,
     through: Annotated[
         Path | None,
         typer.Option("--through", metavar="PATH", help="Of a port: link PATH to what a program opens in its place."),
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Of a file: show what is written to it from now on.")
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Of a port: wait for it to come back where it goes away.")
     ] = False,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Print lines, as where stdout is no terminal.", show_default=False)
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Of a file: show what is written to it later, too.")] = False,
+    raw: Annotated[
+        Direction | None, typer.Option("--raw", help="FILE has bytes of the line alone, which went this way.")
+    ] = None,
     keep: Annotated[
         int, typer.Option("--keep", metavar="N", min=100, max=1_000_000, help="Rows to keep on the screen.")
     ] = 20_000,
+    plain: Annotated[bool, typer.Option("--plain", help="Print lines, as where stdout is no terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead.")] = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
@@ -59,41 +66,89 @@ def monitor(
     """Show what crosses a board's line, frame by frame in words, with live figures, filters and details.
 
     At a PORT it stands between the board and any program, which opens the path that is shown in place of the port. A
-    FILE is a capture, of `connect(capture=...)`, --capture or `microrpc capture`; with --follow, or from a named pipe,
-    it is shown as it grows. On the screen the key ? tells of the others.
+    FILE is a capture, of --capture or `microrpc capture`; with --follow, or from a pipe, it is shown as it grows. On
+    the screen the key ? tells of the others.
     """
-    from microrpc.cli.monitor_source import STDIN, is_file, open_file, open_line
+    from microrpc.cli.monitor_source import is_file
 
-    with reporting():
-        shows = None if plain else _screen()
-        if not is_file(source):
-            if follow:
-                raise typer.BadParameter(f"--follow is of files, and {source} is a port: it is live anyway")
-            profile = find_profile(board, source, board_file)
-
-            def make(taps: list[CaptureWriter]) -> Through:
-                from microrpc.gateway.through import Through
-
-                return Through(source, taps, board=profile, baud=baud, options=options, link=through, on_news=note_)
-
-            news: list[str] = []
-            note_ = note if shows is None else news.append
-            opened, line = open_line(make)
-            title = f"{line.port} @ {line.baud}, a program opens {through or line.path}"
-            if shows is None:
-                note(f"open {through or line.path} in place of {line.port}")
-            _run(opened, shows, title, keep, line.baud, time.time)
+    with reporting(as_json=as_json):
+        show = None if plain or as_json else _screen()
+        if source is None or not is_file(source):
+            if follow or raw is not None:
+                option = "--follow" if follow else "--raw"
+                raise typer.BadParameter(
+                    f"{option} is of files, and {source or '--board'} is a port: it is live anyway"
+                )
+            port, profile = find_board_port(source, board, board_file)
+            _watch_port(port, profile, show, keep, through, reconnect, baud, options, as_json=as_json)
             return
-        if through is not None:
-            raise typer.BadParameter(f"--through is of ports, and {source} is a file")
-        stdin_fd = _take_stdin() if source == STDIN and shows is not None else 0
-        is_live = follow or not os.path.isfile(source)
-        opened = open_file(source, follows=follow, stdin_fd=stdin_fd)
-        title = "stdin" if source == STDIN else source
-        _run(opened, shows, title, keep, baud, time.time if is_live else None)
+        if through is not None or reconnect:
+            option = "--reconnect" if reconnect else "--through"
+            raise typer.BadParameter(f"{option} is of ports, and {source} is a file")
+        _watch_file(source, show, keep, baud, follow, raw, as_json=as_json)
 
 
-def _screen() -> Callable[..., None] | None:
+def _watch_port(
+    port: str,
+    profile: BoardProfile,
+    show: Show | None,
+    keep: int,
+    link: Path | None,
+    reconnect: bool,
+    baud: int | None,
+    options: PortOptions,
+    *,
+    as_json: bool,
+) -> None:
+    from microrpc.cli.monitor_source import open_line
+
+    def make(taps: list[CaptureWriter], on_news: Callable[[str], None]) -> Through:
+        from microrpc.gateway.through import Through
+
+        return Through(
+            port, taps, board=profile, baud=baud, options=options, link=link, reconnect=reconnect, on_news=on_news
+        )
+
+    source, through = open_line(make, (lambda text: note(f"{port}: {text}")) if show is None else None)
+    with contextlib.closing(source):
+        if show is not None:
+            title = f"{through.port} @ {through.baud}, a program opens {through.path}"
+            show(source, title, keep=keep, baud=through.baud, clock=time.time)
+            _raise_end(source)
+        else:
+            note(f"{through.port} is at {through.path} until Ctrl-C")
+            _print_live(source, as_json=as_json)
+
+
+def _watch_file(
+    name: str, show: Show | None, keep: int, baud: int | None, follow: bool, raw: Direction | None, *, as_json: bool
+) -> None:
+    from microrpc.cli.monitor_source import STDIN, open_file
+
+    stdin_fd = _take_stdin() if name == STDIN and show is not None else 0
+    is_live = follow or not os.path.isfile(name)
+    raw_to_board = None if raw is None else raw is Direction.TO_BOARD
+    source = open_file(name, follows=follow, raw_to_board=raw_to_board, stdin_fd=stdin_fd)
+    with contextlib.closing(source):
+        if show is None:
+            if is_live:
+                _print_live(source, as_json=as_json)
+            else:
+                _print(source, as_json=as_json)
+            return
+        if not is_live and source.feed.wait(_FIRST_S):
+            _raise_end(source)  # one that is no capture at all needs no screen
+        show(source, "stdin" if name == STDIN else name, keep=keep, baud=baud, clock=time.time if is_live else None)
+        _raise_end(source)
+
+
+def _raise_end(source: Source) -> None:
+    """Raise the error, if any, that ended it."""
+    if isinstance(source.feed.end, BaseException):
+        raise source.feed.end
+
+
+def _screen() -> Show | None:
     """Give what shows it all on a terminal; None where there is none, or what it takes is missing."""
     if not (is_terminal(sys.stdout) and is_terminal(sys.stderr)):  # textual writes to both
         return None
@@ -117,40 +172,26 @@ def _take_stdin() -> int:
     return capture
 
 
-def _run(
-    source: Source,
-    shows: Callable[..., None] | None,
-    title: str,
-    keep: int,
-    baud: int | None,
-    clock: Callable[[], float] | None,
-) -> None:
-    """Show what comes until it ends, or somebody ends it; an error that ended it is raised."""
-    with contextlib.closing(source):
-        if shows is not None:
-            shows(source, title, keep=keep, baud=baud, clock=clock)
-            if isinstance(source.feed.end, BaseException):
-                raise source.feed.end
-        elif clock is None:
-            _print(source)
-        else:
-            with contextlib.suppress(StoppedError), until_signal():
-                _print(source)
+def _print_live(source: Source, *, as_json: bool) -> None:
+    """Print what comes until it ends, or a signal does."""
+    with contextlib.suppress(StoppedError), until_signal():
+        _print(source, as_json=as_json)
 
 
-def _print(source: Source) -> None:
-    """Print a line for each frame."""
+def _print(source: Source, *, as_json: bool) -> None:
+    """Print a line for each frame, as `microrpc decode` does."""
+    from microrpc.capture.rows import NOTE
     from microrpc.capture.watching import RowReader
-    from microrpc.capture.words import frame_of
     from microrpc.cli.monitor_feed import packets_of
 
     reader = RowReader()
     start_ns: int | None = None
     for packet in packets_of(source.feed):
-        for comment in packet.comments:
-            say(f"{'':>9}     [{printable(comment)}]")
-        for row in reader.read(packet):
-            start_ns = row.record.time_ns if start_ns is None else start_ns
-            say(frame_of(row.record, (row.record.time_ns - start_ns) / 1e9).line(0.0))
+        start_ns = packet.time_ns if start_ns is None else start_ns
+        records = [row.record for row in reader.read(packet) if row.kind != NOTE]
+        if as_json:
+            print_records_json(packet, records, packet.comments)
+        else:
+            print_records(records, packet.comments, (packet.time_ns - start_ns) / 1e9)
         if left_out := source.take_left_out():
             note(f"{left_out} packets came faster than they could be printed, and are left out")

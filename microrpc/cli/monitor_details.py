@@ -15,7 +15,7 @@ from microrpc.wire.frames import FRAME_START
 
 MOST_BYTES = 2048
 """How many of the bytes are shown."""
-_NAME_WIDTH = 24
+_NAME_WIDTH, _KIND = 24, "microrpc.kind"
 _DIM, _START, _ESCAPE = "#8a8f98", "bold #57d3a5", "bold #ffb454"
 _ESCAPED = (b"\xff\xff", b"\xff\xfe")
 
@@ -51,6 +51,8 @@ def _story(row: Row) -> Iterator[str]:
 
 def _add_fields(text: Text, fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
+        if name == _KIND:  # which is in the first line
+            continue
         values = value if isinstance(value, list | tuple) else (value,)
         for one in values:
             text.append(f"{name.removeprefix('microrpc.'):<{_NAME_WIDTH}}", _DIM)

@@ -17,6 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from microrpc.capture.rows import Row
+from microrpc.capture.writer import REPEATED
 from microrpc.cli.monitor_figures import COLOURS
 from microrpc.errors import printable
 
@@ -190,8 +191,12 @@ class FrameList(ScrollView, can_focus=True):
         self.follows = False
 
     def on_resize(self) -> None:
-        """Keep the newest in view."""
-        self.call_after_refresh(self.sync, changed=True)
+        """Keep the chosen one in view."""
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        self.sync(changed=True)
+        self._reveal()
 
     # --- drawing ----------------------------------------------------------------------------------
 
@@ -224,6 +229,7 @@ class FrameList(ScrollView, can_focus=True):
         ]
         if row.is_repeated:
             cells.append(("again: ", _REPEATED))
-        cells += [(f"[{printable(comment)}] "[:width], _REPEATED) for comment in row.packet.comments]
+        notes = (comment for comment in row.packet.comments if comment != REPEATED)
+        cells += [(f"[{printable(comment)}] "[:width], _REPEATED) for comment in notes]
         cells.append((said[:width], colour))
         return cells

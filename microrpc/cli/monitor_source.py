@@ -6,11 +6,13 @@ import io
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from microrpc.capture.pcapng import Packet, read_blocks
+from microrpc.capture.reading import read_packets
 from microrpc.capture.writer import CaptureWriter
 from microrpc.cli.monitor_feed import BlockPipe, Feed
 from microrpc.errors import CaptureError, reason_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 """The name of what is piped in."""
 _LOOK_S = 0.1
+_MOST_NEWS = 20
 
 
 def is_file(source: str) -> bool:
@@ -71,7 +74,8 @@ class Source:
     """Reads packets in a thread of its own, into `feed`, until there are no more or it is closed.
 
     begin: opens what is read, in that thread, and gives the packets. ended: what is said where there are no more.
-    take_left_out: gives how many packets there was no room for, since it was last asked.
+    take_left_out: gives how many packets there was no room for, since it was last asked. news: what becomes of the
+    line, in words, added in whatever thread learns of it.
     """
 
     def __init__(
@@ -81,9 +85,11 @@ class Source:
         *,
         close: Callable[[], None] = lambda: None,
         take_left_out: Callable[[], int] = lambda: 0,
+        news: deque[str] | None = None,
     ) -> None:
         self.feed = Feed()
         self.take_left_out = take_left_out
+        self.news: deque[str] = deque() if news is None else news
         self._begin = begin
         self._ended = ended
         self._close = close
@@ -105,17 +111,21 @@ class Source:
         self._close()
 
 
-def open_file(source: str, *, follows: bool, stdin_fd: int = 0) -> Source:
-    """Read a file, a named pipe (whose writer is waited for in the thread), or stdin. Raises CaptureError."""
+def open_file(source: str, *, follows: bool, raw_to_board: bool | None = None, stdin_fd: int = 0) -> Source:
+    """Read a file, a named pipe (whose writer is waited for in the thread), or stdin. Raises CaptureError.
+
+    follows: what is written to it later is read, too. raw_to_board: it has bytes of the line alone, of this direction.
+    """
     stop = threading.Event()
     is_pipe = source != STDIN and stat.S_ISFIFO(_mode_of(source))
+    name = "stdin" if source == STDIN else source
     file = None if is_pipe else _open(source, stdin_fd)
 
     def begin() -> Iterator[Packet]:
         opened = _open(source, stdin_fd) if file is None else file
         with opened:
             stream = io.BufferedReader(GrowingFile(opened, stop)) if follows else io.BufferedReader(opened)
-            yield from read_blocks(stream)
+            yield from read_packets(cast(BinaryIO, stream), name, raw_to_board=raw_to_board)
 
     return Source(begin, "that is all" if not follows else "followed no more", close=stop.set)
 
@@ -134,14 +144,18 @@ def _open(source: str, stdin_fd: int) -> io.FileIO:
         raise CaptureError(f"cannot read {source}: {reason_of(error)}") from error
 
 
-def open_line(make: Callable[[list[CaptureWriter]], Through]) -> tuple[Source, Through]:
-    """Stand between a board and any program, and read what crosses. make: opens the port, with these taps.
+def open_line(
+    make: Callable[[list[CaptureWriter], Callable[[str], None]], Through], on_news: Callable[[str], None] | None = None
+) -> tuple[Source, Through]:
+    """Stand between a board and any program, and read what crosses.
 
-    Raises what opening the port raises.
+    make: opens the port, with these taps, and what it is to tell news to. on_news: is told them; without it they stand
+    in the `news` of the source. Raises what opening the port raises.
     """
     pipe = BlockPipe()
     taps: list[CaptureWriter] = []
-    through = make(taps)
+    news: deque[str] = deque(maxlen=_MOST_NEWS)
+    through = make(taps, on_news or news.append)
     writer = CaptureWriter(pipe, through.port, live=True)  # type: ignore[arg-type]  # which only needs `write`
     taps.append(writer)
     ends: list[BaseException] = []
@@ -167,6 +181,6 @@ def open_line(make: Callable[[list[CaptureWriter]], Through]) -> tuple[Source, T
         serving.join()
         through.close()
 
-    source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out)
+    source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out, news=news)
     serving.start()
     return source, through

@@ -203,6 +203,8 @@ class MonitorApp(App[None]):
             if time.monotonic() >= until:
                 break
         self.line_watch.leave_out(self._source.take_left_out())
+        while self._source.news:
+            self.notify(self._source.news.popleft(), timeout=6, markup=False)
 
     def _show_rows(self) -> None:
         if self._is_stale:

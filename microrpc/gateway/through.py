@@ -21,6 +21,7 @@ from typing import Protocol, Self
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers import has_frames, open_target
+from microrpc.connecting.watching import CaptureTarget, watch
 from microrpc.connecting.wrap import Tap, port_lost, port_opened
 from microrpc.errors import PortLostError, RequestError
 from microrpc.ports.bell import Bell
@@ -53,9 +54,10 @@ class Through:
     """A port, and a pty in front of it that any program may open, close, and open again.
 
     port, board, baud, options: as `microrpc.connect` has them. taps: shown all that crosses the line, with the time of
-    `now`, and told of ports that go and come. link: where a symbolic link to the pty is to be. reconnect: a port that
-    goes away is waited for. on_news: called with what becomes of the line, in words: "port lost", "port opened again",
-    and what is lost on the way to a program that does not read.
+    `now`, and told of ports that go and come. link: where a symbolic link to the pty is to be. capture: as `connect`
+    has it; the logger "microrpc.wire" is told, too. reconnect: a port that goes away is waited for. on_news: called
+    with what becomes of the line, in words: "port lost", "port opened again", and what is lost on the way to a program
+    that does not read.
 
     Raises what opening the port raises, PortError where there are no ptys, and RequestError for a port without frames.
     """
@@ -69,6 +71,7 @@ class Through:
         baud: int | None = None,
         options: PortOptions = AS_THE_SYSTEM_DOES,
         link: str | os.PathLike[str] | None = None,
+        capture: CaptureTarget | None = None,
         reconnect: bool = False,
         on_news: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -86,11 +89,15 @@ class Through:
         if not has_frames(target):
             raise RequestError(f"{port} carries no frames: capture where the board's line is opened")
         lost = LostPort(target.port) if reconnect else None
-        opened = self._opened = open_target(target)
+        watched = self._watch = watch(target.port, capture, None, framed=True, resets=False)
+        try:
+            opened = self._opened = watched.attend(open_target(target))
+        except BaseException:
+            watched.close()
+            raise
         try:
             self._reopen = Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None
             self._pty = HeldPty(link, no_ptys=", which a program would open in place of the port")
-            self._program_baud = self._pty.baud
         except BaseException:
             opened.close()
             raise
@@ -213,19 +220,19 @@ class Through:
             self._on_news(f"nobody reads {self.path}: what the board says is left out there until somebody does")
 
     def _tell_baud(self) -> None:
-        baud = self._pty.baud
-        if baud != self._program_baud:
-            self._program_baud = baud
-            if baud not in (None, self.baud):
-                self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
+        if self._pty.has_other_baud() and (baud := self._pty.baud) not in (None, self.baud):
+            self._on_news(f"the program asks for {baud} baud, and the port has {self.baud}: give --baud {baud}")
 
     def _tell(self, news: Callable[[Tap, float], None]) -> None:
-        for tap in self._taps:
+        for tap in self._all_taps():
             news(tap, self.now())
+
+    def _all_taps(self) -> Sequence[Tap]:
+        return self._taps if self._watch.tap is None else [*self._taps, self._watch.tap]
 
     def _show(self, data: bytes, *, to_board: bool) -> None:
         now = self.now()
-        for tap in self._taps:
+        for tap in self._all_taps():
             tap.note(now, data, to_board=to_board)
 
 

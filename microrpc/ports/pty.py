@@ -23,11 +23,14 @@ class HeldPty:
         """The link, where one was asked for."""
         if not hasattr(os, "openpty"):
             raise PortError(str(link or ""), f"this system has no ptys{no_ptys}")
+        import termios
         import tty
 
+        self._termios = termios
         self.fd, self._held = os.openpty()
         tty.setraw(self._held)
         os.set_blocking(self.fd, False)
+        self._known_speed = self._speed()
         self.name = os.ttyname(self._held)
         """The pty itself."""
         try:
@@ -44,11 +47,20 @@ class HeldPty:
     @property
     def baud(self) -> int | None:
         """The speed that a program has set, in bits a second; it means nothing. None for one that has no name."""
-        import termios
+        return self._bauds().get(self._speed())
 
-        speed = termios.tcgetattr(self._held)[5]
-        names = (name for name, value in vars(termios).items() if value == speed and name[:1] == "B")
-        return next((int(name[1:]) for name in names if name[1:].isdigit()), None)
+    def has_other_baud(self) -> bool:
+        """Whether another speed was set since this was last asked."""
+        before, self._known_speed = self._known_speed, self._speed()
+        return before != self._known_speed
+
+    def _speed(self) -> int:
+        speed: int = self._termios.tcgetattr(self._held)[5]
+        return speed
+
+    def _bauds(self) -> dict[int, int]:
+        names = (name for name in vars(self._termios) if name[:1] == "B" and name[1:].isdigit())
+        return {getattr(self._termios, name): int(name[1:]) for name in names}
 
     def close(self) -> None:
         """Remove the link and the pty; a program that has it open sees it go. Closing twice is fine."""

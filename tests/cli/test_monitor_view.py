@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Filled:
     def __init__(self, packets: Sequence[Packet]) -> None:
         self.feed = Feed(most_packets=1_000_000)
         self.left_out = 0
+        self.news: deque[str] = deque()
         self.add(packets)
 
     def add(self, packets: Sequence[Packet]) -> None:
@@ -261,6 +263,16 @@ def test_details_have_the_fields_and_the_bytes_with_their_escapes() -> None:
     on_screen(made((True, b"\xfe" + encode_frame(payload))), use, size=WIDE)
 
 
+def test_the_chosen_row_stays_in_view_when_details_take_half_of_the_screen() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("up", "up", "enter")
+        assert screen.rows[-1].endswith('"line 98"')
+        await screen.press("end", "enter")
+        assert screen.rows[-1].endswith('"line 100"')
+
+    on_screen(lines_of(100), use)
+
+
 def test_details_follow_the_row_that_is_chosen() -> None:
     async def use(screen: Screen) -> None:
         await screen.press("enter")
@@ -386,6 +398,15 @@ def test_it_ends_at_a_key(key: str) -> None:
         await screen.pilot.press(key)
         await screen.pilot.pause()
         assert not screen.app.is_running
+
+    on_screen(lines_of(1), use)
+
+
+def test_what_becomes_of_the_line_is_told() -> None:
+    async def use(screen: Screen) -> None:
+        screen.source.news.append("port lost [/nope]")
+        await screen.settle()
+        assert screen.told == ["port lost [/nope]"]
 
     on_screen(lines_of(1), use)
 

@@ -19,6 +19,7 @@ import microrpc
 from firmware_sim.running.server import PtyServer, TcpServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.capture.reading import read_packets
 from microrpc.connecting.wrap import tapped
 from microrpc.errors import PortError, PortLostError, RequestError
 from microrpc.gateway.through import Through
@@ -203,6 +204,20 @@ def test_a_program_is_held_up_by_a_board_that_takes_nothing() -> None:
                 got += os.read(fd, 4096)
             writer.join(10)
     assert got == data
+
+
+def test_it_writes_a_capture_and_the_logger_of_frames_is_told_as_of_every_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.pcapng"
+    with caplog.at_level("DEBUG", "microrpc.wire"), bare_pty() as (fd, port):
+        through = Through(port, capture=path)
+        with running(through):
+            os.write(fd, b"hello\n")
+            until(lambda: through.bytes_from_board == 6)
+    assert any(record.getMessage().endswith('text            "hello"') for record in caplog.records)
+    with path.open("rb") as file:
+        assert [packet.data for packet in read_packets(file, "x")] == [b"hello\n"]
 
 
 def test_a_server_without_frames_is_refused() -> None:

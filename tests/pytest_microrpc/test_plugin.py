@@ -24,13 +24,14 @@ import microrpc.firmware.emulator
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.firmware.project import Project
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
 
 # Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, simulated  # noqa: F401
+from pytest_microrpc import desk, place, simulated  # noqa: F401
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -48,6 +49,12 @@ call_s = 0.3
 """
 
 Run = Callable[..., pytest.RunResult]
+
+
+def block(with_text: str, language: str = "python") -> str:
+    """Give the example of the guide that has a text in it."""
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL) if with_text in text)
+    return str(found)
 
 
 @pytest.fixture
@@ -414,20 +421,12 @@ def test_an_emulated_board_is_no_simulator_either(run: Run) -> None:
     result.stderr.fnmatch_lines(["ERROR: there is no board profile 'qemu_x'*"])
 
 
-def test_hardware_is_not_shared_by_processes(run: Run, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('-N', dest='numprocesses', type=int)")
-    result = run("def test(): pass", "--microrpc-port", "/dev/x", "-N", "2")
-    result.stderr.fnmatch_lines(["ERROR: one board cannot be shared by 2 processes: run without -n"])
-    run("def test(): pass", "-N", "2").assert_outcomes(passed=1)
-    run("def test(): pass", "-N", "2", "--microrpc-board", "posix").assert_outcomes(passed=1)
-
-
 def test_the_marks_and_options_are_described(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("--markers").stdout.fnmatch_lines(
         ["@pytest.mark.microrpc_board(profile, *", "@pytest.mark.hardware: *"]
     )
     pytester.runpytest_inprocess("--help").stdout.fnmatch_lines(
-        ["microrpc: *", "*--microrpc-board=NAME*", "*--microrpc-fault-seed=N*"]
+        ["microrpc: *", "*--microrpc-board=NAME|DIR*", "*--microrpc-fault-seed=N*"]
     )
 
 
@@ -649,7 +648,7 @@ def test_an_emulator_that_died_is_started_again(run: Run) -> None:
     needs.emulated("posix")
     result = run(
         """
-def test_dies(request, board): request.getfixturevalue("_microrpc_desk")._emulator.close()
+def test_dies(request, board): request.getfixturevalue("_microrpc_desk")._places["#1"]._emulator.close()
 def test_next(board): assert board.function("add")(1, 2) == 3
 def test_fails(board): assert board.function("add")(1, 2) == 4
 """,
@@ -675,11 +674,11 @@ def test(board):
 def test_an_emulator_that_does_not_start_is_tried_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    def start(name: str) -> None:
-        started.append(name)
-        raise microrpc.PortError(name, "it ended at once")
+    def start(project: Project, command: str, *, to_run: bool) -> None:
+        started.append(project.name)
+        raise microrpc.PortError(project.name, "it ended at once")
 
-    monkeypatch.setattr(microrpc.firmware.emulator, "start_emulated", start)
+    monkeypatch.setattr(place, "build_once", start)
     source = "def test_1(board): pass\ndef test_2(board): pass\n"
     result = run(source + "@pytest.mark.microrpc_board(reset=True)\ndef test_3(board): pass", "--microrpc-board=posix")
     result.assert_outcomes(errors=3)
@@ -964,8 +963,8 @@ def test(board, monkeypatch):
 
 
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
-    example, on_events, _, failing, _ = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
-    (noise,) = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    example, on_events, failing = map(block, ("def relu(x)", "LoseEvents", "test_relu_on_a_bad_line"))
+    on_two, noise = block("test_a_number_goes_from_board_to_board"), block("[[fault]]", "toml")
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
     strict = ("-W", "error", "--strict-markers", "-rs")
@@ -974,8 +973,8 @@ def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtySer
     on_hardware.assert_outcomes(passed=1, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
 
-    pytester.makepyfile(test_relu=f"{example}\n{on_events}")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=5, skipped=1)
+    pytester.makepyfile(test_relu=f"{example}\n{on_events}\n{on_two}")
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=6, skipped=1)
 
     pytester.makepyfile(test_relu=f"{example}\n{failing}")
     shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)
@@ -990,16 +989,21 @@ def _without_times(text: str) -> str:
 
 
 def test_the_guide_has_every_option_argument_and_fixture() -> None:
-    from pytest_microrpc.setups import _keys
+    from pytest_microrpc.wishes import _keys
 
     words = (
-        "--microrpc-board NAME",
+        r"--microrpc-board NAME\|DIR",
         "--microrpc-board-file PATH",
         "--microrpc-port PATH",
         "--microrpc-fault-seed N",
         "--microrpc-firmware",
         "--microrpc-capture DIR",
+        "--microrpc-flash",
+        "--microrpc-wait S",
+        "--microrpc-require",
         "board",
+        "boards",
+        "sim_boards",
         "sim_board",
     )
     for name in (*words, "hardware", "microrpc_board", *(f"{name}=" for name in _keys(Path()))):

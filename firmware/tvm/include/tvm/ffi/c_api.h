@@ -1,1 +1,2 @@
+/* For <tvm/ffi/c_api.h>. */
 #include "tvm_generated.h"

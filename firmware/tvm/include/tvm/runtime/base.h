@@ -1,1 +1,2 @@
+/* For <tvm/runtime/base.h>. */
 #include "tvm_generated.h"

@@ -1,1 +1,2 @@
+/* For <tvm/runtime/c_backend_api.h>. */
 #include "tvm_generated.h"

@@ -1,1 +1,2 @@
+/* For <tvm/ffi/extra/c_env_api.h>. */
 #include "tvm_generated.h"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from microrpc.boards.finding import find_port
-from microrpc.cli.common import open_with
-from microrpc.cli.info import Seen, look_at
+from microrpc.boards.schema import BoardProfile
 from microrpc.errors import HandshakeTimeoutError, PortError, PortNotFoundError
-from microrpc.firmware import flashing
 from microrpc.ports.lost import POLL_S, LostPort
 from microrpc.ports.usb import serial_ports, usb_id
 
 if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
 
-    from microrpc.boards.schema import BoardProfile
+T = TypeVar("T")
 
 
 class BootedPort:
@@ -35,18 +34,18 @@ class BootedPort:
         """Whether there is anything that tells it."""
         return self._lost is not None or bool(self._profile.usb)
 
-    def look(self) -> Seen | None:
-        """Wait for it, and look at the board; None where no port was known, and none came.
+    def look(self, open_on: Callable[[str], T], *, back_s: float) -> T | None:
+        """Wait for it, and give what `open_on` makes of its name; None where no port was known, and none came.
 
-        Raises what connecting raises, when the board's `power_up_s` and the time that its port may be away are over.
+        Where that raises PortError or HandshakeTimeoutError it is tried again, until `back_s` seconds, for which the
+        port may be away, and the board's `power_up_s` are over. Raises what the last try did, and PortNotFoundError.
         """
-        deadline = time.monotonic() + flashing.BACK_S + self._profile.power_up_s
+        deadline = time.monotonic() + back_s + self._profile.power_up_s
         while True:
             error: PortError | HandshakeTimeoutError | None = None
             try:
                 if (name := self._find()) is not None:
-                    with open_with(self._profile, name) as opened:
-                        return look_at(opened, name, self._profile, self._profile.baud)
+                    return open_on(name)
             except (PortError, HandshakeTimeoutError) as failure:
                 error = failure
             if time.monotonic() >= deadline:

@@ -1,0 +1,153 @@
+"""Lock files of boards: each belongs to one process at a time, of this test run or of any other of this user.
+
+A file for each port is in `microrpc/locks` of the user's cache. The system frees what a killed process held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microrpc.errors import PortError, reason_of
+
+POLL_S = 0.05
+"""How often it is looked whether somebody has freed a board, in seconds."""
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int) -> None:
+        os.lseek(fd, 2**30, os.SEEK_SET)  # behind what is written there, which others could not read
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What this process is of a test run: `key` tells the run from others, `command` does so to people.
+
+    `processes`: how many there are of it. `most_boards`: as many as any of its tests wants.
+    """
+
+    key: str
+    command: str
+    processes: int = 1
+    most_boards: int = 1
+
+
+class Lock:
+    """The lock file of `what`: a port, or another text that says what is to have one user at a time.
+
+    What is noted in it outlives whoever held it. Raises PortError where the file cannot be had.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        is_path = what.startswith("/") or (os.name == "nt" and "://" not in what)
+        key = f"{platform.node()}\0{os.path.realpath(what) if is_path else what}"
+        self._path = directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+        self._fd: int | None = None
+
+    def take(self, command: str) -> bool:
+        """Take it, and note that `command` has done so; tell whether nobody else had it."""
+        if self._fd is not None:
+            return True
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            text = f"{self._path}: cannot be written: {reason_of(error)}. Who uses a board is noted there"
+            raise PortError(self.what, f"{text}: make it writable, or name another cache in XDG_CACHE_HOME") from error
+        try:
+            _lock(fd)
+            if not os.path.samestat(os.fstat(fd), os.stat(self._path)):  # somebody has emptied the cache
+                raise FileNotFoundError
+        except OSError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        self.note(pid=os.getpid(), command=command)
+        return True
+
+    def free(self) -> None:
+        """Let others have it. Freeing twice is fine."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def note(self, **values: object) -> None:
+        """Write values into the file, for whoever reads them, and whoever has it next."""
+        assert self._fd is not None
+        data = json.dumps(self.noted() | values).encode()
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, data)
+        os.ftruncate(self._fd, len(data))
+
+    def noted(self) -> dict[str, Any]:
+        """Give what is written there; nothing where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            noted = json.loads(self._path.read_bytes())
+            return noted if isinstance(noted, dict) else {}
+        return {}
+
+    @property
+    def holder(self) -> str:
+        """Who has it, in words."""
+        noted = self.noted()
+        return f"process {noted.get('pid', 'unknown')}: {noted.get('command', 'unknown')}"
+
+
+def directory() -> pathlib.Path:
+    """Where lock files are, `~/.cache/microrpc/locks` on Linux."""
+    import platformdirs
+
+    return pathlib.Path(platformdirs.user_cache_dir("microrpc", appauthor=False), "locks")
+
+
+@contextlib.contextmanager
+def holding(lock: Lock, command: str, wait_s: float) -> Iterator[bool]:
+    """Hold a lock for as long as this is open; gives whether it was had within `wait_s` seconds."""
+    deadline = time.monotonic() + wait_s
+    while not (has := lock.take(command)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    try:
+        yield has
+    finally:
+        lock.free()
+
+
+def take_free(locks: Sequence[Lock], count: int, command: str, wait_s: float) -> list[Lock] | None:
+    """Take the first `count` of the `locks` that are free: all of them at once, or none; None after `wait_s` seconds.
+
+    Nobody holds one and waits for more, so that nobody waits for another for ever. Who is first takes what becomes free
+    first, whoever wants fewer: the others wait for their turn.
+    """
+    deadline = time.monotonic() + wait_s
+    turn = Lock(f"turn\0{chr(0).join(sorted(lock.what for lock in locks))}")
+    with holding(turn, command, wait_s) as has_turn:
+        while has_turn:
+            taken: list[Lock] = []
+            for lock in locks:
+                if len(taken) < count and lock.take(command):
+                    taken.append(lock)
+            if len(taken) == count:
+                return taken
+            for lock in taken:
+                lock.free()
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_S)
+    return None
