@@ -69,8 +69,9 @@ bench: $(INSTALLED_BENCH) $(if $(filter tvm,$(ARGS)),$(INSTALLED_TVM)) ## measur
 plots: $(INSTALLED_BENCH) ## draw docs/plots from the last `make bench`
 	$(BIN)/python -m benchmarks.plots $(RESULTS)
 
-pictures: $(INSTALLED) ## draw docs/pictures/session.svg from a session that is run for it
+pictures: $(INSTALLED) ## draw docs/pictures from sessions that are run for them
 	$(BIN)/python -m dev.pictures
+	$(BIN)/python -m dev.monitor_picture
 
 venv: $(INSTALLED) ## only install into .venv
 
@@ -81,13 +82,13 @@ clean: ## remove everything that was made
 # Sizes are those of .venv on Linux, by `du -sm`; `make test-tools` compares the first with what it is.
 $(INSTALLED_DEMO): pyproject.toml
 	$(call new_venv)
-	@echo "Installing into .venv: microrpc, numpy, rich, typer and what they need, 130 MB in all; no compiler."
+	@echo "Installing microrpc and what it needs into .venv: 130 MB in all; no compiler."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fast]'
 	@touch $@
 
 $(INSTALLED): pyproject.toml
 	$(call new_venv)
-	@echo "Installing into .venv what the tests need, 660 MB in all: 410 MB of them are a compiler for boards (zig)."
+	@echo "Installing what the tests need into .venv: 660 MB in all, 410 of it a compiler."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]'
 	@touch $@
 

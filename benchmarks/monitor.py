@@ -94,7 +94,7 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
     screen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (_LINES, _COLUMNS))
     command = [sys.executable, "-m", "microrpc.cli", "monitor", *args, "--keep", "1000000"]
-    environment = os.environ | {"TERM": "xterm-256color"}
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(_COLUMNS), "LINES": str(_LINES)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as ran:
         os.close(terminal)
         try:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import microrpc.capture
 from benchmarks.monitor import conversation
 from benchmarks.rows import Row
 from microrpc.capture.pcapng import interface_block, packet_block, section_header
-from microrpc.cli.wireshark import DISSECTOR
 
+_DISSECTOR = Path(microrpc.capture.__file__).parent / "plugins" / "wireshark" / "microrpc.lua"
 _SIZE_BYTES = 10_000_000
 _STEP_NS = 100_000
 _COPY_BYTES = 1 << 17
@@ -40,12 +41,12 @@ def measure(*, quick: bool) -> Iterator[Row]:
     if shutil.which("tshark") is None:
         yield Row("Wireshark", "missing", "", "", "needs tshark: apt-get install --no-install-recommends tshark")
         return
-    size_bytes = _SIZE_BYTES // 10 if quick else _SIZE_BYTES
+    size_bytes = _SIZE_BYTES // 100 if quick else _SIZE_BYTES
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.pcapng"
         packets = _write(path, size_bytes)
         remark = f"{packets:,} packets, {size_bytes / 1e6:g} MB of the line"
-        loads = ["-X", f"lua_script:{DISSECTOR}"]
+        loads = ["-X", f"lua_script:{_DISSECTOR}"]
         for title, options in (
             ("without the dissector", []),
             ("with it", loads),

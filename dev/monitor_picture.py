@@ -63,8 +63,10 @@ def draw() -> str:
         environment |= {
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
+            "COLUMNS": str(COLUMNS),
+            "LINES": str(LINES),
             "TEXTUAL_PRESS": ",".join(_KEYS),
-            "TEXTUAL_SCREENSHOT": "5",
+            "TEXTUAL_SCREENSHOT": "8",
             "TEXTUAL_SCREENSHOT_LOCATION": folder,
             "TEXTUAL_SCREENSHOT_FILENAME": "monitor.svg",
         }

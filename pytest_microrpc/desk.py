@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from microrpc.boards.finding import find_ports
@@ -26,24 +23,24 @@ class Desk:
         self._locks: dict[str, Lock] = {}
         self._is_enough = True
 
-    @contextmanager
-    def taking(self, count: int) -> Iterator[list[Place]]:
-        """Have so many boards, one or more, for a test.
+    def take(self, count: int) -> list[Place]:
+        """Have so many boards, one or more, for a test, which gives them back by `tidy`.
 
-        Where there are enough for all processes they are kept for the next test, else others can have them. Skips where
-        there are too few. Raises PortBusyError where others have them for longer than `Setup.wait_s`.
+        Skips where there are too few. Raises PortBusyError where others have them for longer than `Setup.wait_s`, and
+        PortError and PortNotFoundError where none is found.
         """
         if self._setup.is_started_here:
-            yield [self._place(f"#{number + 1}", None) for number in range(count)]
-            return
-        ports = self._find(count)
-        run = self._run
+            return [self._place(f"#{number + 1}", None) for number in range(count)]
+        ports, run = self._find(count), self._run
         self._is_enough = run.processes == 1 or run.processes * max(run.most_boards, count) <= len(ports)
-        try:
-            yield [self._place(port, port) for port in self._lock(ports, count)]
-        finally:
-            if not self._is_enough:
-                self._give_back()
+        return [self._place(port, port) for port in self._lock(ports, count)]
+
+    def tidy(self) -> None:
+        """Keep the boards for the next test where there are enough for all processes, else let others have them."""
+        if not self._setup.ports:
+            self._follow()
+        if not self._is_enough:
+            self._give_back()
 
     def close(self) -> None:
         """Leave all boards, end all emulators, and let others have them."""
@@ -78,6 +75,16 @@ class Desk:
                 raise self._busy(all_locks, count)
         self._locks |= {lock.what: lock for lock in taken}
         return [port for port in ports if port in self._locks][:count]
+
+    def _follow(self) -> None:
+        """Have boards under the names that their ports have now: one that was flashed may have booted under another."""
+        for port, place in list(self._places.items()):
+            if place.port is not None and place.port != port and (lock := Lock(place.port)).take(self._run.command):
+                old = self._locks.pop(port)
+                lock.note(flashed=old.noted().get("flashed"))
+                old.free()
+                self._places[place.port] = self._places.pop(port)
+                self._locks[place.port] = lock
 
     def _busy(self, locks: list[Lock], count: int) -> PortBusyError:
         busy = [lock for lock in locks if not lock.take(self._run.command)]

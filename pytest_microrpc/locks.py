@@ -56,8 +56,7 @@ class Lock:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        is_path = what.startswith("/") or (os.name == "nt" and "://" not in what)
-        key = f"{platform.node()}\0{os.path.realpath(what) if is_path else what}"
+        key = f"{platform.node()}\0{_real(what)}"
         self._path = directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         self._fd: int | None = None
 
@@ -108,6 +107,13 @@ class Lock:
         """Who has it, in words."""
         noted = self.noted()
         return f"process {noted.get('pid', 'unknown')}: {noted.get('command', 'unknown')}"
+
+
+def _real(what: str) -> str:
+    """Give the one name of a port that has several: links to it, and on Windows large and small letters."""
+    if "://" in what or "\0" in what:
+        return what
+    return what.upper() if os.name == "nt" else os.path.realpath(what)
 
 
 def directory() -> pathlib.Path:

@@ -39,7 +39,9 @@ class Place:
         self.lock: Lock | None = None
         self.is_new = False
         """Whether the board was connected to when it was last taken."""
-        self._setup, self._port, self._run = setup, port, run
+        self.port = port
+        """Where it is now; None in an emulator."""
+        self._setup, self._run = setup, run
         self._listener = Listener(name, captures=setup.captures is not None)
         self._board: Board | None = None
         self._emulator: Emulator | None = None
@@ -123,14 +125,14 @@ class Place:
 
     def _open(self, *, reset: bool, source: Source | None) -> Board:
         """Connect as `microrpc.connect` does, but listen from the first byte on."""
-        if self._port is None:
+        if self.port is None:
             assert source is not None
             target = self._emulated_target()
             opened = open_running(self._start(source, anew=reset), target)
             return open_session(opened, target.timeouts, wrap=tapped(self._listener))
         if source is not None and self._running != source and (board := self._put(source)) is not None:
             return board
-        return self._connect(self._port, reset=reset)
+        return self._connect(self.port, reset=reset)
 
     def _connect(self, port: str, *, reset: bool = False) -> Board:
         target = find_target(port, board=self._setup.board, baud=None, timeouts=None)
@@ -141,7 +143,7 @@ class Place:
     def _connect_booted(self, port: str) -> Board:
         """Connect to the board where it is now: it may have booted under another name."""
         board = self._connect(port)
-        self._port = port
+        self.port = port
         return board
 
     # --- an emulated board ------------------------------------------------------------------------
@@ -178,10 +180,10 @@ class Place:
 
         Raises FirmwareError, PortError and HandshakeTimeoutError.
         """
-        assert self._port is not None
+        assert self.port is not None
         assert self._setup.board is not None, "what can be flashed was checked"
         try:
-            putting = Putting(source, self._setup.board, self._port, self._run.command)
+            putting = Putting(source, self._setup.board, self.port, self._run.command)
             noted = {"run": self._run.key, "program": putting.digest}
             if self.lock is not None and self.lock.noted().get("flashed") == noted:
                 self._running = source

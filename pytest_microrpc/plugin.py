@@ -239,19 +239,19 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
             return
         if request.node.get_closest_marker("hardware") is not None:
             pytest.skip(_NEEDS_HARDWARE)
-    with contextlib.ExitStack() as stack:
-        if setup.is_simulated:
-            from pytest_microrpc.simulated import open_sim_board
+    if setup.is_simulated:
+        from pytest_microrpc.simulated import open_sim_board
 
-            sims = request.getfixturevalue("sim_boards")
+        with contextlib.ExitStack() as stack:
             opened = []
-            for number, sim in enumerate(sims):
+            for number, sim in enumerate(request.getfixturevalue("sim_boards")):
                 opened.append(stack.enter_context(open_sim_board(sim, wishes, number)))
                 request.node.stash[_tellings_key][number].talk(opened[-1], is_new=True)
             yield opened
-            return
-        desk: Desk = request.getfixturevalue("_microrpc_desk")
-        places = stack.enter_context(desk.taking(wishes.count))
+        return
+    desk: Desk = request.getfixturevalue("_microrpc_desk")
+    try:
+        places = desk.take(wishes.count)
         request.node.stash[_tellings_key] = tellings = [place.begin() for place in places]
         source, real = setup.source(wishes), []
         for place, telling in zip(places, tellings, strict=True):
@@ -264,6 +264,8 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
         yield real
         for place in places:
             place.tidy()
+    finally:
+        desk.tidy()
 
 
 @pytest.fixture

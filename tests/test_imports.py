@@ -305,6 +305,12 @@ def test_a_host_without_a_simulator_does_not_pay_for_one(statement: str) -> None
     assert {name for name in loaded_by(statement) if name.startswith(("firmware_sim", "microrpc.serve"))} == set()
 
 
+def test_the_commands_load_nothing_that_takes_long_before_one_is_chosen() -> None:
+    """Each is loaded at every Tab, too."""
+    slow = {"asyncio", "ssl", "numpy", "serial", "textual", "labgrid", "tomllib", "importlib.metadata", "http"}
+    assert loaded_by("import microrpc.cli.commands") & slow == set()
+
+
 # --- the size of the house ----------------------------------------------------------------------------
 
 

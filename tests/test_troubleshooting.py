@@ -259,7 +259,7 @@ def test_a_port_that_another_program_has_or_this_one() -> None:
     ],
 )
 def test_a_port_that_answers_something_else(start: str, answer: bytes | None) -> None:
-    result = run_on_port(answer, "call", "PORT", "add", "2", "3", "--timeout", "1")
+    result = run_on_port(answer, "call", "PORT", "add", "2", "3", "--timeout", "0.4")
     assert result.code == 4
     said = result.err
     assert_told(said, start)

@@ -8,22 +8,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import threading
 import time
 from collections import deque
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import Final, Self
 
 from microrpc.capture.cutting import Cutter, Piece
-from microrpc.capture.files import open_sink
-from microrpc.capture.pcapng import interface_block, packet_block, section_header
+from microrpc.capture.file import CaptureFile, Target
+from microrpc.capture.pcapng import packet_block
 from microrpc.capture.repeats import Repeats
-from microrpc.errors import CaptureError, reason_of
-
-_log = logging.getLogger("microrpc.capture")
 
 _MOST_PENDING_BYTES: Final = 1 << 20
 _MOST_COMMENTS: Final = 64
@@ -42,26 +36,27 @@ PORT_OPENED: Final = "port opened again"
 class CaptureWriter:
     """A tap (`microrpc.connecting.wrap.Tap`): one packet a frame, or run of what is between frames, in order of time.
 
-    target: a path, "-" for stdout, or a stream of bytes that takes `write`, which stays open. name: of the port. Times
-    are those of the channel, on from now; start_ns: since 1970, instead of now. live: each packet is written as soon as
-    it is complete; else within a third of a second, in a thread, while the line is quiet. None: as fits `target`.
+    target: a path, "-" for stdout, a stream of bytes that takes `write`, or a `CaptureFile`; the last two stay open.
+    name: of the port. Times are those of the channel, on from now; start_ns: since 1970, instead of now. live: each
+    packet is written as soon as it is complete; else within a third of a second, in a thread, while the line is quiet.
+    None: as fits `target`.
 
-    What cannot be written ends the capture, with one warning to the logger "microrpc.capture", and never the request
-    that is under way. Memory is bounded: what is pending is written, at the cost of whoever is in the way. Raises
-    CaptureError where it cannot begin.
+    What cannot be written never ends the request that is under way: see `CaptureFile`. Memory is bounded: of what is
+    pending, a MiB is kept at most. Raises CaptureError where it cannot begin.
     """
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | BinaryIO,
+        target: Target | CaptureFile,
         name: str,
         *,
         live: bool | None = None,
         start_ns: int | None = None,
     ) -> None:
-        self._sink = open_sink(target)
-        self._target = os.fspath(target) if isinstance(target, (str, os.PathLike)) else "the capture"
-        self._live = self._sink.is_live if live is None else live
+        self._file = target if isinstance(target, CaptureFile) else CaptureFile(target)
+        self._is_own = self._file is not target
+        self._interface = self._file.interface(name)
+        self._live = self._file.is_live if live is None else live
         self._offset_ns: int | None = None  # from the channel's clock to 1970
         self._start_ns = start_ns
         self._cutters = {True: Cutter(), False: Cutter()}
@@ -75,15 +70,6 @@ class CaptureWriter:
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()  # a fork has a copy, which is not to write
-        try:
-            self._sink.write(section_header() + interface_block(name))
-        except BaseException as error:
-            self._sink.close()
-            if isinstance(error, OSError | TypeError | ValueError):
-                why = reason_of(error) if isinstance(error, OSError) else str(error)
-                raise CaptureError(f"cannot write to {self._target}: {why}") from error
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -127,23 +113,23 @@ class CaptureWriter:
         self._was_opened = True
 
     def _mark(self, text: str, time_s: float) -> None:
-        if os.getpid() == self._pid:
+        if self._file.is_ours:
             self.comment(text)
             self._drain()
             self._finish(time_s)
 
     def flush(self) -> None:
         """Write all that came so far, also of frames that are not complete; what follows of them is a packet, too."""
-        if os.getpid() == self._pid:
+        if self._file.is_ours:
             self._drain()
             self._finish(self._last_s)
 
     def close(self) -> None:
         """Write what is left, and close what was opened. Closing twice is fine, and so is what comes after it."""
-        if os.getpid() == self._pid:
+        if self._file.is_ours:
             self.flush()
-        with contextlib.suppress(OSError):
-            self._sink.close()
+        if self._is_own:
+            self._file.close()
         self._is_over = True
         self._pending = deque(maxlen=0)
         self._wake.set()
@@ -240,24 +226,13 @@ class CaptureWriter:
                 comments.append(self._comments.popleft())
             if piece.payload is not None and self._repeats[to_board].is_repeated(piece.payload):
                 comments.append(REPEATED)
-            blocks.append(packet_block(time_ns, piece.data, to_board=to_board, comments=comments))
+            blocks.append(
+                packet_block(time_ns, piece.data, to_board=to_board, comments=comments, interface=self._interface)
+            )
         return blocks
 
     def _write(self, blocks: bytes) -> None:
-        if self._is_over:
-            return
-        try:
-            self._sink.write(blocks)
-        except BrokenPipeError:
-            _log.info("%s: whoever read it has gone", self._target)
-            self._end()
-        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
-            why = reason_of(error) if isinstance(error, OSError) else str(error)
-            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._target, why)
-            self._end()
-
-    def _end(self) -> None:
-        self._is_over = True
-        self._pending = deque(maxlen=0)
-        with contextlib.suppress(OSError):
-            self._sink.close()
+        self._file.write(blocks)
+        if self._file.is_over:
+            self._is_over = True
+            self._pending = deque(maxlen=0)

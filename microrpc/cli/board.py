@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from microrpc.wire.parameters import Signature
 
 
-@with_port_options
+@functools.partial(with_port_options, takes_dashes=True)
 def call(
     port: PortArgument,
     name: Annotated[

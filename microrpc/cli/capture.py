@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from microrpc.gateway.through import Through
 
 
-@with_port_options
+@partial(with_port_options, tells=False)
 def capture(
     port: OptionalPortArgument = None,
     write: Annotated[

@@ -6,7 +6,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from microrpc.cli import completing, signals, streams
 from microrpc.cli.board import call
@@ -29,6 +29,7 @@ from microrpc.cli.reset import reset
 from microrpc.cli.share import share
 from microrpc.cli.sigrok import sigrok
 from microrpc.cli.sim import sim
+from microrpc.cli.telling import with_trace_values
 from microrpc.cli.tvm import tvm
 from microrpc.cli.tvm_build import build as tvm_build
 from microrpc.cli.wireshark import wireshark
@@ -53,14 +54,38 @@ _RAW = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
 class _RawCommand(TyperCommand):
-    """A command whose arguments may begin with a dash: -h is one of them, unless it stands where PORT or NAME does."""
+    """A command whose arguments may begin with a dash: -h and -v are, unless they stand where PORT or NAME does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find out what the arguments are."""
-        return super().parse_args(ctx, ["--help"] if "-h" in args[:2] else args)
+        first = self._before_arguments(args)
+        if "-h" in args[:first]:
+            return super().parse_args(ctx, ["--help"])
+        return super().parse_args(ctx, ["--verbose" if arg == "-v" else arg for arg in args[:first]] + args[first:])
+
+    def _before_arguments(self, args: list[str]) -> int:
+        """Count what stands up to PORT and NAME, with the options among it and what they take."""
+        with_value = {name for one in self.params if not getattr(one, "is_flag", True) for name in one.opts}
+        wanted, at = 2, 0  # PORT and NAME
+        while wanted and at < len(args):
+            if args[at] in with_value:
+                at += 1
+            elif not args[at].startswith("-"):
+                wanted -= 1
+            at += 1
+        return at
+
+
+class _Group(TyperGroup):
+    """All commands: a --trace without a file takes none of their arguments for one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find out which command it is."""
+        return super().parse_args(ctx, with_trace_values(args))
 
 
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

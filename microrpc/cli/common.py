@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +20,9 @@ import typer
 
 from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli import completing
+from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import OutputError, ReaderGoneError, knows_unicode, note, note_log, say
+from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
@@ -276,14 +276,6 @@ def terminal_columns() -> int | None:
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
-def folded(line: str, columns: int, indent: int, *, first_indent: int = 0) -> str:
-    """Give the lines that `line` takes: it goes on at a column, less far to the right where that leaves no room."""
-    indent = indent if indent <= columns * 2 // 3 else columns // 6
-    wrapper = textwrap.TextWrapper(columns, initial_indent=" " * first_indent, subsequent_indent=" " * indent)
-    wrapper.break_long_words = wrapper.break_on_hyphens = False
-    return wrapper.fill(line)
-
-
 def say_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in aligned columns."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
@@ -390,6 +382,7 @@ def open_with(
             baud=baud,
             timeouts=timeouts,
             on_log=on_log,
+            capture=capture(),
             **dataclasses.asdict(options),
         ) as opened,
     ):

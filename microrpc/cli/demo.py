@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BoardFileOption,
     BoardOption,
@@ -20,6 +21,7 @@ from microrpc.cli.common import (
 )
 from microrpc.cli.figures import stats_pairs
 from microrpc.cli.screen import Screen
+from microrpc.cli.telling import with_telling
 
 if TYPE_CHECKING:
     from firmware_sim.board.device import Device
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _TERMINAL_BAUD = 921600
 
 
+@with_telling
 def demo(
     board: BoardOption = None,
     board_file: BoardFileOption = None,
@@ -108,7 +111,7 @@ def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     with contextlib.closing(opened):
         screen.title("microrpc demo", f"{kind}, {profile.name}, on {opened.channel.name}")
         opening = time.perf_counter()
-        with open_session(opened, profile.timeouts, logs.append, wrap=tapped(trace)) as board:
+        with open_session(opened, profile.timeouts, logs.append, wrap=tapped(trace), capture=capture()) as board:
             opened_s = time.perf_counter() - opening
             show = Parts(profile, device, board, trace, logs, screen)
             show.handshake(opened_s)

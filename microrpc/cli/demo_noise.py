@@ -87,7 +87,8 @@ def show_noise(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, An
     counts = ((_CALLS - answered, _CALLS, "calls"), (wrong, size_bytes, "bytes"))
     lost = [f"{count} of {size} {what}" for count, size, what in counts if count]
     _check(screen, "lost", ", ".join(lost) or "nothing", not lost)
-    screen.row("repeated", f"{noisy.sent_again}, for {noisy.frames_damaged} damaged frames seen here", is_brief=True)
+    repeated = f"{noisy.sent_again} sent again; {noisy.frames_damaged} frames came damaged"
+    screen.row("repeated", repeated, is_brief=True)
     goodput, clean_goodput = (2 * size_bytes / one.copy_s for one in (noisy, clean))
     speeds = f"{format_size(goodput)}/s, {format_time(noisy.total_s)} in all"
     screen.row(

@@ -26,6 +26,7 @@ from microrpc.cli.info import Seen, look_at
 from microrpc.cli.progress import progress_bar
 from microrpc.cli.signals import until_signal
 from microrpc.cli.streams import note, say
+from microrpc.cli.telling import with_telling
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _ANY = "micropython"  # the profile of whatever board has an interpreter
 
 
+@with_telling
 def flash(
     target: Annotated[
         str,

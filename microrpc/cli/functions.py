@@ -18,7 +18,6 @@ from microrpc.cli.common import (
     TimeoutOption,
     check_file,
     find_board_port,
-    folded,
     open_board,
     print_json,
     reporting,
@@ -27,7 +26,7 @@ from microrpc.cli.common import (
     terminal_columns,
 )
 from microrpc.cli.port_options import with_port_options
-from microrpc.cli.streams import note, say
+from microrpc.cli.streams import folded, note, say
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from microrpc.cli.common import (
     check_file,
     examples,
     find_board_port,
-    folded,
     open_board,
     print_json,
     reporting,
@@ -29,7 +28,7 @@ from microrpc.cli.common import (
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.progress import progress_bar
-from microrpc.cli.streams import note, say
+from microrpc.cli.streams import folded, note, say
 from microrpc.errors import printable
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 

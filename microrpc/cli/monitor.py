@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -32,7 +33,7 @@ Show: TypeAlias = "Callable[..., None]"
 _EXTRA = "the monitor's screen is an extra, and these are its lines without it: pip install 'microrpc[tui]'"
 
 
-@with_port_options
+@partial(with_port_options, tells=False)
 def monitor(
     source: Annotated[
         str | None,

@@ -33,21 +33,23 @@ _ROW_BEATS, _FIGURE_BEATS = 2, 5
 _WORK_S = 0.03
 _AT_ONCE = 200
 _BESIDE_COLUMNS = 150
-_HELP = """\
+HELP = """\
   up, down, page up, page down   choose a row; Home the oldest
   End, f      follow the newest
   space       pause: rows stay as they are, what comes is kept and counted
   enter       details of the chosen row: fields, and its bytes on the line
+  tab         go to the details, to scroll them, and back
   r           go from a request to its reply, and back
   /           show only what has these words: add 0x2000 !LOG
   1 to 7      show or hide a family; 0 shows all
   t           times: since the first row, since the one before, of the day
   c           clear rows and figures
   s           save what is kept as pcapng, for Wireshark and `microrpc decode`
-  q           quit
+  ?, q        this help; quit
 
   Bytes of a frame: its start is green, escapes are orange.
   Any key closes this."""
+"""What the key ? shows."""
 
 
 class _Help(ModalScreen[None]):
@@ -58,7 +60,7 @@ class _Help(ModalScreen[None]):
     """
 
     def compose(self) -> ComposeResult:
-        yield Static(_HELP, markup=False)
+        yield Static(HELP, markup=False)
 
     def on_key(self) -> None:
         self._close()
@@ -210,7 +212,6 @@ class MonitorApp(App[None]):
         if self._is_stale:
             self._is_stale = False
             self.list.sync()
-            self._heads.update(heads(self.list.size.width), layout=False)
 
     def _show_figures(self) -> None:
         columns = self.size.width
@@ -229,6 +230,7 @@ class MonitorApp(App[None]):
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
+        self._heads.update(heads(self.list.size.width), layout=False)
         self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
 

@@ -1,14 +1,13 @@
-"""The options that every command has which opens a port: its modem lines and its latency."""
+"""The options that every command has which opens a port: its modem lines, its latency, and what is told of it."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from microrpc.cli.telling import extended, with_telling
 from microrpc.ports.options import PortOptions
 
 _OPTIONS: dict[str, Any] = {
@@ -23,28 +22,20 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def with_port_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_port_options(
+    command: Callable[..., None], *, takes_dashes: bool = False, tells: bool = True
+) -> Callable[..., None]:
     """Give a command that takes `options`, as typer reads it: with an option for each of theirs instead.
 
-    They mean what those of `microrpc.connect` do (docs/boards.md, "Modem lines and latency").
+    They mean what those of `microrpc.connect` do (docs/boards.md, "Modem lines and latency"). tells: it has the
+    options of `with_telling`, too, of which is takes_dashes; not what shows a line itself.
     """
 
-    @functools.wraps(command)
     def run(**values: Any) -> None:
         options = PortOptions(**{name: values.pop(name) for name in _OPTIONS})
         command(options=options, **values)
 
     added = {name: Annotated[bool | None, option] for name, option in _OPTIONS.items()}
-    hints = {name: hint for name, hint in get_type_hints(command, include_extras=True).items() if name != "options"}
-    run.__annotations__ = {**hints, **added}
-    kept = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "options"
-    ]
-    new = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in added.items()
-    ]
-    run.__signature__ = inspect.Signature([*kept, *new])  # type: ignore[attr-defined]  # what inspect looks for
-    return run
+    defaults = dict.fromkeys(_OPTIONS)
+    extended_command = extended(command, run, added, defaults, without="options")
+    return with_telling(extended_command, takes_dashes=takes_dashes) if tells else extended_command

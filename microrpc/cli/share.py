@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -52,6 +52,8 @@ def share(
     The first line on stdout is what they open instead of PORT; where stdout is no terminal it is nothing else.
     Requests take turns. What a program looked up and allocated is its own, and is freed when it goes.
     """
+    import asyncio
+
     from microrpc.gateway.unix import check_system
 
     with reporting():
@@ -80,6 +82,7 @@ async def _serve(
         baud=baud,
         timeouts=timeouts_of(profile, timeout_s),
         on_log=note_log,
+        capture=capture(),
         **dataclasses.asdict(options),
     )
     async with opening as board, Share(board, path, baud=baud or profile.baud) as served:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine, Iterator
@@ -57,6 +56,8 @@ def interruptible() -> Iterator[None]:
 
 async def finish_at_signal(serving: Coroutine[Any, Any, None]) -> None:
     """Await `serving`; Ctrl-C, SIGTERM and SIGHUP end it, once, so that the clean-up is not interrupted too."""
+    import asyncio
+
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(serving)
     signals: list[int] = []
 

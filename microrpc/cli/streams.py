@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -75,3 +76,11 @@ def note_log(text: str) -> None:
     """Print what a board logs to stderr."""
     for line in text.removesuffix("\n").split("\n"):
         note(f"board: {printable(line.removesuffix(chr(13)))}")
+
+
+def folded(line: str, columns: int, indent: int, *, first_indent: int = 0) -> str:
+    """Give the lines that `line` takes: it goes on at a column, less far to the right where that leaves no room."""
+    indent = indent if indent <= columns * 2 // 3 else columns // 6
+    wrapper = textwrap.TextWrapper(columns, initial_indent=" " * first_indent, subsequent_indent=" " * indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.fill(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from microrpc.cli import completing
 from microrpc.cli.addresses import is_loopback, parse_address, warn_of_others
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -106,7 +106,9 @@ def serve(
             help="The project that --allow-load links code into. [default: microrpc's firmware for the board]",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell when sessions begin and end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell when sessions begin and end, and what is done.")
+    ] = False,
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
@@ -116,6 +118,8 @@ def serve(
     A board has one session at a time; who comes meanwhile waits. A client without a key gets any board that is free.
     """
     with reporting(as_json=as_json):
+        import asyncio
+
         from microrpc.gateway.tvm.opening import BoardOpener
         from microrpc.gateway.tvm.registration import check_key
         from microrpc.gateway.tvm.server import Gateway
@@ -142,6 +146,7 @@ def serve(
                 timeouts=timeouts_of(profile, timeout),
                 on_log=note_log,
                 options=options,
+                capture=capture(),
             )
             on_session: Callable[[str], None] = note if verbose else _ignore
             stations.append(

@@ -23,7 +23,7 @@ from microrpc.connecting.connection import (
     reset_first,
 )
 from microrpc.connecting.openers import Opened, has_frames, open_target
-from microrpc.connecting.watching import CaptureTarget, tell_opened, tell_port, telling_closed, watch
+from microrpc.connecting.watching import CaptureTarget, Watch, tell_opened, tell_port, telling_closed, watch
 from microrpc.ports.channel import Channel, interrupt
 from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
 from microrpc.ports.options import PortOptions
@@ -85,8 +85,8 @@ def connect(
     the channel that was opened, and each that is opened after the port was lost; gives the one that the connection uses
     (docs/testing.md). `microrpc.connecting.wrap.tapped` makes one that shows all bytes. capture: the path of a file, or
     a stream that takes bytes, to which all that crosses the line is written, until the board is closed, for Wireshark
-    and `microrpc decode` (docs/capture.md); it is opened before the port. Nothing without frames can be captured: tcp,
-    tvm and unix.
+    and `microrpc decode`; or a `microrpc.capture.file.CaptureFile`, for several boards (docs/capture.md). It is opened
+    before the port. Nothing without frames can be captured: tcp, tvm and unix.
 
     Raises PortError and its kinds, HandshakeTimeoutError, ProfileError, FirmwareError, CaptureError, RequestError for a
     duration or a baud rate that cannot be, and with `release` what `Board.release_all` raises.
@@ -112,7 +112,7 @@ def connect(
         raise
     tell_port(opened, target.port, target.profile.name)
     return open_session(
-        watched.attend(opened),
+        opened,
         target.timeouts,
         on_log,
         link=link,
@@ -121,7 +121,7 @@ def connect(
         release=release,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
-        wrap=watched.wrap,
+        watched=watched,
         cache=cache_for(target.port),
     )
 
@@ -161,9 +161,8 @@ def open_board(
         wrap=wrap,
     )
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
-    watched = watch(channel.name, capture, wrap, framed=True, resets=False)
     return open_session(
-        watched.attend(opened),
+        opened,
         timeouts,
         on_log,
         seed=seed,
@@ -171,7 +170,8 @@ def open_board(
         reopen=_Patient(reopen) if reopen is not None else None,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
-        wrap=watched.wrap,
+        wrap=wrap,
+        capture=capture,
     )
 
 
@@ -215,13 +215,18 @@ def open_session(
     on_reconnect: OnReconnect | None = None,
     on_reset: OnReset | None = None,
     wrap: Wrap | None = None,
+    capture: CaptureTarget | None = None,
+    watched: Watch | None = None,
     cache: DescriptionCache | None = None,
 ) -> Board:
     """Open a session over what an opener gave; the arguments are those of `connect` and `open_board`.
 
-    cache: of what boards tell of themselves.
+    watched: what watches the line already, in place of `wrap` and `capture`. cache: of what boards tell of themselves.
     """
     try:
+        if watched is None:
+            watched = watch(opened.channel.name, capture, wrap, framed=not opened.is_stream, resets=False)
+        opened, wrap = watched.attend(opened), watched.wrap
         connection = make_connection(opened, timeouts, on_log, seed=seed, link=link, on_reset=on_reset)
         board = Board(
             wrap(opened.channel) if wrap is not None else opened.channel,

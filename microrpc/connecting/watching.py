@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from microrpc.capture.file import CaptureFile, Target
 from microrpc.connecting.openers import Closable, Opened
 from microrpc.connecting.wrap import Tap, port_lost, port_opened, tap_of, tapped, tell_comments
 from microrpc.errors import CaptureError
@@ -18,8 +18,8 @@ _wire_log = logging.getLogger("microrpc.wire")  # of `microrpc.capture.wire_log`
 
 C = TypeVar("C", bound=Closable)
 
-CaptureTarget: TypeAlias = str | os.PathLike[str] | BinaryIO
-"""What a capture goes to: the path of a file or of a named pipe, "-" for stdout, or a stream of bytes."""
+CaptureTarget: TypeAlias = Target | CaptureFile
+"""What a capture goes to: what `CaptureFile` takes, or one."""
 AnyWrap: TypeAlias = Callable[[Any], Any]
 """Gives the channel to use for one that was opened, in either client."""
 
@@ -84,6 +84,7 @@ def watch(port: str, capture: CaptureTarget | None, wrap: AnyWrap | None, *, fra
         if capture is not None:
             text = "what crosses it has no frames, which a capture is of: capture where the board is"
             raise CaptureError(f"{port}: {text} (`microrpc share --capture FILE`, `microrpc tvm serve --capture FILE`)")
+        _wire_log.debug("%s packets cross it without frames, and are not shown", port)
         return Watch(wrap, tap_of(wrap))
     taps: list[Tap] = []
     close = _nothing

@@ -1,4 +1,4 @@
-"""What came while a session was wanted, and what is to be made of it where none came about (docs/errors.md). Pure."""
+"""What came while a session was wanted, and what it may mean where none came about (docs/troubleshooting.md). Pure."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microrpc.capture import files
+from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
 from microrpc.capture.pcapng import Packet, read_blocks, section_header
 from microrpc.capture.writer import CaptureWriter
@@ -130,6 +131,24 @@ def test_memory_is_bounded_however_much_passes_and_no_thread_is_there_to_write()
     assert most <= 1 << 20
     writer.close()
     assert sum(len(one.data) for one in read(file)) == 3_000_000
+
+
+def test_several_lines_have_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    with CaptureFile(path) as file:
+        first, second = (CaptureWriter(file, name) for name in ("/dev/ttyACM0", "/dev/ttyACM1"))
+        first.note(0.0, A, to_board=True)
+        first.close()
+        second.note(0.0, B, to_board=True)
+        second.close()
+        again = CaptureWriter(file, "/dev/ttyACM0")
+        again.note(0.0, B, to_board=False)
+        again.close()
+    assert [(one.interface, one.data) for one in read(path)] == [
+        ("/dev/ttyACM0", A),
+        ("/dev/ttyACM1", B),
+        ("/dev/ttyACM0", B),
+    ]
 
 
 # --- comments ---------------------------------------------------------------------------------

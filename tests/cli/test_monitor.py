@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from commands import run
 from processes import COMMAND, first_line
+from textual.binding import Binding
 from watched import START_NS, golden_packets, made
 
 from firmware_sim.running.server import PtyServer
@@ -256,3 +258,41 @@ def test_a_pipe_of_blocks_leaves_out_whole_packets_and_never_waits() -> None:
     pipe.write(block)
     pipe.close()
     assert (pipe.read(1000), pipe.read(1000)) == (block, b"")
+
+
+# --- the guide ------------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parent.parent.parent / "docs" / "monitor.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", re.findall(r"^    (microrpc .*)$", GUIDE, flags=re.MULTILINE))
+def test_the_commands_of_the_guide_run(capture: Path, command: str) -> None:
+    line = command.replace("microrpc", f"{sys.executable} -m microrpc.cli", 1)
+    ran = subprocess.run(line, shell=True, cwd=capture.parent, capture_output=True, text=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout
+
+
+def test_the_guide_has_every_key_of_the_screen_and_of_its_help() -> None:
+    from microrpc.cli.monitor_list import FrameList
+    from microrpc.cli.monitor_view import HELP, MonitorApp
+
+    spelled = {"question_mark": "?", "slash": "/", "pageup": "page up", "pagedown": "page down", "ctrl+c": "q"}
+    rows = " ".join(re.findall(r"^\| (.*?) \|", GUIDE.partition("## Keys")[2], flags=re.MULTILINE)).lower()
+    for binding in (*MonitorApp.BINDINGS, *FrameList.BINDINGS):
+        assert isinstance(binding, Binding)
+        key = binding.key.split(",")[0]
+        name = "1 to 7" if key in tuple("1234567") else spelled.get(key, key)
+        assert name in rows, key
+        assert name in HELP.lower(), key
+
+
+def test_json_is_what_decode_says(capture: Path) -> None:
+    result = run("monitor", capture, "--json")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == run("decode", capture, "--json").out
+
+
+def test_bytes_of_a_line_alone_are_read_where_it_is_said_which_way_they_went(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(LOG)
+    assert "<- board    11 B  LOG" in run("monitor", tmp_path / "x", "--raw", "from-board").out

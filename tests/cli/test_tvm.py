@@ -49,7 +49,11 @@ def test_a_board_is_served_until_a_signal_and_sessions_are_told_of_where_that_is
             assert client.is_closed()
         assert (process.returncode, out) == (0, "")
         assert time.monotonic() - began_at < LIMIT_S
-        assert err.splitlines() == [
+        opened, in_session, *sessions, closed = err.splitlines()
+        assert opened.startswith("sim://: open; board profile loopback")
+        assert in_session.startswith("sim://: session 0x")
+        assert closed.startswith("sim://: closed; ")
+        assert sessions == [
             "sim://: session 1 began",
             "sim://: session 1 is over: it said goodbye",
             "sim://: session 2 began",

@@ -283,6 +283,7 @@ def test_a_board_that_others_have_is_waited_for_and_then_told_of(run: Run, two: 
             f"{two[0].path} is held by process {os.getpid()}: pytest tests/of_others"
         ]
     )
+    assert not re.search(r"^\S+\.py:\d+: ", result.stdout.str(), re.MULTILINE), "it is told without any traceback"
     run(source, *ports(two), "--microrpc-wait=0").assert_outcomes(passed=1)
     result = run(TWO + "def test(boards): pass", *ports(two), "--microrpc-wait=0.2")
     result.stdout.fnmatch_lines(

@@ -55,12 +55,14 @@ def test_a_lock_is_had_by_one_and_freed_for_the_next() -> None:
     other.free()
 
 
-def test_links_to_a_port_are_that_port(tmp_path: Path) -> None:
+def test_links_to_a_port_are_that_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "port").touch()
     (tmp_path / "link").symlink_to(tmp_path / "port")
     one, other = Lock(str(tmp_path / "port")), Lock(str(tmp_path / "link"))
     assert one.take("a")
     assert not other.take("b")
+    monkeypatch.chdir(tmp_path)
+    assert not Lock("link").take("b")
     assert Lock("tcp://host:1").take("b")
     one.free()
 

@@ -14,6 +14,7 @@ import needs
 import pytest
 from fake_flashers import FAIL, FakeTools
 from firmware.test_elf import make_program
+from serial.tools.list_ports_common import ListPortInfo
 
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
@@ -344,6 +345,51 @@ def test_what_board_it_is_must_be_known_to_flash_it(run: Run, server: PtyServer,
     result = run(source, f"--microrpc-port={server.path}")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*needs a board with other firmware: which firmware * takes is not known*"])
+
+
+def test_a_board_that_boots_under_another_name_is_followed(
+    run: Run, pytester: pytest.Pytester, fakes: FakeTools, count: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pytester.path / "mine.elf").write_bytes(make_program([(1, 0x10000010, NAMES)]))
+    (usb, *_) = profile("nucleo_f746zg").usb
+
+    def port(server: PtyServer) -> ListPortInfo:
+        info = ListPortInfo(server.path)
+        info.vid, info.pid, info.serial_number = usb.vendor_id, usb.product_id, "1"
+        return info
+
+    with (
+        PtyServer(simulate(profile("nucleo_f746zg"))) as before,
+        PtyServer(simulate(profile("nucleo_f746zg"))) as after,
+    ):
+        monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [port(after if count() else before)])
+        result = run(
+            f"""
+def test_before(board): assert board.name == {before.path!r}
+@pytest.mark.microrpc_board(flash="mine.elf")
+class TestFlashed:
+    def test(self, board): assert board.name == {after.path!r}
+    def test_again(self, board): assert board.name == {after.path!r}
+def test_after(board): assert board.name == {after.path!r}
+""",
+            "--microrpc-board=nucleo_f746zg",
+        )
+    result.assert_outcomes(passed=4)
+    assert count() == 1
+
+
+@pytest.mark.boards
+def test_processes_that_share_a_board_flash_it_once(
+    pytester: pytest.Pytester, server: PtyServer, count: Callable[[], int]
+) -> None:
+    (pytester.path / "mine.elf").write_bytes(make_program([(1, 0x10000010, NAMES)]))
+    mark = "@pytest.mark.microrpc_board(flash='mine.elf')\n@pytest.mark.parametrize('number', range(8))\n"
+    pytester.makepyfile(
+        test_it=f"import pytest\n{mark}def test(board, number): assert board.function('add')(1, 2) == 3"
+    )
+    result = pytester.runpytest_subprocess("-n", "2", "-p", "no:cacheprovider", *options(server))
+    result.assert_outcomes(passed=8)
+    assert count() == 1
 
 
 @pytest.mark.boards

@@ -11,6 +11,7 @@ from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting import aio
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers.emulated import open_running
+from microrpc.connecting.watching import CaptureTarget
 from microrpc.errors import HandshakeTimeoutError, PortError
 from microrpc.firmware.build import Firmware
 from microrpc.firmware.emulator import start_firmware
@@ -25,6 +26,7 @@ class BoardOpener:
     """Opens one board, as often as that is needed.
 
     port, board, baud, timeouts, options: as `microrpc.connect` has them. on_log: told what the board logs.
+    capture: what all that crosses its line is written to; a `CaptureFile` goes on where the board is opened again.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class BoardOpener:
         timeouts: Timeouts | None = None,
         on_log: Callable[[str], None] | None = None,
         options: PortOptions = AS_THE_SYSTEM_DOES,
+        capture: CaptureTarget | None = None,
     ) -> None:
         self.target = find_target(port, board=board, baud=baud, timeouts=timeouts, options=options)
         """What is behind the port, as far as it is known."""
@@ -53,8 +56,10 @@ class BoardOpener:
             hang_up=options.hang_up,
             low_latency=options.low_latency,
             reconnect=True,
+            capture=capture,
         )
         self._on_log = on_log
+        self._capture = capture
 
     async def __call__(self, image: Firmware | None) -> AsyncBoard:
         """Open it: with the firmware that it has, or with `image`, which an emulated board is started with, and another
@@ -80,6 +85,7 @@ class BoardOpener:
             self._on_log,
             ring_bytes=opened.ring_bytes,
             on_close=emulator.close,
+            capture=self._capture,
         )
 
     async def _connect_when_back(self) -> AsyncBoard:

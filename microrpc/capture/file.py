@@ -1,0 +1,100 @@
+"""One capture, of one line or of several: what `CaptureWriter` writes to (docs/capture.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from types import TracebackType
+from typing import BinaryIO, Self, TypeAlias
+
+from microrpc.capture.files import open_sink
+from microrpc.capture.pcapng import interface_block, section_header
+from microrpc.errors import CaptureError, reason_of
+
+_log = logging.getLogger("microrpc.capture")
+
+Target: TypeAlias = str | os.PathLike[str] | BinaryIO
+"""The path of a file or of a named pipe, "-" for stdout, or a stream that takes bytes and stays open."""
+
+
+class CaptureFile:
+    """A capture that is begun, for connections that come one after the other, or at once.
+
+        with CaptureFile("x.pcapng") as file:
+            first = microrpc.connect("/dev/ttyACM0", capture=file)
+            second = microrpc.connect("/dev/ttyACM1", capture=file)
+
+    Lines are told apart by their names. What cannot be written ends the capture, with one warning to the logger
+    "microrpc.capture"; a reader of a pipe that goes away ends it quietly. Thread-safe. Raises CaptureError where it
+    cannot begin.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._sink = open_sink(target)
+        self._name = os.fspath(target) if isinstance(target, (str, os.PathLike)) else "the capture"
+        self._interfaces: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._pid = os.getpid()  # a fork has a copy, which is not to write
+        self.is_over = False
+        """Whether nothing is written any more."""
+        self.is_live = self._sink.is_live
+        """Whether somebody reads along."""
+        try:
+            self._sink.write(section_header())
+        except BaseException as error:
+            self._sink.close()
+            if isinstance(error, OSError | TypeError | ValueError):
+                why = reason_of(error) if isinstance(error, OSError) else str(error)
+                raise CaptureError(f"cannot write to {self._name}: {why}") from error
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it."""
+        return os.getpid() == self._pid
+
+    def interface(self, name: str) -> int:
+        """Give the number of a line, which is introduced where it is new."""
+        with self._lock:
+            number = self._interfaces.get(name)
+            if number is None:
+                number = self._interfaces[name] = len(self._interfaces)
+                self._write(interface_block(name))
+            return number
+
+    def write(self, blocks: bytes) -> None:
+        """Write whole blocks."""
+        with self._lock:
+            self._write(blocks)
+
+    def _write(self, blocks: bytes) -> None:
+        if self.is_over:
+            return
+        try:
+            self._sink.write(blocks)
+        except BrokenPipeError:
+            _log.info("%s: whoever read it has gone", self._name)
+            self._end()
+        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
+            why = reason_of(error) if isinstance(error, OSError) else str(error)
+            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, why)
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            self._sink.close()
+
+    def close(self) -> None:
+        """Close what was opened for it. Closing twice is fine; what is written after that is dropped."""
+        self._end()
