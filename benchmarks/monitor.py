@@ -109,9 +109,9 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
                 said += _until(screen, rb"Any key closes this", _KEY_PATIENCE_S)
                 times.append(1e3 * (time.perf_counter() - start))
                 os.write(screen, b"?")
-            said += _until_it_is_all(screen)
+            said += _until_it_is_all(screen, 1.0 if lasts_s < 2 else 3.0)
             os.write(screen, b"q")
-            _until(screen, None, 2.0)
+            _until(screen, None, 1.0)
             ran.wait(timeout=10)
         finally:
             ran.kill()
@@ -134,12 +134,12 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
     )
 
 
-def _until_it_is_all(fd: int) -> bytes:
-    """Read until no more rows come."""
+def _until_it_is_all(fd: int, quiet_s: float) -> bytes:
+    """Read until no more rows come for so long."""
     said, before = b"", [b""]
     while (rows := re.findall(_ROWS, said)[-1:]) != before:
         before = rows
-        said += _until(fd, None, 3.0)
+        said += _until(fd, None, quiet_s)
     return said
 
 

@@ -50,13 +50,12 @@ def test_the_line_counts_what_was_skipped_for_want_of_programs_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_run_ends_with_that_line(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+def test_a_run_ends_with_that_line(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(needs.REQUIRE, raising=False)
     pytester.makeconftest("from missing import pytest_terminal_summary\n")
     pytester.makepyfile(PYTEST)
     monkeypatch.setenv("PYTHONPATH", str(Path(needs.__file__).parent))
-    ran = pytester.runpytest_subprocess("-q", "-n", workers)
+    ran = pytester.runpytest_subprocess("-q", "-n", "1", "-p", "no:microrpc")
     last = ran.outlines[-2]
     assert last == (
         "3 tests were skipped for what is not installed here. "

@@ -23,12 +23,14 @@ from microrpc.cli.common import (
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note
+from microrpc.cli.telling import with_telling
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from microrpc.gateway.through import Through
 
 
+@partial(with_telling, captures=False)
 @partial(with_port_options, tells=False)
 def capture(
     port: OptionalPortArgument = None,
@@ -76,11 +78,11 @@ def capture(
                 on_news=lambda text: note(f"{port}: {text}"),
             )
             stack.enter_context(opened)
-            note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
-            if is_terminal(sys.stderr):
-                note(f"Try: microrpc info {opened.path}")
             stack.callback(_tell_end, opened, write)
             with contextlib.suppress(StoppedError), until_signal():
+                note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
+                if is_terminal(sys.stderr):
+                    note(f"Try: microrpc info {opened.path}")
                 opened.run()
 
 

@@ -135,6 +135,7 @@ class MonitorApp(App[None]):
         self._paused: Rows | None = None
         self._asking = ""
         self._is_stale = True
+        self._is_end_told = False
         self._beats = 0
 
     @property
@@ -205,6 +206,9 @@ class MonitorApp(App[None]):
             if time.monotonic() >= until:
                 break
         self.line_watch.leave_out(self._source.take_left_out())
+        if not self._is_end_told and isinstance(end := self._source.feed.end, BaseException):
+            self._is_end_told = True
+            self.notify(str(end), severity="error", timeout=60, markup=False)  # the title may have no room for it
         while self._source.news:
             self.notify(self._source.news.popleft(), timeout=6, markup=False)
 

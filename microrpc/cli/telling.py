@@ -43,19 +43,24 @@ def with_trace_values(args: Sequence[str]) -> list[str]:
     return [f"{_TRACE}={ON_STDERR}" if arg == _TRACE else arg for arg in args[:end]] + list(args[end:])
 
 
-def with_telling(command: Callable[..., None], *, takes_dashes: bool = False) -> Callable[..., None]:
+def with_telling(
+    command: Callable[..., None], *, takes_dashes: bool = False, captures: bool = True
+) -> Callable[..., None]:
     """Give a command with these options besides its own; a `verbose` of its own means more there.
 
-    takes_dashes: its arguments may look like options, so that there is no -v.
+    takes_dashes: its arguments may look like options, so that there is no -v. captures: False for one
+    that writes a capture anyhow.
     """
     added = dict(_HINTS)
+    if not captures:
+        del added["capture"]
     if takes_dashes:
         added["verbose"] = Annotated[bool, typer.Option("--verbose", help="Say what is done, on stderr.")]
     own_verbose = "verbose" in inspect.signature(command).parameters
     if own_verbose:
         del added["verbose"]
 
-    def run(*, capture: Path | None, trace: str | None, verbose: bool, **values: Any) -> None:
+    def run(*, capture: Path | None = None, trace: str | None, verbose: bool, **values: Any) -> None:
         as_json = values.get("as_json", False)
         with explaining(as_json=as_json), _tracing(trace), _saying(verbose), capturing(capture):
             command(**values, **({"verbose": verbose} if own_verbose else {}))

@@ -21,7 +21,7 @@ from typing import Protocol, Self
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import find_target
 from microrpc.connecting.openers import has_frames, open_target
-from microrpc.connecting.watching import CaptureTarget, watch
+from microrpc.connecting.watching import CaptureTarget, tell_port, watch
 from microrpc.connecting.wrap import Tap, port_lost, port_opened
 from microrpc.errors import PortLostError, RequestError
 from microrpc.ports.bell import Bell
@@ -102,6 +102,7 @@ class Through:
             opened.close()
             raise
         self._line, self._bell = _line_of(opened.channel), Bell()
+        tell_port(opened, self.port, target.profile.name)
         self.now = opened.channel.now
         """The clock of what the taps are told, in seconds."""
 
@@ -255,7 +256,7 @@ class _ReadByThread:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._received, self._sent = os.pipe()
-        self._lost: PortLostError | None = None
+        self._lost: Exception | None = None
         self._is_open = True
         self._thread = threading.Thread(target=self._run, name="microrpc reading", daemon=True)
         self._thread.start()
@@ -268,11 +269,10 @@ class _ReadByThread:
         try:
             while self._is_open:
                 if data := self._channel.read(self._channel.now() + _STEP_S):
-                    os.write(self._sent, data)
-        except PortLostError as error:
+                    with contextlib.suppress(OSError):  # it was closed here
+                        os.write(self._sent, data)
+        except Exception as error:  # whoever waits is to know of it, whatever it is
             self._lost = error
-        except OSError:  # the pipe was closed
-            return
         finally:
             os.close(self._sent)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import golden
 import needs
 import pytest
+from commands import run
 from sigrok_decoder import CLASSES, as_told, expected, recording, run_cli, samples, told, write_sr
 
 from microrpc.cli import sigrok as command
@@ -112,3 +113,8 @@ def test_every_command_of_the_guide_runs(data_home: Path, tmp_path: Path, monkey
         assert said, line
         if output:
             assert said.encode(errors="surrogateescape") == b"".join(data for to_board, data in chunks if not to_board)
+            Path(output).write_bytes(said.encode(errors="surrogateescape"))
+    [line] = re.findall(r"`microrpc (decode .*?)`", GUIDE)
+    decoded = run(*line.split())
+    assert (decoded.code, decoded.err) == (0, "")
+    assert len(decoded.out.splitlines()) >= 30

@@ -102,6 +102,22 @@ def test_a_pipe_has_each_frame_at_once_and_the_board_is_served_on_when_its_reade
     assert told.endswith("from it")
 
 
+def test_it_shows_frames_and_what_it_does_where_that_is_asked(tmp_path: Path) -> None:
+    path, trace, link = tmp_path / "x.pcapng", tmp_path / "trace", tmp_path / "board"
+    command = [*COMMAND, "capture", "sim://", "-v", f"--trace={trace}", "-w", str(path), "--through", str(link)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        while "until Ctrl-C" not in said:
+            said += process.stderr.readline()
+        with microrpc.connect(link) as board:
+            assert board.function("add")(2, 3) == 5
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "sim://: open; board profile loopback" in said
+    assert "add(2, 3)" in trace.read_text()
+
+
 def test_a_port_that_is_lost_is_a_comment_in_the_file_and_the_end(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     server = PtyServer(simulate(microrpc.profile("loopback")))

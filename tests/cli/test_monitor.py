@@ -197,6 +197,35 @@ def test_a_port_that_goes_away_ends_it(tmp_path: Path) -> None:
     assert "error: " in told
 
 
+# --- a terminal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.boards  # three starts of the whole program
+@pytest.mark.parametrize("end", [b"q", b"\x03", signal.SIGTERM])
+def test_a_terminal_has_the_screen_until_a_key_or_a_signal(capture: Path, end: bytes | signal.Signals) -> None:
+    screen, terminal = os.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    command = [*COMMAND, "monitor", str(capture)]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        said = b""
+        try:
+            while b"1,008 rows" not in said:
+                said += os.read(screen, 65536)
+            if isinstance(end, bytes):
+                os.write(screen, end)
+            else:
+                process.send_signal(end)
+            while piece := os.read(screen, 65536):
+                said += piece
+        except OSError:  # it has ended, and its terminal with it
+            pass
+        assert process.wait(timeout=10) == 0
+    os.close(screen)
+    assert b"\x1b[?1049h" in said
+    assert said.rindex(b"\x1b[?1049l") > said.rindex(b"1,008 rows"), "the terminal is given back"
+
+
 # --- queues ---------------------------------------------------------------------------------------
 
 

@@ -425,6 +425,8 @@ def test_why_nothing_comes_any_more_is_in_the_title() -> None:
         screen.source.feed.finish(OSError("the port is gone"))
         await screen.settle()
         assert screen.lines[0].endswith("· the port is gone")
+        await screen.settle()
+        assert screen.told == ["the port is gone"]
 
     on_screen(lines_of(1), use)
 
