@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from benchmarks import (
     boards,
     calls,
+    capture,
     codec,
     copies,
     devices,
@@ -24,8 +25,10 @@ from benchmarks import (
     monitor,
     noise,
     pacing,
+    rack,
     steps,
     virtual_time,
+    wireshark,
 )
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
@@ -47,12 +50,15 @@ def sections(
         "steps": (steps.measure, host_cpu.measure),
         "calls": (calls.measure,),
         "copies": (copies.measure,),
+        "capture": (capture.measure,),
         "boards": (boards.measure,),
+        "rack": (rack.measure,),
         "virtual-time": (virtual_time.measure,),
         "line-rate": (pacing.measure, line_rate.measure),
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
         "devices": (devices.measure,),
         "monitor": (monitor.measure,),
+        "wireshark": (wireshark.measure,),
         "events": (functools.partial(events.measure, venv=peers_venv),),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
         "tvm": (functools.partial(tvm.measure, python=tvm_python),),

@@ -131,9 +131,9 @@ def examples(document: str) -> list[Any]:
         *examples("using_models.md"),
     ],
 )
-def test_the_examples_print_what_they_say(example: str) -> None:
+def test_the_examples_print_what_they_say(example: str, tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-W", "error", "-c", example]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.splitlines() == re.findall(r"^# prints (.*)", example, flags=re.MULTILINE)
 

@@ -78,11 +78,11 @@ def capture(
                 on_news=lambda text: note(f"{port}: {text}"),
             )
             stack.enter_context(opened)
-            note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
-            if is_terminal(sys.stderr):
-                note(f"Try: microrpc info {opened.path}")
             stack.callback(_tell_end, opened, write)
             with contextlib.suppress(StoppedError), until_signal():
+                note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
+                if is_terminal(sys.stderr):
+                    note(f"Try: microrpc info {opened.path}")
                 opened.run()
 
 

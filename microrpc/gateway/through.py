@@ -256,7 +256,7 @@ class _ReadByThread:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._received, self._sent = os.pipe()
-        self._lost: PortLostError | None = None
+        self._lost: Exception | None = None
         self._is_open = True
         self._thread = threading.Thread(target=self._run, name="microrpc reading", daemon=True)
         self._thread.start()
@@ -269,11 +269,10 @@ class _ReadByThread:
         try:
             while self._is_open:
                 if data := self._channel.read(self._channel.now() + _STEP_S):
-                    os.write(self._sent, data)
-        except PortLostError as error:
+                    with contextlib.suppress(OSError):  # it was closed here
+                        os.write(self._sent, data)
+        except Exception as error:  # whoever waits is to know of it, whatever it is
             self._lost = error
-        except OSError:  # the pipe was closed
-            return
         finally:
             os.close(self._sent)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import devices, host_cpu, noise
+from benchmarks import devices, host_cpu, noise, pacing
 from benchmarks.ceilings import over_the_link, stop_and_wait
 from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
@@ -89,6 +89,9 @@ for work in host_cpu.WORKS.values():
         HOST_CPU |= {row: work.unit}
         HOST_CPU |= {f"{row}, 0.4.0": work.unit, f"{row} / 0.4.0": "times"} if HAS_OLD else {}
 TIMED |= HOST_CPU
+CAPTURED = [f"captured copy {way} the board, {size} KiB packets, pty" for way in ("to", "from") for size in (2, 8)]
+CAPTURED += [f"captured copy {way} the board, 2 KiB packets, {pacing.BAUD} baud" for way in ("to", "from")]
+CAPTURED += [f"written down, {size} KiB packets, pty" for size in (2, 8)]
 MONITOR = {"monitor: frames put in words": "frames/s"}
 for watched in ("a capture of both sides", "a board that speaks"):
     MONITOR |= {
@@ -104,6 +107,7 @@ COUNT = (
     + (not HAS_OLD)
     + len(RANGED)
     + len(PEER_CODEC)
+    + len(CAPTURED)
     + len(MONITOR)
     + len(MISSING)
     + 2  # the peer with events, and TVM
@@ -173,6 +177,12 @@ def test_the_monitor_is_measured_with_what_it_showed(output: str, name: str, uni
 def test_the_steps_of_a_call_are_there_with_their_bound(output: str, name: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
     assert re.fullmatch(rf"{re.escape(name)} +\d+ +calls +at most \d+; \d+ modules, \d+ changes between them", row)
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_what_a_capture_costs_is_there(output: str, name: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
+    assert re.match(rf"{re.escape(name)} +(?:[+-][\d.]+ +%|\d+ +MB/s) ", row)
 
 
 @pytest.mark.parametrize("name", CODEC)

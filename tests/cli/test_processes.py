@@ -59,7 +59,7 @@ def test_a_signal_ends_a_simulated_board_and_removes_its_link(tmp_path: Path, nu
         assert not link.is_symlink()
 
 
-ENDLESS = ("sim", "share", "log", "events", "firmware run")
+ENDLESS = ("sim", "share", "log", "events", "capture", "firmware run")
 
 
 def commands_of(group: Any) -> dict[str, Any]:
@@ -89,12 +89,13 @@ def test_a_command_that_goes_on_until_it_is_ended_is_done_then(
         args: dict[str, list[object]] = {
             "sim": ["--link", tmp_path / "board"],
             "share": [server.path, "--socket", tmp_path / "socket"],
+            "capture": [server.path, "--write", tmp_path / "x.pcapng"],
             "firmware run": ["posix"],
         }
         with subprocess.Popen(
             [*COMMAND, *command.split(), *map(str, args.get(command, [server.path]))],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if command == "capture" else subprocess.DEVNULL,
             text=True,
         ) as process:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -188,3 +189,14 @@ def test_nothing_is_left_of_it_when_the_command_is_over(tmp_path: Path) -> None:
     run("call", "/dev/there-is-none", "add", 2, 3, "--verbose", "--trace", "--capture", tmp_path / "x")
     assert [(one.level, list(one.handlers)) for one in loggers] == before
     assert run("call", "sim://", "add", 2, 3).err == ""
+
+
+def test_the_commands_of_the_document_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent.parent / "docs" / "capture.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    microrpc ((?:call|info) sim://.*)$", text, flags=re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert run(*command.split()).code == 0
+    assert "CALL" in kinds(tmp_path / "x.pcapng")
+    assert "REPLY" in (tmp_path / "frames.txt").read_text(encoding="utf-8")
