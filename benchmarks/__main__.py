@@ -25,8 +25,10 @@ from benchmarks import (
     monitor,
     noise,
     pacing,
+    rack,
     steps,
     virtual_time,
+    wireshark,
 )
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
@@ -50,11 +52,13 @@ def sections(
         "copies": (copies.measure,),
         "capture": (capture.measure,),
         "boards": (boards.measure,),
+        "rack": (rack.measure,),
         "virtual-time": (virtual_time.measure,),
         "line-rate": (pacing.measure, line_rate.measure),
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
         "devices": (devices.measure,),
         "monitor": (monitor.measure,),
+        "wireshark": (wireshark.measure,),
         "events": (functools.partial(events.measure, venv=peers_venv),),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
         "tvm": (functools.partial(tvm.measure, python=tvm_python),),

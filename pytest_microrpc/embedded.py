@@ -27,10 +27,12 @@ _URL: Final = "://"
 
 
 class DutSerial(Protocol):
-    """What is used of `dut.serial`."""
+    """What is used of `dut.serial`: its `port`, by name, and `baud`, in bits a second."""
 
     port: str
+    """Its name, or its URL."""
     baud: int
+    """Of its line, in bits a second."""
     proc: Any
     """The port, of pyserial."""
 

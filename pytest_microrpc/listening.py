@@ -28,7 +28,7 @@ _PLAIN = re.compile(r"([\w-]+/)*[\w-]+\.py(::\w+)+", re.ASCII)
 
 
 class Listener:
-    """A tap of the port `name`.
+    """A tap of the port `name`, with a `trace` of it.
 
     captures: all bytes are kept until the next test begins, in memory and beyond 1 MiB in a file without a name. They
     are put into packets where they are saved: most tests pass, and pay for nothing else.
@@ -36,6 +36,7 @@ class Listener:
 
     def __init__(self, name: str, *, captures: bool) -> None:
         self.trace = Trace(keep_frames=KEEP_FRAMES)
+        """The last frames, in words."""
         self.name = name
         self._captures = captures
         self._spool: IO[bytes] | None = None

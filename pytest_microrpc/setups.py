@@ -16,6 +16,7 @@ from microrpc.boards.catalogue import load_profile, profile, profiles
 from microrpc.boards.files import WriteError, check_writable
 from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
+from microrpc.boards.tables import did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
 from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError
 from microrpc.firmware.programs import check_project
@@ -269,7 +270,7 @@ def _read_board(config: pytest.Config) -> Setup:
         own, folder = own or _profile_of(_load(name, folder), is_emulated=False), None
     if folder is not None:
         return _of_project(_load(name, folder), own, ports)
-    board = own or (profile(name or url_name) if name or url_name else None)
+    board = own or (profile(url_name) if url_name else _profile_named(name) if name else None)
     kind = board.kind if board is not None and not is_sim_url else BoardKind.SIMULATED
     if FOUND in ports:
         if board is None or board.kind is not BoardKind.HARDWARE:
@@ -278,6 +279,16 @@ def _read_board(config: pytest.Config) -> Setup:
     if ports and not is_sim_url and kind is BoardKind.SIMULATED:
         kind = BoardKind.HARDWARE
     return Setup(board, () if is_sim_url else ports, kind, None, Firmware.ROBUST)
+
+
+def _profile_named(name: str) -> BoardProfile:
+    """Give the profile of that name. Raises ProfileError for one that is neither a profile's nor a directory's."""
+    known = profiles()
+    if name not in known:
+        guess = did_you_mean(name, known) or "."
+        what = f"there is no board profile {name!r}, and no directory of that name{guess}"
+        raise ProfileError(f"--microrpc-board: {what} `microrpc boards` lists the profiles")
+    return known[name]
 
 
 def _read_ports(given: Sequence[str]) -> tuple[str, ...]:

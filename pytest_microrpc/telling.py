@@ -26,14 +26,16 @@ _COUNTS = (
 
 @dataclass(slots=True)
 class Telling:
-    """What is known of one test and one of its boards.
+    """What is known of one test and one of its boards: its `story`, told from what the `listener` heard.
 
     profile: the name of the board's profile, and `firmware` what runs on it, "" where nobody knows. seeds: by name.
     board: what the test talks to; before: what that had counted before the test began.
     """
 
     story: Story
+    """What a report has of it where it fails."""
     listener: Listener
+    """What hears its line."""
     profile: str = ""
     firmware: str = ""
     seeds: tuple[tuple[str, int], ...] = ()

@@ -71,6 +71,7 @@ FACES = {
     *("firmware_sim", "firmware_sim.device", "firmware_sim.faults", "firmware_sim.loopback"),
     *("firmware_sim.serve", "firmware_sim.simulate", "firmware_sim.uart"),
     *("microrpc.channel", "microrpc.client", "microrpc.emulator", "microrpc.host", "microrpc.link", "microrpc.share"),
+    "microrpc.labgrid",
     "microrpc.tvm",
 }
 

@@ -297,7 +297,11 @@ def test_what_is_simulated(run: Run, pytester: pytest.Pytester, options: list[st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--microrpc-board", "nucleo"], "there is no board profile 'nucleo'*"),
+        (
+            ["--microrpc-board", "rpi_pic"],
+            "--microrpc-board: there is no board profile 'rpi_pic', and no directory of that name; "
+            "did you mean 'rpi_pico'? `microrpc boards` lists the profiles",
+        ),
         (["--microrpc-board-file", "none.toml"], "none.toml: cannot be read*"),
         (
             ["--microrpc-board", "loopback", "--microrpc-board-file", "x.toml"],
@@ -364,7 +368,7 @@ def test_a_path_in_the_projects_file_is_relative_to_it(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["microrpc_board = nucleo"], "there is no board profile 'nucleo'*"),
+        (["microrpc_board = nucleo"], "--microrpc-board: there is no board profile 'nucleo', and no directory of*"),
         (["microrpc_firmware = fast"], "microrpc_firmware: must be robust or stock, not 'fast'"),
     ],
 )

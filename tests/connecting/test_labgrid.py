@@ -1,0 +1,283 @@
+"""The driver for labgrid, in a farm on this computer: coordinator, exporter, and two places with simulated boards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import needs
+import pytest
+from processes import first_line, serve
+
+from firmware_sim.running.server import PtyServer
+from firmware_sim.running.simulate import simulate
+from microrpc.boards.catalogue import profile
+from microrpc.connecting.blocking import connect
+
+pytestmark = pytest.mark.tools
+
+DEADLINE_S = 30.0
+GUIDE = (Path(__file__).parent.parent.parent / "docs" / "lab.md").read_text(encoding="utf-8")
+PLACES = {"tcp-board": "raw", "pty-board": "rfc2217"}
+
+USE = """
+import sys
+import numpy as np
+from labgrid import Environment
+target = Environment(sys.argv[1]).get_target("main")
+driver = target.get_driver("MicrorpcDriver")
+assert driver.call("add", 2, 3) == 5
+data = np.random.default_rng(1).integers(0, 256, 65536, dtype="uint8")
+assert (driver.board.array(data).numpy() == data).all()
+assert "add" in [function.name for function in driver.functions()]
+board = driver.board
+target.deactivate(driver)
+print(driver.get_export_vars()["port"], driver.get_export_vars()["baud"], board.name)
+assert not board.pump.is_listening and board.pump.closed
+target.activate(driver)
+assert driver.call("add", 2, 4) == 6
+"""
+
+
+@dataclass
+class Farm:
+    """What runs on this computer: the programs of labgrid, and where their coordinator is."""
+
+    bin: Path
+    folder: Path
+    environment: dict[str, str]
+
+    def client(self, *args: str, user: str = "dev") -> subprocess.CompletedProcess[str]:
+        """Run labgrid-client to its end."""
+        environment = self.environment | {"LG_USERNAME": user}
+        return subprocess.run(
+            [self.bin / "labgrid-client", *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+            check=False,
+        )
+
+    def run(self, *args: str, **files: str) -> subprocess.CompletedProcess[str]:
+        """Run Python with labgrid, in the farm's folder."""
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(text, encoding="utf-8")
+        return subprocess.run(
+            [self.bin / "python", *args],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env=self.environment,
+            cwd=self.folder,
+            check=False,
+        )
+
+    def write_environment(self, place: str, keys: str = "{}") -> str:
+        """Write the file of an environment with one place; give its name."""
+        name = f"{place}.yaml"
+        target = f"{{resources: {{RemotePlace: {{name: {place}}}}}, drivers: {{MicrorpcDriver: {keys}}}}}"
+        (self.folder / name).write_text(
+            f"targets: {{main: {target}}}\n"
+            f'imports: [microrpc.labgrid]\noptions: {{coordinator_address: "{self.environment["LG_COORDINATOR"]}"}}\n',
+            encoding="utf-8",
+        )
+        return name
+
+    @contextlib.contextmanager
+    def acquired(self, place: str) -> Iterator[None]:
+        """Have the place, and give it back."""
+        got = self.client("-p", place, "acquire")
+        assert got.returncode == 0, got.stdout + got.stderr
+        try:
+            yield
+        finally:
+            self.client("-p", place, "release")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(log: Path, *command: str | Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program in a group of processes of its own, which ends with the block: the exporter starts others."""
+    with log.open("wb") as out:  # the coordinator keeps its places in the directory where it is
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """Two places: one is `microrpc sim --tcp`, raw; the other a serial port that ser2net serves by RFC 2217."""
+    binaries = Path(needs.tools()).parent
+    needs.file("/usr/sbin/ser2net", "ser2net")
+    folder, coordinator = tmp_path_factory.mktemp("farm"), f"127.0.0.1:{free_port()}"
+    # Other plugins of pytest would want their say.
+    environment = os.environ | {"LG_COORDINATOR": coordinator, "LG_HOSTNAME": "localhost", "LG_USERNAME": "dev"}
+    environment["PATH"] = f"{environment['PATH']}:/usr/sbin"
+    tcp = free_port()
+    with (
+        serve("--tcp", f"127.0.0.1:{tcp}") as sim,
+        PtyServer(simulate(profile("loopback"))) as server,
+        running(folder / "coordinator", binaries / "labgrid-coordinator", "-l", coordinator, env=environment),
+    ):
+        first_line(sim)
+        (exported,) = re.findall(r"```yaml\n(## exporter\.yaml\n.*?)```", GUIDE, flags=re.DOTALL)
+        exported = exported.replace("host: lab, port: 3001", f"host: 127.0.0.1, port: {tcp}")
+        exported = exported.replace("/dev/boards/pico-1", server.port)
+        (folder / "exporter.yaml").write_text(exported.replace("desk-1", "tcp-board").replace("desk-2", "pty-board"))
+        exporter = [binaries / "labgrid-exporter", "-c", coordinator, "-n", "exp1", "--hostname", "127.0.0.1"]
+        made = Farm(binaries, folder, environment)
+        with running(folder / "exporter", *exporter, folder / "exporter.yaml", env=environment):
+            wait_for_resources(made)
+            for place in PLACES:
+                for args in (["create"], ["add-match", f"exp1/{place}/NetworkSerialPort"]):
+                    did = made.client("-p", place, *args)
+                    assert did.returncode == 0, did.stdout + did.stderr
+            yield made
+
+
+def wait_for_resources(farm: Farm) -> None:
+    until = time.monotonic() + DEADLINE_S
+    while (listed := farm.client("resources")).stdout.count("NetworkSerialPort") < len(PLACES):
+        if time.monotonic() > until:
+            logs = "".join((farm.folder / name).read_text() for name in ("coordinator", "exporter"))
+            pytest.fail(f"the exporter's resources did not come: {listed.stdout}{listed.stderr}\n{logs}")
+
+
+# --- places -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_was_acquired_gives_its_board(farm: Farm, place: str) -> None:
+    environment = farm.write_environment(place)
+    with farm.acquired(place):
+        used = farm.run("use.py", environment, use=USE)
+        assert used.returncode == 0, used.stderr
+        scheme = {"raw": r"socket://127\.0\.0\.1:\d+", "rfc2217": r"rfc2217://127\.0\.0\.1:\d+\?\S+"}[PLACES[place]]
+        assert re.fullmatch(rf"({scheme}) 115200 \1\n", used.stdout), used.stdout
+        other = farm.client("-p", place, "acquire", user="somebody")
+        assert other.returncode == 1
+        assert "already acquired" in other.stdout + other.stderr
+    again = farm.client("-p", place, "acquire", user="somebody")
+    assert again.returncode == 0, again.stderr
+    assert farm.client("-p", place, "release", user="somebody").returncode == 0
+
+
+def test_a_place_that_was_not_acquired_is_one_clear_error(farm: Farm) -> None:
+    used = farm.run("use.py", farm.write_environment("tcp-board"), use=USE)
+    assert used.returncode != 0
+    assert "place tcp-board is not acquired" in used.stderr
+
+
+def test_both_places_at_once(farm: Farm) -> None:
+    source = """
+import sys
+from labgrid import Environment
+drivers = [Environment(name).get_target("main").get_driver("MicrorpcDriver") for name in sys.argv[1:]]
+for number in range(20):
+    for driver in drivers:
+        assert driver.call("add", 2, number) == 2 + number
+print(*(driver.board.stats.retransmissions for driver in drivers))
+"""
+    names = [farm.write_environment(place) for place in PLACES]
+    with farm.acquired("tcp-board"), farm.acquired("pty-board"):
+        used = farm.run("both.py", *names, both=source)
+    assert (used.returncode, used.stdout) == (0, "0 0\n"), used.stderr
+
+
+def test_the_keys_of_the_environment(farm: Farm) -> None:
+    source = """
+import sys
+from labgrid import Environment
+driver = Environment(sys.argv[1]).get_target("main").get_driver("MicrorpcDriver")
+board = driver.board
+assert board.link is None
+assert board.stats.to_board.baud == 57600
+assert board.operations._requests.call_s == 7
+driver.call("add", 2, 3)
+"""
+    keys = "{profile: rpi_pico, baud: 57600, call_timeout_s: 7, link: false, release: true, capture: kept.pcapng}"
+    with farm.acquired("tcp-board"):
+        used = farm.run("keys.py", farm.write_environment("tcp-board", keys), keys=source)
+        assert used.returncode == 0, used.stderr
+        assert (farm.folder / "kept.pcapng").read_bytes().startswith(b"\x0a\x0d\x0d\x0a")
+        for keys, told in (
+            ("{profile: nothing}", "no board profile 'nothing'"),
+            ("{link: 1}", "must be <class 'bool'>"),
+        ):
+            wrong = farm.run("keys.py", farm.write_environment("tcp-board", keys))
+            assert wrong.returncode != 0
+            assert told in wrong.stderr
+
+
+# --- the guide ----------------------------------------------------------------------------------------
+
+
+def test_the_test_of_the_guide_runs_and_is_a_step_of_a_report(farm: Farm) -> None:
+    (environment,) = re.findall(r"```yaml\n(# env\.yaml\n.*?)```", GUIDE, flags=re.DOTALL)
+    (example,) = re.findall(r"```python\n(def test_add.*?)```", GUIDE, flags=re.DOTALL)
+    environment = environment.replace("desk-1", "pty-board").replace("lab:20408", farm.environment["LG_COORDINATOR"])
+    environment = environment.replace("profile: nucleo_f746zg", "")
+    (farm.folder / "env.yaml").write_text(environment, encoding="utf-8")
+    options = ["-p", "no:pytest_embedded", "-p", "no:cacheprovider", "--rootdir=.", "-vv", "--lg-env", "env.yaml"]
+    with farm.acquired("pty-board"):
+        ran = farm.run("-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "1 passed" in ran.stdout
+    ran = farm.run("-m", "pytest", *options, "test_place.py")
+    assert ran.returncode != 0
+    assert "place pty-board is not acquired" in ran.stdout + ran.stderr
+
+
+def test_the_settings_of_ser2net_in_the_guide_serve_a_board(tmp_path: Path) -> None:
+    needs.file("/usr/sbin/ser2net", "ser2net")
+    (settings,) = re.findall(r"```yaml\n(# /etc/ser2net\.yaml\n.*?)```", GUIDE, flags=re.DOTALL)
+    number = free_port()
+    with PtyServer(simulate(profile("loopback"))) as server:
+        settings = settings.replace("0.0.0.0,3001", f"127.0.0.1,{number}").replace("/dev/boards/nucleo-1", server.port)
+        (tmp_path / "ser2net.yaml").write_text(settings)
+        command = ["/usr/sbin/ser2net", "-d", "-n", "-c", tmp_path / "ser2net.yaml"]
+        with (
+            running(tmp_path / "log", *command, env=dict(os.environ)),
+            connect(f"socket://127.0.0.1:{listening(number)}") as board,
+        ):
+            assert board.function("add")(2, 3) == 5
+
+
+def listening(number: int) -> int:
+    """Wait until somebody listens there: nobody is connected to, for one client is all that there may be."""
+    until = time.monotonic() + DEADLINE_S
+    while f":{number:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text():
+        assert time.monotonic() < until, "ser2net did not begin to listen"
+        time.sleep(0.02)
+    return number
+
+
+# --- without labgrid ----------------------------------------------------------------------------------
+
+
+def test_without_labgrid_the_error_names_it() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", "import microrpc.labgrid"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("labgrid is not installed here: pip install 'microrpc[labgrid]'\n")
