@@ -28,6 +28,7 @@ from benchmarks import (
     rack,
     steps,
     virtual_time,
+    wireshark,
 )
 from benchmarks.peers import compare
 from benchmarks.peers.environment import DEFAULT_VENV
@@ -57,6 +58,7 @@ def sections(
         "noise": (functools.partial(noise.measure, seeds=seeds, full=full_noise),),
         "devices": (devices.measure,),
         "monitor": (monitor.measure,),
+        "wireshark": (wireshark.measure,),
         "events": (functools.partial(events.measure, venv=peers_venv),),
         "peers": (functools.partial(compare.measure, venv=peers_venv),),
         "tvm": (functools.partial(tvm.measure, python=tvm_python),),

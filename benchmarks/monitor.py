@@ -20,6 +20,8 @@ import tty
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.processes import ROOT, child, exit_with_stdin
 from benchmarks.rows import Row
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
@@ -38,8 +40,8 @@ _START_S = 20.0
 _ROWS = rb"([\d,]+) rows"
 
 
-def conversation() -> list[tuple[bool, bytes]]:
-    """Calls over the link: which way each frame goes, and its bytes."""
+def conversation(copy_bytes: int = 0) -> list[tuple[bool, bytes]]:
+    """Calls over the link, and a copy there and back: which way each frame goes, and its bytes."""
     recorded: list[RecordingChannel] = []
 
     def wrap(channel: Channel) -> RecordingChannel:
@@ -50,6 +52,8 @@ def conversation() -> list[tuple[bool, bytes]]:
         add = board.function("add")
         for number in range(_CALLS):
             add(number, 3)
+        if copy_bytes:
+            board.array(np.arange(copy_bytes, dtype=np.uint8)).numpy()
     return [(frame.to_board, encode_frame(frame.payload)) for frame in recorded[0].frames if frame.payload]
 
 

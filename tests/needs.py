@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from typing import NoReturn
 import pytest
 
 from microrpc.errors import FirmwareError, PortNotFoundError
+from microrpc.firmware.emulation import npm_directory
 from microrpc.firmware.emulator import check_runnable
 from microrpc.firmware.project import has_port, load_port
 from microrpc.firmware.tvm.versions import check_versions
@@ -71,6 +73,19 @@ def file(pattern: str, package: str) -> None:
     """Need a file that a package brings; the name may have `*` in it."""
     if not glob.glob(pattern):
         _missing(f"needs {pattern}: apt-get install --no-install-recommends {package}")
+
+
+def npm(package: str) -> Path:
+    """Need a package of npm ("name@version"), where those of emulators are; give its folder."""
+    name, _, version = package.rpartition("@")
+    folder = npm_directory() / "node_modules" / name
+    try:
+        found = json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError):
+        found = None
+    if found != version:
+        _missing(f"needs {package} of npm: npm install --prefix {npm_directory()} {package}")
+    return folder
 
 
 def gcc(prefix: str = "") -> None:

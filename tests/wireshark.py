@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microrpc.capture import pcapng
+from microrpc.capture import pcapng, records
 from microrpc.capture.fields import FIELDS, FieldType, fields_of
-from microrpc.capture.records import RecordReader
+from microrpc.capture.words import Frame, FrameReader, frame_of
 from microrpc.cli.wireshark import DISSECTOR
 
 BEGIN_NS = 1_764_000_000_123_456_789
@@ -107,16 +108,87 @@ def _value(kind: FieldType, shown: Any) -> object:
     return shown
 
 
-def decoded(path: Path) -> list[list[Record]]:
-    """Give what our own decoder makes of each packet."""
-    readers: dict[str, RecordReader] = {}
+# --- Wireshark 4.4 -----------------------------------------------------------------------------------------
+
+
+class Later(NamedTuple):
+    """What Wireshark 4.4 made of a capture: the numbers of the packets that the filter took, and all records."""
+
+    taken: list[int]
+    packets: list[list[Record]]
+
+
+def dissected_by_4_4(package: Path, display_filter: str, *paths: Path) -> list[Later]:
+    """Give what Wireshark 4.4 makes of captures; `package` is the folder of its build for WebAssembly."""
+    driver = Path(__file__).parent / "wiregasm.js"
+    command = ["node", str(driver), str(package), str(DISSECTOR), display_filter, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    told_all = json.loads(done.stdout)
+    assert not [line for line in told_all["complaints"] if "lua" in line.lower()]
+    return [
+        Later(one["taken"], [[_record_of(tree) for tree in trees if _is_record(tree)] for trees in one["packets"]])
+        for one in told_all["found"]
+    ]
+
+
+def _is_record(tree: Any) -> bool:
+    label, display_filter, children = tree
+    assert "Lua Error" not in label
+    return display_filter == "microrpc" and any(child[1].startswith("microrpc.kind ") for child in children)
+
+
+def _record_of(tree: Any) -> Record:
+    found: dict[str, list[Any]] = {}
+    waiting = [tree]
+    while waiting:
+        _, display_filter, children = waiting.pop(0)
+        name, is_equal, value = display_filter.partition(" == ")
+        if is_equal and name in FIELDS:
+            found.setdefault(name, []).append(_unquoted(value))
+        waiting = [*children, *waiting]
+    return dict(told((name, values if len(values) > 1 else values[0]) for name, values in found.items()))
+
+
+def _unquoted(value: str) -> str:
+    """Give a value as it is, of one as it stands in a filter."""
+    if not value.startswith('"'):
+        return {"True": "1", "False": "0"}.get(value, value)
+    return re.sub(rb"\\(x[0-9a-f]{2}|.)", _unescaped, value[1:-1].encode()).decode()
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escape[1][1:].decode()) if escape[1][:1] == b"x" and len(escape[1]) == 3 else escape[1]
+
+
+# --- our own decoder ----------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> list[list[records.Record]]:
+    readers: dict[str, records.RecordReader] = {}
     packets = []
     with path.open("rb") as file:
         for packet in pcapng.read_blocks(file):
             assert packet.to_board is not None
-            reader = readers.setdefault(packet.interface, RecordReader())
+            reader = readers.setdefault(packet.interface, records.RecordReader())
             packets.append(reader.read(packet.number, packet.time_ns, packet.to_board, packet.data))
-    return [[_exact(fields_of(record)) for record in records] for records in packets]
+    return packets
+
+
+def in_words_of(pieces: Iterable[Piece]) -> list[list[Frame]]:
+    """Give the words for each piece of a line."""
+    reader = FrameReader()
+    return [reader.read(0.0, piece.to_board, piece.data) for piece in pieces]
+
+
+def decoded(path: Path) -> list[list[Record]]:
+    """Give what our own decoder makes of each packet, the whole capture known."""
+    return [[_exact(fields_of(record)) for record in packet] for packet in _read(path)]
+
+
+def in_words(path: Path) -> list[list[Frame]]:
+    """Give the words for each packet."""
+    return [[frame_of(record, 0.0) for record in packet] for packet in _read(path)]
 
 
 def _exact(fields: Record) -> Record:

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-import describing
 import fault_matrix
 import golden
 import needs
-import numpy as np
 import pytest
+from conversations import Recording, on_a_bad_line, recorded
 from mutations import SESSION, Maker
-from wireshark import Piece, assert_equal, cut, decoded, dissected, write
-
-import microrpc
-from firmware_sim.line.faults import Double, Drop, Faults, Flip, Insert
-from firmware_sim.running.simulate import SimBoard
-from microrpc.capture.fields import FIELDS
-from microrpc.connecting.blocking import open_board
-from microrpc.connecting.wrap import tapped
-from microrpc.wire.frames import encode_frame
-from microrpc.wire.packets import (
-    CopyAck,
-    encode_packet,
+from wireshark import (
+    Piece,
+    assert_equal,
+    cut,
+    decoded,
+    dissected,
+    dissected_by_4_4,
+    write,
 )
-from microrpc.wire.session import MessageType, Timeouts, encode_message
+
+from microrpc.capture.fields import FIELDS
+from microrpc.wire.frames import encode_frame
+from microrpc.wire.packets import CopyAck, encode_packet
+from microrpc.wire.session import MessageType, encode_message
 
 pytestmark = pytest.mark.tools
 
-T = TypeVar("T")
+WIREGASM = "@goodtools/wiregasm@1.9.1"  # which .ci/run installs
 MUTATED_BYTES = 2_000_000
 STEP = 211  # of the positions of the fault matrix: each row has some, and a run takes seconds
 
@@ -47,10 +45,6 @@ def assert_same(path: Path) -> list[list[dict[str, object]]]:
     expected = decoded(path)
     assert_equal(dissected(path, path.parent), expected)
     return expected
-
-
-def recorded(name: str) -> list[Piece]:
-    return [Piece(burst.dir == "host", burst.data) for burst in golden.load(name)]
 
 
 # --- recordings -------------------------------------------------------------------------------------------
@@ -78,18 +72,21 @@ def test_bursts_that_are_cut_give_the_same_records(size: int, tmp_path: Path) ->
     assert kinds(found) == kinds(whole)
 
 
+def test_wireshark_4_4_has_the_same_fields_in_lua_5_4(tmp_path: Path) -> None:
+    needs.program("node", "nodejs")
+    package = needs.npm(WIREGASM)
+    paths = [write(tmp_path / f"{name}.pcapng", recorded(name)) for name in golden.NAMES]
+    paths.append(write(tmp_path / "cut.pcapng", cut(recorded("fault_callflip"), 7)))
+    paths.append(write(tmp_path / "mutated.pcapng", Maker(seed=3).pieces(100_000)))
+    found = dissected_by_4_4(package, "microrpc.code == CallFunc", *paths)
+    for path, later in zip(paths, found, strict=True):
+        expected = decoded(path)
+        assert_equal(later.packets, expected)
+        calls = [any(record.get("microrpc.code") == "CallFunc" for record in packet) for packet in expected]
+        assert later.taken == [number for number, is_call in enumerate(calls, 1) if is_call]
+
+
 # --- the fault matrix, and the link on a bad line --------------------------------------------------------------
-
-
-class Recording:
-    """What passed, in order."""
-
-    def __init__(self) -> None:
-        self.pieces: list[Piece] = []
-
-    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
-        if data:
-            self.pieces.append(Piece(to_board, bytes(data)))
 
 
 class RecordedLine(fault_matrix.Line):
@@ -128,44 +125,6 @@ def test_the_conversations_of_the_fault_matrix_have_the_fields_of_our_own_decode
     assert any(record["microrpc.kind"] == "damaged" for packet in found for record in packet)
 
 
-class Steps:
-    """A function that tells how far it has come."""
-
-    def __call__(self, steps: int) -> Iterator[tuple[int, int]]:
-        for step in range(steps):
-            yield step + 1, steps
-
-
-def fails() -> None:
-    raise ValueError("no sensor")
-
-
-def on_a_bad_line(seed: int) -> list[Piece]:
-    """Converse with a board over a line that damages and loses: look-ups, calls, copies, events, a description."""
-    strikes = (Flip(rate=2e-4), Drop(rate=1e-4), Double(rate=1e-4), Insert(rate=1e-4))
-    sim = SimBoard(microrpc.profile("loopback"), faults=Faults(strikes, seed=seed), seed=seed)
-    describing.install(sim.device)
-    sim.device.functions["steps"] = Steps()
-    sim.device.functions["fails"] = fails
-    recording = Recording()
-    timeouts = Timeouts(retry_s=0.5, start_s=60.0, call_s=60.0)
-    with open_board(sim.open_channel(), timeouts, seed=seed, wrap=tapped(recording)) as board:
-        board.on_event(None, lambda event: None)
-        assert board.functions()
-        board.memory()
-        assert board.function("sum")(1, 2, 3) == 6
-        with pytest.raises(microrpc.RemoteError):
-            board.function("fails")()
-        board.function("steps")(5)
-        array = board.empty(40_000, "uint8")
-        array.write(np.random.default_rng(seed).integers(0, 256, 40_000, dtype=np.uint8))
-        array.numpy()
-        for number in range(20):
-            sim.device.event("said", number, 0.5, "text \xe9", b"\xff\xfd", reliable=number % 2 == 0)
-        board.poll(2.0)
-    return recording.pieces
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_link_on_a_bad_line_has_the_fields_of_our_own_decoder(seed: int, tmp_path: Path) -> None:
     found = assert_same(write(tmp_path / "x.pcapng", on_a_bad_line(seed)))
@@ -187,6 +146,7 @@ def test_the_link_on_a_bad_line_has_the_fields_of_our_own_decoder(seed: int, tmp
 # --- whatever bytes ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)
 def test_two_megabytes_of_mutated_bytes_have_the_fields_of_our_own_decoder(tmp_path: Path) -> None:
     found = assert_same(write(tmp_path / "x.pcapng", Maker(seed=17).pieces(MUTATED_BYTES)))
     assert {name for packet in found for record in packet for name in record} == set(FIELDS)

@@ -12,19 +12,26 @@ local unpack = Struct.unpack
 
 -- --- numbers ---------------------------------------------------------------------------------------
 
--- Both checks take two bytes a step: a call of bxor costs more than all the rest of it.
-local CRC16, CRC16_OF_TWO = {}, {}
-for i = 0, 255 do
-    local crc = i * 256
-    for _ = 1, 8 do
-        crc = crc * 2
-        if crc > 0xFFFF then crc = bxor(crc, 0x11021) end
+-- Both checks take two bytes a step, and the crc32 is kept in two halves: a call of bxor costs more than all the rest.
+local CRC16, CRC16_OF_TWO, CRC32, CRC32_LOW, CRC32_HIGH = {}, {}, {}, {}, {}
+
+local function make_tables() -- when the first line is decoded: it takes 50 ms
+    for i = 0, 255 do
+        local crc, crc32 = i * 256, i
+        for _ = 1, 8 do
+            crc = crc * 2
+            if crc > 0xFFFF then crc = bxor(crc, 0x11021) end
+            crc32 = bxor(rshift(crc32, 1), band(crc32, 1) == 1 and 0xEDB88320 or 0)
+        end
+        CRC16[i], CRC32[i] = crc, crc32
     end
-    CRC16[i] = crc
-end
-for i = 0, 65535 do
-    local crc = bxor(CRC16[rshift(i, 8)], band(i, 255) * 256)
-    CRC16_OF_TWO[i] = bxor(CRC16[rshift(crc, 8)], band(crc, 255) * 256)
+    for i = 0, 65535 do
+        local crc = bxor(CRC16[rshift(i, 8)], band(i, 255) * 256)
+        CRC16_OF_TWO[i] = bxor(CRC16[rshift(crc, 8)], band(crc, 255) * 256)
+        local crc32 = CRC32[band(i, 255)]
+        crc32 = bxor(CRC32[band(bxor(crc32, rshift(i, 8)), 255)], rshift(crc32, 8))
+        CRC32_LOW[i], CRC32_HIGH[i] = band(crc32, 0xFFFF), rshift(crc32, 16)
+    end
 end
 
 local function crc16(data, crc)
@@ -45,22 +52,28 @@ local function crc16(data, crc)
     return crc
 end
 
-local CRC32 = {}
-for i = 0, 255 do
-    local crc = i
-    for _ = 1, 8 do
-        crc = bxor(rshift(crc, 1), band(crc, 1) == 1 and 0xEDB88320 or 0)
+local function crc32(data, size) -- of the first so many bytes
+    local low, high, at = 0xFFFF, 0xFFFF, 1
+    while at + 7 <= size do
+        local a, b, c, d, e, f, g, h = byte(data, at, at + 7)
+        local i = bxor(low, a + b * 256)
+        low, high = bxor(CRC32_LOW[i], high), CRC32_HIGH[i]
+        i = bxor(low, c + d * 256)
+        low, high = bxor(CRC32_LOW[i], high), CRC32_HIGH[i]
+        i = bxor(low, e + f * 256)
+        low, high = bxor(CRC32_LOW[i], high), CRC32_HIGH[i]
+        i = bxor(low, g + h * 256)
+        low, high = bxor(CRC32_LOW[i], high), CRC32_HIGH[i]
+        at = at + 8
     end
-    CRC32[i] = crc
-end
-
-local function crc32(data, first, last) -- of the bytes from `first` to `last`
-    local crc = 0xFFFFFFFF
-    for at = first, last do
-        crc = bxor(CRC32[band(bxor(crc, byte(data, at)), 255)], rshift(crc, 8))
+    while at < size do
+        local i = bxor(low, byte(data, at) + byte(data, at + 1) * 256)
+        low, high = bxor(CRC32_LOW[i], high), CRC32_HIGH[i]
+        at = at + 2
     end
-    crc = bxor(crc, 0xFFFFFFFF)
-    return crc % 4294967296 -- in Lua 5.2 bit.bxor gives signed numbers
+    local crc = low + high * 65536
+    if at == size then crc = bxor(CRC32[band(bxor(low, byte(data, at)), 255)], rshift(crc, 8)) end
+    return bxor(crc, 0xFFFFFFFF) % 4294967296 -- in Lua 5.2 bxor gives signed numbers
 end
 
 local function u16(data, at) return byte(data, at) + byte(data, at + 1) * 256 end
@@ -163,6 +176,18 @@ end
 
 local LONGEST_TEXT = 40 -- what a phrase quotes of a text, in characters
 
+-- A text with an escape for each byte that is no UTF-8.
+local function spelt_out(data)
+    local parts, at = {}, find(data, "[\128-\255]") or #data + 1
+    parts[1] = sub(data, 1, at - 1)
+    while at <= #data do
+        local size = character_size(data, at)
+        parts[#parts + 1] = size > 0 and sub(data, at, at + size - 1) or format("\\x%02x", byte(data, at))
+        at = at + math.max(size, 1)
+    end
+    return table.concat(parts)
+end
+
 -- A text in quotes, the beginning of it where it is long.
 local function quoted(data)
     local characters, at = {}, 1
@@ -179,13 +204,16 @@ end
 -- --- frames (1) -------------------------------------------------------------------------------------
 
 local MOST_PAYLOAD = 1048576 -- longer ones are refused before anything is kept: so the memory of a frame is bounded
-local CRC_OF_START = crc16("\255\253", 0xFFFF)
+local CRC_OF_START = 0x2042 -- that of FF FD
 
 local Decoder = {}
 Decoder.__index = Decoder
 
 -- One direction of a line. `held`: an FF whose other half is still to come. `base`: how many bytes came before what is fed.
-function Decoder.new() return setmetatable({held = "", base = 0, missing = 0}, Decoder) end
+function Decoder.new()
+    if not CRC16[0] then make_tables() end
+    return setmetatable({held = "", base = 0, missing = 0}, Decoder)
+end
 
 function Decoder:enter(name, missing) self.field, self.missing, self.got = name, missing, {} end
 
@@ -608,7 +636,7 @@ end
 -- Whether the crc32 of a message of the link is right; a message where it is not counts as damaged.
 local function is_sealed(message, payload, least)
     local size = #payload
-    if size >= least and u32(payload, size - 3) == crc32(payload, 1, size - 4) then
+    if size >= least and u32(payload, size - 3) == crc32(payload, size - 4) then
         message.crc32_ok = true
         return true
     end
@@ -998,7 +1026,7 @@ local function words_of_return(record, packet)
         if data and record.name == "microrpc.memory" and #data >= 24 then
             return format("%.0f of %.0f bytes used, %.0f at once", u32(data, 5), u32(data, 1), u32(data, 9))
         elseif data and record.name == "microrpc.describe" then
-            return format("%d bytes, %s", #data, quoted(sub(data, 1, 4 * LONGEST_TEXT)))
+            return format("%d bytes, %s", #data, quoted(spelt_out(sub(data, 1, 4 * LONGEST_TEXT))))
         end
     elseif result.type == 3 and (request.code or 0) >= GET_GLOBAL_FUNC then
         local told = looked_up(record.name, result, packet.body)
@@ -1026,9 +1054,10 @@ local function words_of_packet(record, packet)
 end
 
 local function words_of_log(log)
-    if not log.has_level then return quoted(log.text) end
+    local text = quoted(spelt_out(log.text))
+    if not log.has_level then return text end
     local time = log.time_us and format(" at %.6f s", log.time_us / 1e6) or ""
-    return format("%s%s: %s", log.level, time, quoted(log.text))
+    return format("%s%s: %s", log.level, time, text)
 end
 
 local function words_of_news(message, payload)
@@ -1152,7 +1181,7 @@ for name, about in pairs({
 end
 
 local MOST_TOLD = 8 -- frames of one packet that its line tells of
-local lines, packets -- what is known of each line; and of each packet, by its number
+local lines, packets = {}, {} -- what is known of each line; and of each packet, by its number
 
 function microrpc.init() lines, packets = {}, {} end
 
@@ -1355,7 +1384,7 @@ local function show_rest(record, range, tree)
     else
         shown:told("outside_size", record.size)
         if record.text then
-            words = "text " .. quoted(record.text)
+            words = "text " .. quoted(spelt_out(record.text))
             shown:told("text", text_of(record.text))
         else
             words = "noise outside of any frame"
@@ -1384,7 +1413,6 @@ local function line_of(pinfo)
 end
 
 function microrpc.dissector(tvb, pinfo, tree)
-    if lines == nil then microrpc.init() end
     local number = pinfo.number
     local records = packets[number]
     if records == nil then
@@ -1406,8 +1434,8 @@ function microrpc.dissector(tvb, pinfo, tree)
     end
     if #records > MOST_TOLD then told[#told + 1] = format("and %d more", #records - MOST_TOLD) end
     if #records == 0 then
-        tree:add(microrpc, tvb()):append_text(", " .. format("%d bytes of a frame that goes on", tvb:len()))
-        told[1] = "part of a frame"
+        told[1] = records.to_board == nil and "bytes whose direction nothing tells" or "part of a frame"
+        tree:add(microrpc, tvb()):append_text(", " .. told[1])
     end
     pinfo.cols.info = table.concat(told, "; ")
     return tvb:len()
