@@ -104,3 +104,12 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
     assert not list(tmp_path.glob(".venv/lib/*/site-packages/ziglang"))
     again = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert "Installing" not in again.stdout
+
+
+def test_bytecode_is_kept_whatever_the_environment_says(clone: pathlib.Path) -> None:
+    (clone / "shown.mk").write_text('include Makefile\nshown:\n\t@echo "[$$PYTHONDONTWRITEBYTECODE]"\n')
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["make", "-s", "-f", "shown.mk", "shown"]
+    assert (
+        subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout == "[]\n"
+    )
