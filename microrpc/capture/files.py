@@ -74,8 +74,8 @@ def _open_path(path: str) -> Sink:
         if stat.S_ISFIFO(mode):
             return _Pipe(_open_fifo(path))
         if not stat.S_ISREG(mode):
-            return _Pipe(os.open(path, os.O_WRONLY | os.O_NOCTTY))
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_BINARY", 0), 0o666)
+            return _Pipe(os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
         _lock(fd)
         begin = os.read(fd, len(SECTION_MAGIC))
@@ -95,7 +95,7 @@ def _open_fifo(path: str) -> int:
     deadline = time.monotonic() + READER_S
     while True:
         try:
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import format_size, format_time
 from microrpc.cli.demo_parts import copied_bytes
 from microrpc.errors import BoardResetError, MicroRpcError
@@ -149,7 +150,7 @@ def _run(profile: BoardProfile, baud: int, *noise: Fault, resets_once: bool = Fa
         while len(answers) % (_CALLS // 2) or not answers:
             answers.append(function())
 
-    with open_board(sim.open_channel(), profile.timeouts, seed=_SEED, baud=baud) as board:
+    with open_board(sim.open_channel(), profile.timeouts, seed=_SEED, baud=baud, capture=capture()) as board:
         call(board)
         if resets_once:
             sim.inject(Reset(at_byte=sent.size // 2))

@@ -78,11 +78,19 @@ def test_a_command_is_captured(tmp_path: Path) -> None:
     assert {one.interface for one in read(file)} == {"sim://"}
 
 
-@pytest.mark.parametrize("command", [("demo",), ("functions", "sim://"), ("model", "info", "sim://")])
+@pytest.mark.parametrize("command", [("info", "sim://"), ("functions", "sim://"), ("model", "info", "sim://")])
 def test_it_is_so_whatever_the_command_does(tmp_path: Path, command: tuple[str, ...]) -> None:
     file = tmp_path / "x.pcapng"
     run(*command, "--capture", file)
     assert "REPLY" in kinds(file)
+
+
+def test_the_demonstration_has_its_noisy_line_in_the_capture(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcapng"
+    assert run("demo", "--capture", file).code == 0
+    comments = {text.partition(" at byte ")[0] for one in read(file) for text in one.comments}
+    assert {"fault: flip", "fault: reset", "sent again by the link"} <= comments
+    assert len({one.interface for one in read(file)}) == 2
 
 
 def test_a_capture_that_cannot_be_written_is_told_before_the_port_is_opened(tmp_path: Path) -> None:
