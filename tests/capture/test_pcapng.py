@@ -120,6 +120,8 @@ def test_the_flags_tell_the_direction_where_no_tag_does() -> None:
     inbound, outbound = bytes.fromhex("0002 0004 00000001"), bytes.fromhex("0002 0004 00000002")
     packets = [big_endian_packet(tags + b"A", 0, options) for options in (inbound, outbound, b"")]
     assert [one.to_board for one in read(big_endian(b"".join(packets)))] == [False, True, None]
+    [tagged] = read(big_endian(big_endian_packet(TAGS + bytes.fromhex("00 00000000 41"), 0, inbound)))
+    assert tagged.to_board is True, "the tag tells, where there is one"
 
 
 def test_packets_of_other_programs_are_counted_only() -> None:
