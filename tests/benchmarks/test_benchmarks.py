@@ -69,6 +69,8 @@ TIMED = {
 }
 RANGED = {
     "8 boards at 115200 baud": "% of line",
+    "4 boards at 115200 baud, 1 process of hosts": "% of line",
+    "8 boards at 115200 baud, 2 processes of hosts": "% of line",
     "raw write": "% of line",
     **{f"{mode}, 2048 B packets, {way} the board": "% of line" for mode in LINES for way in ("to", "from")},
     **{f"{mode}, {name}": "% of clean" for mode in MODES for name in noise.NOISES},

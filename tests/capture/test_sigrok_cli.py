@@ -39,6 +39,7 @@ def test_sigrok_finds_the_decoder_and_has_its_options_and_rows(data_home: Path) 
     assert re.search("^ *microrpc +microrpc and microTVM RPC$", run_cli("-L", data_home=data_home), flags=re.MULTILINE)
 
 
+@pytest.mark.timeout(300)  # the longest has 26 million samples: 20 s of a quiet computer
 @pytest.mark.parametrize("name", golden.NAMES)
 def test_golden_recordings_are_told_as_our_own_decoder_tells_them(name: str, data_home: Path, tmp_path: Path) -> None:
     chunks = recording(name)

@@ -27,6 +27,7 @@ LINES = (
 )
 
 
+@pytest.mark.timeout(300)  # each Tab starts the program, in fish twice
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_what_is_begun_is_completed(name: str, tmp_path: Path) -> None:
     needs.program(name)
