@@ -29,12 +29,12 @@ PORT = "/dev/ttyACM0"
 
 MODULES = (
     *("ports/aio", "ports/channel", "ports/holders", "ports/lost", "ports/opening", "ports/pyserial", "ports/refusal"),
-    *("ports/sockets", "ports/tty", "ports/urls"),
+    *("ports/options", "ports/pty", "ports/sockets", "ports/tty", "ports/urls"),
     *("connecting/address", "connecting/aio", "connecting/blocking", "connecting/connection"),
     *("connecting/openers/__init__", "connecting/openers/emulated", "connecting/openers/serial"),
-    *("connecting/openers/sim", "connecting/openers/stream"),
+    *("connecting/openers/sim", "connecting/openers/stream", "connecting/labgrid", "connecting/watching"),
     *("boards/catalogue", "boards/finding", "boards/resets", "boards/strategies", "host/diagnosis"),
-    *("firmware/emulator", "firmware/emulator_process"),
+    *("firmware/emulation", "firmware/emulator", "firmware/emulator_process"),
 )
 OTHERS = {  # what is no text of an error of opening, by the beginning of its longest part
     "does not seem to support RFC2217",  # pyserial's
@@ -48,7 +48,17 @@ OTHERS = {  # what is no text of an error of opening, by the beginning of its lo
     "it did not print where its port is",  # how the line ends that QEMU is asked for: no user sees it
     "with its port",
     "read -r _; kill",
+    # What --verbose says.
+    ", sent again by the link:",
+    "packets cross it without frames, and are not shown",
+    "the board is reset",
+    "session 0x",
+    "requests",
+    ": open; board profile",
     # Parts of texts that are there in whole.
+    "install what it is built with",
+    "; and in",
+    "microrpc tvm serve --capture FILE",
     "the baud rate is",
     "they look like those",
     "it looks like one",
