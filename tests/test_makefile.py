@@ -104,3 +104,9 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
     assert not list(tmp_path.glob(".venv/lib/*/site-packages/ziglang"))
     again = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert "Installing" not in again.stdout
+
+
+def test_nothing_that_is_built_is_among_the_sources() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert len(tracked) > 500
+    assert [name for name in tracked if name.endswith((".whl", ".gz", ".elf", ".o", ".so", ".pyc", ".log"))] == []

@@ -30,7 +30,7 @@ def sigrok(
         bool, typer.Option("--install", help="Put the decoder where sigrok and PulseView look for it.")
     ] = False,
 ) -> None:
-    """Tell where the decoder for sigrok and PulseView is, or install it.
+    """Install the decoder for sigrok and PulseView, or find it.
 
     They then show what a logic analyser saw of a UART as calls, copies, logs and damage: docs/sigrok.md.
     """
