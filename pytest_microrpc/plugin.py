@@ -249,6 +249,8 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
                 request.node.stash[_tellings_key][number].talk(opened[-1], is_new=True)
             yield opened
         return
+    from pytest_microrpc.wishes import skip_without
+
     desk: Desk = request.getfixturevalue("_microrpc_desk")
     try:
         places = desk.take(wishes.count)
@@ -257,10 +259,8 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
         for place, telling in zip(places, tellings, strict=True):
             real.append(place.take(reset=wishes.reset, source=source))
             telling.talk(real[-1], is_new=place.is_new)
-        for place in places:
-            for name in wishes.functions:
-                if not place.has_function(name):
-                    pytest.skip(f"needs function {name!r}, which {place.name} does not have")
+        for place, opened_board in zip(places, real, strict=True):
+            skip_without(opened_board, wishes, place.name)
         yield real
         for place in places:
             place.tidy()

@@ -109,4 +109,5 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
 def test_nothing_that_is_built_is_among_the_sources() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert len(tracked) > 500
-    assert [name for name in tracked if name.endswith((".whl", ".gz", ".elf", ".o", ".so", ".pyc", ".log"))] == []
+    built = [name for name in tracked if name.endswith((".whl", ".gz", ".elf", ".o", ".so", ".pyc", ".log"))]
+    assert built == ["tests/vectors/0.4.0/microrpc-0.4.0-py3-none-any.whl"]  # a release that others must still talk to
