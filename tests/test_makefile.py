@@ -85,6 +85,7 @@ def test_a_python_that_is_too_old_is_named_before_anything_is_made(clone: pathli
 
 
 @pytest.mark.tools
+@pytest.mark.timeout(600)  # 130 MB are fetched and installed: how long that takes is the network's affair
 def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(tmp_path: pathlib.Path) -> None:
     """From the files of the repository alone; pip fetches what it needs, as on any computer."""
     needs.program("make")
@@ -94,7 +95,7 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name)
-    run = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    run = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stderr
     said = re.search(r"(\d+) MB in all; no compiler", run.stdout)
     assert said is not None
@@ -106,8 +107,10 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
     assert "Installing" not in again.stdout
 
 
-def test_nothing_that_is_built_is_among_the_sources() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert len(tracked) > 500
-    built = [name for name in tracked if name.endswith((".whl", ".gz", ".elf", ".o", ".so", ".pyc", ".log"))]
-    assert built == ["tests/vectors/0.4.0/microrpc-0.4.0-py3-none-any.whl"]  # a release that others must still talk to
+def test_bytecode_is_kept_whatever_the_environment_says(clone: pathlib.Path) -> None:
+    (clone / "shown.mk").write_text('include Makefile\nshown:\n\t@echo "[$$PYTHONDONTWRITEBYTECODE]"\n')
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["make", "-s", "-f", "shown.mk", "shown"]
+    assert (
+        subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout == "[]\n"
+    )
