@@ -15,9 +15,11 @@ _MASTERS = ("/dev/ptmx", "/dev/pts/ptmx")
 def holders(port: str) -> str:
     """Tell who has the port open, as far as this user may see, and the remedy: the end of a sentence."""
     found = [_describe(pid) for pid in _find(port)]
+    is_ours = any(name.startswith("microrpc ") for name in found)
+    share = f" `microrpc share {port}` lets several programs use one board." if is_ours else ""
     return (
         f"{', '.join(found) or 'another program'}: close it (`fuser {port}` names it). "
-        "If it is ModemManager, which probes new ports, wait some seconds, or stop it."
+        f"If it is ModemManager, which probes new ports, wait some seconds, or stop it.{share}"
     )
 
 
