@@ -65,7 +65,9 @@ def read_records(packets: Iterable[Packet]) -> Iterator[tuple[Packet, list[Recor
     """Give each packet with the records that it completes; each line (interface) is read by itself."""
     readers: dict[str, RecordReader] = {}
     for packet in packets:
-        reader = readers.setdefault(packet.interface, RecordReader())
+        reader = readers.get(packet.interface)
+        if reader is None:
+            reader = readers[packet.interface] = RecordReader()
         yield packet, reader.read(packet.number, packet.time_ns, bool(packet.to_board), packet.data)
 
 

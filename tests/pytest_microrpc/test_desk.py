@@ -243,6 +243,17 @@ def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
 
 
+def test_a_board_that_is_named_twice_is_one_clear_error(
+    run: Run, two: list[PtyServer], pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "link").symlink_to(two[1].path)
+    result = run(f"{TWO}def test(boards): assert 0", *ports(two), "--microrpc-port=link")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = f"ERROR: --microrpc-port link: is {two[1].path} by another name: give each board once"
+    assert result.stderr.lines[0] == text
+    run("def test(board): pass", *ports(two), *ports(two)).assert_outcomes(passed=1)
+
+
 def test_a_silent_board_of_two_is_named(run: Run, two: list[PtyServer], pytester: pytest.Pytester) -> None:
     pytester.makefile(".toml", short=SHORT_PROFILE)
     two[1].device.wedge()
