@@ -438,17 +438,10 @@ def test_what_is_remembered_is_bounded() -> None:
     [old] = reader.read(300, 300, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 135, b"\2")))
     [kept] = reader.read(301, 301, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 199, b"\2")))
     assert (old.is_retransmission, kept.is_retransmission) == (False, True)
-    looked_up = [(name, handle) for handle in range(1, 1026) for name in (f"f{handle}",)]
-    named = read(
-        *(
-            (to_board, normal(packet))
-            for name, handle in looked_up
-            for to_board, packet in (
-                (TO, Syscall(PacketCode.GET_GLOBAL_FUNC, (name,))),
-                (FROM, Return((OpaqueHandle(handle),))),
-            )
-        ),
-        *((TO, normal(CallFunc(handle, ()))) for handle in (1, 2, 1025)),
-    )
+    lookups: list[tuple[bool, bytes]] = []
+    for handle in range(1, 1026):
+        lookups.append((TO, normal(Syscall(PacketCode.GET_GLOBAL_FUNC, (f"f{handle}",)))))
+        lookups.append((FROM, normal(Return((OpaqueHandle(handle),)))))
+    named = read(*lookups, *((TO, normal(CallFunc(handle, ()))) for handle in (1, 2, 1025)))
     assert [one.function for one in named[-3:]] == ["", "f2", "f1025"]
     assert read_message(b"").kind == "?"
