@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import golden
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microrpc.capture import files
+from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
 from microrpc.capture.pcapng import Packet, read_blocks, section_header
@@ -131,6 +133,45 @@ def test_memory_is_bounded_however_much_passes_and_no_thread_is_there_to_write()
     assert most <= 1 << 20
     writer.close()
     assert sum(len(one.data) for one in read(file)) == 3_000_000
+
+
+def test_what_waits_is_written_with_few_writes() -> None:
+    class Counting(io.BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            return super().write(data)
+
+    file = Counting()
+    with writer_to(file) as writer:
+        before = file.writes
+        for number in range(400):
+            writer.note(0.0, A * 10, to_board=number % 2 == 0)
+        writer.flush()
+        assert file.writes - before < 40
+    assert [one.data for one in read(file)] == [A] * 4000
+
+
+def test_an_interrupt_takes_nothing_away_that_is_written_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with writer_to(file) as writer:
+        monkeypatch.setattr(writer, "_start", lambda: None)  # no thread: it is written here
+        for _ in range(5):
+            writer.note(0.0, A, to_board=True)
+        cut, cutter = writer._cutters[False].cut, writer._cutters[False]
+        monkeypatch.setattr(cutter, "cut", _interrupted)
+        writer.note(0.0, B, to_board=False)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+        monkeypatch.setattr(cutter, "cut", cut)
+        assert [one.data for one in read(file)] == [A] * 5
+        writer.note(0.0, A, to_board=True)
+    assert [one.data for one in read(file)] == [A] * 6
+
+
+def _interrupted(data: bytes) -> list[Piece]:
+    raise KeyboardInterrupt
 
 
 def test_several_lines_have_one_file(tmp_path: Path) -> None:
