@@ -7,7 +7,7 @@ import random
 import fault_matrix
 import golden
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture.cutting import MOST_BETWEEN_BYTES, MOST_FRAME_BYTES, Cutter, Piece
@@ -114,12 +114,14 @@ def test_the_streams_of_the_fault_matrix_with_their_faults(
         check(splits(stream[:position] + damaged + stream[position + 1 :], rng))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([A, B, A[:7], B[3:], b"\xff", b"\xfe", b"\xfd", b"\xff\xfd", b"text\n", b"\0", b"x"])))
 @example([b"\xff\xfd", b"\xff", b"\xff\xfd", B])
 def test_any_mixture(parts: list[bytes]) -> None:
     check(parts)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([A, B, A[:7], b"\xff", b"\xfe", b"text", b"\n"]), max_size=12), st.sets(st.integers(0, 11))
 )

@@ -17,14 +17,14 @@ from typing import Any
 
 import golden
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture import files
 from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
-from microrpc.capture.pcapng import Packet, read_blocks, section_header
+from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
 from microrpc.capture.writer import CaptureWriter
 from microrpc.errors import CaptureError
 from microrpc.wire.frames import encode_frame
@@ -110,6 +110,7 @@ def test_no_byte_of_a_recording_is_lost(name: str) -> None:
     assert times == sorted(times)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([A, B, A[:5], b"\xff", b"\xfe", b"text\n", b"x"]))))
 def test_no_byte_is_lost_however_the_directions_take_turns(parts: list[tuple[bool, bytes]]) -> None:
     file = io.BytesIO()
@@ -356,8 +357,9 @@ def test_two_captures_are_not_written_to_one_file(tmp_path: Path) -> None:
     writer_to(file).close()
 
 
-def test_a_full_disk_ends_the_capture_with_one_warning_and_whole_packets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("at_once", [1, 20])
+def test_a_full_disk_ends_the_capture_with_one_warning_and_the_packets_for_which_there_was_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
 ) -> None:
     file = tmp_path / "x.pcapng"
     left = 400
@@ -373,11 +375,13 @@ def test_a_full_disk_ends_the_capture_with_one_warning_and_whole_packets(
 
     monkeypatch.setattr(files.os, "write", write_some)
     with caplog.at_level(logging.INFO), writer_to(file) as writer:
-        for _ in range(20):
+        for number in range(1, 21):
             writer.note(0.0, A, to_board=True)
-            writer.flush()
+            if number % at_once == 0:
+                writer.flush()
     packets = read(file)
-    assert 2 <= len(packets) < 20
+    size = len(packet_block(0, A, to_board=True))
+    assert len(packets) == (400 - len(section_header() + interface_block("sim://"))) // size > 1
     assert {one.data for one in packets} == {A}
     [record] = caplog.records
     assert (record.name, record.levelname) == ("microrpc.capture", "WARNING")
