@@ -39,7 +39,7 @@ BAUD = 115200
 RACKS = ((64, 1), (512, 1), (900, 1), (900, 2))
 """Boards a process of hosts has, and such processes."""
 COPY_BYTES = 61_535  # 31 full blocks each way: 11 seconds of line time
-_BOARDS_A_PROCESS = 128
+_BOARDS_A_PROCESS = 64
 _CONNECTING = 16
 _PATIENT = Timeouts(start_s=60, call_s=60)  # a computer that simulates so many is late now and then
 _MOST_S = 300.0

@@ -100,7 +100,9 @@ def test_both_have_all_that_belongs_to_them_and_are_small(built: Built) -> None:
     assert [name for name in tracked if name not in contents(built.wheel)] == []
     with tarfile.open(built.sdist) as file:
         inside = {name.partition("/")[2] for name in file.getnames()}
-    assert [name for name in run("git", "ls-files").split() if name not in inside] == []
+    tracked = run("git", "ls-files").split()
+    assert [name for name in tracked if name not in inside] == []
+    assert [name for name in tracked if name.endswith(".whl") and "/" not in name] == []
 
 
 def test_the_wheel_works_where_nothing_else_is(installed: Path, tmp_path: Path) -> None:

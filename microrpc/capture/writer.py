@@ -39,8 +39,8 @@ class CaptureWriter:
 
     target: a path, "-" for stdout, a stream of bytes that takes `write`, or a `CaptureFile`; the last two stay open.
     name: of the port. Times are those of the channel, on from now; start_ns: since 1970, instead of now. live: each
-    packet is written as soon as it is complete; else within a third of a second, in a thread, while the line is quiet.
-    None: as fits `target`.
+    packet is written as soon as it is complete; else within a quarter of a second, by a thread, while the line is
+    quiet. None: as fits `target`.
 
     What cannot be written never ends the request that is under way: see `CaptureFile`. Memory is bounded: of what is
     pending, a MiB is kept at most. Raises CaptureError where it cannot begin.

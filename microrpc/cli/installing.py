@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import microrpc.capture
 from microrpc.boards.files import WriteError, replacing
@@ -10,6 +15,8 @@ from microrpc.errors import reason_of
 
 PLUGINS = Path(microrpc.capture.__file__).parent / "plugins"
 """Where they are in the package: a folder for each program."""
+RemovalOption = Annotated[bool, typer.Option("--uninstall", help="Take it away again.")]
+"""--uninstall, of the commands that have --install."""
 
 
 def files_of(source: Path) -> dict[str, bytes]:
@@ -40,6 +47,39 @@ def install(source: Path, folder: Path) -> str:
         with replacing(target) as file:
             file.write(text)
     return f"installed into {folder}" if before is None else f"installed into {folder}, in place of another version"
+
+
+def uninstall(source: Path, folder: Path) -> str:
+    """Take what `install` put there out of `folder`, and the folder too where that leaves it empty and it was ours.
+
+    Gives what that came to. Raises WriteError.
+    """
+    if is_installed(source, folder) is None:
+        return f"{folder} has none"
+    for name in files_of(source):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot remove {folder / name}: {reason_of(error)}") from error
+    if source.is_dir():
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)  # of the program that ran it
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return f"removed from {folder}"
+
+
+def state(source: Path, folder: Path, command: str) -> str:
+    """Say whether `source` is in `folder`, and which `command` puts it there where it is not."""
+    there = is_installed(source, folder)
+    if there is None:
+        return f"not installed; `{command}` puts it into {folder}"
+    return f"installed in {folder}" if there else f"{folder} has another version; `{command}` replaces it"
+
+
+def check_wishes(*, wants_install: bool, wants_removal: bool) -> None:
+    """Raise typer.BadParameter where both are wanted."""
+    if wants_install and wants_removal:
+        raise typer.BadParameter("--install and --uninstall are two wishes: give one")
 
 
 def _read(path: Path) -> bytes | None:

@@ -42,7 +42,7 @@ def reset(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Reset a board, as its profile says, and wait until it has booted.
+    """Reset a board as its profile says, and wait for it to boot.
 
     What it says after that is not waited for longer than the profile's power-up time; --trace and --capture show it.
     With --memory it goes on running, and frees all that was allocated over the wire: its profile need not say how to

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from microrpc.cli.common import reporting
-from microrpc.cli.installing import PLUGINS, install, is_installed
+from microrpc.cli.installing import PLUGINS, RemovalOption, check_wishes, install, state, uninstall
 from microrpc.cli.streams import say
 
 _DECODER = PLUGINS / "sigrok" / "microrpc"
@@ -29,22 +29,20 @@ def sigrok(
     wants_install: Annotated[
         bool, typer.Option("--install", help="Put the decoder where sigrok and PulseView look for it.")
     ] = False,
+    wants_removal: RemovalOption = False,
 ) -> None:
-    """Tell where the decoder for sigrok and PulseView is, or install it.
+    """Install the decoder for sigrok and PulseView, or find it.
 
     They then show what a logic analyser saw of a UART as calls, copies, logs and damage: docs/sigrok.md.
     """
     with reporting():
+        check_wishes(wants_install=wants_install, wants_removal=wants_removal)
         folder = decoders_folder() / _DECODER.name
-        if wants_install:
+        if wants_removal:
+            say(uninstall(_DECODER, folder))
+        elif wants_install:
             say(install(_DECODER, folder))
             say("try: sigrok-cli -P microrpc --show")
-            return
-        say(f"the decoder: {_DECODER}")
-        there = is_installed(_DECODER, folder)
-        if there is None:
-            say(f"not installed; `microrpc sigrok --install` puts it into {folder}")
-        elif there:
-            say(f"installed in {folder}")
         else:
-            say(f"{folder} has another version; `microrpc sigrok --install` replaces it")
+            say(f"the decoder: {_DECODER}")
+            say(state(_DECODER, folder, "microrpc sigrok --install"))

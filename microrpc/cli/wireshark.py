@@ -11,11 +11,9 @@ from typing import Annotated
 
 import typer
 
-from microrpc.boards.files import WriteError
 from microrpc.cli.common import reporting
-from microrpc.cli.installing import PLUGINS, install, is_installed
+from microrpc.cli.installing import PLUGINS, RemovalOption, check_wishes, install, state, uninstall
 from microrpc.cli.streams import note, say
-from microrpc.errors import reason_of
 
 DISSECTOR = PLUGINS / "wireshark" / "microrpc.lua"
 """What is installed: one file, for every version from 4.0 on."""
@@ -57,19 +55,18 @@ def wireshark(
     wants_install: Annotated[
         bool, typer.Option("--install", help="Put the dissector where Wireshark looks for it.")
     ] = False,
-    wants_removal: Annotated[bool, typer.Option("--uninstall", help="Take it away again.")] = False,
+    wants_removal: RemovalOption = False,
 ) -> None:
-    """Tell where the dissector for Wireshark is, or install it.
+    """Install the dissector for Wireshark, or find it.
 
     Wireshark then shows captures (--capture) as calls, copies, logs and damage: docs/wireshark.md.
     """
     with reporting():
-        if wants_install and wants_removal:
-            raise typer.BadParameter("--install and --uninstall are two wishes: give one")
+        check_wishes(wants_install=wants_install, wants_removal=wants_removal)
         folders = _told_folders()
         folder = folders.get("Personal Lua Plugins") or plugins_folder()
         if wants_removal:
-            say(_remove(folder / DISSECTOR.name))
+            say(uninstall(DISSECTOR, folder))
             return
         found = [program for program in _PROGRAMS if shutil.which(program)]
         if wants_install:
@@ -77,13 +74,7 @@ def wireshark(
             say(_next_step(found))
         else:
             say(f"the dissector: {DISSECTOR}")
-            there = is_installed(DISSECTOR, folder)
-            if there is None:
-                say(f"not installed; `microrpc wireshark --install` puts it into {folder}")
-            elif there:
-                say(f"installed in {folder}")
-            else:
-                say(f"{folder} has another version; `microrpc wireshark --install` replaces it")
+            say(state(DISSECTOR, folder, "microrpc wireshark --install"))
             say(f"found here: {', '.join(found)}" if found else "neither wireshark nor tshark is found here")
         for copy in _other_copies(folders, folder):
             note(f"warning: {copy} is loaded too, and two copies are an error of Wireshark's: remove one")
@@ -95,13 +86,3 @@ def _next_step(found: list[str]) -> str:
     return (
         f"try: microrpc info sim:// --capture x.pcapng && {found[-1]} {'-r ' if found[-1] == 'tshark' else ''}x.pcapng"
     )
-
-
-def _remove(path: Path) -> str:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return f"{path.parent} has none"
-    except OSError as error:
-        raise WriteError(f"cannot remove {path}: {reason_of(error)}") from error
-    return f"removed from {path.parent}"

@@ -152,6 +152,11 @@ def test_what_is_kept_is_bounded() -> None:
         assert largest == MOST_BETWEEN_BYTES + 1
 
 
+def test_a_line_is_given_with_its_end_and_not_before() -> None:
+    cutter = Cutter()
+    assert [cutter.cut(part) for part in (b"boo", b"t\r", b"\n")] == [[], [], [Piece(b"boot\r\n")]]
+
+
 def test_what_ended_between_frames_is_given_when_it_is_asked_for() -> None:
     cutter = Cutter()
     assert cutter.cut(b"> ") == []

@@ -121,6 +121,8 @@ def test_the_flags_tell_the_direction_where_no_tag_does() -> None:
     inbound, outbound = bytes.fromhex("0002 0004 00000001"), bytes.fromhex("0002 0004 00000002")
     packets = [big_endian_packet(tags + b"A", 0, options) for options in (inbound, outbound, b"")]
     assert [one.to_board for one in read(big_endian(b"".join(packets)))] == [False, True, None]
+    [tagged] = read(big_endian(big_endian_packet(TAGS + bytes.fromhex("00 00000000 41"), 0, inbound)))
+    assert tagged.to_board is True, "the tag tells, where there is one"
 
 
 def test_packets_of_other_programs_are_counted_only() -> None:
@@ -163,6 +165,8 @@ WHOLE = section_header() + interface_block("a")
         (WHOLE + packet_block(0, b"", to_board=True, interface=3), "is of interface 3, and 1 were introduced"),
         (big_endian(more=bytes.fromhex("0002 0050 41414141")), "an option of 80 bytes is longer than its block"),
         (big_endian(more=bytes.fromhex("0002")), "announces 22 bytes, which no block has"),
+        (WHOLE + WHOLE[:44] + packet_block(0, b"", to_board=True), "is of interface 0, and 0 were introduced"),
+        (WHOLE + interface_block("a") * 4096, f"at byte {len(WHOLE) + 4095 * 40} there are more than 4096 interfaces"),
         (WHOLE + struct.pack("<IIIIIIII", 6, 32, 0, 0, 0, 9, 9, 32), "a packet of 9 bytes is longer than its block"),
     ],
 )

@@ -191,6 +191,7 @@ def test_several_lines_have_one_file(tmp_path: Path) -> None:
         ("/dev/ttyACM1", B),
         ("/dev/ttyACM0", B),
     ]
+    assert path.read_bytes().count(b"/dev/ttyACM0") == 1, "each line is introduced once"
 
 
 # --- comments ---------------------------------------------------------------------------------

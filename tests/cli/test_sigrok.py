@@ -43,6 +43,25 @@ def test_installing_again_changes_nothing_and_another_version_is_replaced(folder
     assert (folder / "pd.py").read_bytes() == (SOURCE / "pd.py").read_bytes()
 
 
+def test_what_was_installed_can_be_taken_away(folder: Path) -> None:
+    run("sigrok", "--install")
+    (folder / "__pycache__").mkdir()  # of sigrok's own Python
+    (folder / "__pycache__" / "pd.cpython-311.pyc").write_bytes(b"")
+    assert run("sigrok", "--uninstall").out == f"removed from {folder}\n"
+    assert not folder.exists()
+    assert run("sigrok", "--uninstall").out == f"{folder} has none\n"
+    both = run("sigrok", "--install", "--uninstall")
+    assert both.code == 2
+    assert "give one" in both.err
+
+
+def test_what_somebody_else_put_there_stays(folder: Path) -> None:
+    run("sigrok", "--install")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    run("sigrok", "--uninstall")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
 def test_the_folder_is_that_of_glib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for empty in ("", None):

@@ -188,6 +188,8 @@ local function spelt_out(data)
     return table.concat(parts)
 end
 
+local ESCAPES = {["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
+
 -- A text in quotes, the beginning of it where it is long.
 local function quoted(data)
     local characters, at = {}, 1
@@ -198,7 +200,7 @@ local function quoted(data)
     end
     local text = data
     if #characters > LONGEST_TEXT then text = table.concat(characters, "", 1, LONGEST_TEXT - 3) .. "..." end
-    return '"' .. text_of((text:gsub('[\\"\n\r\t]', {["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}))) .. '"'
+    return '"' .. text_of((text:gsub('[\\"\n\r\t]', ESCAPES))) .. '"'
 end
 
 -- --- frames (1) -------------------------------------------------------------------------------------
@@ -737,7 +739,8 @@ local function read_event(message, payload)
     if not values then return bad_lengths(message) end
     message.kind = "EVENT"
     message.event = {
-        is_reliable = byte(payload, 8) % 2 == 1, name_at = name_at, name_size = name_size, name = sub(payload, name_at, name_at + name_size - 1), values = values,
+        is_reliable = byte(payload, 8) % 2 == 1, name_at = name_at, name_size = name_size,
+        name = sub(payload, name_at, name_at + name_size - 1), values = values,
     }
 end
 
@@ -936,8 +939,8 @@ function Line:read(number, time_s, to_board, data)
         elseif item.garbage then
             for line in item.garbage:gmatch("[^\r\n]*\r?\n?") do
                 if line ~= "" then
-                    local is_line = is_text(line)
-                    add({kind = is_line and "text" or "noise", text = is_line and line:gsub("[\r\n]+$", "") or nil, size = #line}, item)
+                    local text = is_text(line) and line:match("^[^\r\n]*") or nil
+                    add({kind = text and "text" or "noise", text = text, size = #line}, item)
                 end
             end
         else
