@@ -15,13 +15,12 @@ import pytest
 from microrpc.client.board import Board
 from microrpc.connecting.blocking import connect
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import FunctionNotFoundError
 from microrpc.ports.channel import monotonic
 from pytest_microrpc.listening import Listener
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import Story
 from pytest_microrpc.telling import Telling
-from pytest_microrpc.wishes import Wishes
+from pytest_microrpc.wishes import Wishes, skip_without
 
 _URL: Final = "://"
 
@@ -83,11 +82,7 @@ def open_dut_board(
         with connect(serial.port, wrap=tapped(telling.listener), **options) as board:
             board.pump.listen()  # also while the test waits for text, and asks nothing
             telling.talk(board, is_new=True)
-            for name in wishes.functions:
-                try:
-                    board.function(name)
-                except FunctionNotFoundError:
-                    pytest.skip(f"needs function {name!r}, which the board on {serial.port} does not have")
+            skip_without(board, wishes, f"the board on {serial.port}")
             yield board
 
 

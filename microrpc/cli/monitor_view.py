@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable
@@ -15,14 +16,14 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, Input, Static
 
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figure_lines
+from microrpc.cli.monitor_figures import LEFT_OUT, families_line, figures
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
@@ -33,6 +34,8 @@ _ROW_BEATS, _FIGURE_BEATS = 2, 5
 _WORK_S = 0.03
 _AT_ONCE = 200
 _BESIDE_COLUMNS = 150
+_COLLECTION = (5000, 5, 10)
+"""How often old rows, which refer to each other, are looked for: `gc.set_threshold`."""
 HELP = """\
   up, down, page up, page down   choose a row; Home the oldest
   End, f      follow the newest
@@ -85,6 +88,7 @@ class MonitorApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #title { background: $primary-background; text-style: bold; height: 1; }
+    #title, #figures, #families, #heads { text-wrap: nowrap; text-overflow: ellipsis; }
     #figures { height: 2; padding: 0 1; }
     #families { height: 1; padding: 0 1; }
     #heads { height: 1; background: $surface; text-style: bold; color: $text-muted; }
@@ -99,6 +103,7 @@ class MonitorApp(App[None]):
     #asked { width: auto; text-style: bold; }
     #ask Input { width: 1fr; }
     """
+    SCREENS: ClassVar[dict[str, Callable[[], Screen[None]]]] = {"help": _Help}  # made once: it takes long
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause"),
         Binding("enter", "details", "Details"),
@@ -136,7 +141,7 @@ class MonitorApp(App[None]):
         self._asking = ""
         self._is_stale = True
         self._is_end_told = False
-        self._beats = 0
+        self._beats = self._drawn = self._told_columns = 0
 
     @property
     def view(self) -> Rows:
@@ -173,9 +178,9 @@ class MonitorApp(App[None]):
                 loop.add_signal_handler(number, self.exit)
         self.tick()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Put the details where there is room."""
-        is_wide = self.size.width >= _BESIDE_COLUMNS
+        is_wide = event.size.width >= _BESIDE_COLUMNS  # `self.size` is still that before
         self._body.set_class(is_wide, "beside")
         self._body.set_class(not is_wide, "stacked")
         self._is_stale = True
@@ -186,9 +191,10 @@ class MonitorApp(App[None]):
         """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
         self._take()
         self._beats += 1
-        if self._beats % _ROW_BEATS == 0:
+        has_figures = self._beats % _FIGURE_BEATS == 0
+        if has_figures or (self._beats % _ROW_BEATS == 0 and not self._is_flooded):
             self._show_rows()
-        if self._beats % _FIGURE_BEATS == 0:
+        if has_figures:
             self._show_figures()
 
     def tick(self) -> None:
@@ -212,9 +218,15 @@ class MonitorApp(App[None]):
         while self._source.news:
             self.notify(self._source.news.popleft(), timeout=6, markup=False)
 
+    @property
+    def _is_flooded(self) -> bool:
+        """Whether more came than there is room for, since rows were drawn: nobody reads all of it as it passes."""
+        return self.list.follows and self.line_watch.rows.newest - self._drawn > self.list.size.height
+
     def _show_rows(self) -> None:
         if self._is_stale:
             self._is_stale = False
+            self._drawn = self.line_watch.rows.newest
             self.list.sync()
 
     def _show_figures(self) -> None:
@@ -228,14 +240,16 @@ class MonitorApp(App[None]):
         elif not self.list.follows:
             state.append("scrolled back")
         if left_out := self.line_watch.counts.left_out:
-            state.append(f"{left_out:,} came too fast to be shown")
+            state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
+        if self._details.has_class("shown") and self._details.size.width != self._told_columns:
+            self._describe()
         self._heads.update(heads(self.list.size.width), layout=False)
-        self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
+        self._figures.update(figures(self.line_watch, now_s, self._baud), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
 
     def on_frame_list_chosen(self) -> None:
@@ -245,7 +259,8 @@ class MonitorApp(App[None]):
 
     def _describe(self) -> None:
         row, told = self.list.chosen, self._told
-        columns = self._details.size.width or self.size.width
+        self._told_columns = self._details.size.width
+        columns = self._told_columns or self.size.width
         told.update("nothing is chosen" if row is None else describe(row, columns))
 
     # --- keys -------------------------------------------------------------------------------------
@@ -310,7 +325,7 @@ class MonitorApp(App[None]):
 
     def action_help(self) -> None:
         """Tell the keys."""
-        self.push_screen(_Help())
+        self.push_screen("help")
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -363,6 +378,15 @@ class MonitorApp(App[None]):
         self.list.focus()
 
 
+class _OnlyApp(MonitorApp):
+    """One that has the process to itself."""
+
+    def on_ready(self) -> None:
+        """Keep the garbage collector from all objects of the program: that takes 0.1 s, and no key is answered then."""
+        gc.freeze()
+        gc.set_threshold(*_COLLECTION)
+
+
 def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
     """Show it until somebody quits."""
-    MonitorApp(source, title, keep=keep, baud=baud, clock=clock).run()
+    _OnlyApp(source, title, keep=keep, baud=baud, clock=clock).run()

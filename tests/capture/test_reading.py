@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
 from microrpc.capture.reading import read_packets, read_records
+from microrpc.capture.records import RecordReader
 from microrpc.errors import CaptureError
 from microrpc.wire.frames import encode_frame
 from microrpc.wire.packets import CallFunc, Return, encode_packet
@@ -128,3 +129,17 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     if not said:
         with pytest.raises(CaptureError, match=r"^x: "):
             read(data)
+
+
+def test_each_line_has_one_reader_however_many_packets_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(RecordReader):
+        def __init__(self) -> None:
+            made.append(self)
+            super().__init__()
+
+    monkeypatch.setattr("microrpc.capture.reading.RecordReader", Counted)
+    packets = [Packet(n, n, False, b"x\n", (), name) for n, name in enumerate(("a", "b") * 50, 1)]
+    assert len(list(read_records(packets))) == 100
+    assert len(made) == 2

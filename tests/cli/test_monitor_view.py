@@ -154,6 +154,31 @@ def test_it_fits_any_terminal_with_details_open(size: tuple[int, int]) -> None:
     on_screen(golden_packets()[:200], look, size=size)
 
 
+def test_details_go_where_there_is_room_when_the_terminal_is_made_another_size() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("enter")
+        below = screen.app.list.region
+        assert below.width == 60
+        assert "0008  " in screen.text
+        await screen.pilot.resize_terminal(*WIDE)
+        await screen.settle()
+        assert screen.app.list.region.width == WIDE[0] - 80
+        assert "0008  " not in screen.text  # there are 16 bytes in a line now
+        await screen.pilot.resize_terminal(60, 40)
+        await screen.settle()
+        assert screen.app.list.region == below
+
+    on_screen(lines_of(3, 10_000), use, size=(60, 40))
+
+
+def test_each_way_of_the_line_keeps_its_line_of_figures_where_there_is_little_room() -> None:
+    async def look(screen: Screen) -> None:
+        assert [line[:8] for line in screen.lines[1:3]] == [" → board", " ← board"]
+        assert screen.lines[1].endswith("…")
+
+    on_screen(board_packets(lambda board: board.function("add")(2, 3)), look, size=(50, 20), baud=115200)
+
+
 def test_a_boards_text_is_no_markup_and_moves_no_cursor() -> None:
     async def look(screen: Screen) -> None:
         assert screen.rows[0].endswith('text            "\\x1b[2J[red]x[/] [/nope] \\u202e"')
@@ -435,5 +460,20 @@ def test_many_frames_at_once_are_shown_in_portions_with_keys_between() -> None:
     async def use(screen: Screen) -> None:
         await screen.come(lines_of(20_000, 2))
         assert screen.rows[-1].endswith('"line 20001"')
+
+    on_screen(lines_of(1), use)
+
+
+@pytest.mark.parametrize(("at_once", "drawn"), [(1, 6), (100, 2)])
+def test_rows_are_drawn_less_often_where_more_come_than_there_is_room_for(at_once: int, drawn: int) -> None:
+    async def use(screen: Screen) -> None:
+        app, syncs = screen.app, []
+        sync, app.list.sync = app.list.sync, lambda: syncs.append(sync())
+        app._beats = 0
+        for beat in range(10):  # no other beat runs between
+            screen.source.add(lines_of(at_once, 2 + beat * at_once))
+            app._beat()
+        assert len(syncs) == drawn
+        assert app.list.follows
 
     on_screen(lines_of(1), use)
