@@ -64,11 +64,11 @@ def monitor(
     baud: BaudOption = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Show what crosses a board's line, frame by frame in words, with live figures, filters and details.
+    """Show what crosses a board's line, live and in words.
 
-    At a PORT it stands between the board and any program, which opens the path that is shown in place of the port. A
-    FILE is a capture, of --capture or `microrpc capture`; with --follow, or from a pipe, it is shown as it grows. On
-    the screen the key ? tells of the others.
+    Frame by frame, with live figures, filters and details. At a PORT it stands between the board and any program, which
+    opens the path that is shown in place of the port. A FILE is a capture, of --capture or `microrpc capture`; with
+    --follow, or from a pipe, it is shown as it grows. On the screen the key ? tells of the others.
     """
     from microrpc.cli.monitor_source import is_file
 

@@ -289,6 +289,14 @@ def test_the_link_pairs_by_seq_and_shows_what_was_sent_again() -> None:
     assert found[4]["response_time"] == 0.004
 
 
+def test_numbers_of_the_link_begin_anew_in_another_session() -> None:
+    asked = [encode_with_kind(session, MessageType.LINK_REQUEST, 7, RequestKind.WRITE, bytes(8)) for session in (9, 10)]
+    done = encode_with_kind(10, MessageType.LINK_REPLY, 7, ReplyKind.DONE, b"")
+    first, second, reply = fields(*((TO, one) for one in asked), (FROM, done))
+    assert "link.retransmission" not in second
+    assert (first.get("response_in"), second["response_in"], reply["request_in"]) == (None, 3, 2)
+
+
 def test_what_a_board_tells_of_itself() -> None:
     look_up = [Syscall(PacketCode.GET_GLOBAL_FUNC, (name,)) for name in ("microrpc.link", "microrpc.features")]
     memory = Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.memory",))
@@ -430,4 +438,10 @@ def test_what_is_remembered_is_bounded() -> None:
     [old] = reader.read(300, 300, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 135, b"\2")))
     [kept] = reader.read(301, 301, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 199, b"\2")))
     assert (old.is_retransmission, kept.is_retransmission) == (False, True)
+    lookups: list[tuple[bool, bytes]] = []
+    for handle in range(1, 1026):
+        lookups.append((TO, normal(Syscall(PacketCode.GET_GLOBAL_FUNC, (f"f{handle}",)))))
+        lookups.append((FROM, normal(Return((OpaqueHandle(handle),)))))
+    named = read(*lookups, *((TO, normal(CallFunc(handle, ()))) for handle in (1, 2, 1025)))
+    assert [one.function for one in named[-3:]] == ["", "f2", "f1025"]
     assert read_message(b"").kind == "?"

@@ -130,11 +130,11 @@ def test_times_are_those_of_the_line_also_where_they_are_virtual() -> None:
     assert 3600e9 < times[-1] - times[0] < 3700e9
 
 
-def test_a_fault_of_the_simulator_is_told_at_its_packet() -> None:
+def test_a_fault_of_the_simulator_is_told_at_its_packet(api: Api) -> None:
     fault = Flip(at=(60,), direction=Direction.TO_HOST)
     board = SimBoard(BOARD, faults=Faults((fault,)))
     file = io.BytesIO()
-    with microrpc.open_board(board.open_channel(), TIMEOUTS, capture=file) as opened:
+    with api.open_board(board.open_channel(), TIMEOUTS, capture=file) as opened:
         talk(opened)
     [packet] = [one for one in read(file) if any(text.startswith("fault") for text in one.comments)]
     assert packet.comments == ("fault: flip at byte 60 to the host",)
