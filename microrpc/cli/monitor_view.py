@@ -23,7 +23,7 @@ from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figures
+from microrpc.cli.monitor_figures import LEFT_OUT, families_line, figures
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
@@ -240,7 +240,7 @@ class MonitorApp(App[None]):
         elif not self.list.follows:
             state.append("scrolled back")
         if left_out := self.line_watch.counts.left_out:
-            state.append(f"{left_out:,} came too fast to be shown")
+            state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)

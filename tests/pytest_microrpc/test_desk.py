@@ -21,27 +21,12 @@ import microrpc.boards.finding
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-
-# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, place, simulated  # noqa: F401
 from pytest_microrpc.locks import Lock
 
 Run = Callable[..., pytest.RunResult]
 LIMIT_S = 60
 FLAGS = re.MULTILINE | re.DOTALL
 TWO = "pytestmark = pytest.mark.microrpc_board(count=2)\n"
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Run a file of tests with options, in this process."""
-
-    def run(source: str, *options: str) -> pytest.RunResult:
-        header = "import microrpc, pytest\nimport numpy as np\nfrom firmware_sim.faults import *\n"
-        pytester.makepyfile(test_it=header + source)
-        return pytester.runpytest_inprocess("-rs", "--strict-markers", "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 @contextlib.contextmanager

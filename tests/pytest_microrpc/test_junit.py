@@ -13,9 +13,6 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 
-# Imported here, or each run would import it again.
-from pytest_microrpc import desk, junit, simulated  # noqa: F401
-
 SOURCE = """
 import numpy as np, pytest
 from firmware_sim.faults import Flip

@@ -18,9 +18,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.boards.files import WriteError
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.wire.frames import FrameDecoder
-
-# Imported here, or each run would import it again.
-from pytest_microrpc import desk, listening, simulated  # noqa: F401
+from pytest_microrpc import listening
 from pytest_microrpc.listening import Listener, capture_name
 
 SOURCE = """
