@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,9 +32,11 @@ from microrpc.errors import printable
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5
-_WORK_S = 0.03
+_WORK_S = 0.02
 _AT_ONCE = 200
 _BESIDE_COLUMNS = 150
+_SWITCH_S = 0.001
+"""How long the thread that reads may hold up the one that shows: each key waits for that several times."""
 _COLLECTION = (5000, 5, 10)
 """How often old rows, which refer to each other, are looked for: `gc.set_threshold`."""
 HELP = """\
@@ -382,8 +385,9 @@ class _OnlyApp(MonitorApp):
     """One that has the process to itself."""
 
     def on_ready(self) -> None:
-        """Keep the garbage collector from all objects of the program: that takes 0.1 s, and no key is answered then."""
+        """Let nothing hold up keys: a garbage collector that looks at all objects of the program takes 0.1 s."""
         gc.freeze()
+        sys.setswitchinterval(_SWITCH_S)
         gc.set_threshold(*_COLLECTION)
 
 
