@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.processes import ROOT, child, exit_with_stdin
 from benchmarks.rows import Row
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
-from microrpc.capture.watching import RowReader
+from microrpc.capture.watching import LEFT_OUT, RowReader
 from microrpc.connecting.blocking import connect
 from microrpc.connecting.wrap import RecordingChannel
 from microrpc.ports.channel import Channel
@@ -120,7 +120,7 @@ def _at_a_terminal(what: str, args: Sequence[str], lasts_s: float) -> Iterator[R
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     rows = int(re.findall(_ROWS, said)[-1].replace(b",", b""))
-    left_out = [int(each.replace(b",", b"")) for each in re.findall(rb"not shown ([\d,]+)", said)]
+    left_out = [int(each.replace(b",", b"")) for each in re.findall(rb"([\d,]+) " + LEFT_OUT.encode(), said)]
     total = round(FRAMES_PER_S * lasts_s)
     share = 100 * rows / total
     remark = (

@@ -314,9 +314,11 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         _hide_library(call.excinfo.value)
     tellings = item.stash.get(_tellings_key, [])
+    if tellings:
+        from pytest_microrpc.telling import put_properties
     if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
         for number, telling in enumerate(tellings):
-            item.user_properties += telling.properties(number)  # before the report: it copies them
+            put_properties(item.user_properties, [*telling.properties(number)])  # before the report: it copies them
     report = yield
     if tellings and report.failed:
         captures, told = _setup(item.config).captures, []
@@ -325,8 +327,8 @@ def pytest_runtest_makereport(
             if captures is not None:
                 line, saved = telling.save(captures, item.nodeid, number)
                 lines.append(line)
-                item.user_properties += saved
-                report.user_properties += saved
+                put_properties(item.user_properties, saved)
+                put_properties(report.user_properties, saved)
             told.append("\n".join(lines))
         report.sections.append((_CONVERSATION, "\n\n".join(told)))
     if tellings and call.when == "teardown":  # items live on, a simulated board need not

@@ -23,6 +23,7 @@ from microrpc.firmware.programs import check_project
 from microrpc.firmware.project import Project, emulated_names, has_port, load_port, load_project
 from microrpc.firmware.putting import Source, firmware_for
 from pytest_microrpc.images import build_once, check_can_be_put
+from pytest_microrpc.locks import real_name
 from pytest_microrpc.wishes import Wishes
 
 WAIT_S = 60.0
@@ -293,7 +294,11 @@ def _profile_named(name: str) -> BoardProfile:
 
 def _read_ports(given: Sequence[str]) -> tuple[str, ...]:
     ports = tuple(dict.fromkeys(given))
+    names: dict[str, str] = {}
     for port in ports:
+        if (other := names.setdefault(real_name(port), port)) != port:
+            text = f"is {other} by another name: give each board once"
+            raise pytest.UsageError(f"--microrpc-port {port}: {text}")
         if len(ports) > 1 and (port in (FOUND, SIMULATOR_SCHEME) or named_board(port)):
             raise pytest.UsageError(
                 f"--microrpc-port {port}: stands for as many boards as a test asks for: give it alone, and once"

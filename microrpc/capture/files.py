@@ -14,7 +14,7 @@ import stat
 import time
 from typing import Final, Protocol
 
-from microrpc.capture.pcapng import SECTION_MAGIC, is_start_of_pcap
+from microrpc.capture.pcapng import SECTION_MAGIC, is_start_of_pcap, whole_bytes
 from microrpc.errors import CaptureError, reason_of
 
 STDOUT: Final = "-"
@@ -136,16 +136,17 @@ class _File:
 
     def write(self, blocks: bytes) -> None:
         """See `Sink`."""
-        left = blocks
+        written = 0
         try:
-            while left:
-                left = left[os.write(self._fd, left) :]
+            while written < len(blocks):
+                written += os.write(self._fd, blocks[written:] if written else blocks)
         except BaseException:
+            self._size += whole_bytes(blocks, written)
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
                 os.lseek(self._fd, self._size, os.SEEK_SET)
             raise
-        self._size += len(blocks)
+        self._size += written
 
     def close(self) -> None:
         """See `Sink`."""

@@ -108,6 +108,14 @@ def packet_block(
     return b"".join((head, _TAGS[to_board], data, end, _SIZE.pack(length)))
 
 
+def whole_bytes(blocks: bytes, limit: int) -> int:
+    """Give how many of the first `limit` bytes of what was written here are whole blocks."""
+    at = 0
+    while at < limit and at + (size := _SIZE.unpack_from(blocks, at + 4)[0]) <= limit:
+        at += size
+    return at
+
+
 # --- reading ----------------------------------------------------------------------------------
 
 

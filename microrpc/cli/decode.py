@@ -61,10 +61,11 @@ def decode(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
 ) -> None:
-    """Say in words what is in a capture, a line for each frame, and what is outside of frames.
+    """Say in words what is in a capture, a line for each frame.
 
-    FILE is told by how it begins: a capture (pcapng, of `--capture`, `microrpc capture` or Wireshark), or a recording
-    (JSON lines). A pipe is read as it comes. What the filters leave out is read all the same, and counted at the end.
+    And what is outside of frames. FILE is told by how it begins: a capture (pcapng, of `--capture`, `microrpc capture`
+    or Wireshark), or a recording (JSON lines). A pipe is read as it comes. What the filters leave out is read all the
+    same, and counted at the end.
     """
     with reporting(as_json=as_json):
         if begin is not None and end is not None and end < begin:

@@ -55,9 +55,10 @@ def demo(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show it all on a simulated board, in a few seconds; or on an emulated one, whose firmware is built first.
+    """Show it all on a simulated board, each step checked.
 
-    Then, where the board is simulated, the same on a line that flips bits, with a reset: what was lost, what repeated.
+    Or on an emulated one, whose firmware is built first. Then, on a simulated board, the same on a line that flips
+    bits, with a reset: what was lost, what repeated.
 
     Everything is checked: it exits with 1, and names what differs, unless all is as it should be.
     """

@@ -22,7 +22,7 @@ from textual.widgets import Footer, Input, Static
 
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
-from microrpc.capture.watching import Watch
+from microrpc.capture.watching import LEFT_OUT, Watch
 from microrpc.cli.monitor_details import describe
 from microrpc.cli.monitor_figures import families_line, figures
 from microrpc.cli.monitor_help import Help
@@ -205,7 +205,7 @@ class MonitorApp(App[None]):
         elif not self.list.follows:
             state.append("scrolled back")
         if left_out := self.line_watch.counts.left_out:
-            state.append(f"{left_out:,} came too fast to be shown")
+            state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import needs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
@@ -76,6 +76,7 @@ def test_each_packet_has_its_line_and_its_comments() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -191,6 +192,7 @@ def test_what_is_whole_before_a_cut_is_read() -> None:
         next(packets)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_no_bytes_do_more_than_be_refused(noise: bytes, at: int) -> None:
     data = WHOLE + packet_block(1, b"A", to_board=True, comments=["x"])

@@ -93,6 +93,9 @@ def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     ("args", "told"),
     [
         (("x.pcapng", "--through", "/tmp/board"), "--through is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--reconnect"), "--reconnect is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--board", "loopback"), "--board is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--no-hang-up"), "--hang-up is of ports, and x.pcapng is a file"),
         (("sim://", "--follow"), "--follow is of files, and sim:// is a port: it is live anyway"),
     ],
 )

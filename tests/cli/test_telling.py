@@ -145,6 +145,15 @@ def test_a_trace_goes_to_a_file(tmp_path: Path) -> None:
     assert "--trace: cannot write" in ran.err
 
 
+def test_one_file_is_not_both_a_trace_and_a_capture(tmp_path: Path) -> None:
+    file, link = tmp_path / "x", tmp_path / "link"
+    link.symlink_to(file)
+    for other in (file, link):
+        result = run("call", "sim://", "noop", f"--trace={file}", "--capture", other)
+        assert (result.code, result.err) == (2, f"error: --trace={file} and --capture {other}: it cannot be both\n")
+        assert not file.exists()
+
+
 def test_a_trace_takes_nothing_else_for_its_file() -> None:
     assert with_trace_values(["info", "--trace", "sim://"]) == ["info", "--trace=-", "sim://"]
     assert with_trace_values(["call", "--", "--trace"]) == ["call", "--", "--trace"]

@@ -24,25 +24,11 @@ from microrpc.firmware.emulator import build_to_run, start_firmware
 from microrpc.firmware.new import new_project
 from microrpc.firmware.project import load_project
 
-# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, place, simulated  # noqa: F401
-
 GUIDE = (Path(__file__).parent.parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
 NAMES = b"nucleo_f746zg\0microrpc demonstration\0"  # those of the board that answers
 ADD = "def test(board): assert board.function('add')(1, 2) == 3\n"
 
 Run = Callable[..., pytest.RunResult]
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Run a file of tests with options, in this process."""
-
-    def run(source: str, *options: str) -> pytest.RunResult:
-        pytester.makepyfile(test_it=f"import microrpc, pytest\n{source}")
-        return pytester.runpytest_inprocess("-rs", "--strict-markers", "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 def errors(result: pytest.RunResult) -> str:
