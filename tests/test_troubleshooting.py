@@ -54,6 +54,7 @@ OTHERS = {  # what is no text of an error of opening, by the beginning of its lo
     ", sent again by the link:",
     "packets cross it without frames, and are not shown",
     "the board is reset",
+    "is reset:",
     "session 0x",
     "requests",
     ": open; board profile",

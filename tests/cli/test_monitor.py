@@ -306,8 +306,9 @@ def test_the_commands_of_the_guide_run(capture: Path, command: str) -> None:
 
 
 def test_the_guide_has_every_key_of_the_screen_and_of_its_help() -> None:
+    from microrpc.cli.monitor_help import HELP
     from microrpc.cli.monitor_list import FrameList
-    from microrpc.cli.monitor_view import HELP, MonitorApp
+    from microrpc.cli.monitor_view import MonitorApp
 
     spelled = {"question_mark": "?", "slash": "/", "pageup": "page up", "pagedown": "page down", "ctrl+c": "q"}
     rows = " ".join(re.findall(r"^\| (.*?) \|", GUIDE.partition("## Keys")[2], flags=re.MULTILINE)).lower()
