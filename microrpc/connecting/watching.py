@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -15,13 +16,16 @@ from microrpc.host.requests import AnyConnection
 if TYPE_CHECKING:
     from microrpc.capture.file import CaptureFile, Target
 
+    CaptureTarget: TypeAlias = Target | CaptureFile
+    """What a capture goes to: what `CaptureFile` takes, or one."""
+else:  # what the reference shows: captures are loaded where one is asked for
+    CaptureTarget = str | os.PathLike[str] | Any
+
 _log = logging.getLogger("microrpc.connection")
 _wire_log = logging.getLogger("microrpc.wire")  # of `microrpc.capture.wire_log`, which is loaded where it is heard
 
 C = TypeVar("C", bound=Closable)
 
-CaptureTarget: TypeAlias = "Target | CaptureFile"
-"""What a capture goes to: what `CaptureFile` takes, or one."""
 AnyWrap: TypeAlias = Callable[[Any], Any]
 """Gives the channel to use for one that was opened, in either client."""
 
