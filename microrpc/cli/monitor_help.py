@@ -17,7 +17,7 @@ HELP = """\
   1 to 7      show or hide a family; 0 shows all
   t           times: since the first row, since the one before, of the day
   c           clear rows and figures
-  s           save what is kept as pcapng, for Wireshark and `microrpc decode`
+  s           save what is kept as pcapng, for Wireshark and `decode`
   ?, q        this help; quit
 
   Bytes of a frame: its start is green, escapes are orange.

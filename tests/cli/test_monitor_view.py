@@ -14,6 +14,7 @@ from watched import START_NS, board_packets, golden_packets, made
 
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.cli.monitor_feed import Feed
+from microrpc.cli.monitor_help import HELP
 from microrpc.cli.monitor_view import MonitorApp
 from microrpc.wire.frames import encode_frame
 
@@ -427,6 +428,8 @@ def test_the_help_has_every_key_and_any_key_closes_it() -> None:
     async def use(screen: Screen) -> None:
         await screen.press("question_mark")
         assert "pause: rows stay as they are" in screen.text
+        keys = [line for line in screen.lines if line.startswith("│") and line[1:-1].strip("│ ")]
+        assert len(keys) == len([line for line in HELP.splitlines() if line])  # none is too long for 80 columns
         await screen.press("x", "x")
         assert "pause: rows stay as they are" not in screen.text
 
