@@ -79,7 +79,7 @@ def capture(
             )
             stack.enter_context(opened)
             stack.callback(_tell_end, opened, write)
-            with contextlib.suppress(StoppedError), until_signal():
+            with contextlib.suppress(StoppedError), until_signal(opened.stop):
                 note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
                 if is_terminal(sys.stderr):
                     note(f"Try: microrpc info {opened.path}")

@@ -21,8 +21,6 @@ COLOURS = {
     Family.DAMAGE: "#ff6b6b",
 }
 """Of each family, on a dark ground."""
-LEFT_OUT = "came too fast to be shown"
-"""Said of a number of packets."""
 
 
 def figures(watch: Watch, now_s: float | None, baud: int | None) -> str:

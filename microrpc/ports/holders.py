@@ -18,9 +18,11 @@ _MASTER = 5 << 8 | 2  # the device that both are
 def holders(port: str) -> str:
     """Tell who has the port open, as far as this user may see, and the remedy: the end of a sentence."""
     found = [_describe(pid) for pid in _find(port)]
+    is_ours = any(name.startswith("microrpc ") for name in found)
+    share = f" `microrpc share {port}` lets several programs use one board." if is_ours else ""
     return (
         f"{', '.join(found) or 'another program'}: close it (`fuser {port}` names it). "
-        "If it is ModemManager, which probes new ports, wait some seconds, or stop it."
+        f"If it is ModemManager, which probes new ports, wait some seconds, or stop it.{share}"
     )
 
 

@@ -125,6 +125,7 @@ def check_against_the_table(records: Iterable[Record]) -> None:
         (0.1, "0.1"),
         (1 / 3, "0.3333333333333333"),
         (0.1 + 0.2, "0.30000000000000004"),
+        (5e-324, "4.94065645841247e-324"),
         (1e22, "1e+22"),
         (math.inf, "inf"),
         (-math.inf, "-inf"),
@@ -309,7 +310,9 @@ def test_what_a_board_tells_of_itself() -> None:
         (FROM, normal(Return((OpaqueHandle(6),)))),
         (TO, normal(CallFunc(6, ()))),
         (FROM, normal(Return((12, encode_memory(100, 40, 20, 60))))),
+        (TO, normal(CallFunc(LinkParameters(4, 256, 100).handle, ()))),
     )
+    assert "function" not in found[8], "what the link is like is no function's handle"
     assert [found[1][f"link.{name}"] for name in ("window_requests", "packet_bytes", "window_bytes")] == [4, 256, 100]
     assert found[3]["features"] == "events, cancel"
     assert (found[3]["features.host_timeout_ms"], found[3]["features.description_hash"]) == (500, 0xAB)
@@ -328,6 +331,8 @@ def test_events_and_signals() -> None:
         "arg": ["1", "0.5", "x", "bytes:79"],
         "arg.type": ["Int", "Float", "Str", "Bytes"],
     }
+    named = encode_event(9, encode_event_body(EventMessage(7, True, 1500, "t\udcff", ())))
+    assert only(FROM, named)["event.name"] == "t\\xff"
     assert only(TO, encode_event_ack(9, EventAck(8, 300, True))) == {
         "kind": "EVENT_ACK",
         "event.wanted": 8,

@@ -13,6 +13,7 @@ from golden import NAMES, VECTORS, load
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microrpc.capture import reading
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
 from microrpc.capture.reading import read_packets, read_records
 from microrpc.capture.records import RecordReader
@@ -60,7 +61,7 @@ def test_bytes_alone_are_read_where_it_is_said_which_way_they_went(to_board: boo
     [
         (b"", "x: it is empty"),
         (b"\xff\xfd", "x: it begins with ff fd, and is neither .* need --raw to-board or --raw from-board"),
-        (gzip.compress(b"{}"), "x: it is compressed: unpack it first"),
+        (gzip.compress(b"{}", mtime=0), "x: it is compressed: unpack it first"),
         (b"\xd4\xc3\xb2\xa1" + bytes(20), "x: this is a classic pcap file"),
         (section_header() + b"\1\0\0", "x: this is no whole pcapng file: at byte 44 a block is cut off"),
         (b'{"a": 1}\n{"dir": "host"\n', "x: line 2 is not "),
@@ -89,7 +90,9 @@ def test_lines_of_several_boards_are_read_apart() -> None:
         packet_block(1, call, to_board=True),
         packet_block(2, call[:9], to_board=True, interface=1),
         packet_block(3, reply, to_board=False),
-        packet_block(4, call[9:], to_board=True, interface=1),
+        packet_block(4, call, to_board=True),
+        packet_block(5, call[9:], to_board=True, interface=1),
+        packet_block(6, reply, to_board=False),
     ]
     data = section_header() + interface_block("a") + interface_block("b") + b"".join(blocks)
     found = [
@@ -97,7 +100,16 @@ def test_lines_of_several_boards_are_read_apart() -> None:
         for packet, records in read_records(read_packets(io.BytesIO(data), "x"))
         for record in records
     ]
-    assert found == [("a", "CallFunc", False), ("a", "Return", True), ("b", "CallFunc", False)]
+    assert found == [
+        *(("a", "CallFunc", False), ("a", "Return", True), ("a", "CallFunc", False)),
+        *(("b", "CallFunc", False), ("a", "Return", True)),
+    ]
+
+
+def test_a_line_of_a_recording_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_LINE_BYTES", 100)
+    with pytest.raises(CaptureError, match=r"^x: line 2 has 100 bytes and more$"):
+        list(read_packets(io.BytesIO(b"{}\n{" + 200 * b" " + b"}\n"), "x"))
 
 
 class _Dribble(io.RawIOBase):

@@ -405,6 +405,17 @@ def test_a_stream_of_the_program_stays_open(caplog: pytest.LogCaptureFixture) ->
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_stream_may_take_a_part_at_a_time() -> None:
+    class Narrow(io.BytesIO):
+        def write(self, data: memoryview) -> int:  # type: ignore[override]
+            return super().write(data[:7])
+
+    file = Narrow()
+    with writer_to(file) as writer:
+        writer.note(0.0, A, to_board=True)
+    assert [one.data for one in read(file)] == [A]
+
+
 # --- pipes ------------------------------------------------------------------------------------
 
 

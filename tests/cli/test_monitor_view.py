@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from watched import START_NS, board_packets, golden_packets, made
 
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.cli.monitor_feed import Feed
+from microrpc.cli.monitor_help import HELP
 from microrpc.cli.monitor_view import MonitorApp
 from microrpc.wire.frames import encode_frame
 
@@ -358,6 +360,21 @@ def test_words_filter_while_they_are_typed_and_escape_takes_them_away() -> None:
     on_screen(lines_of(20), use)
 
 
+def test_what_is_typed_behind_the_key_of_the_filter_is_no_key_however_fast_it_comes() -> None:
+    async def use(screen: Screen) -> None:
+        for key in ("slash", "c", "s", "slash", "q"):  # all in one read of the terminal
+            screen.app.post_message(events.Key(key, "/" if key == "slash" else key))
+        await screen.settle()
+        assert screen.app.view.filter.words == "cs/q"
+        assert screen.lines[3].endswith("0 of 20")
+        await screen.press("escape")
+        assert screen.lines[3].endswith("20 rows")
+        await screen.press("question_mark", "s")  # any key closes the help
+        assert not screen.app._ask.has_class("shown")
+
+    on_screen(lines_of(20), use)
+
+
 def test_times_are_shown_in_three_ways() -> None:
     async def use(screen: Screen) -> None:
         assert screen.rows[2].split()[0] == "0.002000"
@@ -386,7 +403,7 @@ def test_what_is_kept_is_saved_as_a_capture(tmp_path: Path, monkeypatch: pytest.
     async def use(screen: Screen) -> None:
         await screen.press("s", "enter")
         [path] = tmp_path.iterdir()
-        assert screen.told == [f"60 packets saved as {path.name}"]
+        assert screen.told == [f"packets saved as {path.name}: 60"]
         with path.open("rb") as file:
             assert list(read_blocks(file)) == packets
 
@@ -411,6 +428,8 @@ def test_the_help_has_every_key_and_any_key_closes_it() -> None:
     async def use(screen: Screen) -> None:
         await screen.press("question_mark")
         assert "pause: rows stay as they are" in screen.text
+        keys = [line for line in screen.lines if line.startswith("│") and line[1:-1].strip("│ ")]
+        assert len(keys) == len([line for line in HELP.splitlines() if line])  # none is too long for 80 columns
         await screen.press("x", "x")
         assert "pause: rows stay as they are" not in screen.text
 

@@ -61,6 +61,13 @@ def talk(board: Any) -> None:
         assert array.numpy().sum() == np.arange(3000).astype(np.uint8).sum()
 
 
+def test_a_channel_is_closed_where_its_capture_cannot_be_written(api: Api, tmp_path: Path) -> None:
+    channel, closed = LoopbackChannel(simulate(BOARD)), []
+    with pytest.raises(CaptureError):
+        api.open_board(channel, TIMEOUTS, capture=tmp_path, on_close=lambda: closed.append(True))
+    assert closed == [True]
+
+
 @pytest.mark.parametrize("link", [True, False])
 def test_all_that_crosses_a_port_is_in_the_file_each_frame_a_packet(api: Api, tmp_path: Path, link: bool) -> None:
     file, notes = tmp_path / "x.pcapng", Notes()

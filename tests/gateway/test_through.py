@@ -104,6 +104,28 @@ def test_calls_and_copies_go_through_and_the_taps_see_every_byte(tmp_path: Path)
     assert not os.path.lexists(tmp_path / "board")
 
 
+def test_what_a_program_wrote_before_the_end_still_goes_to_the_board() -> None:
+    tape = Tape()
+    with bare_pty() as (board, name), Through(name, [tape]) as through:
+        program = os.open(through.path, os.O_RDWR | os.O_NOCTTY)
+        assert os.write(program, b"goodbye") == 7
+        os.close(program)
+        through.stop()
+        through.run()
+        assert os.read(board, 100) == tape.said[True] == b"goodbye"
+
+
+def test_a_board_that_takes_nothing_does_not_hold_up_the_end() -> None:
+    with bare_pty() as (_, name), Through(name, []) as through:
+        program = os.open(through.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        with running(through) as ended:
+            while select.select([], [program], [], 0.3)[1]:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(program, bytes(4096))
+        os.close(program)
+        assert ended == []
+
+
 @pytest.mark.parametrize("kind", ["socket", "sim"])
 def test_other_ports_have_a_pty_in_front_of_them_too(kind: str) -> None:
     with contextlib.ExitStack() as stack:

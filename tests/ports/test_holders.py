@@ -61,6 +61,15 @@ def test_another_program_that_has_the_port_open_is_named(pty: tuple[int, int, st
     assert others(name) == ""
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("microrpc", True), ("minicom", False), ("microrpc-like", False)])
+def test_of_sharing_is_told_where_microrpc_has_the_port(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(holders_module, "_find", lambda port: iter([7]))
+    monkeypatch.setattr(holders_module, "_describe", lambda pid: f"{name} (process {pid})")
+    assert ("`microrpc share /dev/ttyX` lets several programs use one board." in holders("/dev/ttyX")) is is_told
+
+
 def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: Path) -> None:
     link = str(tmp_path / "board")
     os.symlink(pty[2], link)
