@@ -18,7 +18,7 @@ from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
-from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError
+from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError, reason_of
 from microrpc.firmware.programs import check_project
 from microrpc.firmware.project import Project, emulated_names, has_port, load_port, load_project
 from microrpc.firmware.putting import Source, firmware_for
@@ -186,6 +186,10 @@ class Setup:
 
 def read_setup(config: pytest.Config) -> Setup:
     """Read the options, and what the project's file says in their place. Raises pytest.UsageError."""
+    for name in ("board", "board-file", "port", "capture"):
+        given = config.getoption(f"microrpc_{name.replace('-', '_')}")
+        if given == "" or (isinstance(given, list) and "" in given):  # such as a variable of a job that is not set
+            raise pytest.UsageError(f"--microrpc-{name}: nothing is named: leave it out, or give it a value")
     try:
         made = _with_switches(_read_board(config), config)
         if made.flash and not made.is_simulated:
@@ -236,7 +240,8 @@ def _captures(config: pytest.Config) -> pathlib.Path | None:
         directory.mkdir(parents=True, exist_ok=True)
         check_writable(directory / "capture")
     except (OSError, WriteError) as error:
-        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {error}") from error
+        reason = reason_of(error) if isinstance(error, OSError) else error
+        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {reason}") from error
     return directory
 
 

@@ -254,6 +254,15 @@ def test_a_board_that_is_named_twice_is_one_clear_error(
     run("def test(board): pass", *ports(two), *ports(two)).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("option", ["board", "board-file", "port", "capture"])
+def test_an_option_without_a_value_is_not_taken_for_none(run: Run, option: str) -> None:
+    """A job whose variable is not set would run on the simulator, and pass."""
+    result = run("def test(board): pass", f"--microrpc-{option}=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = f"ERROR: --microrpc-{option}: nothing is named: leave it out, or give it a value"
+    assert result.stderr.lines[0] == text
+
+
 def test_a_silent_board_of_two_is_named(run: Run, two: list[PtyServer], pytester: pytest.Pytester) -> None:
     pytester.makefile(".toml", short=SHORT_PROFILE)
     two[1].device.wedge()
