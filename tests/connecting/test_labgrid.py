@@ -229,6 +229,104 @@ driver.call("add", 2, 3)
             assert told in wrong.stderr
 
 
+# --- ports of this computer -----------------------------------------------------------------------------
+
+LOCAL = "targets: {{main: {{resources: {resources}, drivers: {drivers}}}}}\nimports: [microrpc.labgrid]\n"
+
+
+def run_here(folder: Path, resources: str, drivers: str, source: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with an environment without any coordinator."""
+    (folder / "local.yaml").write_text(LOCAL.format(resources=resources, drivers=drivers), encoding="utf-8")
+    source = f"from labgrid import Environment\ntarget = Environment('local.yaml').get_target('main')\n{source}"
+    return subprocess.run(
+        [needs.tools(), "-c", source], capture_output=True, text=True, timeout=60, cwd=folder, check=False
+    )
+
+
+def test_a_serial_port_of_this_computer_is_opened_anew_with_its_speed(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+for number in range(3):
+    assert driver.call("add", 2, number) == 2 + number
+    print(driver.url, driver.board.stats.to_board.baud, driver.board.name)
+    target.deactivate(driver)
+    target.activate(driver)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        ran = run_here(
+            tmp_path, f"{{RawSerialPort: {{port: {server.path}, speed: 57600}}}}", "{MicrorpcDriver: {}}", source
+        )
+    assert (ran.returncode, ran.stdout) == (0, f"{server.path} 57600 {server.path}\n" * 3), ran.stderr
+
+
+def test_reset_is_asked_for_and_a_port_without_modem_lines_says_that_it_has_none(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+driver.call("add", 2, 3)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        port, resets = f"{{RawSerialPort: {{port: {server.path}}}}}", server.device.stats.resets
+        ran = run_here(tmp_path, port, "{MicrorpcDriver: {reset: true}}", source)
+        assert (ran.returncode, server.device.stats.resets) == (1, resets), ran.stderr
+        assert "reset" in ran.stderr.splitlines()[-1]
+
+
+def test_with_reconnect_a_board_whose_port_goes_is_there_again(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+print(driver.call("add", 2, 3), flush=True)
+input()
+while True:
+    try:
+        print(driver.call("add", 2, 4), flush=True)
+        break
+    except microrpc.errors.MicroRpcError as error:
+        print(type(error).__name__, flush=True)
+"""
+    link = tmp_path / "board"
+    (tmp_path / "local.yaml").write_text(
+        LOCAL.format(resources=f"{{RawSerialPort: {{port: {link}}}}}", drivers="{MicrorpcDriver: {reconnect: true}}"),
+        encoding="utf-8",
+    )
+    code = "import microrpc\nfrom labgrid import Environment\ntarget = Environment('local.yaml').get_target('main')\n"
+    with contextlib.ExitStack() as stack:
+        server = PtyServer(simulate(profile("loopback")), link=link)
+        server.start()
+        script = stack.enter_context(
+            subprocess.Popen(
+                [needs.tools(), "-c", code + source],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                text=True,
+            )
+        )
+        assert script.stdout is not None
+        first = script.stdout.readline()
+        server.close()
+        with PtyServer(simulate(profile("loopback")), link=link):
+            out, errors = script.communicate("\n", timeout=60)
+    assert (script.returncode, first) == (0, "5\n"), errors
+    assert out.splitlines()[-1] == "6"
+
+
+def test_two_drivers_on_one_port_are_one_clear_error(tmp_path: Path) -> None:
+    with PtyServer(simulate(profile("loopback"))) as server:
+        drivers = "[MicrorpcDriver: {name: one}, MicrorpcDriver: {name: two}]"
+        source = "for name in ('one', 'two'): target.get_driver('MicrorpcDriver', name=name)"
+        ran = run_here(tmp_path, f"{{RawSerialPort: {{port: {server.path}}}}}", drivers, source)
+    assert ran.returncode == 1
+    assert "is in use by this very program" in ran.stderr.splitlines()[-1]
+
+
+def test_a_protocol_that_there_is_not_is_one_clear_error(tmp_path: Path) -> None:
+    port = "{NetworkSerialPort: {host: 127.0.0.1, port: 1, protocol: telnet}}"
+    ran = run_here(tmp_path, port, "{MicrorpcDriver: {}}", "target.get_driver('MicrorpcDriver')")
+    assert ran.returncode == 1
+    assert "the port's protocol is 'telnet', not raw or rfc2217" in ran.stderr.splitlines()[-1]
+
+
 # --- the guide ----------------------------------------------------------------------------------------
 
 
