@@ -213,6 +213,32 @@ def test_a_port_that_is_lost_is_waited_for_where_that_is_wanted(tmp_path: Path) 
     assert ended == []
 
 
+def test_what_a_lost_port_did_not_take_does_not_go_to_the_next_one(tmp_path: Path) -> None:
+    news: list[str] = []
+    link = tmp_path / "cable"
+    said = b"".join(number.to_bytes(4, "big") for number in range(100_000))
+    with bare_pty() as (_, path):
+        link.symlink_to(path)
+        through = Through(str(link), reconnect=True, on_news=news.append)
+        thread = running(through)
+        thread.__enter__()
+        program = os.open(through.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+        sent = 0
+        while select.select([], [program], [], 0.2)[1]:  # until it is held up
+            sent += os.write(program, said[sent : sent + 1000])
+    until(lambda: news == ["port lost"])
+    taken = through.bytes_to_board
+    assert 0 < taken < sent
+    with bare_pty() as (fd, path):
+        link.unlink()
+        link.symlink_to(path)
+        until(lambda: news == ["port lost", "port opened again"])
+        assert select.select([fd], [], [], 20)[0]
+        assert said.find(os.read(fd, 100)) == taken
+        thread.__exit__(None, None, None)
+    os.close(program)
+
+
 def test_what_nobody_reads_is_left_out_and_told_once() -> None:
     news: list[str] = []
     tape = Tape()
