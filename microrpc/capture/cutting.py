@@ -105,6 +105,8 @@ class Cutter:
 
     def between(self) -> list[Piece]:
         """Give what is kept of what is between frames: something else has ended it."""
+        if not self._kept:
+            return []
         size = self._decoder.begun_at - self._kept_at
         pieces: list[Piece] = []
         if size > 0:

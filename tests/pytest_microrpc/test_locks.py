@@ -110,6 +110,28 @@ def test_after_the_cache_was_emptied_all_who_come_later_meet_again(directory: Pa
     other.free()
 
 
+def test_a_file_that_is_removed_or_replaced_while_it_is_locked_is_no_lock(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_lock = locks._lock
+
+    def replaced(fd: int) -> bool:
+        [path] = directory.iterdir()
+        path.unlink()
+        if is_made_anew:
+            path.touch()
+        return real_lock(fd)
+
+    for is_made_anew in (False, True):
+        lock = Lock(f"/dev/x{is_made_anew}")
+        shutil.rmtree(directory, ignore_errors=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(locks, "_lock", replaced)
+            assert not lock.take("a")
+        assert lock.take("a")
+        lock.free()
+
+
 def test_a_directory_that_cannot_be_written_is_one_clear_error(directory: Path) -> None:
     directory.parent.mkdir()
     directory.write_text("a file")

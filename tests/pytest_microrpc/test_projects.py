@@ -326,6 +326,17 @@ def test_a_simulated_board_takes_flash_for_granted(run: Run, project: Path) -> N
     run(source, "--microrpc-flash").assert_outcomes(passed=2)
 
 
+def test_a_program_that_was_not_built_is_asked_for_where_a_board_is_to_have_it(
+    run: Run, server: PtyServer, fakes: FakeTools, count: Callable[[], int]
+) -> None:
+    source = "@pytest.mark.microrpc_board(flash='build/mine.elf')\ndef test(board): pass\n"
+    run(source).assert_outcomes(passed=1)
+    result = run(source, *options(server))
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E*FirmwareError: *build/mine.elf: there is no such file*"])
+    assert count() == 0
+
+
 def test_what_board_it_is_must_be_known_to_flash_it(run: Run, server: PtyServer, project: Path) -> None:
     source = "@pytest.mark.microrpc_board(flash=True)\ndef test(board): assert 0\n"
     result = run(source, f"--microrpc-port={server.path}")
