@@ -21,6 +21,9 @@ TVM_PYTEST := $(TVM)/bin/python -m pytest -n 2 --dist loadfile
 .PHONY: help pictures demo test test-boards test-long test-tvm test-tvm-versions test-tools lint mutants soak generate docs bench plots venv clean
 .DEFAULT_GOAL := help
 
+# Tests start Python hundreds of times: where no bytecode is kept, each start compiles the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.ceilings import DIRECTIONS
+from benchmarks.copies import timed_copy
 from benchmarks.modes import PROFILE
 from benchmarks.pacing import BAUD, paced
 from benchmarks.processes import child
@@ -92,11 +93,4 @@ def _writing(captured: list[tuple[bytes, bool]], file: Path, where: str) -> Row:
 def _copy(array: Any, data: _Data) -> tuple[float, float]:
     """Give the seconds of a copy to the board and of one back; what the last one left to be written is not theirs."""
     time.sleep(0.06)  # the line is quiet as between two copies of a program: a capture is written then
-    start = time.perf_counter()
-    array.write(data)
-    middle = time.perf_counter()
-    back = array.numpy()
-    end = time.perf_counter()
-    if not np.array_equal(back, data):
-        raise AssertionError("what was copied is not what came back")
-    return middle - start, end - middle
+    return timed_copy(array, data)

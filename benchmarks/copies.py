@@ -9,14 +9,28 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.modes import PROFILE
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
+from microrpc.client.remote import RemoteArray
 from microrpc.connecting.blocking import connect
 
 SIZE_BYTES = 256 * 1024
 PACKETS_BYTES = (2048, 8192)
+
+
+def timed_copy(array: RemoteArray, data: npt.NDArray[np.uint8]) -> tuple[float, float]:
+    """Give the seconds of a copy to the board and of one back, which must give what was sent."""
+    start = time.perf_counter()
+    array.write(data)
+    middle = time.perf_counter()
+    back = array.numpy()
+    end = time.perf_counter()
+    if not np.array_equal(back, data):
+        raise AssertionError("what was copied is not what came back")
+    return middle - start, end - middle
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
@@ -29,20 +43,13 @@ def measure(*, quick: bool) -> Iterator[Row]:
         for packet_bytes in PACKETS_BYTES:
             path = stack.enter_context(child("benchmarks.board", "robust", str(packet_bytes)))
             board = stack.enter_context(connect(path, board=PROFILE))
-            array = board.array(data)
-            if not np.array_equal(array.numpy(), data):
-                raise AssertionError("what was copied is not what came back")
-            arrays[packet_bytes] = array
+            arrays[packet_bytes] = board.array(data)
         for _ in range(repeats):
             for packet_bytes, array in arrays.items():
-                start = time.perf_counter()
-                array.write(data)
-                middle = time.perf_counter()
-                array.numpy()
-                end = time.perf_counter()
+                there_s, back_s = timed_copy(array, data)
                 size = f"{packet_bytes // 1024} KiB packets"
-                rates.setdefault(f"copy 256 KiB to the board, {size}", []).append(SIZE_BYTES / (middle - start) / 1e6)
-                rates.setdefault(f"copy 256 KiB from the board, {size}", []).append(SIZE_BYTES / (end - middle) / 1e6)
+                rates.setdefault(f"copy 256 KiB to the board, {size}", []).append(SIZE_BYTES / there_s / 1e6)
+                rates.setdefault(f"copy 256 KiB from the board, {size}", []).append(SIZE_BYTES / back_s / 1e6)
     for name, values in rates.items():
         values.sort()
         median = statistics.median(values)

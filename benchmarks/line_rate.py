@@ -6,13 +6,13 @@ import dataclasses
 import itertools
 import random
 import statistics
-import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.ceilings import DIRECTIONS, Direction
+from benchmarks.copies import timed_copy
 from benchmarks.modes import LINE_MODES, Mode, board_profile
 from benchmarks.pacing import BAUD, efficiency, paced
 from benchmarks.processes import child
@@ -47,14 +47,7 @@ def _copy(mode: Mode, packet_bytes: int, data: npt.NDArray[np.uint8]) -> tuple[f
     ):
         array = board.empty(data.shape, data.dtype)
         board.max_packet_bytes()  # asked once for a session, and not part of the copy
-        start = time.perf_counter()
-        array.write(data)
-        middle = time.perf_counter()
-        back = array.numpy()
-        end = time.perf_counter()
-        if not np.array_equal(back, data):
-            raise AssertionError("what was copied is not what came back")
-        return middle - start, end - middle
+        return timed_copy(array, data)
 
 
 def _profile(mode: Mode, packet_bytes: int) -> BoardProfile:

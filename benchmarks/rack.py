@@ -22,15 +22,15 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.processes import ROOT, child, exit_with_stdin
+from benchmarks.rack_line import BurstLine
 from benchmarks.rows import Row
 from firmware_sim.board.clock import VirtualClock
-from firmware_sim.line.settings import Rate, Uart
-from firmware_sim.line.uart import UartLine
 from firmware_sim.running.ports import PtyPort
 from firmware_sim.running.server import Server
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.client.aio.board import AsyncBoard
+from microrpc.client.aio.remote import AsyncRemoteArray
 from microrpc.connecting.aio import connect
 from microrpc.wire.session import Timeouts
 from microrpc.wire.uart import BITS_PER_BYTE
@@ -114,8 +114,8 @@ def _start_boards(stack: contextlib.ExitStack, count: int) -> list[str]:
 
 def serve_boards(count: int) -> None:
     """Serve boards on ptys that links in a new folder lead to; print its name, and end with the standard input."""
-    rate = Rate(BAUD)
-    lines = [UartLine(simulate(profile("loopback"), clock=VirtualClock()), Uart(rate, rate)) for _ in range(count)]
+    board, byte_s = profile("loopback"), BITS_PER_BYTE / BAUD
+    lines = [BurstLine(simulate(board, clock=VirtualClock()), byte_s) for _ in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         server = Server(*(PtyPort(line, link=os.path.join(folder, str(index))) for index, line in enumerate(lines)))
         with contextlib.closing(server):
@@ -130,26 +130,29 @@ def serve_boards(count: int) -> None:
 async def use_boards(paths: list[str], size_bytes: int) -> Result:
     """Copy on all boards at once, there and back."""
     gate, started = asyncio.Semaphore(_CONNECTING), time.monotonic()
+    boards: list[AsyncBoard] = []
 
-    async def open_one(path: str) -> AsyncBoard:
+    async def open_one(path: str) -> tuple[AsyncBoard, AsyncRemoteArray]:
+        """Connect to a board, and ask it all that it is asked once."""
         async with gate:
-            return await connect(path, baud=BAUD, timeouts=_PATIENT)
+            board = await connect(path, baud=BAUD, timeouts=_PATIENT)
+            boards.append(board)
+            await board.max_packet_bytes()
+            return board, await board.empty(size_bytes, np.uint8)
 
-    boards = await asyncio.gather(*map(open_one, paths))
-    connected, used = time.monotonic(), _cpu_s()
     try:
-        shares = await asyncio.gather(*(_copy(board, size_bytes) for board in boards))
-        cost = 100 * (_cpu_s() - used) / (time.monotonic() - connected)
+        ready = await asyncio.gather(*map(open_one, paths))
+        began, used = time.monotonic(), _cpu_s()
+        shares = await asyncio.gather(*(_copy(*one) for one in ready))
+        cost = 100 * (_cpu_s() - used) / (time.monotonic() - began)
     finally:
         for board in boards:
             await board.close()
-    return Result(shares, cost, connected - started)
+    return Result(shares, cost, began - started)
 
 
-async def _copy(board: AsyncBoard, size_bytes: int) -> float:
-    data = np.random.default_rng().integers(0, 256, size_bytes, dtype=np.uint8)
-    array = await board.empty(data.shape, data.dtype)
-    await board.max_packet_bytes()
+async def _copy(board: AsyncBoard, array: AsyncRemoteArray) -> float:
+    data = np.random.default_rng().integers(0, 256, array.shape, dtype=np.uint8)
     before, start = board.stats, time.monotonic()
     await array.write(data)
     between = board.stats

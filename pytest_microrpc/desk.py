@@ -66,7 +66,7 @@ class Desk:
         if len(held) >= count:
             return held[:count]
         others = [Lock(port) for port in ports if port not in self._locks]
-        taken = take_free(others, count - len(held), self._run.command, 0)
+        taken = take_free(others, count - len(held), self._run.command, 0) if held else None
         if taken is None:  # whoever waits holds nothing: two who wait for each other would do so for ever
             self._give_back()
             all_locks = [Lock(port) for port in ports]

@@ -1,7 +1,8 @@
 """The board behind the `dut` of pytest-embedded: one test uses both, on one port. Nothing of it is imported here.
 
 A thread of `dut` reads the port all the time, and would take replies away; so it is held off while the board is
-connected. What the board prints and logs meanwhile goes where that thread would have put it: `dut.expect` finds it.
+connected. What the board prints and logs meanwhile goes where that thread would have put it, byte by byte, with its
+line ends, and a prompt without one: `dut.expect` finds it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Any, Final, Protocol
 
 import pytest
 
+from microrpc.capture.printed import Printed
 from microrpc.client.board import Board
 from microrpc.connecting.blocking import connect
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import FunctionNotFoundError
 from microrpc.ports.channel import monotonic
 from pytest_microrpc.listening import Listener
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import Story
 from pytest_microrpc.telling import Telling
-from pytest_microrpc.wishes import Wishes
+from pytest_microrpc.wishes import Wishes, skip_without
 
 _URL: Final = "://"
 
@@ -66,6 +67,21 @@ def tell_of(serial: DutSerial, setup: Setup) -> Telling:
     return Telling(story, listener, setup.board.name if setup.board is not None else "")
 
 
+class _PassingOn:
+    """A tap that shows `listener` all, and puts what is for people into `queue`."""
+
+    def __init__(self, listener: Listener, queue: MessageQueue) -> None:
+        self.port_lost, self.port_opened, self.comment = listener.port_lost, listener.port_opened, listener.comment
+        self._listener, self._queue = listener, queue
+        self._printed = Printed()
+
+    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
+        """See `microrpc.connecting.wrap.Tap`."""
+        self._listener.note(time_s, data, to_board=to_board)
+        if not to_board and (said := self._printed.feed(data)):
+            self._queue.put(said)
+
+
 @contextlib.contextmanager
 def open_dut_board(
     serial: DutSerial, queue: MessageQueue, setup: Setup, telling: Telling, wishes: Wishes
@@ -75,19 +91,12 @@ def open_dut_board(
     Skips the test where the board lacks a function that it wishes.
     """
 
-    def pass_on(text: str) -> None:
-        queue.put(text.encode(errors="backslashreplace") + b"\n")
-
     with serial.disable_redirect_thread(), _free(serial):
-        options: dict[str, Any] = {"board": setup.board, "baud": serial.baud, "reset": wishes.reset, "on_log": pass_on}
-        with connect(serial.port, wrap=tapped(telling.listener), **options) as board:
+        options: dict[str, Any] = {"board": setup.board, "baud": serial.baud, "reset": wishes.reset}
+        with connect(serial.port, wrap=tapped(_PassingOn(telling.listener, queue)), **options) as board:
             board.pump.listen()  # also while the test waits for text, and asks nothing
             telling.talk(board, is_new=True)
-            for name in wishes.functions:
-                try:
-                    board.function(name)
-                except FunctionNotFoundError:
-                    pytest.skip(f"needs function {name!r}, which the board on {serial.port} does not have")
+            skip_without(board, wishes, f"the board on {serial.port}")
             yield board
 
 

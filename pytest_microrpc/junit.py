@@ -26,18 +26,19 @@ class SystemOut:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        """Add it after the failure, but before pytest is done with the testcase."""
-        if report.when == "teardown":
-            self._add(report)
-            return (yield)
-        yield
-        self._add(report)
-        return None
-
-    def _add(self, report: pytest.TestReport) -> None:
+        """Add it after the failure."""
         xml = self._config.stash.get(xml_key, None)
-        for title, text in report.sections:
-            if title == self._title and xml is not None:
-                element = ET.Element("system-out")
-                element.text = bin_xml_escape(text)
-                xml.node_reporter(report).append(element)
+        texts = [text for title, text in report.sections if title == self._title]
+        if xml is None or not texts:
+            return (yield)
+        testcase, opened = xml.node_reporter(report), len(xml.node_reporters_ordered)
+        yield
+        testcase = [testcase, *xml.node_reporters_ordered[opened:]][-1]  # a teardown that fails after its test has one
+        for text in texts:
+            element = ET.Element("system-out")
+            element.text = bin_xml_escape(text)
+            if report.when == "teardown":  # pytest is done with it, and writes this
+                testcase.to_xml().append(element)
+            else:
+                testcase.append(element)
+        return None

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from microrpc.boards.files import replacing
+from microrpc.boards.files import WriteError, replacing
 from microrpc.capture.trace import Trace
 from microrpc.capture.writer import CaptureWriter
+from microrpc.errors import reason_of
 
 KEEP_FRAMES = 30
 """How many frames a report has."""
@@ -42,6 +43,7 @@ class Listener:
         self._spool: IO[bytes] | None = None
         self._keeping = threading.Lock()
         self._begun_ns = 0
+        self._failure: OSError | None = None
 
     def begin(self) -> None:
         """Forget what was heard so far: a test begins."""
@@ -66,19 +68,24 @@ class Listener:
         self._keep(_COMMENT, 0.0, text.encode(errors="replace"))
 
     def _keep(self, kind: int, time_s: float, data: bytes = b"") -> None:
-        if self._captures:
+        if self._captures and self._failure is None:
             with self._keeping:  # what a line does to the bytes is told by its own thread
                 if self._spool is None:
                     spool = tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY)  # noqa: SIM115 - closed by `end`
                     self._spool = cast("IO[bytes]", spool)
                 if not self._begun_ns and kind in (_TO_BOARD, _FROM_BOARD):
                     self._begun_ns = time.time_ns()
-                self._spool.write(_NOTE.pack(kind, time_s, len(data)) + data)
+                try:
+                    self._spool.write(_NOTE.pack(kind, time_s, len(data)) + data)
+                except OSError as error:  # such as a full disk: no capture, but the test goes on
+                    self._failure = error
 
     def save(self, path: Path) -> None:
         """Write what was heard since the test began, as pcapng, into a directory that is there. Raises WriteError."""
         if not self._captures:
             return
+        if self._failure is not None:
+            raise WriteError(f"cannot keep what crosses the line: {reason_of(self._failure)}")
         start_ns = self._begun_ns or None
         with self._keeping, replacing(path) as file, CaptureWriter(file, self.name, start_ns=start_ns) as writer:
             for kind, time_s, data in self._kept():
@@ -94,7 +101,7 @@ class Listener:
     def end(self) -> None:
         """Drop the bytes that were kept."""
         with self._keeping:
-            spool, self._spool, self._begun_ns = self._spool, None, 0
+            spool, self._spool, self._begun_ns, self._failure = self._spool, None, 0, None
         if spool is not None:
             with contextlib.suppress(OSError):
                 spool.close()

@@ -21,18 +21,35 @@ from microrpc.errors import PortError, reason_of
 
 POLL_S = 0.05
 """How often it is looked whether somebody has freed a board, in seconds."""
+TURN_S = 1.0
+"""How long a turn is waited for at least, in seconds: those who wait for no board have it for a moment only."""
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int) -> None:
+    def _lock(fd: int) -> bool:
         os.lseek(fd, 2**30, os.SEEK_SET)  # behind what is written there, which others could not read
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        pass  # closing it does
 else:
     import fcntl
 
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        """Closing it is not enough where a test has forked: the child has it open, too."""
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,7 @@ class Lock:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        key = f"{platform.node()}\0{_real(what)}"
+        key = f"{platform.node()}\0{real_name(what)}"
         self._path = directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         self._fd: int | None = None
 
@@ -68,32 +85,51 @@ class Lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            text = f"{self._path}: cannot be written: {reason_of(error)}. Who uses a board is noted there"
-            raise PortError(self.what, f"{text}: make it writable, or name another cache in XDG_CACHE_HOME") from error
+            raise self._error("cannot be written", error) from error
         try:
-            _lock(fd)
-            if not os.path.samestat(os.fstat(fd), os.stat(self._path)):  # somebody has emptied the cache
-                raise FileNotFoundError
-        except OSError:
+            if not (_lock(fd) and self._is_file(fd)):
+                os.close(fd)
+                return False
+        except OSError as error:  # such as a file system that has no locks
             os.close(fd)
-            return False
+            raise self._error("cannot be locked", error) from error
         self._fd = fd
-        self.note(pid=os.getpid(), command=command)
+        try:
+            self.note(pid=os.getpid(), command=command)
+        except PortError:
+            self.free()
+            raise
         return True
+
+    def _is_file(self, fd: int) -> bool:
+        """Tell whether it is the file that others find, too: somebody may have emptied the cache."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _error(self, what: str, error: OSError) -> PortError:
+        text = f"{self._path}: {what}: {reason_of(error)}. Who uses a board is noted there"
+        return PortError(self.what, f"{text}: make it writable, or name another cache in XDG_CACHE_HOME")
 
     def free(self) -> None:
         """Let others have it. Freeing twice is fine."""
         fd, self._fd = self._fd, None
         if fd is not None:
+            with contextlib.suppress(OSError):
+                _unlock(fd)
             os.close(fd)
 
     def note(self, **values: object) -> None:
-        """Write values into the file, for whoever reads them, and whoever has it next."""
+        """Write values into the file, for whoever reads them, and whoever has it next. Raises PortError."""
         assert self._fd is not None
         data = json.dumps(self.noted() | values).encode()
         os.lseek(self._fd, 0, os.SEEK_SET)
-        os.write(self._fd, data)
-        os.ftruncate(self._fd, len(data))
+        try:
+            os.write(self._fd, data)
+            os.ftruncate(self._fd, len(data))
+        except OSError as error:  # such as a full disk
+            raise self._error("cannot be written", error) from error
 
     def noted(self) -> dict[str, Any]:
         """Give what is written there; nothing where that cannot be read."""
@@ -109,7 +145,7 @@ class Lock:
         return f"process {noted.get('pid', 'unknown')}: {noted.get('command', 'unknown')}"
 
 
-def _real(what: str) -> str:
+def real_name(what: str) -> str:
     """Give the one name of a port that has several: links to it, and on Windows large and small letters."""
     if "://" in what or "\0" in what:
         return what
@@ -135,15 +171,20 @@ def holding(lock: Lock, command: str, wait_s: float) -> Iterator[bool]:
         lock.free()
 
 
+def turn_of(locks: Sequence[Lock]) -> Lock:
+    """Give the lock of those who choose among `locks`."""
+    return Lock(f"turn\0{chr(0).join(sorted(lock.what for lock in locks))}")
+
+
 def take_free(locks: Sequence[Lock], count: int, command: str, wait_s: float) -> list[Lock] | None:
     """Take the first `count` of the `locks` that are free: all of them at once, or none; None after `wait_s` seconds.
 
     Nobody holds one and waits for more, so that nobody waits for another for ever. Who is first takes what becomes free
-    first, whoever wants fewer: the others wait for their turn.
+    first, whoever wants fewer: the others wait for their turn, at least `TURN_S` seconds: also who waits for no board
+    has it only after those who look at the boards just then.
     """
     deadline = time.monotonic() + wait_s
-    turn = Lock(f"turn\0{chr(0).join(sorted(lock.what for lock in locks))}")
-    with holding(turn, command, wait_s) as has_turn:
+    with holding(turn_of(locks), command, max(wait_s, TURN_S)) as has_turn:
         while has_turn:
             taken: list[Lock] = []
             for lock in locks:

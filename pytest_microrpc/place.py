@@ -15,7 +15,7 @@ from microrpc.connecting.connection import reset_first
 from microrpc.connecting.openers import open_target
 from microrpc.connecting.openers.emulated import open_running
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import FirmwareError, FunctionNotFoundError, HandshakeTimeoutError, MicroRpcError, PortError
+from microrpc.errors import FirmwareError, HandshakeTimeoutError, MicroRpcError, PortError
 from microrpc.firmware.emulator import Emulator, start_firmware
 from microrpc.firmware.putting import Source, strange_names
 from microrpc.ports.channel import monotonic
@@ -80,15 +80,6 @@ class Place:
         with contextlib.suppress(MicroRpcError, OSError):
             _ = self._board.identity  # asked here once, for the reports of all tests
         return self._board
-
-    def has_function(self, name: str) -> bool:
-        """Tell whether the board that was taken has a function."""
-        assert self._board is not None
-        try:
-            self._board.function(name)
-        except FunctionNotFoundError:
-            return False
-        return True
 
     def tidy(self) -> None:
         """Free what the test made on the board and still holds."""

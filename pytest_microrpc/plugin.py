@@ -249,6 +249,8 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
                 request.node.stash[_tellings_key][number].talk(opened[-1], is_new=True)
             yield opened
         return
+    from pytest_microrpc.wishes import skip_without
+
     desk: Desk = request.getfixturevalue("_microrpc_desk")
     try:
         places = desk.take(wishes.count)
@@ -257,10 +259,8 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
         for place, telling in zip(places, tellings, strict=True):
             real.append(place.take(reset=wishes.reset, source=source))
             telling.talk(real[-1], is_new=place.is_new)
-        for place in places:
-            for name in wishes.functions:
-                if not place.has_function(name):
-                    pytest.skip(f"needs function {name!r}, which {place.name} does not have")
+        for place, opened_board in zip(places, real, strict=True):
+            skip_without(opened_board, wishes, place.name)
         yield real
         for place in places:
             place.tidy()
@@ -314,9 +314,11 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         _hide_library(call.excinfo.value)
     tellings = item.stash.get(_tellings_key, [])
+    if tellings:
+        from pytest_microrpc.telling import put_properties
     if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
         for number, telling in enumerate(tellings):
-            item.user_properties += telling.properties(number)  # before the report: it copies them
+            put_properties(item.user_properties, [*telling.properties(number)])  # before the report: it copies them
     report = yield
     if tellings and report.failed:
         captures, told = _setup(item.config).captures, []
@@ -325,8 +327,8 @@ def pytest_runtest_makereport(
             if captures is not None:
                 line, saved = telling.save(captures, item.nodeid, number)
                 lines.append(line)
-                item.user_properties += saved
-                report.user_properties += saved
+                put_properties(item.user_properties, saved)
+                put_properties(report.user_properties, saved)
             told.append("\n".join(lines))
         report.sections.append((_CONVERSATION, "\n\n".join(told)))
     if tellings and call.when == "teardown":  # items live on, a simulated board need not

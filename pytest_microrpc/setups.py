@@ -18,11 +18,12 @@ from microrpc.boards.resets import check_can_be_reset
 from microrpc.boards.schema import BoardKind, BoardProfile
 from microrpc.boards.tables import did_you_mean
 from microrpc.connecting.address import DEFAULT_PROFILE, SIMULATOR_SCHEME, is_emulated, is_started_here, named_board
-from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError
+from microrpc.errors import FaultsError, FirmwareError, PortError, ProfileError, reason_of
 from microrpc.firmware.programs import check_project
 from microrpc.firmware.project import Project, emulated_names, has_port, load_port, load_project
 from microrpc.firmware.putting import Source, firmware_for
 from pytest_microrpc.images import build_once, check_can_be_put
+from pytest_microrpc.locks import real_name
 from pytest_microrpc.wishes import Wishes
 
 WAIT_S = 60.0
@@ -185,6 +186,10 @@ class Setup:
 
 def read_setup(config: pytest.Config) -> Setup:
     """Read the options, and what the project's file says in their place. Raises pytest.UsageError."""
+    for name in ("board", "board-file", "port", "capture"):
+        given = config.getoption(f"microrpc_{name.replace('-', '_')}")
+        if given == "" or (isinstance(given, list) and "" in given):  # such as a variable of a job that is not set
+            raise pytest.UsageError(f"--microrpc-{name}: nothing is named: leave it out, or give it a value")
     try:
         made = _with_switches(_read_board(config), config)
         if made.flash and not made.is_simulated:
@@ -235,7 +240,8 @@ def _captures(config: pytest.Config) -> pathlib.Path | None:
         directory.mkdir(parents=True, exist_ok=True)
         check_writable(directory / "capture")
     except (OSError, WriteError) as error:
-        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {error}") from error
+        reason = reason_of(error) if isinstance(error, OSError) else error
+        raise pytest.UsageError(f"--microrpc-capture {given}: no captures can be written there: {reason}") from error
     return directory
 
 
@@ -293,7 +299,11 @@ def _profile_named(name: str) -> BoardProfile:
 
 def _read_ports(given: Sequence[str]) -> tuple[str, ...]:
     ports = tuple(dict.fromkeys(given))
+    names: dict[str, str] = {}
     for port in ports:
+        if (other := names.setdefault(real_name(port), port)) != port:
+            text = f"is {other} by another name: give each board once"
+            raise pytest.UsageError(f"--microrpc-port {port}: {text}")
         if len(ports) > 1 and (port in (FOUND, SIMULATOR_SCHEME) or named_board(port)):
             raise pytest.UsageError(
                 f"--microrpc-port {port}: stands for as many boards as a test asks for: give it alone, and once"

@@ -17,6 +17,7 @@ from pytest_microrpc.story import Story, replay_line
 
 PREFIX = "microrpc."
 """Begins the name of each property; that of a test's second board has a number besides, as "microrpc.2."."""
+_CAPTURE = "capture"
 
 _COUNTS = (
     *("frames_sent", "frames_received", "bytes_sent", "bytes_received", "frames_damaged", "bytes_skipped"),
@@ -64,7 +65,7 @@ class Telling:
         except WriteError as error:
             return f"capture: none, for it {error}", []
         name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-        return f"capture: {name}", [(f"{_prefix(number)}capture", name)]
+        return f"capture: {name}", [(f"{_prefix(number)}{_CAPTURE}", name)]
 
     def lines(self, item: pytest.Item) -> list[str]:
         """Tell the story, and how to have it again."""
@@ -72,6 +73,12 @@ class Telling:
         if self.story.fault_seed is not None:
             lines.append(f"replay: {replay_line(item, self.story.fault_seed)}")
         return lines
+
+
+def put_properties(properties: list[tuple[str, object]], told: list[tuple[str, object]]) -> None:
+    """Add what is told, in the place of what was told by the same name: a test may be run again, or fail twice."""
+    names = {name for name, _ in told}
+    properties[:] = [one for one in properties if one[0] not in names] + told
 
 
 def _prefix(number: int) -> str:

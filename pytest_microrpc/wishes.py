@@ -18,6 +18,9 @@ from firmware_sim.line.settings import Uart
 from microrpc.boards.catalogue import profile
 from microrpc.boards.schema import BoardProfile
 from microrpc.boards.tables import Checker, Key, did_you_mean
+from microrpc.client.board import Board
+from microrpc.errors import FunctionNotFoundError
+from microrpc.firmware.programs import FORMS
 from microrpc.firmware.putting import Source, find_source
 
 MOST_BOARDS = 64
@@ -43,6 +46,15 @@ class Wishes:
     reset: bool = False
     flash: bool | Source = False
     count: int = 1
+
+
+def skip_without(board: Board, wishes: Wishes, name: str) -> None:
+    """Skip the test where the board, called `name`, lacks a function that it wishes."""
+    for function in wishes.functions:
+        try:
+            board.function(function)
+        except FunctionNotFoundError:
+            pytest.skip(f"needs function {function!r}, which {name} does not have")
 
 
 def read_wishes(item: pytest.Item, mark_name: str) -> Wishes:
@@ -97,7 +109,10 @@ def _read_flash(directory: pathlib.Path, value: object) -> bool | Source:
     if isinstance(value, bool):
         return value
     if isinstance(value, str | os.PathLike):
-        return find_source(directory / value)
+        path = directory / value
+        if path.suffix.lower().removeprefix(".") in FORMS and not path.is_dir():
+            return path  # whether it was built already is asked where a board is to have it
+        return find_source(path)
     raise ValueError(f"must be True, or the path of a firmware project or of a built program, not {value!r}")
 
 

@@ -1,9 +1,11 @@
 """What the tests have in common."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import signal
+from collections.abc import Iterator
 
 import pytest
 from missing import pytest_terminal_summary
@@ -45,3 +47,15 @@ def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
     directory = tmp_path / "cache"
     monkeypatch.setattr(build, "cache_directory", lambda: directory)
     return directory
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what thousands of collected tests consist of out of garbage collections: each would walk all of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()

@@ -29,6 +29,11 @@ REQUIRE = "MICRORPC_REQUIRE_ALL"
 _PACKAGES = {"clang++": "clang"}
 
 
+def package_of(name: str) -> str:
+    """Give the package of Debian that brings a program where it is not named like it."""
+    return _PACKAGES.get(name, name)
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get(REQUIRE):
         pytest.fail(f"{what}, and {REQUIRE} is set", pytrace=False)
@@ -66,7 +71,7 @@ def tvm(release: str | None = None) -> str:
 def program(name: str, package: str | None = None) -> None:
     """Need a program."""
     if shutil.which(name) is None:
-        _missing(f"needs {name}: apt-get install --no-install-recommends {package or _PACKAGES.get(name, name)}")
+        _missing(f"needs {name}: apt-get install --no-install-recommends {package or package_of(name)}")
 
 
 def file(pattern: str, package: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks.copies import timed_copy
 from benchmarks.processes import child
 from benchmarks.rows import Row, quantile
 from benchmarks.tvm.workers import gateway, stock_client, stock_server
@@ -46,13 +46,7 @@ def measure(python: str, *, quick: bool) -> Iterator[Row]:
 def _copy(board: Board) -> tuple[float, float]:
     data = np.random.default_rng(SIZE_BYTES).integers(0, 256, SIZE_BYTES, dtype=np.uint8)
     with board.empty(data.shape, data.dtype) as array:
-        start = time.perf_counter()
-        array.write(data)
-        middle = time.perf_counter()
-        back = array.numpy()
-        end = time.perf_counter()
-    assert np.array_equal(back, data)
-    return middle - start, end - middle
+        return timed_copy(array, data)
 
 
 def rows(times: Times, packet_bytes: int) -> Iterator[Row]:

@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from firmware_sim.board.device import Device
-from firmware_sim.line.uart import UartLine
 from firmware_sim.running.polling import POLLIN, POLLOUT
 from microrpc.errors import PortBusyError, PortError
 from microrpc.ports.pty import HeldPty
 from microrpc.ports.sockets import keep_alive
-
-SimulatedBoard: TypeAlias = Device | UartLine
-"""A board that answers as fast as it can, or one behind its line."""
 
 _READ_BYTES = 65536
 # What a host may leave unread of a board that never stops talking, as one in a brown-out does.
@@ -41,6 +37,10 @@ class Line(Protocol):
 
     def reset(self, now: float) -> None:
         """Press the board's reset button."""
+
+
+SimulatedBoard: TypeAlias = Device | Line
+"""A board that answers as fast as it can, or one behind its line."""
 
 
 class DirectLine:

@@ -6,6 +6,7 @@ The ways to do so stand in `microrpc.boards.strategies`.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from microrpc.wire.session import Log, Session, Terminated
 from microrpc.wire.text import TextReader
 from microrpc.wire.uart import BITS_PER_BYTE
 
+_log = logging.getLogger("microrpc.connection")
 _BOOT_BYTES = 16  # what a TERMINATE takes on the line, 12 where nothing is escaped
 
 
@@ -64,6 +66,7 @@ def open_reset(
         flow_control=board.flow_control,
         options=board.port_options if options is None else options,
     )
+    _log.info("%s: %s is reset: %s, %d baud", port, board.name, board.reset.strategy, baud)
     channel = strategy.open_reset(port, board.reset.sequence, open_port, tools)
     try:
         line_s = _BOOT_BYTES * BITS_PER_BYTE / baud

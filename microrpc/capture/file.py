@@ -7,15 +7,15 @@ import logging
 import os
 import threading
 from types import TracebackType
-from typing import BinaryIO, Self, TypeAlias
+from typing import Self, TypeAlias
 
-from microrpc.capture.files import open_sink
+from microrpc.capture.files import Writable, open_sink
 from microrpc.capture.pcapng import interface_block, section_header
 from microrpc.errors import CaptureError, reason_of
 
 _log = logging.getLogger("microrpc.capture")
 
-Target: TypeAlias = str | os.PathLike[str] | BinaryIO
+Target: TypeAlias = str | os.PathLike[str] | Writable
 """The path of a file or of a named pipe, "-" for stdout, or a stream that takes bytes and stays open."""
 
 

@@ -12,9 +12,9 @@ import os
 import select
 import stat
 import time
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
-from microrpc.capture.pcapng import SECTION_MAGIC, is_start_of_pcap
+from microrpc.capture.pcapng import SECTION_MAGIC, is_start_of_pcap, whole_bytes
 from microrpc.errors import CaptureError, reason_of
 
 STDOUT: Final = "-"
@@ -25,6 +25,13 @@ PATIENCE_S: Final = 2.0
 """How long a reader of a pipe may take none of it, in seconds."""
 _PIECE_BYTES = getattr(select, "PIPE_BUF", 512)  # what a pipe that is writable has room for at least
 _POLL_S = 0.02
+
+
+class Writable(Protocol):
+    """A stream of bytes of the program's own; where it has `flush`, that is called after each write."""
+
+    def write(self, data: memoryview, /) -> int | None:
+        """Take bytes; give how many, None for all."""
 
 
 class Sink(Protocol):
@@ -40,7 +47,7 @@ class Sink(Protocol):
         """Let go of it. Closing twice is fine."""
 
 
-def open_sink(target: str | os.PathLike[str] | BinaryIO) -> Sink:
+def open_sink(target: str | os.PathLike[str] | Writable) -> Sink:
     """Open what a capture goes to: the path of a file or of a named pipe, "-" for stdout, or a stream.
 
     A file that is there is replaced if it is empty or a capture; every other is left alone. The reader of a named pipe
@@ -129,16 +136,17 @@ class _File:
 
     def write(self, blocks: bytes) -> None:
         """See `Sink`."""
-        left = blocks
+        written = 0
         try:
-            while left:
-                left = left[os.write(self._fd, left) :]
+            while written < len(blocks):
+                written += os.write(self._fd, blocks[written:] if written else blocks)
         except BaseException:
+            self._size += whole_bytes(blocks, written)
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
                 os.lseek(self._fd, self._size, os.SEEK_SET)
             raise
-        self._size += len(blocks)
+        self._size += written
 
     def close(self) -> None:
         """See `Sink`."""
@@ -183,7 +191,7 @@ class _Stream:
 
     is_live = False
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Writable) -> None:
         self._stream = stream
 
     def write(self, blocks: bytes) -> None:

@@ -13,7 +13,7 @@ import functools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from microrpc.errors import CaptureError, printable
 
@@ -32,6 +32,7 @@ SECTION_MAGIC: Final = struct.pack("<I", _SECTION)
 """How a file begins, in both byte orders."""
 _MOST_BLOCK_BYTES = 1 << 24
 _MOST_OPTION_BYTES = 0xFFFF
+_MOST_INTERFACES = 4096  # more lines than a process has; what is read of each is kept
 _CLASSIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"}
 
 
@@ -110,12 +111,27 @@ def packet_block(
     return b"".join((head, tags, data, end, _SIZE.pack(length)))
 
 
+def whole_bytes(blocks: bytes, limit: int) -> int:
+    """Give how many of the first `limit` bytes of what was written here are whole blocks."""
+    at = 0
+    while at < limit and at + (size := _SIZE.unpack_from(blocks, at + 4)[0]) <= limit:
+        at += size
+    return at
+
+
 # --- reading ----------------------------------------------------------------------------------
 
 
 def is_start_of_pcap(data: bytes) -> bool:
     """Whether a file that begins with `data` is a capture, of whatever: pcapng, or classic pcap."""
     return data[:4] == SECTION_MAGIC or data[:4] in _CLASSIC
+
+
+class Readable(Protocol):
+    """What a capture is read from: a file that is open, or anything else that gives bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give up to `size` bytes, at least one; none at the end."""
 
 
 class Packet(NamedTuple):
@@ -140,7 +156,7 @@ class _Interface:
     to_ns: Callable[[int], int]
 
 
-def read_blocks(stream: BinaryIO) -> Iterator[Packet]:
+def read_blocks(stream: Readable) -> Iterator[Packet]:
     """Give the packets of a capture that are ours, one by one: those of other programs' lines are counted only.
 
     Files of other programs are read too: of either byte order, with any resolution of their times, and with blocks that
@@ -163,7 +179,7 @@ def read_blocks(stream: BinaryIO) -> Iterator[Packet]:
 class _Reader:
     """The blocks of a stream, and where they are, for what is said of those that are wrong."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._at = 0  # where the block begins
         self._order = "<"
@@ -232,6 +248,8 @@ class _Reader:
 
     def interface(self, body: bytes, number: int) -> _Interface:
         """Take what introduces a line."""
+        if number >= _MOST_INTERFACES:
+            raise self._wrong(f"there are more than {_MOST_INTERFACES} interfaces")
         if len(body) < 8:
             raise self._wrong("an interface is too short")
         [link_type] = struct.unpack_from(f"{self._order}H", body)

@@ -13,9 +13,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, cast
+from typing import Protocol
 
-from microrpc.capture.pcapng import Packet, is_start_of_pcap, read_blocks
+from microrpc.capture.pcapng import Packet, Readable, is_start_of_pcap, read_blocks
 from microrpc.capture.records import Record, RecordReader
 from microrpc.errors import CaptureError
 from microrpc.wire.checks import show
@@ -26,7 +26,14 @@ _MOST_LINE_BYTES = 1 << 24
 _DIRECTIONS = {"host": True, "device": False}
 
 
-def read_packets(stream: BinaryIO, name: str, *, raw_to_board: bool | None = None) -> Iterator[Packet]:
+class ReadableLines(Readable, Protocol):
+    """A file that is open, or a pipe."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Give up to `size` bytes, up to the end of a line; none at the end."""
+
+
+def read_packets(stream: ReadableLines, name: str, *, raw_to_board: bool | None = None) -> Iterator[Packet]:
     """Give the packets of a file, one by one as they come.
 
     name: of the file, for errors. raw_to_board: the file has bytes of the line alone, all of this direction.
@@ -40,7 +47,7 @@ def read_packets(stream: BinaryIO, name: str, *, raw_to_board: bool | None = Non
     begin = _take(stream, 4)
     try:
         if is_start_of_pcap(begin):
-            for packet in read_blocks(cast(BinaryIO, _Rest(begin, stream))):
+            for packet in read_blocks(_Rest(begin, stream)):
                 if packet.to_board is None:
                     raise CaptureError(f"packet {packet.number} does not say which way its bytes went")
                 yield packet
@@ -58,14 +65,16 @@ def read_records(packets: Iterable[Packet]) -> Iterator[tuple[Packet, list[Recor
     """Give each packet with the records that it completes; each line (interface) is read by itself."""
     readers: dict[str, RecordReader] = {}
     for packet in packets:
-        reader = readers.setdefault(packet.interface, RecordReader())
+        reader = readers.get(packet.interface)
+        if reader is None:
+            reader = readers[packet.interface] = RecordReader()
         yield packet, reader.read(packet.number, packet.time_ns, bool(packet.to_board), packet.data)
 
 
 class _Rest:
     """A stream whose first bytes were read already; it may be a pipe."""
 
-    def __init__(self, begin: bytes, stream: BinaryIO) -> None:
+    def __init__(self, begin: bytes, stream: ReadableLines) -> None:
         self._begin = begin
         self._stream = stream
 
@@ -78,7 +87,7 @@ class _Rest:
         return line + (end or self._stream.readline(size))
 
 
-def _take(stream: BinaryIO, size: int) -> bytes:
+def _take(stream: Readable, size: int) -> bytes:
     begin = b""
     while len(begin) < size and (piece := stream.read(size - len(begin))):
         begin += piece
@@ -94,7 +103,7 @@ def _unknown(begin: bytes) -> str:
     )
 
 
-def _read_raw(stream: BinaryIO, to_board: bool) -> Iterator[Packet]:
+def _read_raw(stream: Readable, to_board: bool) -> Iterator[Packet]:
     read = getattr(stream, "read1", stream.read)  # what is there, of a pipe
     for number in itertools.count(1):
         if not (data := read(_PIECE_BYTES)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
+from collections import OrderedDict
 from typing import Final
 
 from microrpc.wire.session import MessageType
 
 _KEY_BYTES: Final = 5  # session, type, seq
+_CRC_BYTES: Final = 4  # the link's own, over all of it, ends each message
 _MOST = 256  # more than any window, and far less than the seqs that there are
 _REPEATED: Final = frozenset({MessageType.LINK_REQUEST, MessageType.LINK_REPLY})
 
@@ -19,17 +20,19 @@ class Repeats:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, int] = {}
+        self._seen: OrderedDict[bytes, bytes] = (
+            OrderedDict()
+        )  # a dict finds its first one slowly, where firsts are deleted
 
     def is_repeated(self, payload: bytes) -> bool:
         """Take the payload of a good frame; tell whether it is a request or a reply that was sent before."""
         if len(payload) <= _KEY_BYTES or payload[2] not in _REPEATED:
             return False
-        key, crc = payload[:_KEY_BYTES], zlib.crc32(payload)
+        key, crc = payload[:_KEY_BYTES], payload[-_CRC_BYTES:]
         if self._seen.pop(key, None) == crc:
             self._seen[key] = crc
             return True
         if len(self._seen) >= _MOST:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         self._seen[key] = crc
         return False

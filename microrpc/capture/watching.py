@@ -16,6 +16,9 @@ from microrpc.capture.rates import Rates, RoundTrips
 from microrpc.capture.records import NOISE, TEXT, Record, RecordReader
 from microrpc.capture.rows import MOST_ROWS, NOTE, PART, Family, Row, Rows
 
+LEFT_OUT = "came too fast to be shown"
+"""Said of a number of packets."""
+
 
 @dataclass(slots=True)
 class Counts:

@@ -20,6 +20,7 @@ from microrpc.capture.pcapng import packet_block
 from microrpc.capture.repeats import Repeats
 
 _MOST_PENDING_BYTES: Final = 1 << 20
+_AT_ONCE_BYTES: Final = 1 << 16
 _MOST_COMMENTS: Final = 64
 _LOOK_S = 0.02  # how often it is looked whether the line is quiet
 _PATIENT_LOOKS = 10  # after so many, it is written beside the traffic
@@ -38,8 +39,8 @@ class CaptureWriter:
 
     target: a path, "-" for stdout, a stream of bytes that takes `write`, or a `CaptureFile`; the last two stay open.
     name: of the port. Times are those of the channel, on from now; start_ns: since 1970, instead of now. live: each
-    packet is written as soon as it is complete; else within a third of a second, in a thread, while the line is quiet.
-    None: as fits `target`.
+    packet is written as soon as it is complete; else within a quarter of a second, by a thread, while the line is
+    quiet. None: as fits `target`.
 
     What cannot be written never ends the request that is under way: see `CaptureFile`. Memory is bounded: of what is
     pending, a MiB is kept at most. Raises CaptureError where it cannot begin.
@@ -177,22 +178,32 @@ class CaptureWriter:
         with self._writing:
             self._pending_bytes = 0
             pending = self._pending
-            while pending:
-                one = pending.popleft()
-                if isinstance(one, str):
-                    self._comments.append(one)
-                elif blocks := self._take(*one):
-                    self._write(blocks)
+            blocks: list[bytes] = []
+            taken_bytes = 0
+            try:
+                while pending:
+                    one = pending.popleft()
+                    if isinstance(one, str):
+                        self._comments.append(one)
+                        continue
+                    blocks += self._take(*one)
+                    taken_bytes += len(one[2])
+                    if taken_bytes > _AT_ONCE_BYTES:  # a write for each of them costs more than all else
+                        whole, blocks, taken_bytes = b"".join(blocks), [], 0
+                        self._write(whole)
+            finally:  # an interrupt takes nothing away
+                if blocks:
+                    self._write(b"".join(blocks))
 
-    def _take(self, time_s: float, to_board: bool, data: bytes) -> bytes:
-        blocks = []
+    def _take(self, time_s: float, to_board: bool, data: bytes) -> list[bytes]:
+        blocks: list[bytes] = []
         if time_s - self._last_s > _QUIET_S:
             blocks += self._blocks(self._last_s, to_board, self._cutters[to_board].between())
         if to_board is not self._last_to_board:
             blocks += self._blocks(self._last_s, not to_board, self._cutters[not to_board].between())
         blocks += self._blocks(time_s, to_board, self._cutters[to_board].cut(data))
         self._last_s, self._last_to_board = time_s, to_board
-        return b"".join(blocks)
+        return blocks
 
     def _finish(self, time_s: float) -> None:
         """Write what is not complete, and what there is to say."""

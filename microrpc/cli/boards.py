@@ -38,7 +38,7 @@ def boards(
     board_file: BoardFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the board profiles that --board takes, or show one in full.
+    """List the board profiles that --board takes, or show one.
 
     With --board-file a profile of your own is checked and shown.
     """

@@ -46,17 +46,17 @@ def capture(
         bool, typer.Option("--live", help="Write each frame at once, as is done for a pipe; else within a moment.")
     ] = False,
     reconnect: Annotated[
-        bool, typer.Option("--reconnect", help="Wait for a port that goes away to come back.")
+        bool, typer.Option("--reconnect", help="Wait a minute for a port that goes away to come back.")
     ] = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Stand between a board and any program, and write down what crosses, until Ctrl-C.
+    """Write down what crosses between any program and a board.
 
-    The program opens the pty that is named on stderr in place of PORT. It may close it, and another one open it.
-    Nothing is sent but what it sends; modem lines, BREAK and its baud rate do not reach the board.
+    Until Ctrl-C. The program opens the pty that is named on stderr in place of PORT. It may close it, and another one
+    open it. Nothing is sent but what it sends; modem lines, BREAK and its baud rate do not reach the board.
     """
     with reporting():
         from microrpc.capture.writer import CaptureWriter
@@ -79,7 +79,7 @@ def capture(
             )
             stack.enter_context(opened)
             stack.callback(_tell_end, opened, write)
-            with contextlib.suppress(StoppedError), until_signal():
+            with contextlib.suppress(StoppedError), until_signal(opened.stop):
                 note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
                 if is_terminal(sys.stderr):
                     note(f"Try: microrpc info {opened.path}")

@@ -76,8 +76,25 @@ class _RawCommand(TyperCommand):
         return at
 
 
+# The headings of `--help` behind the first.
+_LINE, _OTHERS, _MODELS = "What crosses the line", "Boards for other programs", "Firmware and models"
+
+
 class _Group(TyperGroup):
-    """All commands: a --trace without a file takes none of their arguments for one."""
+    """All commands: a --trace without a file takes none of their arguments for one; listed under headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what `--help` lists: one line for each command, in columns that go through all of it."""
+        widest = max(map(len, self.commands))
+        limit = formatter.width - widest - 6  # as click has it
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            panel = getattr(command, "rich_help_panel", None)
+            heading = panel if isinstance(panel, str) else "Commands"  # without one, typer has a placeholder there
+            rows.setdefault(heading, []).append((name.ljust(widest), command.get_short_help_str(limit)))
+        for heading, listed in rows.items():
+            with formatter.section(heading):
+                formatter.write_dl(listed)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find out which command it is."""
@@ -110,28 +127,15 @@ def _microrpc(
 ) -> None:
     """Call functions and move tensors on a microcontroller over a serial port.
 
-    Start with `microrpc demo`, which needs no board. PORT may be sim:// wherever a command wants one.
+    Start with `microrpc demo`, which needs no board. PORT may be sim:// wherever a command wants one. With --trace a
+    command says what crosses the line, with --capture FILE it keeps it.
     """
 
 
 app.command(
     epilog=examples("microrpc demo", "microrpc demo --board nucleo_f746zg", "microrpc demo --board qemu_mps2_an385")
 )(demo)
-app.command(epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due"))(sim)
-app.command(
-    epilog=examples(
-        "microrpc share /dev/ttyACM0",
-        "microrpc share --board nucleo_f746zg --socket /tmp/board.sock",
-        "microrpc call unix:///tmp/board.sock add 2 3",
-    )
-)(share)
 app.command(epilog=examples("microrpc ports", "microrpc ports --json"))(ports)
-app.command(
-    epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")
-)(boards)
-app.command(
-    epilog=examples("microrpc reset --board arduino_due", "microrpc reset /dev/ttyACM0 --board-file mine.toml")
-)(reset)
 app.command(
     epilog=examples(
         "microrpc info sim://",
@@ -151,9 +155,6 @@ app.command(
         "microrpc call sim:// matmul_f32 @a.npy @b.npy tensor:float32[4,4] --json",
     ),
 )(call)
-app.command(epilog=examples("microrpc events /dev/ttyACM0", "microrpc events unix:///tmp/board.sock sample --json"))(
-    events
-)
 app.command(
     epilog=examples(
         "microrpc put /tmp/board weights.npy",
@@ -167,34 +168,56 @@ app.command(
         "microrpc get /tmp/board 0x20000000 64 w.npy --dtype float32 --shape 4,4",
     )
 )(get)
-app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
+app.command(epilog=examples("microrpc events /dev/ttyACM0", "microrpc events unix:///tmp/board.sock sample --json"))(
+    events
+)
 app.command(epilog=examples("microrpc log /dev/ttyACM0", "microrpc log /dev/ttyACM0 --level warning --json"))(log)
 app.command(
+    epilog=examples("microrpc reset --board arduino_due", "microrpc reset /dev/ttyACM0 --board-file mine.toml")
+)(reset)
+app.command(
+    epilog=examples("microrpc boards", "microrpc boards arduino_due", "microrpc boards --board-file mine.toml --json")
+)(boards)
+app.command(epilog=examples("microrpc stubs /dev/ttyACM0 -o meter.pyi", "microrpc stubs sim://"))(stubs)
+app.command(
+    rich_help_panel=_LINE,
     epilog=examples(
         "microrpc monitor /dev/ttyACM0 --through /tmp/board",
         "microrpc monitor x.pcapng",
         "microrpc monitor x.pcapng --follow",
         "microrpc monitor x.pcapng --plain | grep CallFunc",
-    )
+    ),
 )(monitor)
-app.command(epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.command(
+    rich_help_panel=_LINE,
+    epilog=examples(
+        "microrpc capture /dev/ttyACM0 -w x.pcapng --through /tmp/board",
+        "microrpc capture --board nucleo_f746zg --through /tmp/board",
+        "microrpc capture /dev/ttyACM0 -w - | wireshark -k -i -",
+    ),
+)(capture)
+app.command(
+    rich_help_panel=_LINE,
     epilog=examples(
         "microrpc decode x.pcapng",
         "microrpc decode x.pcapng --kind CallFunc --name 'motor_*' --json",
         "microrpc decode x.pcapng --damage --from 10 --to 12",
         "tail -f -c +1 x.pcapng | microrpc decode -",
-    )
+    ),
 )(decode)
+app.command(rich_help_panel=_LINE, epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
+app.command(rich_help_panel=_LINE, epilog=examples("microrpc sigrok --install", "microrpc sigrok"))(sigrok)
 app.command(
+    rich_help_panel=_OTHERS,
     epilog=examples(
-        "microrpc capture /dev/ttyACM0 -w x.pcapng --through /tmp/board",
-        "microrpc capture --board nucleo_f746zg --through /tmp/board",
-        "microrpc capture /dev/ttyACM0 -w - | wireshark -k -i -",
-    )
-)(capture)
-app.command(epilog=examples("microrpc wireshark --install", "microrpc wireshark"))(wireshark)
-app.add_typer(model, name="model")
+        "microrpc share /dev/ttyACM0",
+        "microrpc share --board nucleo_f746zg --socket /tmp/board.sock",
+        "microrpc call unix:///tmp/board.sock add 2 3",
+    ),
+)(share)
+app.command(
+    rich_help_panel=_OTHERS, epilog=examples("microrpc sim --link /tmp/board", "microrpc sim --board arduino_due")
+)(sim)
 firmware.command(
     epilog=examples(
         "microrpc firmware flash rpi_pico",
@@ -203,7 +226,8 @@ firmware.command(
         "microrpc firmware flash rpi_pico firmware.uf2 --drive /media/me/RPI-RP2",
     )
 )(flash)
-app.add_typer(firmware, name="firmware")
+app.add_typer(firmware, name="firmware", rich_help_panel=_MODELS)
+app.add_typer(model, name="model", rich_help_panel=_MODELS)
 tvm.command(
     "build",
     epilog=examples(
@@ -212,7 +236,7 @@ tvm.command(
         "microrpc tvm build nets.py:convnet --board posix --out my_net --json",
     ),
 )(tvm_build)
-app.add_typer(tvm, name="tvm")
+app.add_typer(tvm, name="tvm", rich_help_panel=_MODELS)
 
 
 def run() -> int:

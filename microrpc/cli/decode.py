@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import fnmatch
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from microrpc.capture.records import Record
 
 _STDIN = "-"
+_MOST_KINDS = 300
 
 
 class Direction(enum.StrEnum):
@@ -61,12 +63,16 @@ def decode(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
 ) -> None:
-    """Say in words what is in a capture, a line for each frame, and what is outside of frames.
+    """Say in words what is in a capture, a line for each frame.
 
-    FILE is told by how it begins: a capture (pcapng, of `--capture`, `microrpc capture` or Wireshark), or a recording
-    (JSON lines). A pipe is read as it comes. What the filters leave out is read all the same, and counted at the end.
+    And what is outside of frames. FILE is told by how it begins: a capture (pcapng, of `--capture`, `microrpc capture`
+    or Wireshark), or a recording (JSON lines). A pipe is read as it comes. What the filters leave out is read all the
+    same, and counted at the end.
     """
     with reporting(as_json=as_json):
+        for option, seconds in (("--from", begin), ("--to", end)):
+            if seconds is not None and math.isnan(seconds):
+                raise typer.BadParameter(f"{option} nan: must be a number of seconds")
         if begin is not None and end is not None and end < begin:
             raise typer.BadParameter(f"--to {end:g} is before --from {begin:g}")
         wanted = _Wanted(tuple(kind or ()), name, damage, direction, begin, end)
@@ -102,17 +108,27 @@ class _Wanted:
         return self.name is None or any(fnmatch.fnmatchcase(name, self.name) for name in _names_of(record))
 
     def _has_kind(self, record: Record) -> bool:
-        from microrpc.capture.messages import code_name
-
-        message = record.message
-        kinds = {message.kind.lower(), message.link_kind.lower()}
-        if message.code is not None:
-            kinds.add(code_name(message.code).lower())
+        kinds = {kind.lower() for kind in _kinds_of(record)}
         return any(kind.lower() in kinds for kind in self.kinds)
+
+    def unseen(self, seen: set[str]) -> list[str]:
+        """Give the kinds that are wanted and not among those that were seen."""
+        lower = {kind.lower() for kind in seen}
+        return [kind for kind in self.kinds if kind.lower() not in lower]
 
     def has_comments(self) -> bool:
         """Whether nothing is asked of what is shown but its time: comments belong to no record."""
         return not (self.kinds or self.name is not None or self.damage or self.direction is not None)
+
+
+def _kinds_of(record: Record) -> set[str]:
+    from microrpc.capture.messages import code_name
+
+    message = record.message
+    kinds = {message.kind, message.link_kind}
+    if message.code is not None:
+        kinds.add(code_name(message.code))
+    return kinds - {""}
 
 
 def _names_of(record: Record) -> Sequence[str]:
@@ -131,6 +147,7 @@ def _decode(file: Path, wanted: _Wanted, raw_to_board: bool | None, *, as_json: 
     start_ns: int | None = None
     interface: str | None = None
     is_told = False
+    seen: set[str] = set()
     try:
         with _opened(file) as (stream, name):
             for packet, records in read_records(read_packets(stream, name, raw_to_board=raw_to_board)):
@@ -138,6 +155,8 @@ def _decode(file: Path, wanted: _Wanted, raw_to_board: bool | None, *, as_json: 
                 since_s = (packet.time_ns - start_ns) / 1e9
                 for record in records:
                     summary.add(record)
+                    if wanted.kinds and len(seen) < _MOST_KINDS:
+                        seen |= _kinds_of(record)
                 if not wanted.has_time(since_s):
                     continue
                 found = [record for record in records if wanted.has(record)]
@@ -151,6 +170,11 @@ def _decode(file: Path, wanted: _Wanted, raw_to_board: bool | None, *, as_json: 
                     interface = packet.interface
                     print_records(found, comments, since_s)
             is_told = True
+            if start_ns is None and not as_json:
+                note(f"{name}: there is nothing of microrpc in it")
+            elif unseen := wanted.unseen(seen):
+                there = ", ".join(sorted(seen, key=str.lower))
+                note(f"nothing in it is of the kind {', '.join(map(printable, unseen))}; there are: {there}")
     except CaptureError:
         is_told = True
         raise

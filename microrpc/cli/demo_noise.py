@@ -63,12 +63,15 @@ class _Outcome:
     total_s: float
 
 
-def show_noise(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
-    """Show calls and a copy on a line on which one bit in 10,000 flips, and a reset in mid-copy; give the figures."""
+def show_noise(profile: BoardProfile, baud: int, screen: Screen, *, is_other: bool = False) -> dict[str, Any]:
+    """Show calls and a copy on a line on which one bit in 10,000 flips, and a reset in mid-copy; give the figures.
+
+    `is_other`: what was shown before is no simulated board, such as an emulated one, whose line is never bad.
+    """
     from firmware_sim.line.faults import Flip
 
     odds = f"1 bit in {round(1 / _BIT_ERROR_RATE):,} flips, one reset"
-    screen.section(f"The same on a bad line, in virtual time: {odds}")
+    screen.section(f"{'A simulated one' if is_other else 'The same'} on a bad line, in virtual time: {odds}")
     try:
         clean = _run(profile, baud)
         noisy = _run(profile, baud, Flip(rate=_BIT_ERROR_RATE), resets_once=True)

@@ -40,10 +40,10 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Print what a board says without being asked, a line for each event, until Ctrl-C.
+    """Print what a board says unasked, a line for each event.
 
-    A line has the board's time in seconds, the event's name and its values. Events that were lost are told of by a
-    line of their own.
+    Until Ctrl-C. A line has the board's time in seconds, the event's name and its values. Events that were lost are
+    told of by a line of their own.
     """
     with (
         reporting(as_json=as_json),

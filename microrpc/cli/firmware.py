@@ -34,7 +34,7 @@ firmware = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Build the device library in C for a board, run it, begin a project of your own (docs/firmware.md).",
+    help="Build firmware for a board, flash it, run it, begin your own.\n\n(docs/firmware.md)",
     epilog=examples(
         "microrpc firmware build qemu_mps2_an385",
         "microrpc firmware new my_project",
@@ -111,7 +111,7 @@ def build(
     compiler: CompilerOption = "zig",
     as_json: JsonOption = False,
 ) -> None:
-    """Build the firmware for a board, or a project, and show how large it is.
+    """Build firmware for a board or of a project; show how large.
 
     What was built before from the same sources in the same way is not built again.
     """
@@ -203,7 +203,7 @@ def new(
         ),
     ] = "qemu_mps2_an385",
 ) -> None:
-    """Lay out a project: the library, the port to a board, and your first function."""
+    """Lay out a project: library, port, and your first function."""
     with reporting():
         from microrpc.firmware.new import new_project
 

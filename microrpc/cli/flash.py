@@ -91,7 +91,7 @@ def flash(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build firmware, put it on a board, and show what the board then is.
+    """Build firmware, put it on a board, and show what came up.
 
     How that is done the board's profile says (`microrpc boards NAME`): a copy to its boot drive, or a tool that is
     installed. A PORT tells which board it is by its USB ids, or with --board.

@@ -48,7 +48,7 @@ def functions(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """List the functions that a board tells of: what they take and give, and what they do."""
+    """List a board's functions: what they take, give, and do."""
     with reporting(as_json=as_json):
         port, _ = find_board_port(port, board, board_file)
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
@@ -111,9 +111,10 @@ def stubs(
     timeout: TimeoutOption = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Write the types of a board's functions, a .pyi, for editors and mypy (docs/functions.md).
+    """Write the types of a board's functions, for editors and mypy.
 
-    It has a class Board and a class AsyncBoard, whose `f` has the board's functions.
+    What is written is a .pyi (docs/functions.md). It has a class Board and a class AsyncBoard, whose `f` has the
+    board's functions.
     """
     with reporting():
         from microrpc.boards.files import replacing

@@ -53,9 +53,10 @@ def log(
     as_json: Annotated[bool, typer.Option("--json", help="Print each line as a JSON object.")] = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Follow the board's log, and what it prints beside its frames, until Ctrl-C.
+    """Follow a board's log, and what it prints beside its frames.
 
-    Each line has the board's time in seconds, its level and its text; a line without a level counts as info.
+    Until Ctrl-C. Each line has the board's time in seconds, its level and its text; a line without a level counts as
+    info.
     """
     with reporting(as_json=as_json), contextlib.suppress(StoppedError):
         from microrpc.host.connection import Connection

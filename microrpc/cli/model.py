@@ -41,7 +41,7 @@ model = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run, time and check the models in a board's firmware (docs/using_models.md).",
+    help="Run, time and check the models in a board's firmware.\n\n(docs/using_models.md)",
     epilog=examples(
         "microrpc model info sim://",
         "microrpc model run sim:// --name mlp --input '[[1, 2, 3, 4]]'",
@@ -78,7 +78,7 @@ def info(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Show the models in a board's firmware: what they take and give, their layers, what they need."""
+    """Show a board's models: what they take and give; their layers."""
     with reporting(as_json=as_json):
         port, _ = find_board_port(port, board, board_file)
         with open_board(port, board, board_file, baud=baud, timeout_s=timeout, options=options) as opened:
@@ -173,7 +173,7 @@ def profile(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Show how long a model and its layers take by the board's clock, and what is used of its memory.
+    """Show how long a model and its layers take, and its memory.
 
     Without --input it runs on zeros.
     """
@@ -229,7 +229,9 @@ def validate(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Run a model on a data set, and hold what it gives against what is expected. Ends with 1 where it differs.
+    """Run a model on a data set, against what is expected.
+
+    Ends with 1 where it differs.
 
     The samples are the first dimension of each array.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -48,7 +49,7 @@ def monitor(
         typer.Option("--through", metavar="PATH", help="Of a port: link PATH to what a program opens in its place."),
     ] = None,
     reconnect: Annotated[
-        bool, typer.Option("--reconnect", help="Of a port: wait for it to come back where it goes away.")
+        bool, typer.Option("--reconnect", help="Of a port: where it goes away, wait a minute for it to come back.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Of a file: show what is written to it later, too.")] = False,
     raw: Annotated[
@@ -64,11 +65,11 @@ def monitor(
     baud: BaudOption = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Show what crosses a board's line, frame by frame in words, with live figures, filters and details.
+    """Show what crosses a board's line, live and in words.
 
-    At a PORT it stands between the board and any program, which opens the path that is shown in place of the port. A
-    FILE is a capture, of --capture or `microrpc capture`; with --follow, or from a pipe, it is shown as it grows. On
-    the screen the key ? tells of the others.
+    Frame by frame, with live figures, filters and details. At a PORT it stands between the board and any program, which
+    opens the path that is shown in place of the port. A FILE is a capture, of --capture or `microrpc capture`; with
+    --follow, or from a pipe, it is shown as it grows. On the screen the key ? tells of the others.
     """
     from microrpc.cli.monitor_source import is_file
 
@@ -83,9 +84,10 @@ def monitor(
             port, profile = find_board_port(source, board, board_file)
             _watch_port(port, profile, show, keep, through, reconnect, baud, options, as_json=as_json)
             return
-        if through is not None or reconnect:
-            option = "--reconnect" if reconnect else "--through"
-            raise typer.BadParameter(f"{option} is of ports, and {source} is a file")
+        of_ports = {"through": through, "reconnect": reconnect or None, "board": board, "board-file": board_file}
+        for name, value in (of_ports | dataclasses.asdict(options)).items():
+            if value is not None:
+                raise typer.BadParameter(f"--{name.replace('_', '-')} is of ports, and {source} is a file")
         _watch_file(source, show, keep, baud, follow, raw, as_json=as_json)
 
 

@@ -103,7 +103,7 @@ class BlockPipe:
         self._change = threading.Condition()
         self._is_closed = False
 
-    def write(self, blocks: bytes) -> int:
+    def write(self, blocks: memoryview) -> int:
         """Take whole blocks, or leave them out."""
         with self._change:
             if self._bytes + len(blocks) > self._most_bytes:
@@ -140,7 +140,7 @@ class BlockPipe:
             self._change.notify_all()
 
 
-def _count_blocks(blocks: bytes) -> int:
+def _count_blocks(blocks: memoryview) -> int:
     at = count = 0
     while at + _BLOCK_HEAD.size <= len(blocks):
         at += _BLOCK_HEAD.unpack_from(blocks, at)[1]

@@ -23,8 +23,8 @@ COLOURS = {
 """Of each family, on a dark ground."""
 
 
-def figure_lines(watch: Watch, now_s: float | None, baud: int | None) -> tuple[str, str]:
-    """Give what crosses the line each way, and beside it round trips and what is worth a look.
+def figures(watch: Watch, now_s: float | None, baud: int | None) -> str:
+    """Give two lines: what crosses the line each way, and beside it round trips and what is worth a look.
 
     now_s: the time where it is live; without it the figures are those of all from the first to the last.
     """
@@ -34,7 +34,7 @@ def figure_lines(watch: Watch, now_s: float | None, baud: int | None) -> tuple[s
     trips = "none yet" if times is None else f"{format_time(times[0])}, worst {format_time(times[1])}"
     counts = watch.counts
     told = [f"repeated {counts.repeated:,}", f"damaged {counts.damaged:,}", f"noise {counts.noise:,}"]
-    return f"→ board {to_board}   round trip {trips}", f"← board {to_host}   {', '.join(told)}"
+    return f"→ board {to_board}   round trip {trips}\n← board {to_host}   {', '.join(told)}"
 
 
 def _ways(rate: Rate, baud: int | None) -> Sequence[str]:
@@ -49,7 +49,7 @@ def _ways(rate: Rate, baud: int | None) -> Sequence[str]:
 
 def families_line(wanted: Filter, shown: int, kept: int) -> Text:
     """Give the families with their keys, those that are hidden struck out, and how many rows are shown."""
-    text = Text(no_wrap=True, overflow="ellipsis")
+    text = Text()
     for number, family in enumerate(Family, 1):
         is_shown = family in wanted.families
         text.append(f"{number} {family.value}", COLOURS[family] if is_shown else "strike #6a6f78")

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.capture.reading import read_packets
@@ -125,7 +125,7 @@ def open_file(source: str, *, follows: bool, raw_to_board: bool | None = None, s
         opened = _open(source, stdin_fd) if file is None else file
         with opened:
             stream = io.BufferedReader(GrowingFile(opened, stop)) if follows else io.BufferedReader(opened)
-            yield from read_packets(cast(BinaryIO, stream), name, raw_to_board=raw_to_board)
+            yield from read_packets(stream, name, raw_to_board=raw_to_board)
 
     return Source(begin, "that is all" if not follows else "followed no more", close=stop.set)
 
@@ -156,7 +156,7 @@ def open_line(
     taps: list[CaptureWriter] = []
     news: deque[str] = deque(maxlen=_MOST_NEWS)
     through = make(taps, on_news or news.append)
-    writer = CaptureWriter(pipe, through.port, live=True)  # type: ignore[arg-type]  # which only needs `write`
+    writer = CaptureWriter(pipe, through.port, live=True)
     taps.append(writer)
     ends: list[BaseException] = []
 
@@ -170,7 +170,7 @@ def open_line(
             pipe.close()
 
     def begin() -> Iterator[Packet]:
-        yield from read_blocks(pipe)  # type: ignore[arg-type]  # which only needs `read`
+        yield from read_blocks(pipe)
         if ends:
             raise ends[0]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,14 +17,15 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
-from microrpc.capture.watching import Watch
+from microrpc.capture.watching import LEFT_OUT, Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figure_lines
+from microrpc.cli.monitor_figures import families_line, figures
+from microrpc.cli.monitor_help import Help
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
@@ -30,47 +33,13 @@ from microrpc.errors import printable
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5
-_WORK_S = 0.03
+_WORK_S = 0.02
 _AT_ONCE = 200
 _BESIDE_COLUMNS = 150
-HELP = """\
-  up, down, page up, page down   choose a row; Home the oldest
-  End, f      follow the newest
-  space       pause: rows stay as they are, what comes is kept and counted
-  enter       details of the chosen row: fields, and its bytes on the line
-  tab         go to the details, to scroll them, and back
-  r           go from a request to its reply, and back
-  /           show only what has these words: add 0x2000 !LOG
-  1 to 7      show or hide a family; 0 shows all
-  t           times: since the first row, since the one before, of the day
-  c           clear rows and figures
-  s           save what is kept as pcapng, for Wireshark and `microrpc decode`
-  ?, q        this help; quit
-
-  Bytes of a frame: its start is green, escapes are orange.
-  Any key closes this."""
-"""What the key ? shows."""
-
-
-class _Help(ModalScreen[None]):
-    DEFAULT_CSS = """
-    _Help { align: center middle; }
-    _Help > Static { width: auto; height: auto; max-width: 100%; border: round $primary; padding: 1 2; }
-    _Help > Static { background: $surface; }
-    """
-
-    def compose(self) -> ComposeResult:
-        yield Static(HELP, markup=False)
-
-    def on_key(self) -> None:
-        self._close()
-
-    def on_click(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.is_current:  # and not closed already: keys may come fast
-            self.dismiss()
+_SWITCH_S = 0.001
+"""How long the thread that reads may hold up the one that shows: each key waits for that several times."""
+_COLLECTION = (5000, 5, 10)
+"""How often old rows, which refer to each other, are looked for: `gc.set_threshold`."""
 
 
 class MonitorApp(App[None]):
@@ -85,6 +54,7 @@ class MonitorApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #title { background: $primary-background; text-style: bold; height: 1; }
+    #title, #figures, #families, #heads { text-wrap: nowrap; text-overflow: ellipsis; }
     #figures { height: 2; padding: 0 1; }
     #families { height: 1; padding: 0 1; }
     #heads { height: 1; background: $surface; text-style: bold; color: $text-muted; }
@@ -92,19 +62,19 @@ class MonitorApp(App[None]):
     #body.stacked { layout: vertical; }
     #list { width: 1fr; height: 1fr; }
     #details { display: none; border-top: solid $primary; width: 100%; height: 45%; padding: 0 1; }
-    #details.shown { display: block; }
     #body.beside #details { border-top: none; border-left: solid $primary; width: 80; height: 100%; }
     #ask { display: none; height: 1; padding: 0 1; background: $surface; }
-    #ask.shown { display: block; }
+    #details.shown, #ask.shown { display: block; }
     #asked { width: auto; text-style: bold; }
     #ask Input { width: 1fr; }
     """
+    SCREENS: ClassVar[dict[str, Callable[[], Screen[None]]]] = {"help": Help}  # made once: it takes long
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause"),
         Binding("enter", "details", "Details"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),  # what is typed behind it is no key
         Binding("r", "partner", "Reply"),
-        Binding("s", "save", "Save"),
+        Binding("s", "save", "Save", priority=True),
         Binding("t", "times", "Times", show=False),
         Binding("c", "clear", "Clear", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
@@ -136,7 +106,7 @@ class MonitorApp(App[None]):
         self._asking = ""
         self._is_stale = True
         self._is_end_told = False
-        self._beats = 0
+        self._beats = self._drawn = self._told_columns = 0
 
     @property
     def view(self) -> Rows:
@@ -173,9 +143,9 @@ class MonitorApp(App[None]):
                 loop.add_signal_handler(number, self.exit)
         self.tick()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Put the details where there is room."""
-        is_wide = self.size.width >= _BESIDE_COLUMNS
+        is_wide = event.size.width >= _BESIDE_COLUMNS  # `self.size` is still that before
         self._body.set_class(is_wide, "beside")
         self._body.set_class(not is_wide, "stacked")
         self._is_stale = True
@@ -186,9 +156,10 @@ class MonitorApp(App[None]):
         """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
         self._take()
         self._beats += 1
-        if self._beats % _ROW_BEATS == 0:
+        has_figures = self._beats % _FIGURE_BEATS == 0
+        if has_figures or (self._beats % _ROW_BEATS == 0 and not self._is_flooded):
             self._show_rows()
-        if self._beats % _FIGURE_BEATS == 0:
+        if has_figures:
             self._show_figures()
 
     def tick(self) -> None:
@@ -212,9 +183,15 @@ class MonitorApp(App[None]):
         while self._source.news:
             self.notify(self._source.news.popleft(), timeout=6, markup=False)
 
+    @property
+    def _is_flooded(self) -> bool:
+        """Whether more came than there is room for, since rows were drawn: nobody reads all of it as it passes."""
+        return self.list.follows and self.line_watch.rows.newest - self._drawn > self.list.size.height
+
     def _show_rows(self) -> None:
         if self._is_stale:
             self._is_stale = False
+            self._drawn = self.line_watch.rows.newest
             self.list.sync()
 
     def _show_figures(self) -> None:
@@ -228,14 +205,16 @@ class MonitorApp(App[None]):
         elif not self.list.follows:
             state.append("scrolled back")
         if left_out := self.line_watch.counts.left_out:
-            state.append(f"{left_out:,} came too fast to be shown")
+            state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
         self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
+        if self._details.has_class("shown") and self._details.size.width != self._told_columns:
+            self._describe()
         self._heads.update(heads(self.list.size.width), layout=False)
-        self._figures.update("\n".join(figure_lines(self.line_watch, now_s, self._baud)), layout=False)
+        self._figures.update(figures(self.line_watch, now_s, self._baud), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
 
     def on_frame_list_chosen(self) -> None:
@@ -245,7 +224,8 @@ class MonitorApp(App[None]):
 
     def _describe(self) -> None:
         row, told = self.list.chosen, self._told
-        columns = self._details.size.width or self.size.width
+        self._told_columns = self._details.size.width
+        columns = self._told_columns or self.size.width
         told.update("nothing is chosen" if row is None else describe(row, columns))
 
     # --- keys -------------------------------------------------------------------------------------
@@ -310,7 +290,7 @@ class MonitorApp(App[None]):
 
     def action_help(self) -> None:
         """Tell the keys."""
-        self.push_screen(_Help())
+        self.push_screen("help")
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -322,12 +302,16 @@ class MonitorApp(App[None]):
         """Ask for the name of a file."""
         self._ask_for("save", default_name(time.time()), "name of a new file")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key is one now: while something is typed, or the help is shown, these are not."""
+        return action not in ("filter", "save") or not (self._asking or len(self.screen_stack) > 1)
+
     def _ask_for(self, what: str, value: str, hint: str) -> None:
         self._asking = what
         self._asked.update(f"{what}: ")
         self._ask.add_class("shown")
         self._answer.placeholder, self._answer.value = hint, value
-        self._answer.focus()
+        self.screen.set_focus(self._answer)  # at once: the next key is typed into it
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -344,7 +328,7 @@ class MonitorApp(App[None]):
             except (WriteError, OSError) as error:
                 self.notify(f"Not saved: {error}", severity="error", timeout=10, markup=False)
             else:
-                self.notify(f"{count:,} packets saved as {value}", timeout=6, markup=False)
+                self.notify(f"packets saved as {value}: {count:,}", timeout=6, markup=False)
 
     def on_key(self, event: events.Key) -> None:
         """Close what is asked for, or the details."""
@@ -363,6 +347,16 @@ class MonitorApp(App[None]):
         self.list.focus()
 
 
+class _OnlyApp(MonitorApp):
+    """One that has the process to itself."""
+
+    def on_ready(self) -> None:
+        """Let nothing hold up keys: a garbage collector that looks at all objects of the program takes 0.1 s."""
+        gc.freeze()
+        sys.setswitchinterval(_SWITCH_S)
+        gc.set_threshold(*_COLLECTION)
+
+
 def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
     """Show it until somebody quits."""
-    MonitorApp(source, title, keep=keep, baud=baud, clock=clock).run()
+    _OnlyApp(source, title, keep=keep, baud=baud, clock=clock).run()

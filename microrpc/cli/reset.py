@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
@@ -40,15 +42,17 @@ def reset(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Reset a board, as its profile says, and wait until it has booted.
+    """Reset a board as its profile says, and wait for it to boot.
 
-    What it says after that is not waited for longer than the profile's power-up time.
+    What it says after that is not waited for longer than the profile's power-up time; --trace and --capture show it.
     With --memory it goes on running, and frees all that was allocated over the wire: its profile need not say how to
     reset it.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards.resets import check_can_be_reset, open_reset
+        from microrpc.boards.resets import TOOLS, check_can_be_reset, open_reset
         from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, is_started_here, scheme_of
+        from microrpc.connecting.openers.serial import tapped_tools
+        from microrpc.connecting.watching import watch
 
         if port is not None and port.startswith(SIMULATOR_SCHEME):
             raise typer.BadParameter(f"{port}: a simulated board begins anew with every command: nothing to reset")
@@ -68,15 +72,17 @@ def reset(
             raise typer.BadParameter(f"{chosen.name}: an emulated board begins anew with every command")
         check_can_be_reset(chosen)
         port, profile = find_board_port(port, board, board_file)
-        channel, boot_s = open_reset(
-            port,
-            profile,
-            baud=baud,
-            options=options.over(profile.port_options),
-            on_log=note_log,
-            on_text=note_log,
-        )
-        channel.close()
+        with contextlib.closing(watch(port, capture(), None, framed=True, resets=True)) as watched:
+            channel, boot_s = open_reset(
+                port,
+                profile,
+                baud=baud,
+                options=options.over(profile.port_options),
+                on_log=note_log,
+                on_text=note_log,
+                tools=TOOLS if watched.tap is None else tapped_tools(watched.tap),
+            )
+            channel.close()
         if as_json:
             print_json({"port": port, "profile": profile.name, "strategy": profile.reset.strategy, "boot_s": boot_s})
         elif boot_s is None:

@@ -47,10 +47,11 @@ def share(
     ] = None,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Share a board among several programs of this user until Ctrl-C, on a Unix socket.
+    """Share one board among several programs of this user.
 
-    The first line on stdout is what they open instead of PORT; where stdout is no terminal it is nothing else.
-    Requests take turns. What a program looked up and allocated is its own, and is freed when it goes.
+    Until Ctrl-C, on a Unix socket. The first line on stdout is what they open instead of PORT; where stdout is no
+    terminal it is nothing else. Requests take turns. What a program looked up and allocated is its own, and is freed
+    when it goes.
     """
     import asyncio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
@@ -24,10 +24,19 @@ class StoppedError(BaseException):
 
 
 @contextlib.contextmanager
-def until_signal() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise StoppedError, once, so that the clean-up is not interrupted too."""
+def until_signal(ask: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP raise StoppedError, once, so that the clean-up is not interrupted too.
+
+    ask: called at the first of them instead; it has what is within end by itself. Only a second one raises.
+    """
+    asked = ask is None
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if ask is not None and not asked:
+            asked = True
+            ask()
+            return
         for each in before:
             signal.signal(each, signal.SIG_IGN)
         raise StoppedError(number)

@@ -31,7 +31,7 @@ def sigrok(
     ] = False,
     wants_removal: RemovalOption = False,
 ) -> None:
-    """Tell where the decoder for sigrok and PulseView is, or install it.
+    """Install the decoder for sigrok and PulseView, or find it.
 
     They then show what a logic analyser saw of a UART as calls, copies, logs and damage: docs/sigrok.md.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microrpc.cli.addresses import parse_address, warn_of_others
+from microrpc.cli.capturing import capture
 from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_terminal, reporting
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note, say
+from microrpc.cli.telling import with_telling
 from microrpc.errors import FaultsError
 
 if TYPE_CHECKING:
@@ -20,10 +23,13 @@ if TYPE_CHECKING:
     from firmware_sim.line.uart import UartLine
     from firmware_sim.running.ports import SimulatedBoard
     from firmware_sim.running.server import PtyServer, TcpServer
+    from microrpc.connecting.watching import Watch
 
 _FIRMWARES = ("robust", "stock")
+_log = logging.getLogger("microrpc.connection")
 
 
+@with_telling
 def sim(
     board: BoardOption = None,
     board_file: BoardFileOption = None,
@@ -81,10 +87,14 @@ def sim(
             device = simulate(profile, seed=seed, firmware=kind)
         server = _serve(line or device, link, tcp)
         try:
-            _announce(server, profile.name, wrong)
-            server.run()
+            speed = f"as slow as its line, {profile.baud} baud" if line is not None else "as fast as it can answer"
+            _log.info("%s: a simulated %s, %s", server.path, profile.name, speed)
+            with contextlib.closing(_watched(server)):
+                _announce(server, profile.name, wrong)
+                server.run()
         finally:
             server.close()
+            _log.info("%s: closed; it received %d frames", server.path, server.device.stats.frames_received)
             if is_terminal(sys.stdout):
                 say(f"\nIt received {server.device.stats.frames_received} frames.{_losses(line)}")
 
@@ -108,6 +118,18 @@ def _serve(board: SimulatedBoard, link: Path | None, tcp: str | None) -> PtyServ
     host, number = parse_address(tcp, "--tcp", "127.0.0.1:5000")
     warn_of_others(host, number, "this board")
     return TcpServer(board, host=host, number=number)
+
+
+def _watched(server: PtyServer | TcpServer) -> Watch:
+    """Begin to watch the line, where somebody wants to."""
+    from microrpc.connecting.watching import watch
+
+    watched = watch(server.path, capture(), None, framed=True, resets=False)
+    if watched.tap is not None:
+        from microrpc.cli.sim_watching import show_line
+
+        show_line(server.ports[0], watched.tap)
+    return watched
 
 
 def _announce(server: PtyServer | TcpServer, name: str, wrong: Faults) -> None:

@@ -62,7 +62,7 @@ def with_telling(
 
     def run(*, capture: Path | None = None, trace: str | None, verbose: bool, **values: Any) -> None:
         as_json = values.get("as_json", False)
-        with explaining(as_json=as_json), _tracing(trace), _saying(verbose), capturing(capture):
+        with explaining(as_json=as_json), _apart(trace, capture), _tracing(trace), _saying(verbose), capturing(capture):
             command(**values, **({"verbose": verbose} if own_verbose else {}))
 
     return extended(command, run, added, _DEFAULTS)
@@ -95,6 +95,23 @@ def extended(
     ]
     runs.__signature__ = inspect.Signature([*kept, *new])  # type: ignore[attr-defined]  # what inspect looks for
     return runs
+
+
+@contextlib.contextmanager
+def _apart(trace: str | None, capture: Path | None) -> Iterator[None]:
+    """Raise typer.BadParameter for one file that is to be both."""
+    if trace not in (None, ON_STDERR) and capture is not None and _is_same(Path(trace), capture):
+        raise typer.BadParameter(f"{_TRACE}={trace} and --capture {capture}: it cannot be both")
+    yield
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.resolve() == other.resolve():
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there yet
+        return False
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ tvm = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Today's TVM on boards: its models, its clients, its tuner (docs/tvm.md).",
+    help="Today's TVM on boards: its models, its clients, its tuner.\n\n(docs/tvm.md)",
     epilog=examples(
         "microrpc tvm build model.onnx --board qemu_mps2_an385 --out my_model",
         "microrpc tvm serve /dev/ttyACM0",
@@ -112,7 +112,9 @@ def serve(
     as_json: JsonOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
-    """Serve boards to TVM's clients until Ctrl-C, each as an RPC server of TVM, all on one TCP port.
+    """Serve boards to TVM's clients, each as an RPC server of TVM.
+
+    Until Ctrl-C, all on one TCP port.
 
     The first line on stdout is where they connect; where stdout is no terminal it is nothing else.
     A board has one session at a time; who comes meanwhile waits. A client without a key gets any board that is free.

@@ -48,7 +48,7 @@ def build(
     define: DefineOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compile kernels and models with TVM, make a firmware project of them, and show what it takes of the board.
+    """Compile kernels and models with TVM into a firmware project.
 
     Every public PrimFunc is a function of the board; a Relax function is one, too, and a model. Needs microrpc[tvm].
     """

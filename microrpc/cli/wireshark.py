@@ -57,7 +57,7 @@ def wireshark(
     ] = False,
     wants_removal: RemovalOption = False,
 ) -> None:
-    """Tell where the dissector for Wireshark is, or install it.
+    """Install the dissector for Wireshark, or find it.
 
     Wireshark then shows captures (--capture) as calls, copies, logs and damage: docs/wireshark.md.
     """

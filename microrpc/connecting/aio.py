@@ -169,7 +169,11 @@ def open_board(
     opened = Opened(channel, baud=baud, ring_bytes=ring_bytes, on_close=on_close)
 
     async def open_channel() -> AsyncBoard:
-        watched = await _watch(channel.name, capture, wrap)
+        try:
+            watched = await _watch(channel.name, capture, wrap)
+        except BaseException:
+            opened.close()
+            raise
         return await _open_session(
             watched.attend(opened),
             timeouts,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from microrpc.capture.file import CaptureFile, Target
 from microrpc.connecting.openers import Closable, Opened
 from microrpc.connecting.wrap import Tap, port_lost, port_opened, tap_of, tapped, tell_comments
 from microrpc.errors import CaptureError
 from microrpc.host.requests import AnyConnection
+
+if TYPE_CHECKING:
+    from microrpc.capture.file import CaptureFile, Target
 
 _log = logging.getLogger("microrpc.connection")
 _wire_log = logging.getLogger("microrpc.wire")  # of `microrpc.capture.wire_log`, which is loaded where it is heard
 
 C = TypeVar("C", bound=Closable)
 
-CaptureTarget: TypeAlias = Target | CaptureFile
+CaptureTarget: TypeAlias = "Target | CaptureFile"
 """What a capture goes to: what `CaptureFile` takes, or one."""
 AnyWrap: TypeAlias = Callable[[Any], Any]
 """Gives the channel to use for one that was opened, in either client."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from microrpc.errors import PortError
+from microrpc.errors import PortError, reason_of
 
 _END_S = 5.0
 _PORT_LINE = "port: "
@@ -44,7 +44,10 @@ class EmulatorProcess:
         """Start a program in `directory` with its standard streams on a new pty; give its path."""
         import tty
 
-        master, self._line_fd = os.openpty()
+        try:
+            master, self._line_fd = os.openpty()
+        except OSError as error:
+            raise self._not_started(f"no pty can be had ({reason_of(error)})") from error
         try:
             path = os.ttyname(self._line_fd)  # it has none any more when the other end is closed
             tty.setraw(self._line_fd)

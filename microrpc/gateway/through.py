@@ -14,6 +14,7 @@ import contextlib
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -23,14 +24,17 @@ from microrpc.connecting.address import find_target
 from microrpc.connecting.openers import has_frames, open_target
 from microrpc.connecting.watching import CaptureTarget, tell_port, watch
 from microrpc.connecting.wrap import Tap, port_lost, port_opened
-from microrpc.errors import PortLostError, RequestError
-from microrpc.ports.bell import Bell
+from microrpc.errors import PortLostError, PortNotFoundError, RequestError
+from microrpc.ports.bell import Bell, wait_any
 from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, interrupt
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
+from microrpc.ports.lost import LostPort, Reopening
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.ports.pty import HeldPty
 
+_BACK_S = 60.0  # how long a port may be gone: its board may be flashed meanwhile
+_WRITE_S = 10.0
+_LAST_S, _LAST_POLL_S = 0.5, 0.005  # how long a board may take for what it is sent at the end
 _STEP_S = 0.1  # how soon a thread that reads notices that it is wanted no more
 
 
@@ -88,7 +92,7 @@ class Through:
         """Its speed, in bits a second."""
         if not has_frames(target):
             raise RequestError(f"{port} carries no frames: capture where the board's line is opened")
-        lost = LostPort(target.port) if reconnect else None
+        lost = LostPort(target.port, wait_s=_BACK_S, afterwards="then start this again") if reconnect else None
         watched = self._watch = watch(target.port, capture, None, framed=True, resets=False)
         try:
             opened = self._opened = watched.attend(open_target(target))
@@ -101,6 +105,7 @@ class Through:
         except BaseException:
             opened.close()
             raise
+        self._is_stopped = False
         self._line, self._bell = _line_of(opened.channel), Bell()
         tell_port(opened, self.port, target.profile.name)
         self.now = opened.channel.now
@@ -133,13 +138,22 @@ class Through:
                     raise
             self._line.close()
             self._to_board = b""
-            channel = self._reopen(RECONNECT_S)
+            try:
+                channel = self._reopen(_BACK_S)
+            except PortNotFoundError:
+                if self._is_stopped:
+                    return
+                raise
             self._line, self.now = _line_of(channel), channel.now
             self._tell(port_opened)
             self._on_news("port opened again")
 
     def stop(self) -> None:
-        """Have `run` end, from another thread, or for the next time."""
+        """Have `run` end, from another thread or a signal, or for the next time.
+
+        What a program wrote before that still goes to the board, as far as it takes it within half a second.
+        """
+        self._is_stopped = True
         self._bell.ring()
         if self._reopen is not None:
             self._reopen.interrupt()
@@ -168,6 +182,7 @@ class Through:
                     elif key.fd == pty:
                         self._serve_pty(events)
                     else:
+                        self._pass_last()
                         return
                 wanted = {
                     line: selectors.EVENT_READ | (selectors.EVENT_WRITE if self._to_board else 0),
@@ -180,6 +195,18 @@ class Through:
                         if events != before[fd]:
                             _change(selector, fd, before[fd], events)
                     before = wanted
+
+    def _pass_last(self) -> None:
+        """Pass on what a program wrote before the end: how it closed its session, most of the time."""
+        deadline = time.monotonic() + _LAST_S
+        while time.monotonic() < deadline:
+            if self._to_board:
+                time.sleep(_LAST_POLL_S)
+                self._serve_line(selectors.EVENT_WRITE)
+            elif wait_any([self._pty.fd], 0.0):
+                self._serve_pty(selectors.EVENT_READ)
+            else:
+                return
 
     def _serve_line(self, events: int) -> None:
         if events & selectors.EVENT_WRITE and self._to_board:
@@ -285,7 +312,7 @@ class _ReadByThread:
 
     def write_some(self, data: bytes | memoryview) -> int:
         """See `_Line`; it waits as long as pyserial does."""
-        self._channel.write(bytes(data), self._channel.now() + RECONNECT_S)
+        self._channel.write(bytes(data), self._channel.now() + _WRITE_S)
         return len(data)
 
     def close(self) -> None:

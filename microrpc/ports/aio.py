@@ -239,6 +239,12 @@ class InMemoryChannel:
         await asyncio.sleep(0)
         self._channel.write(data, deadline)
 
+    def tell_faults(self, listener: Callable[[str], None]) -> None:
+        """Have the channel tell of the faults that it makes, where it makes any."""
+        tell = getattr(self._channel, "tell_faults", None)
+        if tell is not None:
+            tell(listener)
+
     def close(self) -> None:
         """See `AsyncChannel.close`."""
         self._channel.close()

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _LONGEST_LOOK_S = 0.1  # of processor time: a computer may have very many processes, or a process files
+_LONGEST_WAIT_S = 10.0
 _MASTERS = ("/dev/ptmx", "/dev/pts/ptmx")
+_MASTER = 5 << 8 | 2  # the device that both are
 
 
 def holders(port: str) -> str:
     """Tell who has the port open, as far as this user may see, and the remedy: the end of a sentence."""
     found = [_describe(pid) for pid in _find(port)]
+    is_ours = any(name.startswith("microrpc ") for name in found)
+    share = f" `microrpc share {port}` lets several programs use one board." if is_ours else ""
     return (
         f"{', '.join(found) or 'another program'}: close it (`fuser {port}` names it). "
-        "If it is ModemManager, which probes new ports, wait some seconds, or stop it."
+        f"If it is ModemManager, which probes new ports, wait some seconds, or stop it.{share}"
     )
 
 
@@ -26,11 +31,13 @@ def others(port: str) -> str:
 
     Whoever has the other end of a pty is none of them, nor who has started it: they keep the line from hanging up.
     """
-    found = [pid for pid in _find(port) if pid != os.getpid()]
+    look = _looks.share()
+    found = list(_of_port(port, look.files.get(os.path.realpath(port), ())))
     number = _pty_number(port)
     if found and number is not None:
-        lenders = {one for pid in _processes() if _has_other_end(pid, number) for one in (pid, *_ancestors(pid))}
-        found = [pid for pid in found if pid not in lenders]
+        found = _without(found, look.other_ends.get(number, ()))
+    if found and is_our_pty(port):
+        found = _without(found, [os.getpid()])
     return ", ".join(map(_describe, found))
 
 
@@ -43,7 +50,77 @@ def is_pty(port: str) -> bool:
 def is_our_pty(port: str) -> bool:
     """Whether a port is a pty whose other end this very program has, so that it ends with the program."""
     number = _pty_number(port)
-    return number is not None and _has_other_end(os.getpid(), number)
+    if number is None:
+        return False
+    # It may have a thousand ports open: this asks the system for each as little as can be.
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                if os.fstat(fd).st_rdev == _MASTER and _other_end(f"/proc/self/fdinfo/{fd}") == number:
+                    return True
+    return False
+
+
+class _Look:
+    """What the other programs have open. What this one has is left out: that may be very much."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, list[tuple[int, str]]] = {}
+        """By its path: in which process a file is open, and where that is described."""
+        self.other_ends: dict[int, list[int]] = {}
+        """By the number of a pty: the processes that have its other end."""
+        self.is_done = threading.Event()
+
+    def take(self) -> None:
+        for pid in _processes():
+            for described, path in _files_of(pid) if pid != os.getpid() else ():
+                self.files.setdefault(path, []).append((pid, described))
+                if path in _MASTERS:
+                    number = _other_end(described.replace("/fd/", "/fdinfo/"))
+                    self.other_ends.setdefault(number, []).append(pid)
+
+
+class _Looks:
+    """Lets those share a look who ask at the same time. None gets one that was begun before it asked."""
+
+    def __init__(self) -> None:
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._next: _Look | None = None
+
+    def share(self) -> _Look:
+        with self._lock:
+            is_mine = self._next is None
+            look = self._next = self._next or _Look()
+        if not is_mine:
+            look.is_done.wait(_LONGEST_WAIT_S)
+            return look
+        try:
+            with self._looking:
+                self._begin(look)
+                look.take()
+        finally:
+            self._begin(look)
+            look.is_done.set()
+        return look
+
+    def _begin(self, look: _Look) -> None:
+        """Have who asks from now on wait for another one."""
+        with self._lock:
+            if self._next is look:
+                self._next = None
+
+
+_looks = _Looks()
+
+
+def _look_anew() -> None:
+    """In a fork: the threads that looked are gone, and what locks they held stays locked."""
+    global _looks
+    _looks = _Looks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_look_anew)
 
 
 def _pty_number(port: str) -> int | None:
@@ -53,18 +130,23 @@ def _pty_number(port: str) -> int | None:
 
 def _find(port: str) -> Iterator[int]:
     """Give the processes that have the port open, the youngest first."""
-    path = os.path.realpath(port)
-    is_numbered = _pty_number(port) is not None
+    name = os.path.realpath(port)
+    yield from _of_port(port, ((pid, fd) for pid in _processes() for fd, path in _files_of(pid) if path == name))
+
+
+def _of_port(port: str, files: Iterable[tuple[int, str]]) -> Iterator[int]:
+    """Give the processes, each once, of those files that are the port itself: they have its path."""
+    is_numbered, last = _pty_number(port) is not None, -1
     with contextlib.suppress(OSError):
-        ours = os.stat(path)
-        for pid in _processes():
-            for fd in _files_of(pid, path):
-                with contextlib.suppress(OSError):
-                    theirs = os.stat(fd)
-                    # A container has ptys of its own, of the same names and numbers.
-                    if theirs.st_rdev == ours.st_rdev and (not is_numbered or theirs.st_dev == ours.st_dev):
-                        yield pid
-                        break
+        ours = os.stat(port)
+        for pid, described in files:
+            with contextlib.suppress(OSError):
+                theirs = os.stat(described)
+                # A container has ptys of its own, of the same names and numbers.
+                is_same = theirs.st_rdev == ours.st_rdev and (not is_numbered or theirs.st_dev == ours.st_dev)
+                if is_same and pid != last:
+                    last = pid
+                    yield pid
 
 
 def _processes() -> Iterator[int]:
@@ -77,6 +159,12 @@ def _processes() -> Iterator[int]:
                 return
 
 
+def _without(found: list[int], pids: Iterable[int]) -> list[int]:
+    """Leave out what these processes are, and who has started them."""
+    left_out = {one for pid in pids for one in (pid, *_ancestors(pid))}
+    return [pid for pid in found if pid not in left_out]
+
+
 def _ancestors(pid: int) -> Iterator[int]:
     """Give who has started a process, who has started that, and so on."""
     with contextlib.suppress(OSError):
@@ -87,22 +175,21 @@ def _ancestors(pid: int) -> Iterator[int]:
             yield pid
 
 
-def _files_of(pid: int, *paths: str) -> Iterator[str]:
-    """Give where the open files of a process that have one of these paths are described."""
+def _files_of(pid: int) -> Iterator[tuple[str, str]]:
+    """Give where each open file of a process is described, and its path."""
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(OSError):
         for fd in os.listdir(folder):
             with contextlib.suppress(OSError):
-                if os.readlink(f"{folder}/{fd}") in paths:
-                    yield f"{folder}/{fd}"
+                yield f"{folder}/{fd}", os.readlink(f"{folder}/{fd}")
 
 
-def _has_other_end(pid: int, number: int) -> bool:
-    for fd in _files_of(pid, *_MASTERS):
-        with contextlib.suppress(OSError), open(fd.replace("/fd/", "/fdinfo/"), encoding="utf-8") as info:
-            if re.search(rf"^tty-index:\s*{number}$", info.read(), re.MULTILINE):
-                return True
-    return False
+def _other_end(described: str) -> int:
+    """Give the number of the pty whose other end a file is, by its description; -1 where that is not told."""
+    with contextlib.suppress(OSError), open(described, encoding="utf-8") as info:
+        if told := re.search(r"^tty-index:\s*(\d+)$", info.read(), re.MULTILINE):
+            return int(told[1])
+    return -1
 
 
 def _describe(pid: int) -> str:

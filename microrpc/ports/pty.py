@@ -6,16 +6,16 @@ import contextlib
 import os
 from pathlib import Path
 
-from microrpc.errors import PortError
+from microrpc.errors import PortError, reason_of
 
 
 class HeldPty:
     """A pty in raw mode. Programs may open `path` and close it again: it stays, since it is held open here, too.
 
     link: a symbolic link to make to it, so that its path is the same each time; it replaces an older link, and is
-    removed at the end. no_ptys: what to do instead where the system has none, for the error.
+    removed at the end. no_ptys: what to do instead where none can be had, for the error.
 
-    Raises PortError where something that is no link is in its place, and on a system without ptys.
+    Raises PortError where something that is no link is in its place, and where the system has no ptys, or none left.
     """
 
     def __init__(self, link: str | os.PathLike[str] | None = None, *, no_ptys: str = "") -> None:
@@ -27,7 +27,10 @@ class HeldPty:
         import tty
 
         self._termios = termios
-        self.fd, self._held = os.openpty()
+        try:
+            self.fd, self._held = os.openpty()
+        except OSError as error:
+            raise PortError(str(link or ""), f"no pty can be had ({reason_of(error)}){no_ptys}") from error
         tty.setraw(self._held)
         os.set_blocking(self.fd, False)
         self._known_speed = self._speed()

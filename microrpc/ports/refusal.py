@@ -102,6 +102,7 @@ def _permission_remedy(port: str) -> str:
         return f"see `ls -l {port}`"
     if os.geteuid() == 0:
         return "not even root may; in a container, pass the device in (for example `docker run --device`)"
-    if status.st_mode & 0o060 != 0o060 or status.st_gid in os.getgroups():
+    is_roots = status.st_gid == 0  # nobody is to join that group for a port
+    if is_roots or status.st_mode & 0o060 != 0o060 or status.st_gid in os.getgroups():
         return f"see `ls -l {port}`; its group {group} does not help, so a udev rule must allow it"
     return f"add yourself to its group with `sudo usermod -aG {group} $USER`, then log in again"

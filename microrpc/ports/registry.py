@@ -27,12 +27,14 @@ class Inherited(Protocol):
         """
 
 
-_things: weakref.WeakValueDictionary[int, Inherited] = weakref.WeakValueDictionary()
+_things: weakref.WeakValueDictionary[tuple[int, str], Inherited] = weakref.WeakValueDictionary()
 
 
 def register(thing: Inherited) -> None:
-    """Have `thing` told in every fork of this process, as long as it lives."""
-    _things[id(thing)] = thing
+    """Have `thing` told in every fork of this process, as long as it lives. What has `is_open` is the port `name`."""
+    # Once for each: whoever opens one of a thousand ports looks at the names of all of them.
+    name = _real(getattr(thing, "name", "")) if hasattr(type(thing), "is_open") else ""
+    _things[id(thing), name] = thing
 
 
 def registered() -> list[Inherited]:
@@ -42,10 +44,13 @@ def registered() -> list[Inherited]:
 
 def is_open_here(port: str) -> bool:
     """Whether this very program has a port open."""
-    return any(
-        getattr(thing, "is_open", False) and os.path.realpath(getattr(thing, "name", "")) == os.path.realpath(port)
-        for thing in registered()
-    )
+    name = _real(port)
+    return any(reference.key[1] == name and getattr(reference(), "is_open", False) for reference in _things.valuerefs())
+
+
+def _real(port: str) -> str:
+    """Give the one name of a port that links lead to; a URL is no path, whatever the working directory."""
+    return port if "://" in port else os.path.realpath(port)
 
 
 def collect_dropped(port: str) -> None:

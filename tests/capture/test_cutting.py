@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
+import fault_matrix
 import golden
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture.cutting import MOST_BETWEEN_BYTES, MOST_FRAME_BYTES, Cutter, Piece
@@ -101,12 +102,26 @@ def test_the_recordings_with_damage_everywhere(seed: int) -> None:
     check(splits(bytes(stream), rng))
 
 
+@pytest.mark.parametrize(("firmware", "direction", "kind"), fault_matrix.ROWS)
+def test_the_streams_of_the_fault_matrix_with_their_faults(
+    firmware: str, direction: str, kind: fault_matrix.Kind
+) -> None:
+    said, _ = fault_matrix.undamaged(firmware)
+    stream = bytes(said[direction])
+    rng = random.Random(f"{firmware}/{direction}/{kind}")
+    for position in range(rng.randrange(60), len(stream), 60):
+        damaged = fault_matrix.Fault(firmware, direction, kind, position).apply(stream[position])
+        check(splits(stream[:position] + damaged + stream[position + 1 :], rng))
+
+
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([A, B, A[:7], B[3:], b"\xff", b"\xfe", b"\xfd", b"\xff\xfd", b"text\n", b"\0", b"x"])))
 @example([b"\xff\xfd", b"\xff", b"\xff\xfd", B])
 def test_any_mixture(parts: list[bytes]) -> None:
     check(parts)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([A, B, A[:7], b"\xff", b"\xfe", b"text", b"\n"]), max_size=12), st.sets(st.integers(0, 11))
 )
@@ -135,6 +150,11 @@ def test_what_is_kept_is_bounded() -> None:
             for piece in cutter.cut(one):
                 largest = max(largest, len(piece.data))
         assert largest == MOST_BETWEEN_BYTES + 1
+
+
+def test_a_line_is_given_with_its_end_and_not_before() -> None:
+    cutter = Cutter()
+    assert [cutter.cut(part) for part in (b"boo", b"t\r", b"\n")] == [[], [], [Piece(b"boot\r\n")]]
 
 
 def test_what_ended_between_frames_is_given_when_it_is_asked_for() -> None:

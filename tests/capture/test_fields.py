@@ -125,6 +125,7 @@ def check_against_the_table(records: Iterable[Record]) -> None:
         (0.1, "0.1"),
         (1 / 3, "0.3333333333333333"),
         (0.1 + 0.2, "0.30000000000000004"),
+        (5e-324, "4.94065645841247e-324"),
         (1e22, "1e+22"),
         (math.inf, "inf"),
         (-math.inf, "-inf"),
@@ -289,6 +290,14 @@ def test_the_link_pairs_by_seq_and_shows_what_was_sent_again() -> None:
     assert found[4]["response_time"] == 0.004
 
 
+def test_numbers_of_the_link_begin_anew_in_another_session() -> None:
+    asked = [encode_with_kind(session, MessageType.LINK_REQUEST, 7, RequestKind.WRITE, bytes(8)) for session in (9, 10)]
+    done = encode_with_kind(10, MessageType.LINK_REPLY, 7, ReplyKind.DONE, b"")
+    first, second, reply = fields(*((TO, one) for one in asked), (FROM, done))
+    assert "link.retransmission" not in second
+    assert (first.get("response_in"), second["response_in"], reply["request_in"]) == (None, 3, 2)
+
+
 def test_what_a_board_tells_of_itself() -> None:
     look_up = [Syscall(PacketCode.GET_GLOBAL_FUNC, (name,)) for name in ("microrpc.link", "microrpc.features")]
     memory = Syscall(PacketCode.GET_GLOBAL_FUNC, ("microrpc.memory",))
@@ -301,7 +310,9 @@ def test_what_a_board_tells_of_itself() -> None:
         (FROM, normal(Return((OpaqueHandle(6),)))),
         (TO, normal(CallFunc(6, ()))),
         (FROM, normal(Return((12, encode_memory(100, 40, 20, 60))))),
+        (TO, normal(CallFunc(LinkParameters(4, 256, 100).handle, ()))),
     )
+    assert "function" not in found[8], "what the link is like is no function's handle"
     assert [found[1][f"link.{name}"] for name in ("window_requests", "packet_bytes", "window_bytes")] == [4, 256, 100]
     assert found[3]["features"] == "events, cancel"
     assert (found[3]["features.host_timeout_ms"], found[3]["features.description_hash"]) == (500, 0xAB)
@@ -320,6 +331,8 @@ def test_events_and_signals() -> None:
         "arg": ["1", "0.5", "x", "bytes:79"],
         "arg.type": ["Int", "Float", "Str", "Bytes"],
     }
+    named = encode_event(9, encode_event_body(EventMessage(7, True, 1500, "t\udcff", ())))
+    assert only(FROM, named)["event.name"] == "t\\xff"
     assert only(TO, encode_event_ack(9, EventAck(8, 300, True))) == {
         "kind": "EVENT_ACK",
         "event.wanted": 8,
@@ -430,4 +443,10 @@ def test_what_is_remembered_is_bounded() -> None:
     [old] = reader.read(300, 300, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 135, b"\2")))
     [kept] = reader.read(301, 301, True, encode_frame(encode_link_message(1, MessageType.LINK_REQUEST, 199, b"\2")))
     assert (old.is_retransmission, kept.is_retransmission) == (False, True)
+    lookups: list[tuple[bool, bytes]] = []
+    for handle in range(1, 1026):
+        lookups.append((TO, normal(Syscall(PacketCode.GET_GLOBAL_FUNC, (f"f{handle}",)))))
+        lookups.append((FROM, normal(Return((OpaqueHandle(handle),)))))
+    named = read(*lookups, *((TO, normal(CallFunc(handle, ()))) for handle in (1, 2, 1025)))
+    assert [one.function for one in named[-3:]] == ["", "f2", "f1025"]
     assert read_message(b"").kind == "?"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import needs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
@@ -76,6 +76,7 @@ def test_each_packet_has_its_line_and_its_comments() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -120,6 +121,8 @@ def test_the_flags_tell_the_direction_where_no_tag_does() -> None:
     inbound, outbound = bytes.fromhex("0002 0004 00000001"), bytes.fromhex("0002 0004 00000002")
     packets = [big_endian_packet(tags + b"A", 0, options) for options in (inbound, outbound, b"")]
     assert [one.to_board for one in read(big_endian(b"".join(packets)))] == [False, True, None]
+    [tagged] = read(big_endian(big_endian_packet(TAGS + bytes.fromhex("00 00000000 41"), 0, inbound)))
+    assert tagged.to_board is True, "the tag tells, where there is one"
 
 
 def test_packets_of_other_programs_are_counted_only() -> None:
@@ -162,6 +165,8 @@ WHOLE = section_header() + interface_block("a")
         (WHOLE + packet_block(0, b"", to_board=True, interface=3), "is of interface 3, and 1 were introduced"),
         (big_endian(more=bytes.fromhex("0002 0050 41414141")), "an option of 80 bytes is longer than its block"),
         (big_endian(more=bytes.fromhex("0002")), "announces 22 bytes, which no block has"),
+        (WHOLE + WHOLE[:44] + packet_block(0, b"", to_board=True), "is of interface 0, and 0 were introduced"),
+        (WHOLE + interface_block("a") * 4096, f"at byte {len(WHOLE) + 4095 * 40} there are more than 4096 interfaces"),
         (WHOLE + struct.pack("<IIIIIIII", 6, 32, 0, 0, 0, 9, 9, 32), "a packet of 9 bytes is longer than its block"),
     ],
 )
@@ -187,6 +192,7 @@ def test_what_is_whole_before_a_cut_is_read() -> None:
         next(packets)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_no_bytes_do_more_than_be_refused(noise: bytes, at: int) -> None:
     data = WHOLE + packet_block(1, b"A", to_board=True, comments=["x"])

@@ -13,8 +13,10 @@ from golden import NAMES, VECTORS, load
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microrpc.capture import reading
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
 from microrpc.capture.reading import read_packets, read_records
+from microrpc.capture.records import RecordReader
 from microrpc.errors import CaptureError
 from microrpc.wire.frames import encode_frame
 from microrpc.wire.packets import CallFunc, Return, encode_packet
@@ -88,7 +90,9 @@ def test_lines_of_several_boards_are_read_apart() -> None:
         packet_block(1, call, to_board=True),
         packet_block(2, call[:9], to_board=True, interface=1),
         packet_block(3, reply, to_board=False),
-        packet_block(4, call[9:], to_board=True, interface=1),
+        packet_block(4, call, to_board=True),
+        packet_block(5, call[9:], to_board=True, interface=1),
+        packet_block(6, reply, to_board=False),
     ]
     data = section_header() + interface_block("a") + interface_block("b") + b"".join(blocks)
     found = [
@@ -96,7 +100,16 @@ def test_lines_of_several_boards_are_read_apart() -> None:
         for packet, records in read_records(read_packets(io.BytesIO(data), "x"))
         for record in records
     ]
-    assert found == [("a", "CallFunc", False), ("a", "Return", True), ("b", "CallFunc", False)]
+    assert found == [
+        *(("a", "CallFunc", False), ("a", "Return", True), ("a", "CallFunc", False)),
+        *(("b", "CallFunc", False), ("a", "Return", True)),
+    ]
+
+
+def test_a_line_of_a_recording_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_LINE_BYTES", 100)
+    with pytest.raises(CaptureError, match=r"^x: line 2 has 100 bytes and more$"):
+        list(read_packets(io.BytesIO(b"{}\n{" + 200 * b" " + b"}\n"), "x"))
 
 
 class _Dribble(io.RawIOBase):
@@ -128,3 +141,17 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     if not said:
         with pytest.raises(CaptureError, match=r"^x: "):
             read(data)
+
+
+def test_each_line_has_one_reader_however_many_packets_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(RecordReader):
+        def __init__(self) -> None:
+            made.append(self)
+            super().__init__()
+
+    monkeypatch.setattr("microrpc.capture.reading.RecordReader", Counted)
+    packets = [Packet(n, n, False, b"x\n", (), name) for n, name in enumerate(("a", "b") * 50, 1)]
+    assert len(list(read_records(packets))) == 100
+    assert len(made) == 2

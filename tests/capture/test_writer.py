@@ -13,16 +13,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import golden
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture import files
+from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
-from microrpc.capture.pcapng import Packet, read_blocks, section_header
+from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
 from microrpc.capture.writer import CaptureWriter
 from microrpc.errors import CaptureError
 from microrpc.wire.frames import encode_frame
@@ -108,6 +110,7 @@ def test_no_byte_of_a_recording_is_lost(name: str) -> None:
     assert times == sorted(times)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([A, B, A[:5], b"\xff", b"\xfe", b"text\n", b"x"]))))
 def test_no_byte_is_lost_however_the_directions_take_turns(parts: list[tuple[bool, bytes]]) -> None:
     file = io.BytesIO()
@@ -133,6 +136,45 @@ def test_memory_is_bounded_however_much_passes_and_no_thread_is_there_to_write()
     assert sum(len(one.data) for one in read(file)) == 3_000_000
 
 
+def test_what_waits_is_written_with_few_writes() -> None:
+    class Counting(io.BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            return super().write(data)
+
+    file = Counting()
+    with writer_to(file) as writer:
+        before = file.writes
+        for number in range(400):
+            writer.note(0.0, A * 10, to_board=number % 2 == 0)
+        writer.flush()
+        assert file.writes - before < 40
+    assert [one.data for one in read(file)] == [A] * 4000
+
+
+def test_an_interrupt_takes_nothing_away_that_is_written_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with writer_to(file) as writer:
+        monkeypatch.setattr(writer, "_start", lambda: None)  # no thread: it is written here
+        for _ in range(5):
+            writer.note(0.0, A, to_board=True)
+        cut, cutter = writer._cutters[False].cut, writer._cutters[False]
+        monkeypatch.setattr(cutter, "cut", _interrupted)
+        writer.note(0.0, B, to_board=False)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+        monkeypatch.setattr(cutter, "cut", cut)
+        assert [one.data for one in read(file)] == [A] * 5
+        writer.note(0.0, A, to_board=True)
+    assert [one.data for one in read(file)] == [A] * 6
+
+
+def _interrupted(data: bytes) -> list[Piece]:
+    raise KeyboardInterrupt
+
+
 def test_several_lines_have_one_file(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     with CaptureFile(path) as file:
@@ -149,6 +191,7 @@ def test_several_lines_have_one_file(tmp_path: Path) -> None:
         ("/dev/ttyACM1", B),
         ("/dev/ttyACM0", B),
     ]
+    assert path.read_bytes().count(b"/dev/ttyACM0") == 1, "each line is introduced once"
 
 
 # --- comments ---------------------------------------------------------------------------------
@@ -315,8 +358,9 @@ def test_two_captures_are_not_written_to_one_file(tmp_path: Path) -> None:
     writer_to(file).close()
 
 
-def test_a_full_disk_ends_the_capture_with_one_warning_and_whole_packets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("at_once", [1, 20])
+def test_a_full_disk_ends_the_capture_with_one_warning_and_the_packets_for_which_there_was_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
 ) -> None:
     file = tmp_path / "x.pcapng"
     left = 400
@@ -332,11 +376,13 @@ def test_a_full_disk_ends_the_capture_with_one_warning_and_whole_packets(
 
     monkeypatch.setattr(files.os, "write", write_some)
     with caplog.at_level(logging.INFO), writer_to(file) as writer:
-        for _ in range(20):
+        for number in range(1, 21):
             writer.note(0.0, A, to_board=True)
-            writer.flush()
+            if number % at_once == 0:
+                writer.flush()
     packets = read(file)
-    assert 2 <= len(packets) < 20
+    size = len(packet_block(0, A, to_board=True))
+    assert len(packets) == (400 - len(section_header() + interface_block("sim://"))) // size > 1
     assert {one.data for one in packets} == {A}
     [record] = caplog.records
     assert (record.name, record.levelname) == ("microrpc.capture", "WARNING")
@@ -357,6 +403,17 @@ def test_a_stream_of_the_program_stays_open(caplog: pytest.LogCaptureFixture) ->
     file.close()
     writer.close()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_stream_may_take_a_part_at_a_time() -> None:
+    class Narrow(io.BytesIO):
+        def write(self, data: memoryview) -> int:  # type: ignore[override]
+            return super().write(data[:7])
+
+    file = Narrow()
+    with writer_to(file) as writer:
+        writer.note(0.0, A, to_board=True)
+    assert [one.data for one in read(file)] == [A]
 
 
 # --- pipes ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards import catalogue as boards_module
 from microrpc.boards.catalogue import profile
+from microrpc.capture.pcapng import read_blocks
 from microrpc.cli.commands import app
 from microrpc.firmware.project import port_names
 from microrpc.ports.fd import FdChannel
@@ -262,6 +263,29 @@ def test_reset_says_when_the_board_had_booted(server: PtyServer, own: Path, monk
     result = run("reset", server.path, "--board-file", own)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"own on {server.path} was reset, and had booted after ")
+
+
+def test_what_the_board_says_after_its_reset_is_shown_and_captured(
+    server: PtyServer, own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def reset_on_dtr(self: FdChannel, *, dtr: bool | None = None, rts: bool | None = None) -> bool:
+        if dtr:
+            server.reset()
+        return True
+
+    monkeypatch.setattr(FdChannel, "set_modem_lines", reset_on_dtr)
+    file = tmp_path / "x.pcapng"
+    result = run("reset", server.path, "--board-file", own, "--trace", "-v", "--capture", file)
+    assert result.code == 0
+    first, second, *frames = result.err.splitlines()
+    assert first == f"{server.path} the board is reset"
+    assert second == f"{server.path}: own is reset: dtr-rts, 921600 baud"
+    assert frames[0].split()[:5] == [server.path, "0.0", "ms", "<-", "board"]
+    assert frames[-1].endswith("TERMINATE       I have booted")
+    with file.open("rb") as stream:
+        first_packet, *others = read_blocks(stream)
+    assert (first_packet.comments, first_packet.to_board) == (("the board is reset",), False)
+    assert len(others) == len(frames) - 1
 
 
 def test_reset_says_when_the_board_kept_silent(server: PtyServer, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.connecting.wrap import tapped
-from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.frames import FrameDecoder, encode_frame
 
 
 class Tape:
@@ -79,6 +79,8 @@ def test_what_a_program_says_through_it_is_in_the_file_to_the_byte(tmp_path: Pat
     for to_board in (True, False):
         said = b"".join(packet.data for packet in packets if packet.to_board is to_board)
         assert said.startswith(tape.said[to_board])
+        if to_board:
+            assert said.endswith(encode_frame(b"\0\0\x02")), "how the last program closed its session"
         frames = [FrameDecoder().feed(packet.data) for packet in packets if packet.to_board is to_board]
         assert frames == [[payload] for payload in FrameDecoder().feed(said)]
     assert {packet.interface for packet in packets} == {server.path}

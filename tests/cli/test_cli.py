@@ -69,6 +69,8 @@ def test_the_help_lists_every_command_and_the_exit_codes() -> None:
     assert {"model profile", "tvm serve", "tvm build"} <= set(COMMANDS)
     listed = re.findall(r"^  (\w+)  ", result.out.partition("Commands:")[2], flags=re.MULTILINE)
     assert listed == [name for name in COMMANDS if " " not in name]
+    headings = ["Commands", "What crosses the line", "Boards for other programs", "Firmware and models"]
+    assert re.findall(r"^(\w.*):$", result.out, flags=re.MULTILINE) == ["Options", *headings]
     for expected in ("Exit codes:", "130  interrupted", "sim://", "qemu://"):
         assert expected in result.out
 
@@ -82,6 +84,15 @@ def test_the_help_of_every_command_has_examples_and_fits_into_80_columns(
     assert result.code == 0
     assert f"Examples:\n    microrpc {command}" in result.out
     assert [line for line in result.out.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("group", ["", "model", "firmware", "tvm"])
+def test_what_a_list_says_of_a_command_is_a_whole_sentence(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run(*group.split(), "--help").out.partition("Commands:")[2].partition("Examples:")[0]
+    said = re.findall(r"^  (\w+) +([A-Z].*)$", listed.partition("What a PORT is:")[0], re.MULTILINE)
+    assert len(said) >= 2
+    assert [line for line in said if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -96,6 +96,21 @@ def test_filters_choose_what_is_shown_and_not_what_is_counted(
     assert run("decode", path, *options).err.splitlines() == [SUMMARY]
 
 
+def test_a_kind_that_is_not_there_is_told_with_those_that_are(path: Path) -> None:
+    result = run("decode", path, "--kind", "callfunk", "--kind", "Return")
+    assert (result.code, len(result.out.splitlines())) == (0, 2)
+    there = "CallFunc, damaged, EVENT, GetGlobalFunc, Return, text"
+    told = [line for line in result.err.splitlines() if line != SUMMARY]
+    assert told == [f"nothing in it is of the kind callfunk; there are: {there}"]
+
+
+def test_a_capture_of_something_else_is_told_to_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcapng"
+    file.write_bytes(section_header() + interface_block("lo"))
+    result = run("decode", file)
+    assert (result.code, result.out, result.err) == (0, "", f"{file}: there is nothing of microrpc in it\n")
+
+
 def test_damage_is_an_exit_code(path: Path) -> None:
     result = run("decode", path, "--damage")
     assert (result.code, len(result.out.splitlines())) == (1, 2)
@@ -153,6 +168,8 @@ def test_a_file_that_is_cut_off_is_shown_up_to_there(path: Path) -> None:
 def test_wrong_times_and_missing_files_are_one_error(tmp_path: Path) -> None:
     result = run("decode", tmp_path / "x", "--from", "2", "--to", "1")
     assert (result.code, result.err) == (2, "error: --to 1 is before --from 2\n")
+    result = run("decode", tmp_path / "x", "--from", "nan")
+    assert (result.code, result.err) == (2, "error: --from nan: must be a number of seconds\n")
     result = run("decode", tmp_path / "x")
     assert (result.code, result.err) == (6, f"error: {tmp_path / 'x'}: No such file or directory\n")
 

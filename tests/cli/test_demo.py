@@ -20,6 +20,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.boards.catalogue import profiles
 from microrpc.cli import demo_noise
+from microrpc.cli.screen import Screen
 from microrpc.client.remote import RemoteArray
 from microrpc.connecting import blocking
 from microrpc.connecting.blocking import open_board
@@ -162,6 +163,17 @@ def test_the_demonstration_holds_on_every_emulated_board(name: str) -> None:
     assert shown["board"] == name
     assert [check["name"] for check in shown["checks"] if not check["ok"]] == []
     assert shown["heap_free_bytes"] >= profiles()[name].heap_bytes
+    assert (shown["noise"]["calls_executed"], shown["noise"]["resets"]) == (500, 1)  # of a simulated one of its kind
+
+
+def test_beside_an_emulated_board_the_bad_line_is_said_to_be_of_a_simulated_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen(is_full=False)
+    demo_noise.show_noise(profiles()["posix"], 921600, screen, is_other=True)
+    said = capsys.readouterr().out
+    assert "\nA simulated one on a bad line, in virtual time: 1 bit in 10,000 flips, one reset\n" in said
+    assert [check.name for check in screen.checks if check.holds][-1] == "lost"
 
 
 def test_the_line_can_be_as_slow_as_a_uart() -> None:

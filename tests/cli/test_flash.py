@@ -24,6 +24,7 @@ from serial.tools.list_ports_common import ListPortInfo
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.capture.pcapng import read_blocks
 from microrpc.firmware import drives, flashing
 from microrpc.firmware.build import build as build_firmware
 from microrpc.firmware.emulation import emulator_command
@@ -116,6 +117,24 @@ def test_a_board_is_flashed_and_shows_what_it_is(elf: Path, fakes: FakeTools, po
     assert lines["port"] == port
     assert lines["profile"].startswith("nucleo_f746zg: ")
     assert "largest packet  2037 bytes" in result.out
+
+
+def test_what_the_board_then_says_is_shown_and_captured(elf: Path, fakes: FakeTools, port: str, tmp_path: Path) -> None:
+    fakes.add("openocd")
+    file = tmp_path / "x.pcapng"
+    other = tmp_path / "no capture"
+    other.write_text("mine")
+    words = ("firmware", "flash", "nucleo_f746zg", elf, "--port", port, "--trace", "-v", "--capture")
+    assert run(*words, other).code == 5
+    assert (other.read_text(), fakes.was_run("openocd")) == ("mine", False)
+    result = run(*words, file)
+    assert result.code == 0
+    assert "INIT            open a session" in result.err
+    assert f"{port}: closed; " in result.err
+    with file.open("rb") as stream:
+        packets = list(read_blocks(stream))
+    assert {packet.interface for packet in packets} == {port}
+    assert {packet.to_board for packet in packets} == {True, False}
 
 
 def test_a_port_and_the_board_behind_it_may_be_named(elf: Path, fakes: FakeTools, port: str) -> None:

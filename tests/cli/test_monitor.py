@@ -93,6 +93,9 @@ def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     ("args", "told"),
     [
         (("x.pcapng", "--through", "/tmp/board"), "--through is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--reconnect"), "--reconnect is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--board", "loopback"), "--board is of ports, and x.pcapng is a file"),
+        (("x.pcapng", "--no-hang-up"), "--hang-up is of ports, and x.pcapng is a file"),
         (("sim://", "--follow"), "--follow is of files, and sim:// is a port: it is live anyway"),
     ],
 )
@@ -303,8 +306,9 @@ def test_the_commands_of_the_guide_run(capture: Path, command: str) -> None:
 
 
 def test_the_guide_has_every_key_of_the_screen_and_of_its_help() -> None:
+    from microrpc.cli.monitor_help import HELP
     from microrpc.cli.monitor_list import FrameList
-    from microrpc.cli.monitor_view import HELP, MonitorApp
+    from microrpc.cli.monitor_view import MonitorApp
 
     spelled = {"question_mark": "?", "slash": "/", "pageup": "page up", "pagedown": "page down", "ctrl+c": "q"}
     rows = " ".join(re.findall(r"^\| (.*?) \|", GUIDE.partition("## Keys")[2], flags=re.MULTILINE)).lower()

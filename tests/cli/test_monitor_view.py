@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from watched import START_NS, board_packets, golden_packets, made
 
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.cli.monitor_feed import Feed
+from microrpc.cli.monitor_help import HELP
 from microrpc.cli.monitor_view import MonitorApp
 from microrpc.wire.frames import encode_frame
 
@@ -152,6 +154,31 @@ def test_it_fits_any_terminal_with_details_open(size: tuple[int, int]) -> None:
         assert max(map(len, screen.lines)) <= size[0]
 
     on_screen(golden_packets()[:200], look, size=size)
+
+
+def test_details_go_where_there_is_room_when_the_terminal_is_made_another_size() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("enter")
+        below = screen.app.list.region
+        assert below.width == 60
+        assert "0008  " in screen.text
+        await screen.pilot.resize_terminal(*WIDE)
+        await screen.settle()
+        assert screen.app.list.region.width == WIDE[0] - 80
+        assert "0008  " not in screen.text  # there are 16 bytes in a line now
+        await screen.pilot.resize_terminal(60, 40)
+        await screen.settle()
+        assert screen.app.list.region == below
+
+    on_screen(lines_of(3, 10_000), use, size=(60, 40))
+
+
+def test_each_way_of_the_line_keeps_its_line_of_figures_where_there_is_little_room() -> None:
+    async def look(screen: Screen) -> None:
+        assert [line[:8] for line in screen.lines[1:3]] == [" → board", " ← board"]
+        assert screen.lines[1].endswith("…")
+
+    on_screen(board_packets(lambda board: board.function("add")(2, 3)), look, size=(50, 20), baud=115200)
 
 
 def test_a_boards_text_is_no_markup_and_moves_no_cursor() -> None:
@@ -333,6 +360,21 @@ def test_words_filter_while_they_are_typed_and_escape_takes_them_away() -> None:
     on_screen(lines_of(20), use)
 
 
+def test_what_is_typed_behind_the_key_of_the_filter_is_no_key_however_fast_it_comes() -> None:
+    async def use(screen: Screen) -> None:
+        for key in ("slash", "c", "s", "slash", "q"):  # all in one read of the terminal
+            screen.app.post_message(events.Key(key, "/" if key == "slash" else key))
+        await screen.settle()
+        assert screen.app.view.filter.words == "cs/q"
+        assert screen.lines[3].endswith("0 of 20")
+        await screen.press("escape")
+        assert screen.lines[3].endswith("20 rows")
+        await screen.press("question_mark", "s")  # any key closes the help
+        assert not screen.app._ask.has_class("shown")
+
+    on_screen(lines_of(20), use)
+
+
 def test_times_are_shown_in_three_ways() -> None:
     async def use(screen: Screen) -> None:
         assert screen.rows[2].split()[0] == "0.002000"
@@ -361,7 +403,7 @@ def test_what_is_kept_is_saved_as_a_capture(tmp_path: Path, monkeypatch: pytest.
     async def use(screen: Screen) -> None:
         await screen.press("s", "enter")
         [path] = tmp_path.iterdir()
-        assert screen.told == [f"60 packets saved as {path.name}"]
+        assert screen.told == [f"packets saved as {path.name}: 60"]
         with path.open("rb") as file:
             assert list(read_blocks(file)) == packets
 
@@ -386,6 +428,8 @@ def test_the_help_has_every_key_and_any_key_closes_it() -> None:
     async def use(screen: Screen) -> None:
         await screen.press("question_mark")
         assert "pause: rows stay as they are" in screen.text
+        keys = [line for line in screen.lines if line.startswith("│") and line[1:-1].strip("│ ")]
+        assert len(keys) == len([line for line in HELP.splitlines() if line])  # none is too long for 80 columns
         await screen.press("x", "x")
         assert "pause: rows stay as they are" not in screen.text
 
@@ -435,5 +479,20 @@ def test_many_frames_at_once_are_shown_in_portions_with_keys_between() -> None:
     async def use(screen: Screen) -> None:
         await screen.come(lines_of(20_000, 2))
         assert screen.rows[-1].endswith('"line 20001"')
+
+    on_screen(lines_of(1), use)
+
+
+@pytest.mark.parametrize(("at_once", "drawn"), [(1, 6), (100, 2)])
+def test_rows_are_drawn_less_often_where_more_come_than_there_is_room_for(at_once: int, drawn: int) -> None:
+    async def use(screen: Screen) -> None:
+        app, syncs = screen.app, []
+        sync, app.list.sync = app.list.sync, lambda: syncs.append(sync())
+        app._beats = 0
+        for beat in range(10):  # no other beat runs between
+            screen.source.add(lines_of(at_once, 2 + beat * at_once))
+            app._beat()
+        assert len(syncs) == drawn
+        assert app.list.follows
 
     on_screen(lines_of(1), use)

@@ -42,7 +42,7 @@ def help_of(*command: str) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        *("info", "functions", "call", "events", "get", "put", "stubs", "log", "reset", "share", "demo"),
+        *("info", "functions", "call", "events", "get", "put", "stubs", "log", "reset", "share", "demo", "sim"),
         *("model info", "model run", "model profile", "model validate", "tvm serve", "firmware flash"),
     ],
 )
@@ -53,7 +53,7 @@ def test_every_command_that_opens_a_board_can_tell_of_its_line(command: str) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["ports", "boards", "sim", "firmware list", "firmware build", "tvm build", "capture", "monitor"]
+    "command", ["ports", "boards", "firmware list", "firmware build", "tvm build", "capture", "monitor"]
 )
 def test_a_command_that_opens_none_does_not_say_that_it_could(command: str) -> None:
     text = help_of(*command.split())
@@ -125,6 +125,34 @@ def test_a_board_that_many_use_is_captured_where_it_is(tmp_path: Path, command: 
     assert ("CALL" if command == "share" else "REPLY") in kinds(file)
 
 
+@pytest.mark.parametrize("where", ["pty", "tcp"])
+def test_a_simulated_board_that_is_served_is_captured_and_shown(tmp_path: Path, where: str) -> None:
+    file, trace = tmp_path / "x.pcapng", tmp_path / "trace"
+    args = [sys.executable, "-m", "microrpc.cli", "sim", "--capture", str(file), f"--trace={trace}", "-v"]
+    args += ["--tcp", "0"] if where == "tcp" else ["--fault", 'kind = "flip", at = [60], direction = "to-host"']
+    child = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        path = child.stdout.readline().strip()
+        assert run("call", path, "add", 2, 3).out == "5\n"
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=30)
+    finally:
+        child.kill()
+        child.communicate()
+    assert child.returncode == 0
+    packets = read(file)
+    assert {one.interface for one in packets} == {path}
+    assert [one.to_board for one in packets].count(True) > 5
+    assert "CALL" in kinds(file)
+    assert "add(2, 3)" in trace.read_text()
+    speed = "as slow as its line, 115200 baud" if where == "pty" else "as fast as it can answer"
+    assert f"{path}: a simulated loopback, {speed}\n" in err
+    assert re.search(rf"{path}: closed; it received \d+ frames\n", err)
+    comments = {text for one in packets for text in one.comments}
+    assert ("fault: flip at byte 60 to the host" in comments) is (where == "pty")
+
+
 # --- --trace ----------------------------------------------------------------------------------
 
 
@@ -143,6 +171,15 @@ def test_a_trace_goes_to_a_file(tmp_path: Path) -> None:
     ran = run("info", "sim://", f"--trace={tmp_path}/none/x")
     assert ran.code == 2
     assert "--trace: cannot write" in ran.err
+
+
+def test_one_file_is_not_both_a_trace_and_a_capture(tmp_path: Path) -> None:
+    file, link = tmp_path / "x", tmp_path / "link"
+    link.symlink_to(file)
+    for other in (file, link):
+        result = run("call", "sim://", "noop", f"--trace={file}", "--capture", other)
+        assert (result.code, result.err) == (2, f"error: --trace={file} and --capture {other}: it cannot be both\n")
+        assert not file.exists()
 
 
 def test_a_trace_takes_nothing_else_for_its_file() -> None:

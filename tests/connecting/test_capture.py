@@ -61,6 +61,13 @@ def talk(board: Any) -> None:
         assert array.numpy().sum() == np.arange(3000).astype(np.uint8).sum()
 
 
+def test_a_channel_is_closed_where_its_capture_cannot_be_written(api: Api, tmp_path: Path) -> None:
+    channel, closed = LoopbackChannel(simulate(BOARD)), []
+    with pytest.raises(CaptureError):
+        api.open_board(channel, TIMEOUTS, capture=tmp_path, on_close=lambda: closed.append(True))
+    assert closed == [True]
+
+
 @pytest.mark.parametrize("link", [True, False])
 def test_all_that_crosses_a_port_is_in_the_file_each_frame_a_packet(api: Api, tmp_path: Path, link: bool) -> None:
     file, notes = tmp_path / "x.pcapng", Notes()
@@ -130,11 +137,11 @@ def test_times_are_those_of_the_line_also_where_they_are_virtual() -> None:
     assert 3600e9 < times[-1] - times[0] < 3700e9
 
 
-def test_a_fault_of_the_simulator_is_told_at_its_packet() -> None:
+def test_a_fault_of_the_simulator_is_told_at_its_packet(api: Api) -> None:
     fault = Flip(at=(60,), direction=Direction.TO_HOST)
     board = SimBoard(BOARD, faults=Faults((fault,)))
     file = io.BytesIO()
-    with microrpc.open_board(board.open_channel(), TIMEOUTS, capture=file) as opened:
+    with api.open_board(board.open_channel(), TIMEOUTS, capture=file) as opened:
         talk(opened)
     [packet] = [one for one in read(file) if any(text.startswith("fault") for text in one.comments)]
     assert packet.comments == ("fault: flip at byte 60 to the host",)

@@ -204,6 +204,25 @@ print(*(driver.board.stats.retransmissions for driver in drivers))
     assert (used.returncode, used.stdout) == (0, "0 0\n"), used.stderr
 
 
+def test_a_place_that_is_released_in_mid_use_ends_the_call_that_goes_on(farm: Farm) -> None:
+    source = """
+import subprocess, sys
+from labgrid import Environment
+driver = Environment(sys.argv[1]).get_target("main").get_driver("MicrorpcDriver")
+driver.call("add", 2, 3)
+subprocess.run([sys.argv[2], "-p", "pty-board", "release"], check=True, capture_output=True)
+for number in range(10**6):
+    driver.call("add", 2, number)
+"""
+    environment = farm.write_environment("pty-board")
+    with farm.acquired("pty-board"):
+        used = farm.run("mid.py", environment, str(farm.bin / "labgrid-client"), mid=source)
+    assert used.returncode == 1
+    assert re.match(r"microrpc\.errors\.PortLostError: rfc2217://\S+ went away", used.stderr.splitlines()[-1]), (
+        used.stderr
+    )
+
+
 def test_the_keys_of_the_environment(farm: Farm) -> None:
     source = """
 import sys
@@ -229,6 +248,104 @@ driver.call("add", 2, 3)
             assert told in wrong.stderr
 
 
+# --- ports of this computer -----------------------------------------------------------------------------
+
+LOCAL = "targets: {{main: {{resources: {resources}, drivers: {drivers}}}}}\nimports: [microrpc.labgrid]\n"
+
+
+def run_here(folder: Path, resources: str, drivers: str, source: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with an environment without any coordinator."""
+    (folder / "local.yaml").write_text(LOCAL.format(resources=resources, drivers=drivers), encoding="utf-8")
+    source = f"from labgrid import Environment\ntarget = Environment('local.yaml').get_target('main')\n{source}"
+    return subprocess.run(
+        [needs.tools(), "-c", source], capture_output=True, text=True, timeout=60, cwd=folder, check=False
+    )
+
+
+def test_a_serial_port_of_this_computer_is_opened_anew_with_its_speed(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+for number in range(3):
+    assert driver.call("add", 2, number) == 2 + number
+    print(driver.url, driver.board.stats.to_board.baud, driver.board.name)
+    target.deactivate(driver)
+    target.activate(driver)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        ran = run_here(
+            tmp_path, f"{{RawSerialPort: {{port: {server.path}, speed: 57600}}}}", "{MicrorpcDriver: {}}", source
+        )
+    assert (ran.returncode, ran.stdout) == (0, f"{server.path} 57600 {server.path}\n" * 3), ran.stderr
+
+
+def test_reset_is_asked_for_and_a_port_without_modem_lines_says_that_it_has_none(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+driver.call("add", 2, 3)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        port, resets = f"{{RawSerialPort: {{port: {server.path}}}}}", server.device.stats.resets
+        ran = run_here(tmp_path, port, "{MicrorpcDriver: {reset: true}}", source)
+        assert (ran.returncode, server.device.stats.resets) == (1, resets), ran.stderr
+        assert "reset" in ran.stderr.splitlines()[-1]
+
+
+def test_with_reconnect_a_board_whose_port_goes_is_there_again(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+print(driver.call("add", 2, 3), flush=True)
+input()
+while True:
+    try:
+        print(driver.call("add", 2, 4), flush=True)
+        break
+    except microrpc.errors.MicroRpcError as error:
+        print(type(error).__name__, flush=True)
+"""
+    link = tmp_path / "board"
+    (tmp_path / "local.yaml").write_text(
+        LOCAL.format(resources=f"{{RawSerialPort: {{port: {link}}}}}", drivers="{MicrorpcDriver: {reconnect: true}}"),
+        encoding="utf-8",
+    )
+    code = "import microrpc\nfrom labgrid import Environment\ntarget = Environment('local.yaml').get_target('main')\n"
+    with contextlib.ExitStack() as stack:
+        server = PtyServer(simulate(profile("loopback")), link=link)
+        server.start()
+        script = stack.enter_context(
+            subprocess.Popen(
+                [needs.tools(), "-c", code + source],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                text=True,
+            )
+        )
+        assert script.stdout is not None
+        first = script.stdout.readline()
+        server.close()
+        with PtyServer(simulate(profile("loopback")), link=link):
+            out, errors = script.communicate("\n", timeout=60)
+    assert (script.returncode, first) == (0, "5\n"), errors
+    assert out.splitlines()[-1] == "6"
+
+
+def test_two_drivers_on_one_port_are_one_clear_error(tmp_path: Path) -> None:
+    with PtyServer(simulate(profile("loopback"))) as server:
+        drivers = "[MicrorpcDriver: {name: one}, MicrorpcDriver: {name: two}]"
+        source = "for name in ('one', 'two'): target.get_driver('MicrorpcDriver', name=name)"
+        ran = run_here(tmp_path, f"{{RawSerialPort: {{port: {server.path}}}}}", drivers, source)
+    assert ran.returncode == 1
+    assert "is in use by this very program" in ran.stderr.splitlines()[-1]
+
+
+def test_a_protocol_that_there_is_not_is_one_clear_error(tmp_path: Path) -> None:
+    port = "{NetworkSerialPort: {host: 127.0.0.1, port: 1, protocol: telnet}}"
+    ran = run_here(tmp_path, port, "{MicrorpcDriver: {}}", "target.get_driver('MicrorpcDriver')")
+    assert ran.returncode == 1
+    assert "the port's protocol is 'telnet', not raw or rfc2217" in ran.stderr.splitlines()[-1]
+
+
 # --- the guide ----------------------------------------------------------------------------------------
 
 
@@ -237,12 +354,16 @@ def test_the_test_of_the_guide_runs_and_is_a_step_of_a_report(farm: Farm) -> Non
     (example,) = re.findall(r"```python\n(def test_add.*?)```", GUIDE, flags=re.DOTALL)
     environment = environment.replace("desk-1", "pty-board").replace("lab:20408", farm.environment["LG_COORDINATOR"])
     environment = environment.replace("profile: nucleo_f746zg", "")
+    (fixture,) = re.findall(r"```python\n(# conftest\.py\n.*?)```", GUIDE, flags=re.DOTALL)
+    example += "\n\ndef test_board(board):\n    assert board.name.startswith('rfc2217://')\n"
     (farm.folder / "env.yaml").write_text(environment, encoding="utf-8")
     options = ["-p", "no:pytest_embedded", "-p", "no:cacheprovider", "--rootdir=.", "-vv", "--lg-env", "env.yaml"]
     with farm.acquired("pty-board"):
-        ran = farm.run("-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example)
+        ran = farm.run(
+            "-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example, conftest=fixture
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert "1 passed" in ran.stdout
+        assert "2 passed" in ran.stdout
     ran = farm.run("-m", "pytest", *options, "test_place.py")
     assert ran.returncode != 0
     assert "place pty-board is not acquired" in ran.stdout + ran.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import gc
 import os
 import select
@@ -313,6 +314,15 @@ def test_without_ptys_there_is_no_emulator(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delattr("os.openpty")
     with pytest.raises(PortError, match="mine cannot be emulated on this system, which has no ptys"):
         Emulator("mine", Path("my.elf"), Emulation())
+
+
+def test_a_system_that_has_no_more_ptys_is_one_error(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    def openpty() -> tuple[int, int]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "openpty", openpty)
+    with pytest.raises(PortError, match=r"does not run: no pty can be had \(No space left on device\)"):
+        Emulator("mine", Path("my.elf"), install("#!/bin/sh\nexec cat\n"))
 
 
 def test_without_ptys_nothing_is_built_first(monkeypatch: pytest.MonkeyPatch) -> None:

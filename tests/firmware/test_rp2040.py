@@ -51,7 +51,7 @@ def test_the_checksum_is_that_of_the_data_sheet() -> None:
 @pytest.mark.parametrize("compiler", Compiler)
 @pytest.mark.parametrize("port", ["rpi_pico", "rpi_pico_uart"])
 def test_the_boot_rom_takes_the_program(port: str, compiler: Compiler) -> None:
-    needs.zig() if compiler is Compiler.ZIG else needs.program("arm-none-eabi-gcc")
+    needs.zig() if compiler is Compiler.ZIG else needs.program("arm-none-eabi-gcc", "gcc-arm-none-eabi")
     image = make_image(build(load_port(port), compiler=compiler).elf, ImageFormat.BIN)
     assert struct.unpack_from("<I", image, 252)[0] == _boot_crc(image[:252])
     stack, reset = struct.unpack_from("<2I", image, 256)

@@ -72,6 +72,11 @@ def test_what_was_said_is_given_with_how_it_ended(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr.split(), done.code) == (["1"], ["2"], 3)
 
 
+def test_of_much_that_was_said_the_end_is_given(tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", "print('first' + 'x' * 2**20 + 'last', end='')"], tmp_path, 60.0)
+    assert (len(done.stdout), done.stdout[:1], done.stdout[-5:]) == (2**20, "x", "xlast")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 @pytest.mark.parametrize(
     ("deed", "failure"),

@@ -22,7 +22,7 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.capture.reading import read_packets
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import PortError, PortLostError, RequestError
+from microrpc.errors import PortError, PortLostError, PortNotFoundError, RequestError
 from microrpc.gateway.through import Through, _line_of
 from microrpc.ports.channel import MOST_KEPT_BYTES
 
@@ -102,6 +102,28 @@ def test_calls_and_copies_go_through_and_the_taps_see_every_byte(tmp_path: Path)
     assert (through.bytes_to_board, through.bytes_from_board) == tuple(len(between.said[way]) for way in (True, False))
     assert through.bytes_left_out == 0
     assert not os.path.lexists(tmp_path / "board")
+
+
+def test_what_a_program_wrote_before_the_end_still_goes_to_the_board() -> None:
+    tape = Tape()
+    with bare_pty() as (board, name), Through(name, [tape]) as through:
+        program = os.open(through.path, os.O_RDWR | os.O_NOCTTY)
+        assert os.write(program, b"goodbye") == 7
+        os.close(program)
+        through.stop()
+        through.run()
+        assert os.read(board, 100) == tape.said[True] == b"goodbye"
+
+
+def test_a_board_that_takes_nothing_does_not_hold_up_the_end() -> None:
+    with bare_pty() as (_, name), Through(name, []) as through:
+        program = os.open(through.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        with running(through) as ended:
+            while select.select([], [program], [], 0.3)[1]:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(program, bytes(4096))
+        os.close(program)
+        assert ended == []
 
 
 @pytest.mark.parametrize("kind", ["socket", "sim"])
@@ -189,6 +211,50 @@ def test_a_port_that_is_lost_is_waited_for_where_that_is_wanted(tmp_path: Path) 
             assert board.function("add")(2, 3) == 5
         thread.__exit__(None, None, None)
     assert ended == []
+
+
+def test_a_port_that_does_not_come_back_in_time_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microrpc.gateway.through._BACK_S", 0.0)
+    news: list[str] = []
+    link = tmp_path / "cable"
+    with bare_pty() as (fd, path):
+        link.symlink_to(path)
+        with running(Through(str(link), reconnect=True, on_news=news.append)) as ended:
+            link.unlink()
+            os.close(fd)
+            until(lambda: ended)
+    [error] = ended
+    assert isinstance(error, PortNotFoundError)
+    assert "not back within 0 s" in str(error)
+    assert str(error).endswith("Check the cable and the power; then start this again")
+
+
+def test_what_a_lost_port_did_not_take_does_not_go_to_the_next_one(tmp_path: Path) -> None:
+    news: list[str] = []
+    link = tmp_path / "cable"
+    said = b"".join(number.to_bytes(4, "big") for number in range(100_000))
+    with bare_pty() as (_, path):
+        link.symlink_to(path)
+        through = Through(str(link), reconnect=True, on_news=news.append)
+        thread = running(through)
+        thread.__enter__()
+        program = os.open(through.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+        sent = 0
+        while select.select([], [program], [], 0.2)[1]:  # until it is held up
+            sent += os.write(program, said[sent : sent + 1000])
+    until(lambda: news == ["port lost"])
+    taken = through.bytes_to_board
+    assert 0 < taken < sent
+    with bare_pty() as (fd, path):
+        link.unlink()
+        link.symlink_to(path)
+        until(lambda: news == ["port lost", "port opened again"])
+        assert select.select([fd], [], [], 20)[0]
+        assert said.find(os.read(fd, 100)) == taken
+        thread.__exit__(None, None, None)
+    os.close(program)
 
 
 def test_what_nobody_reads_is_left_out_and_told_once() -> None:

@@ -257,7 +257,7 @@ def test_put_ends_with_a_line_on_stderr(tmp_path: Path) -> None:
 
 
 def test_the_demonstration_ends_with_the_statistics() -> None:
-    out = run("demo", "--baud", "2000000").out
+    out = run("demo", "--full", "--baud", "2000000").out
     shown = out.partition("\nStatistics\n")[2]
     assert re.search(r"copies to the board +\d+ bytes in [\d.]+ ms: [\d.]+ kB/s, \d\d% of 2000000 baud", shown)
     frames = re.search(r"frames +(\d+) sent, (\d+) received, 0 damaged", shown)

@@ -613,12 +613,23 @@ def test_the_class_of_each_error_number(
     assert caught.value.__cause__ is not None
 
 
+def test_nobody_is_told_to_join_the_group_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_open_with(monkeypatch, errno.EACCES)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", list)
+    with pytest.raises(PortPermissionError, match=r"group root does not help, so a udev rule must allow it") as caught:
+        open_serial("/dev/null", baud=115200)  # which everybody in that group may read and write
+    assert "usermod" not in str(caught.value)
+
+
 def test_the_remedy_for_a_permission_names_the_group(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     import grp
 
     port = tmp_path / "ttyACM0"
     port.touch()
     port.chmod(0o660)
+    if os.geteuid() == 0:
+        os.chown(port, -1, max(group.gr_gid for group in grp.getgrall() if group.gr_gid < 1000))
     group = grp.getgrgid(port.stat().st_gid).gr_name
     fail_open_with(monkeypatch, errno.EACCES)
 

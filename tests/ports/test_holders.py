@@ -8,13 +8,18 @@ import re
 import subprocess
 import sys
 import termios
+import threading
+import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apis import Api
+from forks import LIMIT_S, in_fork
 
 from microrpc.errors import HandshakeTimeoutError
 from microrpc.ports import holders as holders_module
@@ -54,6 +59,15 @@ def test_another_program_that_has_the_port_open_is_named(pty: tuple[int, int, st
         assert f"(process {pid})" in others(name)
         assert f"(process {pid})" in holders(name)
     assert others(name) == ""
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("microrpc", True), ("minicom", False), ("microrpc-like", False)])
+def test_of_sharing_is_told_where_microrpc_has_the_port(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(holders_module, "_find", lambda port: iter([7]))
+    monkeypatch.setattr(holders_module, "_describe", lambda pid: f"{name} (process {pid})")
+    assert ("`microrpc share /dev/ttyX` lets several programs use one board." in holders("/dev/ttyX")) is is_told
 
 
 def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: Path) -> None:
@@ -117,6 +131,83 @@ def test_looking_is_bounded(pty: tuple[int, int, str], monkeypatch: pytest.Monke
     monkeypatch.setattr(holders_module.time, "thread_time", lambda: next(times) * 0.01)
     assert others(pty[2]) == ""
     assert looked == list(range(9999, 9988, -1))
+
+
+def test_what_this_program_has_open_is_not_looked_at_for_each_port(
+    pty: tuple[int, int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    files_of = holders_module._files_of
+
+    def look(pid: int) -> Iterator[tuple[str, str]]:
+        looked.append(pid)
+        return files_of(pid)
+
+    monkeypatch.setattr(holders_module, "_files_of", look)
+    with program(pty[1]) as pid:
+        assert f"(process {pid})" in others(pty[2])
+    assert pid in looked
+    assert os.getpid() not in looked
+    assert len(looked) == len(set(looked)), "each process once"
+
+
+def waits_of(looks: holders_module._Looks) -> int:
+    """How many wait for the look that is next, beside the one that will take it."""
+    look = looks._next
+    return len(look.is_done._cond._waiters) if look is not None else 0  # type: ignore[attr-defined]
+
+
+def test_who_asks_while_a_look_goes_on_shares_the_next_one(
+    pty: tuple[int, int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, goes_on, asking = list[int](), threading.Event(), 8
+    take = holders_module._Look.take
+
+    def look(self: Any) -> None:
+        looks.append(1)
+        assert goes_on.wait(LIMIT_S)
+        take(self)
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + LIMIT_S
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+    monkeypatch.setattr(holders_module._Look, "take", look)
+    with ThreadPoolExecutor(asking) as pool:
+        first = pool.submit(others, pty[2])
+        wait_for(lambda: looks == [1])
+        with program(pty[1]) as pid:  # since that look was begun: all who ask from now on are to see it
+            later = [pool.submit(others, pty[2]) for _ in range(asking - 1)]
+            wait_for(lambda: waits_of(holders_module._looks) == asking - 2)
+            goes_on.set()
+            assert all(f"(process {pid})" in one.result(LIMIT_S) for one in later)
+        first.result(LIMIT_S)
+    assert looks == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_that_is_made_while_a_look_goes_on_can_look(
+    pty: tuple[int, int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, goes_on = threading.Event(), threading.Event()
+    take = holders_module._Look.take
+
+    def look(self: Any) -> None:
+        looks.set()
+        assert goes_on.wait(LIMIT_S)
+
+    monkeypatch.setattr(holders_module._Look, "take", look)
+    looking = threading.Thread(target=others, args=[pty[2]])
+    looking.start()
+    assert looks.wait(LIMIT_S)
+    monkeypatch.setattr(holders_module._Look, "take", take)
+    try:
+        assert in_fork(lambda: others(pty[2]) or "nobody") == "nobody"
+    finally:
+        goes_on.set()
+        looking.join()
 
 
 def test_what_no_system_tells_is_nobody() -> None:

@@ -21,27 +21,12 @@ import microrpc.boards.finding
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-
-# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, place, simulated  # noqa: F401
 from pytest_microrpc.locks import Lock
 
 Run = Callable[..., pytest.RunResult]
 LIMIT_S = 60
 FLAGS = re.MULTILINE | re.DOTALL
 TWO = "pytestmark = pytest.mark.microrpc_board(count=2)\n"
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Run a file of tests with options, in this process."""
-
-    def run(source: str, *options: str) -> pytest.RunResult:
-        header = "import microrpc, pytest\nimport numpy as np\nfrom firmware_sim.faults import *\n"
-        pytester.makepyfile(test_it=header + source)
-        return pytester.runpytest_inprocess("-rs", "--strict-markers", "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 @contextlib.contextmanager
@@ -256,6 +241,26 @@ def test_wrong_options_are_one_clear_error(run: Run, options: list[str], message
     result = run("def test(): pass", *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+def test_a_board_that_is_named_twice_is_one_clear_error(
+    run: Run, two: list[PtyServer], pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "link").symlink_to(two[1].path)
+    result = run(f"{TWO}def test(boards): assert 0", *ports(two), "--microrpc-port=link")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = f"ERROR: --microrpc-port link: is {two[1].path} by another name: give each board once"
+    assert result.stderr.lines[0] == text
+    run("def test(board): pass", *ports(two), *ports(two)).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("option", ["board", "board-file", "port", "capture"])
+def test_an_option_without_a_value_is_not_taken_for_none(run: Run, option: str) -> None:
+    """A job whose variable is not set would run on the simulator, and pass."""
+    result = run("def test(board): pass", f"--microrpc-{option}=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = f"ERROR: --microrpc-{option}: nothing is named: leave it out, or give it a value"
+    assert result.stderr.lines[0] == text
 
 
 def test_a_silent_board_of_two_is_named(run: Run, two: list[PtyServer], pytester: pytest.Pytester) -> None:

@@ -100,6 +100,24 @@ def test_it_is_hardware(dut, board): assert board.function("add")(2, 6) == 8
 
 
 @pytest.mark.tools
+def test_what_is_printed_comes_with_its_line_ends_and_a_prompt_without_one(run: Run, server: PtyServer) -> None:
+    out = run(
+        """
+def test(board, dut):
+    say = board.function("say")
+    for number in range(20):
+        say(f"line {number}\\r\\n")
+    say("  prompt> ")
+    for number in range(20):
+        dut.expect_exact(f"line {number}\\r\\n", timeout=10)
+    dut.expect_exact("  prompt> ", timeout=10)
+""",
+        server.path,
+    )
+    assert "1 passed" in out
+
+
+@pytest.mark.tools
 def test_the_example_of_the_guide_runs(run: Run, server: PtyServer) -> None:
     def measure(times: int) -> int:
         server.device._output.extend(b"measured %d times\r\n" % times)

@@ -13,9 +13,6 @@ from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 
-# Imported here, or each run would import it again.
-from pytest_microrpc import desk, junit, simulated  # noqa: F401
-
 SOURCE = """
 import numpy as np, pytest
 from firmware_sim.faults import Flip
@@ -130,6 +127,58 @@ def test(board, more):
     text = "".join(said(ET.parse(pytester.path / "out.xml").getroot()))  # pytest has two testcases for two failures
     for value, is_said in ((1, True), (2, "teardown" in where), (3, where != "setup")):
         assert (f"add(40, {value})" in text) == is_said
+
+
+def test_a_test_and_its_teardown_that_fail_are_two_testcases_each_with_its_own(
+    xml: Xml, pytester: pytest.Pytester
+) -> None:
+    source = """
+import pytest
+@pytest.fixture
+def more(board):
+    yield
+    board.function("add")(40, 2)
+    assert 0
+@pytest.mark.parametrize("is_right", [True, False])
+def test(board, more, is_right):
+    board.function("add")(40, 1)
+    assert is_right
+"""
+    xml(source, "--microrpc-capture=kept")
+    cases = list(ET.parse(pytester.path / "out.xml").getroot().iter("testcase"))
+    assert [[element.tag for element in case] for case in cases] == [
+        ["properties", "error", "system-out"],
+        ["properties", "failure", "system-out"],
+        ["properties", "error", "system-out"],
+    ]
+    assert ["add(40, 2)" in said(case)[0] for case in cases] == [True, False, True]
+    for case in cases:
+        names = [str(one.get("name")) for one in case.iter("property")]
+        assert len(names) == len(set(names))
+        assert properties(case)["microrpc.capture"] in said(case)[0]
+
+
+AGAIN = """
+from _pytest.runner import runtestprotocol
+def pytest_runtest_protocol(item):
+    runtestprotocol(item, log=False)
+    item._initrequest()
+"""
+
+
+def test_a_test_that_is_run_again_has_each_property_once(xml: Xml, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(AGAIN)
+    source = """
+def test(board, request):
+    request.node.user_properties.append(("microrpc.mine", 1))
+    board.function("add")(1, 2)
+    assert 0
+"""
+    case = xml(source, "--microrpc-capture=kept")["test"]
+    names = [str(one.get("name")) for one in case.iter("property")]
+    assert names.count("microrpc.mine") == 2, "what a test records is its own affair"
+    assert len(names) - 1 == len(set(names)) > 10
+    assert len(said(case)) == 1
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +18,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.boards.files import WriteError
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.wire.frames import FrameDecoder
-
-# Imported here, or each run would import it again.
-from pytest_microrpc import desk, simulated  # noqa: F401
+from pytest_microrpc import listening
 from pytest_microrpc.listening import Listener, capture_name
 
 SOURCE = """
@@ -170,6 +171,28 @@ def test_a_file_that_cannot_be_written_is_told_and_the_report_is_there_all_the_s
         ["sim://loopback, frames: *", "capture: none, for it cannot write *: it is a directory"]
     )
     assert "microrpc.capture" not in (pytester.path / "x.xml").read_text()
+
+
+class FullDisk(io.BytesIO):
+    """A file that nothing can be written into."""
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_kept_is_told_and_the_test_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    monkeypatch.setattr(listening.tempfile, "SpooledTemporaryFile", lambda size: FullDisk())
+    result = run("def test(board):\n    assert board.function('add')(1, 2) == 3\n    assert 0")
+    result.stdout.fnmatch_lines(
+        [
+            "E*assert 0",
+            "*add(1, 2)*",
+            "capture: none, for it cannot keep what crosses the line: No space left on device",
+        ]
+    )
+    assert list((pytester.path / "kept").iterdir()) == []
 
 
 # --- names --------------------------------------------------------------------------------------------

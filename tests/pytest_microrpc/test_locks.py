@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from microrpc.errors import PortError
 from pytest_microrpc import locks
-from pytest_microrpc.locks import Lock, holding, take_free
+from pytest_microrpc.locks import Lock, holding, take_free, turn_of
 
 HOLD = """
 import sys
@@ -109,11 +110,73 @@ def test_after_the_cache_was_emptied_all_who_come_later_meet_again(directory: Pa
     other.free()
 
 
+def test_a_file_that_is_removed_or_replaced_while_it_is_locked_is_no_lock(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_lock = locks._lock
+
+    def replaced(fd: int) -> bool:
+        [path] = directory.iterdir()
+        path.unlink()
+        if is_made_anew:
+            path.touch()
+        return real_lock(fd)
+
+    for is_made_anew in (False, True):
+        lock = Lock(f"/dev/x{is_made_anew}")
+        shutil.rmtree(directory, ignore_errors=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(locks, "_lock", replaced)
+            assert not lock.take("a")
+        assert lock.take("a")
+        lock.free()
+
+
 def test_a_directory_that_cannot_be_written_is_one_clear_error(directory: Path) -> None:
     directory.parent.mkdir()
     directory.write_text("a file")
     with pytest.raises(PortError, match=r"locks/\w+\.json: cannot be written: .*XDG_CACHE_HOME"):
         Lock("/dev/x").take("a")
+
+
+def test_a_file_system_without_locks_is_told_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks, "_lock", refuse)
+    with pytest.raises(PortError, match=r"locks/\w+\.json: cannot be locked: No locks available\. .*XDG_CACHE_HOME"):
+        take_free(some(2), 1, "a", 60)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_the_board_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lock = Lock("/dev/x")
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.os, "write", fill)
+        with pytest.raises(PortError, match=r"cannot be written: No space left on device"):
+            lock.take("a")
+    assert Lock("/dev/x").take("b")
+
+
+def test_a_child_that_a_test_has_forked_holds_nothing() -> None:
+    lock = Lock("/dev/x")
+    assert lock.take("a")
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:  # it has the file open, as its parent
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        lock.free()
+        other = Lock("/dev/x")
+        assert other.take("b")
+        other.free()
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
 
 
 def test_holding_waits_as_long_as_told(directory: Path) -> None:
@@ -144,6 +207,17 @@ def test_free_ones_are_taken_all_or_none() -> None:
     assert Lock("/dev/x1").take("it was not kept by who wanted two")
     taken[1].free()
     mine.free()
+
+
+def test_who_waits_for_no_board_has_its_turn_after_those_who_look_just_then() -> None:
+    turn = turn_of(some(2))
+    assert turn.take("another process, for a moment")
+    looking = threading.Timer(0.1, turn.free)
+    looking.start()
+    taken = take_free(some(2), 1, "mine", 0)
+    looking.join()
+    assert taken is not None
+    taken[0].free()
 
 
 def test_who_wants_two_has_its_turn_before_those_who_want_one() -> None:

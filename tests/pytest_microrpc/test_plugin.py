@@ -29,9 +29,7 @@ from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
 from microrpc.serve.endpoint import ServerEndpoint
 from microrpc.serve.local import LocalSession
-
-# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, place, simulated  # noqa: F401
+from pytest_microrpc import place
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -55,18 +53,6 @@ def block(with_text: str, language: str = "python") -> str:
     """Give the example of the guide that has a text in it."""
     (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL) if with_text in text)
     return str(found)
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Run a file of tests with options, in this process."""
-
-    def run(source: str, *options: str) -> pytest.RunResult:
-        header = "import microrpc, pytest\nimport numpy as np\nfrom firmware_sim.faults import *\n"
-        pytester.makepyfile(test_it=header + source)
-        return pytester.runpytest_inprocess("-rs", "--strict-markers", "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 def errors(result: pytest.RunResult) -> str:

@@ -24,25 +24,11 @@ from microrpc.firmware.emulator import build_to_run, start_firmware
 from microrpc.firmware.new import new_project
 from microrpc.firmware.project import load_project
 
-# Imported here, or each run would import it again, and numpy; hypothesis' own plugin imports the other.
-from pytest_microrpc import desk, place, simulated  # noqa: F401
-
 GUIDE = (Path(__file__).parent.parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
 NAMES = b"nucleo_f746zg\0microrpc demonstration\0"  # those of the board that answers
 ADD = "def test(board): assert board.function('add')(1, 2) == 3\n"
 
 Run = Callable[..., pytest.RunResult]
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
-    """Run a file of tests with options, in this process."""
-
-    def run(source: str, *options: str) -> pytest.RunResult:
-        pytester.makepyfile(test_it=f"import microrpc, pytest\n{source}")
-        return pytester.runpytest_inprocess("-rs", "--strict-markers", "-p", "no:cacheprovider", *options)
-
-    return run
 
 
 def errors(result: pytest.RunResult) -> str:
@@ -338,6 +324,17 @@ def test_a_simulated_board_takes_flash_for_granted(run: Run, project: Path) -> N
     source += "@pytest.mark.microrpc_board(flash='my_project')\ndef test_project(board): pass"
     run(source).assert_outcomes(passed=2)
     run(source, "--microrpc-flash").assert_outcomes(passed=2)
+
+
+def test_a_program_that_was_not_built_is_asked_for_where_a_board_is_to_have_it(
+    run: Run, server: PtyServer, fakes: FakeTools, count: Callable[[], int]
+) -> None:
+    source = "@pytest.mark.microrpc_board(flash='build/mine.elf')\ndef test(board): pass\n"
+    run(source).assert_outcomes(passed=1)
+    result = run(source, *options(server))
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E*FirmwareError: *build/mine.elf: there is no such file*"])
+    assert count() == 0
 
 
 def test_what_board_it_is_must_be_known_to_flash_it(run: Run, server: PtyServer, project: Path) -> None:

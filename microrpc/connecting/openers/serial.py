@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from microrpc.boards.resets import TOOLS, open_reset
+from microrpc.boards.strategies import ResetTools
 from microrpc.connecting.address import Target
 from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.connecting.wrap import Tap, TappedChannel
@@ -52,15 +53,17 @@ class _TappedPort(TappedChannel):
         return self.port.set_modem_lines(dtr=dtr, rts=rts)
 
 
+def tapped_tools(tap: Tap) -> ResetTools:
+    """Give those of this computer, but what they open is seen by `tap`."""
+
+    def open_tapped(port: str, **settings: Any) -> SerialChannel:
+        return _TappedPort(open_serial(port, **settings), tap)
+
+    return dataclasses.replace(TOOLS, open_port=open_tapped)
+
+
 def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
     """Open the port and reset the board; the port itself is given, for the connection is tapped by the client."""
-    tools, tap = TOOLS, reset.tap
-    if tap is not None:
-
-        def open_tapped(port: str, **settings: Any) -> SerialChannel:
-            return _TappedPort(open_serial(port, **settings), tap)
-
-        tools = dataclasses.replace(TOOLS, open_port=open_tapped)
     channel, _ = open_reset(
         target.port,
         target.profile,
@@ -68,6 +71,6 @@ def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
         options=target.options,
         on_log=reset.on_log,
         on_text=reset.on_text,
-        tools=tools,
+        tools=TOOLS if reset.tap is None else tapped_tools(reset.tap),
     )
     return channel.port if isinstance(channel, _TappedPort) else channel
