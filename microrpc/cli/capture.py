@@ -46,7 +46,7 @@ def capture(
         bool, typer.Option("--live", help="Write each frame at once, as is done for a pipe; else within a moment.")
     ] = False,
     reconnect: Annotated[
-        bool, typer.Option("--reconnect", help="Wait for a port that goes away to come back.")
+        bool, typer.Option("--reconnect", help="Wait a minute for a port that goes away to come back.")
     ] = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,

@@ -49,7 +49,7 @@ def monitor(
         typer.Option("--through", metavar="PATH", help="Of a port: link PATH to what a program opens in its place."),
     ] = None,
     reconnect: Annotated[
-        bool, typer.Option("--reconnect", help="Of a port: where it goes away, wait 10 s for it to come back.")
+        bool, typer.Option("--reconnect", help="Of a port: where it goes away, wait a minute for it to come back.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Of a file: show what is written to it later, too.")] = False,
     raw: Annotated[

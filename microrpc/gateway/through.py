@@ -28,10 +28,12 @@ from microrpc.errors import PortLostError, PortNotFoundError, RequestError
 from microrpc.ports.bell import Bell, wait_any
 from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, interrupt
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.lost import RECONNECT_S, LostPort, Reopening
+from microrpc.ports.lost import LostPort, Reopening
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.ports.pty import HeldPty
 
+_BACK_S = 60.0  # how long a port may be gone: its board may be flashed meanwhile
+_WRITE_S = 10.0
 _LAST_S, _LAST_POLL_S = 0.5, 0.005  # how long a board may take for what it is sent at the end
 _STEP_S = 0.1  # how soon a thread that reads notices that it is wanted no more
 
@@ -90,7 +92,7 @@ class Through:
         """Its speed, in bits a second."""
         if not has_frames(target):
             raise RequestError(f"{port} carries no frames: capture where the board's line is opened")
-        lost = LostPort(target.port) if reconnect else None
+        lost = LostPort(target.port, wait_s=_BACK_S, afterwards="then start this again") if reconnect else None
         watched = self._watch = watch(target.port, capture, None, framed=True, resets=False)
         try:
             opened = self._opened = watched.attend(open_target(target))
@@ -137,7 +139,7 @@ class Through:
             self._line.close()
             self._to_board = b""
             try:
-                channel = self._reopen(RECONNECT_S)
+                channel = self._reopen(_BACK_S)
             except PortNotFoundError:
                 if self._is_stopped:
                     return
@@ -310,7 +312,7 @@ class _ReadByThread:
 
     def write_some(self, data: bytes | memoryview) -> int:
         """See `_Line`; it waits as long as pyserial does."""
-        self._channel.write(bytes(data), self._channel.now() + RECONNECT_S)
+        self._channel.write(bytes(data), self._channel.now() + _WRITE_S)
         return len(data)
 
     def close(self) -> None:

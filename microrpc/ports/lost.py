@@ -105,11 +105,19 @@ class LostPort:
 
     `port` is what the user named: a device, a link to one, or a URL, which only its own name finds again. `identity` is
     what its USB device is known by, None where there is none. `wait_s`: how long, in seconds, whoever needs it waits.
-    `tools`: what finding it needs of the computer.
+    `afterwards`: what becomes of it after that, in words. `tools`: what finding it needs of the computer.
     """
 
-    def __init__(self, port: str, *, wait_s: float = RECONNECT_S, tools: SearchTools = _TOOLS) -> None:
+    def __init__(
+        self,
+        port: str,
+        *,
+        wait_s: float = RECONNECT_S,
+        afterwards: str = "the next request looks again",
+        tools: SearchTools = _TOOLS,
+    ) -> None:
         self.port = port
+        self.afterwards = afterwards
         self.wait_s = check_seconds(wait_s, "wait_s", may_be_zero=True)
         self.tools = tools
         there = self._port_named() if "://" not in port else None
@@ -140,7 +148,7 @@ class LostPort:
             ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.tools.ports()]
             seen = f"the ports there are: {', '.join(ports)}" if ports else "there is no serial port at all"
         text = f"{what} went away and was not back within {self.wait_s:g} s: {seen}"
-        return PortNotFoundError(self.port, f"{text}. Check the cable and the power; the next request looks again")
+        return PortNotFoundError(self.port, f"{text}. Check the cable and the power; {self.afterwards}")
 
     def _port_named(self) -> ListPortInfo | None:
         device = self.tools.resolve(self.port)

@@ -204,6 +204,25 @@ print(*(driver.board.stats.retransmissions for driver in drivers))
     assert (used.returncode, used.stdout) == (0, "0 0\n"), used.stderr
 
 
+def test_a_place_that_is_released_in_mid_use_ends_the_call_that_goes_on(farm: Farm) -> None:
+    source = """
+import subprocess, sys
+from labgrid import Environment
+driver = Environment(sys.argv[1]).get_target("main").get_driver("MicrorpcDriver")
+driver.call("add", 2, 3)
+subprocess.run([sys.argv[2], "-p", "pty-board", "release"], check=True, capture_output=True)
+for number in range(10**6):
+    driver.call("add", 2, number)
+"""
+    environment = farm.write_environment("pty-board")
+    with farm.acquired("pty-board"):
+        used = farm.run("mid.py", environment, str(farm.bin / "labgrid-client"), mid=source)
+    assert used.returncode == 1
+    assert re.match(r"microrpc\.errors\.PortLostError: rfc2217://\S+ went away", used.stderr.splitlines()[-1]), (
+        used.stderr
+    )
+
+
 def test_the_keys_of_the_environment(farm: Farm) -> None:
     source = """
 import sys
@@ -335,12 +354,16 @@ def test_the_test_of_the_guide_runs_and_is_a_step_of_a_report(farm: Farm) -> Non
     (example,) = re.findall(r"```python\n(def test_add.*?)```", GUIDE, flags=re.DOTALL)
     environment = environment.replace("desk-1", "pty-board").replace("lab:20408", farm.environment["LG_COORDINATOR"])
     environment = environment.replace("profile: nucleo_f746zg", "")
+    (fixture,) = re.findall(r"```python\n(# conftest\.py\n.*?)```", GUIDE, flags=re.DOTALL)
+    example += "\n\ndef test_board(board):\n    assert board.name.startswith('rfc2217://')\n"
     (farm.folder / "env.yaml").write_text(environment, encoding="utf-8")
     options = ["-p", "no:pytest_embedded", "-p", "no:cacheprovider", "--rootdir=.", "-vv", "--lg-env", "env.yaml"]
     with farm.acquired("pty-board"):
-        ran = farm.run("-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example)
+        ran = farm.run(
+            "-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example, conftest=fixture
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert "1 passed" in ran.stdout
+        assert "2 passed" in ran.stdout
     ran = farm.run("-m", "pytest", *options, "test_place.py")
     assert ran.returncode != 0
     assert "place pty-board is not acquired" in ran.stdout + ran.stderr

@@ -22,7 +22,7 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.capture.reading import read_packets
 from microrpc.connecting.wrap import tapped
-from microrpc.errors import PortError, PortLostError, RequestError
+from microrpc.errors import PortError, PortLostError, PortNotFoundError, RequestError
 from microrpc.gateway.through import Through, _line_of
 from microrpc.ports.channel import MOST_KEPT_BYTES
 
@@ -211,6 +211,24 @@ def test_a_port_that_is_lost_is_waited_for_where_that_is_wanted(tmp_path: Path) 
             assert board.function("add")(2, 3) == 5
         thread.__exit__(None, None, None)
     assert ended == []
+
+
+def test_a_port_that_does_not_come_back_in_time_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microrpc.gateway.through._BACK_S", 0.0)
+    news: list[str] = []
+    link = tmp_path / "cable"
+    with bare_pty() as (fd, path):
+        link.symlink_to(path)
+        with running(Through(str(link), reconnect=True, on_news=news.append)) as ended:
+            link.unlink()
+            os.close(fd)
+            until(lambda: ended)
+    [error] = ended
+    assert isinstance(error, PortNotFoundError)
+    assert "not back within 0 s" in str(error)
+    assert str(error).endswith("Check the cable and the power; then start this again")
 
 
 def test_what_a_lost_port_did_not_take_does_not_go_to_the_next_one(tmp_path: Path) -> None:
