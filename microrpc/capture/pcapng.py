@@ -9,6 +9,7 @@ what is written is given as bytes, and what is read comes out of a stream of the
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _BYTE_ORDER = 0x1A2B3C4D
 _COMMENT, _NAME, _PROGRAM, _FLAGS, _RESOLUTION, _OFFSET = 1, 2, 4, 2, 9, 14
 _INBOUND, _OUTBOUND = 1, 2
 _TO_BOARD, _FROM_BOARD = 0, 1
-_TAG_END, _TAG_DISSECTOR, _TAG_DIRECTION = 0, 12, 35
+_TAG_END, _TAG_DISSECTOR, _TAG_PORT, _TAG_DIRECTION = 0, 12, 25, 35
 SECTION_MAGIC: Final = struct.pack("<I", _SECTION)
 """How a file begins, in both byte orders."""
 _MOST_BLOCK_BYTES = 1 << 24
@@ -73,15 +74,16 @@ def interface_block(name: str) -> bytes:
     return _block(_INTERFACE, struct.pack("<HHI", LINK_TYPE, 0, 0) + options + _OPTIONS_END)
 
 
-def _tags(direction: int) -> bytes:
+@functools.lru_cache(maxsize=256)
+def _tags(direction: int, interface: int = 0) -> bytes:
+    """Give what tells of a packet whose it is; of the interface as its port, for dissectors do not always know it."""
     name = _padded(DISSECTOR.encode())
-    return struct.pack(
-        f">HH{len(name)}sHHIHH", _TAG_DISSECTOR, len(name), name, _TAG_DIRECTION, 4, direction, _TAG_END, 0
-    )
+    head = struct.pack(f">HH{len(name)}sHHI", _TAG_DISSECTOR, len(name), name, _TAG_DIRECTION, 4, direction)
+    line = struct.pack(">HHI", _TAG_PORT, 4, interface) if interface else b""
+    return head + line + struct.pack(">HH", _TAG_END, 0)
 
 
 _TAGS: Final = {True: _tags(_TO_BOARD), False: _tags(_FROM_BOARD)}
-_TAGS_SIZE: Final = len(_TAGS[True])
 _ENDS: Final = {
     True: _option(_FLAGS, struct.pack("<I", _OUTBOUND)) + _OPTIONS_END,
     False: _option(_FLAGS, struct.pack("<I", _INBOUND)) + _OPTIONS_END,
@@ -99,13 +101,14 @@ def packet_block(
 
     time_ns: since 1970. comments: what the bytes do not say, in words. interface: the line, by its number.
     """
-    size = _TAGS_SIZE + len(data)
+    tags = _tags(_TO_BOARD if to_board else _FROM_BOARD, interface) if interface else _TAGS[to_board]
+    size = len(tags) + len(data)
     end = _PADDING[size & 3] + _ENDS[to_board]
     if comments:
         end = _PADDING[size & 3] + b"".join(_text_option(_COMMENT, each) for each in comments) + _ENDS[to_board]
     length = _PACKET_REST_BYTES + size + len(end)
     head = _PACKET_HEAD.pack(_PACKET, length, interface, time_ns >> 32, time_ns & 0xFFFF_FFFF, size, size)
-    return b"".join((head, _TAGS[to_board], data, end, _SIZE.pack(length)))
+    return b"".join((head, tags, data, end, _SIZE.pack(length)))
 
 
 def whole_bytes(blocks: bytes, limit: int) -> int:

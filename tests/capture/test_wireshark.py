@@ -24,15 +24,15 @@ from wireshark import (
 )
 
 from microrpc.capture.fields import FIELDS
+from microrpc.wire.datatypes import OpaqueHandle
 from microrpc.wire.frames import encode_frame
-from microrpc.wire.packets import CopyAck, encode_packet
+from microrpc.wire.packets import CallFunc, CopyAck, Return, Syscall, encode_packet
 from microrpc.wire.session import MessageType, encode_message
-
-pytestmark = pytest.mark.tools
 
 WIREGASM = "@goodtools/wiregasm@1.9.1"  # which .ci/run installs
 MUTATED_BYTES = 2_000_000
-STEP = 211  # of the positions of the fault matrix: each row has some, and a run takes seconds
+FEW, MANY = 101, 3  # every so many positions of the fault matrix: takes seconds, or minutes
+MOST_LINES = 500  # of one file of them
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,13 @@ def assert_same(path: Path) -> list[list[dict[str, object]]]:
 # --- recordings -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", golden.NAMES)
 def test_a_golden_conversation_has_the_fields_of_our_own_decoder(name: str, tmp_path: Path) -> None:
     assert sum(map(len, assert_same(write(tmp_path / "x.pcapng", recorded(name))))) > 1
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("size", [1, 7])
 def test_bursts_that_are_cut_give_the_same_records(size: int, tmp_path: Path) -> None:
     pieces = recorded("fault_helloflip")
@@ -72,6 +74,7 @@ def test_bursts_that_are_cut_give_the_same_records(size: int, tmp_path: Path) ->
     assert kinds(found) == kinds(whole)
 
 
+@pytest.mark.tools
 def test_wireshark_4_4_has_the_same_fields_in_lua_5_4(tmp_path: Path) -> None:
     needs.program("node", "nodejs")
     package = needs.npm(WIREGASM)
@@ -84,6 +87,18 @@ def test_wireshark_4_4_has_the_same_fields_in_lua_5_4(tmp_path: Path) -> None:
         assert_equal(later.packets, expected)
         calls = [any(record.get("microrpc.code") == "CallFunc" for record in packet) for packet in expected]
         assert later.taken == [number for number, is_call in enumerate(calls, 1) if is_call]
+
+
+@pytest.mark.tools
+def test_lines_of_one_capture_know_nothing_of_each_other(tmp_path: Path) -> None:
+    """In two passes, as the window has them: in the first one there are no fields that tell of the interface."""
+    messages = [(True, Syscall(9, ("add",))), (False, Return((OpaqueHandle(1),))), (True, CallFunc(1, ()))]
+    pieces = [
+        Piece(to_board, encode_frame(encode_message(SESSION, MessageType.NORMAL, encode_packet(packet))))
+        for to_board, packet in messages
+    ]
+    found = assert_same(write(tmp_path / "x.pcapng", pieces, pieces[2:]))
+    assert [packet[0].get("microrpc.function") for packet in found] == ["add", "add", "add", None]
 
 
 # --- the fault matrix, and the link on a bad line --------------------------------------------------------------
@@ -104,9 +119,14 @@ class RecordedLine(fault_matrix.Line):
         return super()._pass(direction, data, note)
 
 
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(FEW, marks=pytest.mark.tools, id="few"), pytest.param(MANY, marks=pytest.mark.long, id="many")],
+)
 @pytest.mark.parametrize("firmware", fault_matrix.FIRMWARES)
 def test_the_conversations_of_the_fault_matrix_have_the_fields_of_our_own_decoder(
-    firmware: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    firmware: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said, _ = fault_matrix.undamaged(firmware)
     lines: list[RecordedLine] = []
@@ -118,13 +138,16 @@ def test_the_conversations_of_the_fault_matrix_have_the_fields_of_our_own_decode
     monkeypatch.setattr(fault_matrix, "Line", make)
     for name, direction, kind in fault_matrix.ROWS:
         if name == firmware:
-            for position in range(0, len(said[direction]), STEP):
+            for position in range(0, len(said[direction]), step):
                 fault_matrix.run(fault_matrix.Fault(firmware, direction, kind, position))
-    assert len(lines) >= 20
-    found = assert_same(write(tmp_path / "x.pcapng", *(line.recording.pieces for line in lines)))
-    assert any(record["microrpc.kind"] == "damaged" for packet in found for record in packet)
+    assert len(lines) >= 3900 // step
+    for begin in range(0, len(lines), MOST_LINES):
+        some = lines[begin : begin + MOST_LINES]
+        found = assert_same(write(tmp_path / "x.pcapng", *(line.recording.pieces for line in some)))
+        assert any(record["microrpc.kind"] == "damaged" for packet in found for record in packet)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("seed", range(3))
 def test_the_link_on_a_bad_line_has_the_fields_of_our_own_decoder(seed: int, tmp_path: Path) -> None:
     found = assert_same(write(tmp_path / "x.pcapng", on_a_bad_line(seed)))
@@ -146,12 +169,14 @@ def test_the_link_on_a_bad_line_has_the_fields_of_our_own_decoder(seed: int, tmp
 # --- whatever bytes ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.tools
 @pytest.mark.timeout(300)
 def test_two_megabytes_of_mutated_bytes_have_the_fields_of_our_own_decoder(tmp_path: Path) -> None:
     found = assert_same(write(tmp_path / "x.pcapng", Maker(seed=17).pieces(MUTATED_BYTES)))
     assert {name for packet in found for record in packet for name in record} == set(FIELDS)
 
 
+@pytest.mark.tools
 def test_two_megabytes_of_noise_have_the_fields_of_our_own_decoder(tmp_path: Path) -> None:
     chance = random.Random(5)
     pieces = []
@@ -161,9 +186,20 @@ def test_two_megabytes_of_noise_have_the_fields_of_our_own_decoder(tmp_path: Pat
     assert_same(write(tmp_path / "x.pcapng", pieces))
 
 
+@pytest.mark.tools
 def test_a_long_message_is_put_together_and_one_that_is_too_long_is_refused(tmp_path: Path) -> None:
     long = encode_frame(encode_message(SESSION, MessageType.NORMAL, encode_packet(CopyAck(bytes(range(256)) * 4000))))
     too_long = b"\xff\xfd" + struct.pack("<I", (1 << 20) + 1) + b"text\n"
     found = assert_same(write(tmp_path / "x.pcapng", cut([Piece(False, long + too_long)], 4096)))
     kinds = [(record["microrpc.kind"], record.get("microrpc.damage")) for packet in found for record in packet]
     assert kinds == [("CopyAck", None), ("damaged", "too long"), ("text", None)]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_a_quarter_of_a_megabyte_of_mutated_bytes_has_the_same_fields_in_lua_5_4(seed: int, tmp_path: Path) -> None:
+    needs.program("node", "nodejs")
+    path = write(tmp_path / "x.pcapng", Maker(seed=seed).pieces(MUTATED_BYTES // 8))
+    [later] = dissected_by_4_4(needs.npm(WIREGASM), "microrpc.damage", path)
+    assert_equal(later.packets, decoded(path))

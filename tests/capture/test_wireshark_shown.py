@@ -24,6 +24,7 @@ from wireshark import (
     write,
 )
 
+from microrpc.capture import pcapng
 from microrpc.errors import printable
 from microrpc.wire.frames import encode_frame
 from microrpc.wire.session import MessageType
@@ -120,6 +121,16 @@ def test_the_plain_bytes_of_a_frame_with_escapes_have_a_tab_of_their_own(tmp_pat
     assert shown.count("Frame without escapes") == 1
 
 
+def test_a_packet_whose_direction_nothing_tells_says_so(tmp_path: Path) -> None:
+    told = pcapng.packet_block(0, encode_frame(b"x"), to_board=False)
+    untold = told.replace(struct.pack(">HHI", 35, 4, 1), struct.pack(">HHI", 9999, 4, 1))  # a tag that nobody knows
+    untold = untold.replace(struct.pack("<HHI", 2, 4, 1), struct.pack("<HHI", 2, 4, 0))
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(pcapng.section_header() + pcapng.interface_block("p") + untold + told)
+    rows = tshark("-r", str(path), "-T", "fields", "-e", "_ws.col.Info", home=tmp_path).splitlines()
+    assert rows == ["bytes whose direction nothing tells", "? too short for a message"]
+
+
 # --- live, and over TCP --------------------------------------------------------------------------------------
 
 
@@ -165,7 +176,8 @@ def segment(to_board: bool, data: bytes, at: int) -> bytes:
     return struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + b"".join(ends) + tcp
 
 
-def test_a_line_over_tcp_is_decoded_as_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("passes", [(), ("-2",)], ids=["at once", "in two passes, as the window does"])
+def test_a_line_over_tcp_is_decoded_as_told(passes: tuple[str, ...], tmp_path: Path) -> None:
     pieces = recorded("fault_callflip")
     path = tmp_path / "x.pcap"
     sent = {True: 0, False: 0}
@@ -176,7 +188,8 @@ def test_a_line_over_tcp_is_decoded_as_told(tmp_path: Path) -> None:
             sent[to_board] += len(data)
             file.write(struct.pack("<IIII", number, 0, len(packet), len(packet)) + packet)
     columns = ("-T", "fields", "-e", "_ws.col.Info")
-    rows = tshark("-r", str(path), "-d", "tcp.port==9904,microrpc", *columns, home=tmp_path).splitlines()
+    arguments = (*passes, "-r", str(path), "-d", "tcp.port==9904,microrpc", *columns)
+    rows = tshark(*arguments, home=tmp_path).splitlines()
     words = [[f"{frame.kind} {frame.meaning}".rstrip() for frame in packet] for packet in in_words_of(pieces)]
     assert rows == [printable("; ".join(told)) or "part of a frame" for told in words]
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import hypothesis.core  # noqa: F401
@@ -18,10 +19,15 @@ import needs
 import pytest
 
 import microrpc.boards.finding
+from firmware_sim.board.device import Firmware
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.boards.schema import BoardKind
+from microrpc.errors import PortBusyError
+from pytest_microrpc import desk, locks
 from pytest_microrpc.locks import Lock
+from pytest_microrpc.setups import Setup
 
 Run = Callable[..., pytest.RunResult]
 LIMIT_S = 60
@@ -413,3 +419,43 @@ def test_a_killed_process_frees_its_board(pytester: pytest.Pytester, run: Run, t
     finally:
         other.kill()
         other.wait()
+
+
+# --- a desk by itself ---------------------------------------------------------------------------------
+
+
+def is_free(port: str) -> bool:
+    lock = Lock(port)
+    has = lock.take("another")
+    lock.free()
+    return has
+
+
+def bare_desk(*ports: str, processes: int) -> desk.Desk:
+    setup = Setup(None, ports, BoardKind.HARDWARE, None, Firmware.ROBUST, wait_s=0.0)
+    return desk.Desk(setup, locks.Run("run", "pytest", processes))
+
+
+@pytest.mark.parametrize(("processes", "is_kept"), [(1, True), (2, False)])
+def test_a_board_is_kept_from_test_to_test_where_there_are_enough(
+    tmp_path: Path, processes: int, is_kept: bool
+) -> None:
+    port = str(tmp_path / "a")
+    one = bare_desk(port, processes=processes)
+    one.take(1)
+    assert not is_free(port)
+    one.tidy()
+    assert is_free(port) is not is_kept
+    one.close()
+    assert is_free(port)
+
+
+def test_who_waits_for_two_boards_does_not_keep_one(tmp_path: Path) -> None:
+    ports = [str(tmp_path / name) for name in "ab"]
+    one, other = bare_desk(*ports, processes=1), Lock(ports[1])
+    one.take(1)
+    assert other.take("another")
+    with pytest.raises(PortBusyError):
+        one.take(2)
+    assert is_free(ports[0])
+    other.free()

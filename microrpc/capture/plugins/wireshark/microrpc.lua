@@ -1398,12 +1398,22 @@ local function show_rest(record, range, tree)
     return words
 end
 
-local interface_of, stream_of = Field.new("frame.interface_id"), Field.new("tcp.stream")
+local interface_of = Field.new("frame.interface_id")
+local TCP = 2 -- as Wireshark numbers what ports are of
 
--- Which line the packet is of, and whether it went to the board; nil where nothing tells.
+-- Which line the packet is of, and whether it went to the board; nil where nothing tells. In the first of two passes there
+-- are no fields: so captures tell the interface as the port, too, and of TCP the addresses have to do.
 local function line_of(pinfo)
-    local stream, interface = stream_of(), interface_of()
-    local key = stream and "tcp " .. tostring(stream.value) or "port " .. tostring(interface and interface.value)
+    local is_tcp, key = pinfo.port_type == TCP, nil
+    local to_board = is_tcp and pinfo.dst_port == pinfo.match_uint
+    if is_tcp then
+        local source = format("%s %d", tostring(pinfo.src), pinfo.src_port)
+        local destination = format("%s %d", tostring(pinfo.dst), pinfo.dst_port)
+        key = to_board and source .. " " .. destination or destination .. " " .. source
+    else
+        local interface = interface_of()
+        key = format("port %d", interface and interface.value or pinfo.src_port)
+    end
     local line = lines[key]
     if not line then
         line = Line.new()
@@ -1411,7 +1421,7 @@ local function line_of(pinfo)
     end
     if pinfo.p2p_dir == P2P_DIR_SENT then return line, true end
     if pinfo.p2p_dir == P2P_DIR_RECV then return line, false end
-    if stream then return line, pinfo.dst_port == pinfo.match_uint end
+    if is_tcp then return line, to_board end
     return line, nil
 end
 
