@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from microrpc.gateway.through import Through
 
 _FIRST_S = 1.0
-Show: TypeAlias = "Callable[..., None]"
+Show: TypeAlias = Callable[..., None]
 """What shows a source on a terminal, until somebody quits."""
 _EXTRA = "the monitor's screen is an extra, and these are its lines without it: pip install 'microrpc[tui]'"
 

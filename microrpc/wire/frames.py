@@ -172,7 +172,7 @@ class Garbage:
     data: bytes
 
 
-Item: TypeAlias = "bytes | Damage | Garbage"
+Item: TypeAlias = bytes | Damage | Garbage
 """What a decoder gives: the payload of a good frame, or what there was instead."""
 
 

@@ -14,8 +14,6 @@ from dev import reference
 def told_of(holder: doc.Namespace[object]) -> Iterator[str]:
     """Give the signatures and types of all that is shown; a warning of pdoc is where it cannot."""
     for member in holder.own_members if isinstance(holder, doc.Class) else holder.members.values():
-        if member.name.startswith("_"):
-            continue
         if isinstance(member, doc.Function):
             yield str(member.signature)
         elif isinstance(member, doc.Variable):
