@@ -6,9 +6,18 @@ import importlib
 from collections.abc import Iterator
 
 import pytest
-from pdoc import doc
+from pdoc import doc, doc_ast
 
 from dev import reference
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_syntax_trees() -> Iterator[None]:
+    """Have pdoc forget what it keeps of each source: garbage collections of all tests that follow would walk that."""
+    yield
+    for kept in vars(doc_ast).values():
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
 
 
 def told_of(holder: doc.Namespace[object]) -> Iterator[str]:
