@@ -182,6 +182,10 @@ def as_told(chunks: Iterable[Chunk]) -> list[str]:
 
 def _run_cli(args: Sequence[str], data_home: Path) -> subprocess.CompletedProcess[bytes]:
     environ = {**os.environ, "XDG_DATA_HOME": str(data_home)}
-    ran = subprocess.run(["sigrok-cli", *args], capture_output=True, timeout=280, env=environ, check=False)
+    command = ["sigrok-cli", *args]
+    try:
+        ran = subprocess.run(command, capture_output=True, timeout=140, env=environ, check=False)
+    except subprocess.TimeoutExpired:  # its threads missed each other's wake-up, once in hundreds of starts
+        ran = subprocess.run(command, capture_output=True, timeout=140, env=environ, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran
