@@ -27,7 +27,7 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def plan(clone: pathlib.Path, target: str) -> str:
     """Give the commands that `make TARGET` would run."""
-    command = ["make", "--dry-run", target]
+    command = ["make", "--no-print-directory", "--dry-run", target]  # as it is where `make test` runs this one
     return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -110,7 +110,7 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
 def test_bytecode_is_kept_whatever_the_environment_says(clone: pathlib.Path) -> None:
     (clone / "shown.mk").write_text('include Makefile\nshown:\n\t@echo "[$$PYTHONDONTWRITEBYTECODE]"\n')
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = ["make", "-s", "-f", "shown.mk", "shown"]
+    command = ["make", "-s", "--no-print-directory", "-f", "shown.mk", "shown"]
     assert (
         subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout == "[]\n"
     )

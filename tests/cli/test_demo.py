@@ -215,7 +215,7 @@ def raise_error(*args: object) -> None:
 def test_a_board_that_is_wrong_is_named_and_exits_with_1(
     change: Change, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_noise, "show_noise", lambda profile, baud, screen: {})  # which is the same each time
+    monkeypatch.setattr(demo_noise, "show_noise", lambda profile, baud, screen, **_: {})  # which is the same each time
     change_board(monkeypatch, change)
     result = run("demo")
     assert result.code == 1

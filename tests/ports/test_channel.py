@@ -520,7 +520,7 @@ def test_a_second_opener_in_one_program_is_told_to_close_the_first(tmp_path: pat
 def test_a_second_opener_is_told_who_has_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     master, name = open_pty()
     first = open_serial(name, baud=115200)
-    monkeypatch.setattr("microrpc.ports.registry.registered", list)  # as where it is no port of microrpc
+    monkeypatch.setattr("microrpc.ports.refusal.is_open_here", lambda port: False)  # as where it is no port of microrpc
     with pytest.raises(PortBusyError, match=f"in use by .*process {os.getpid()}.*fuser {name}.*ModemManager") as caught:
         open_serial(name, baud=115200)
     assert caught.value.port == name
