@@ -25,10 +25,22 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
+def run_make(
+    directory: pathlib.Path, *args: str, timeout_s: float = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell, also where `make test` runs this: nothing of that one's is handed on."""
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in of_make}
+    return subprocess.run(
+        ["make", *args], cwd=directory, env=environment | variables, capture_output=True, text=True, timeout=timeout_s
+    )
+
+
 def plan(clone: pathlib.Path, target: str) -> str:
     """Give the commands that `make TARGET` would run."""
-    command = ["make", "--no-print-directory", "--dry-run", target]  # as it is where `make test` runs this one
-    return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=60, check=True).stdout
+    run = run_make(clone, "--dry-run", target)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def install(clone: pathlib.Path, *stamps: str) -> None:
@@ -78,7 +90,7 @@ def test_a_python_that_is_too_old_is_named_before_anything_is_made(clone: pathli
     old = clone / "python3.6"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.6.1"\nexit 1\n')
     old.chmod(0o755)
-    run = subprocess.run(["make", "demo", f"PYTHON={old}"], cwd=clone, capture_output=True, text=True, timeout=60)
+    run = run_make(clone, "demo", f"PYTHON={old}")
     assert run.returncode == 2
     assert f"Python 3.11 or newer is needed; {old} is: Python 3.6.1. Name another: make PYTHON=python3.12" in run.stderr
     assert not (clone / ".venv").exists()
@@ -95,7 +107,7 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name)
-    run = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    run = run_make(tmp_path, "demo", timeout_s=500)
     assert run.returncode == 0, run.stderr
     said = re.search(r"(\d+) MB in all; no compiler", run.stdout)
     assert said is not None
@@ -103,14 +115,11 @@ def test_the_demonstration_of_a_fresh_clone_really_runs_and_takes_what_it_said(t
     du = subprocess.run(["du", "-sm", ".venv"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert int(du.split()[0]) == pytest.approx(int(said[1]), rel=0.15)
     assert not list(tmp_path.glob(".venv/lib/*/site-packages/ziglang"))
-    again = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    again = run_make(tmp_path, "demo")
+    assert again.returncode == 0, again.stderr
     assert "Installing" not in again.stdout
 
 
 def test_bytecode_is_kept_whatever_the_environment_says(clone: pathlib.Path) -> None:
     (clone / "shown.mk").write_text('include Makefile\nshown:\n\t@echo "[$$PYTHONDONTWRITEBYTECODE]"\n')
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = ["make", "-s", "--no-print-directory", "-f", "shown.mk", "shown"]
-    assert (
-        subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True).stdout == "[]\n"
-    )
+    assert run_make(clone, "-s", "-f", "shown.mk", "shown", PYTHONDONTWRITEBYTECODE="1").stdout == "[]\n"
