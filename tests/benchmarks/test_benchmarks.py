@@ -94,13 +94,17 @@ TIMED |= HOST_CPU
 CAPTURED = [f"captured copy {way} the board, {size} KiB packets, pty" for way in ("to", "from") for size in (2, 8)]
 CAPTURED += [f"captured copy {way} the board, 2 KiB packets, {pacing.BAUD} baud" for way in ("to", "from")]
 CAPTURED += [f"written down, {size} KiB packets, pty" for size in (2, 8)]
+WATCHED = ("a capture of both sides", "a board that speaks")
 MONITOR = {"monitor: frames put in words": "frames/s"}
-for watched in ("a capture of both sides", "a board that speaks"):
+for watched in WATCHED:
     MONITOR |= {
         f"monitor, {watched}: frames shown": "%",
         f"monitor, {watched}: CPU": "us/frame",
         f"monitor, {watched}: a key is answered": "ms",
     }
+MONITOR_WORK = [f"monitor, {watched}: work until a key is answered" for watched in WATCHED]
+HAS_TSHARK = shutil.which("tshark") is not None
+DISSECTED = ["tshark without the dissector", "tshark with it", "tshark with it, two passes"] if HAS_TSHARK else []
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
 MISSING = [package.title for package in PACKAGES]
 COUNT = (
@@ -111,6 +115,8 @@ COUNT = (
     + len(PEER_CODEC)
     + len(CAPTURED)
     + len(MONITOR)
+    + len(MONITOR_WORK)
+    + (len(DISSECTED) or 1)
     + len(MISSING)
     + 2  # the peer with events, and TVM
     + len(DEVICE_SIZES)
@@ -173,6 +179,25 @@ def test_the_monitor_is_measured_with_what_it_showed(output: str, name: str, uni
     rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
     assert len(rows) == 1
     assert re.match(rf"{re.escape(name)} +[1-9][\d,.]* +{unit} ", rows[0])
+
+
+@pytest.mark.parametrize("name", MONITOR_WORK)
+def test_the_monitor_is_measured_with_the_work_before_an_answer(output: str, name: str) -> None:
+    rows = [line for line in output.splitlines() if line.startswith(f"{name}  ")]
+    assert len(rows) == 1
+    assert re.match(rf"{re.escape(name)} +\d+ +ms +worst \d+ ", rows[0])
+
+
+@pytest.mark.parametrize("name", DISSECTED)
+def test_the_dissector_is_measured_by_seconds_of_tshark(output: str, name: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
+    assert re.match(rf"{re.escape(name)} +\d+\.\d +s +[\d.]+ to [\d.]+ ", row)
+
+
+@pytest.mark.skipif(HAS_TSHARK, reason="tshark is there")
+def test_without_tshark_it_is_said_what_brings_it(output: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith("Wireshark  "))
+    assert "needs tshark: apt-get install --no-install-recommends tshark" in row
 
 
 @pytest.mark.parametrize("name", STEPS)
