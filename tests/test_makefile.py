@@ -29,7 +29,7 @@ def run_make(
     directory: pathlib.Path, *args: str, timeout_s: float = 60, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell, also where `make test` runs this: nothing of that one's is handed on."""
-    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    of_make = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in of_make}
     return subprocess.run(
         ["make", *args], cwd=directory, env=environment | variables, capture_output=True, text=True, timeout=timeout_s
