@@ -240,7 +240,7 @@ class UsbHost {
   }
 
   detach() {
-    this.toggles = new Map();
+    this.toggles = null; // none before it is configured: until then a host asks for nothing but control transfers
     this.ears = null; // of the control transfer
     this.outEndpoint = this.inEndpoint = null;
     this.isWanted = false; // whether the device has room for a packet
@@ -293,6 +293,7 @@ class UsbHost {
     if (offset < 0x80 || offset > 0xfc) return true;
     if (value & STALL && endpoint === 0 && this.ears) this.ears.reject(new Error("stalled"));
     if (!(value & AVAILABLE)) return true;
+    if (endpoint !== 0 && this.toggles === null) return false;
     const key = endpoint * 2 + isOut, toggle = endpoint === 0 ? 1 : (this.toggles.get(key) ?? 0);
     const armed = value & DATA1 ? 1 : 0;
     if (endpoint === 0 && this.ears) {
@@ -432,7 +433,7 @@ class UsbHost {
   }
 
   async configure() {
-    this.toggles.clear();
+    this.toggles = new Map();
     await this.control(0, 9, 1, 0, 0);
     if ((await this.control(TO_HOST, 8, 0, 0, 1))[0] !== 1) throw new Error("is not configured");
   }

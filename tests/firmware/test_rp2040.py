@@ -12,6 +12,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
@@ -176,6 +177,19 @@ def test_a_session_outlives_a_cable_that_is_pulled_and_plugged_in_again(emulator
             _process(emulator).send_signal(signal.SIGUSR2)
         assert add(40, 2) == 42
     assert emulator.is_running
+    assert emulator.said == ""
+
+
+@pytest.mark.boards
+def test_a_cable_is_pulled_in_the_middle_of_a_copy(emulator: Emulator) -> None:
+    numbers = np.arange(4000, dtype=np.float32)
+    with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        array = board.array(numbers)
+        for delay_s in (0.001, 0.003, 0.007, 0.015):
+            pull = threading.Timer(delay_s, _process(emulator).send_signal, [signal.SIGUSR2])
+            pull.start()
+            np.testing.assert_array_equal(array.numpy(), numbers)
+            pull.join()
     assert emulator.said == ""
 
 
