@@ -180,10 +180,7 @@ def run(board: BoardArgument, define: DefineOption = None, compiler: CompilerOpt
             if on_terminal:
                 say(f"Try: microrpc info {emulator.port}")
             emulator.wait()
-            said = f": {emulator.said}" if emulator.said else ""
-            raise PortLostError(
-                emulator.port, f"the emulator of {built.project.name} has ended, {emulator.ending}{said}"
-            )
+            raise PortLostError(emulator.port, emulator.explain_end())
 
 
 @firmware.command(

@@ -28,6 +28,8 @@ from microrpc.wire.checks import check_seconds
 START_S = 20.0
 """How long an emulated board may take to say that it has booted; they take a tenth of a second on an idle computer."""
 
+_GONE_S = 0.5  # from the end of its pty to its own
+
 
 class Emulator:
     """Runs the firmware in `elf` until it is closed, or until this process ends, however that ends.
@@ -74,6 +76,13 @@ class Emulator:
     def ending(self) -> str:
         """How it ended: "with 1", its exit code, or "by SIGSEGV"; empty while it runs."""
         return self._running.ending
+
+    def explain_end(self) -> str:
+        """Say in words how it ended, with what it said then; an empty text where it goes on."""
+        if not self._running.wait(_GONE_S):
+            return ""
+        said = f": {self.said}" if self.said else ""
+        return f"the emulator of {self.name} has ended, {self.ending}{said}"
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it ends by itself, for `timeout_s` seconds or for ever; tell whether it has.

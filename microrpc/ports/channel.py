@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from microrpc.errors import (
@@ -126,8 +127,24 @@ def take_kept(kept: bytearray) -> bytes:
     return data
 
 
-def lost_error(name: str, reason: str | None) -> PortLostError:
-    """Give the error for a port that went away; `reason` is the system's, where it gave one."""
+def explain_losses(channel: object, explain: Callable[[], str]) -> None:
+    """Let `explain` say why the port of a channel went away, where the channel asks (`FdChannel.explain_loss`)."""
+    if hasattr(channel, "explain_loss"):
+        channel.explain_loss = explain
+
+
+def nothing_known() -> str:
+    """Say why a port went away, where nobody knows more than the system does."""
+    return ""
+
+
+def lost_error(name: str, reason: str | None, explain: Callable[[], str] = nothing_known) -> PortLostError:
+    """Give the error for a port that went away.
+
+    `reason` is the system's, where it gave one. `explain` says it in words, where something knows more.
+    """
+    if words := explain():
+        return PortLostError(name, f"{name} went away: {words}")
     detail = f" ({reason})" if reason else ""
     return PortLostError(
         name,

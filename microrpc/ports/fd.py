@@ -23,6 +23,7 @@ from microrpc.ports.channel import (
     READ_BYTES,
     lost_error,
     monotonic,
+    nothing_known,
     take_kept,
     write_timeout_error,
 )
@@ -64,6 +65,8 @@ class FdChannel:
     ) -> None:
         self.name = name
         """See `Channel.name`."""
+        self.explain_loss: Callable[[], str] = nothing_known
+        """Says in words why the port went away, where something knows that."""
         self._fd = fd
         self._close_fd = close_fd if close_fd is not None else lambda: os.close(fd)
         self._end = end
@@ -282,7 +285,7 @@ class FdChannel:
     def _raise_lost(self, error: OSError | None) -> NoReturn:
         if self._fd < 0 or self._is_interrupted:
             raise PortLostError(self.name, f"{self.name} was closed by this program") from None
-        raise lost_error(self.name, error.strerror if error else None) from error
+        raise lost_error(self.name, error.strerror if error else None, self.explain_loss) from error
 
 
 def _wait_ms(deadline: float) -> float:

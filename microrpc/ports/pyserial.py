@@ -8,7 +8,7 @@ import logging
 import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from microrpc.ports.channel import (
     READ_BYTES,
     lost_error,
     monotonic,
+    nothing_known,
     take_kept,
     write_timeout_error,
 )
@@ -168,6 +169,8 @@ class PyserialChannel:
     def __init__(self, name: str, port: serial.Serial | rfc2217.Serial) -> None:
         self.name = name
         """See `Channel.name`."""
+        self.explain_loss: Callable[[], str] = nothing_known
+        """Says in words why the port went away, where something knows that."""
         self._port = port
         self._is_interrupted = False
         self._is_rfc2217 = isinstance(port, rfc2217.Serial)
@@ -303,4 +306,4 @@ class PyserialChannel:
         except (OSError, TypeError) as error:  # TypeError: what pyserial makes of a port closed by another thread
             if not self._port.is_open or self._is_interrupted:
                 raise PortLostError(self.name, f"{self.name} was closed by this program") from None
-            raise lost_error(self.name, str(error)) from error
+            raise lost_error(self.name, str(error), self.explain_loss) from error

@@ -23,7 +23,7 @@ from microrpc.connecting import openers
 from microrpc.connecting.address import Target, find_target
 from microrpc.connecting.openers import find_opener, open_target
 from microrpc.connecting.openers.emulated import open_running
-from microrpc.errors import FunctionNotFoundError, PortError, PortNotFoundError
+from microrpc.errors import FunctionNotFoundError, PortError, PortLostError, PortNotFoundError
 from microrpc.firmware.emulator import start_emulated
 from microrpc.ports.channel import monotonic
 from microrpc.wire.session import Timeouts
@@ -192,6 +192,20 @@ def test_what_was_opened_is_closed_where_no_connection_can_be_made_of_it(api: Ap
             api.connect(server.path, wrap=refuse)
         with api.connect(server.path) as board:  # which is opened for itself alone
             assert board.function("add")(2, 3) == 5
+
+
+def test_an_emulator_that_ends_says_how(api: Api) -> None:
+    needs.emulated("posix")
+    with start_emulated("posix") as emulator:
+        opened = open_running(emulator, target("emulated://posix"))
+        with api.open_board(opened.channel, Timeouts()) as board:
+            assert board.function("add")(2, 3) == 5
+            process = emulator._running._process
+            assert process is not None
+            process.kill()
+            with pytest.raises(PortLostError) as caught:
+                board.function("add")(2, 3)
+    assert str(caught.value) == "emulated://posix went away: the emulator of posix has ended, by SIGKILL: the host is there"
 
 
 def test_the_ring_of_an_emulated_board_is_the_same_whoever_opens_it(api: Api) -> None:

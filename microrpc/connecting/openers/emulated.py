@@ -7,7 +7,7 @@ import dataclasses
 from microrpc.connecting.address import Target
 from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.firmware import emulator as emulators
-from microrpc.ports.channel import Channel
+from microrpc.ports.channel import Channel, explain_losses
 from microrpc.ports.opening import open_serial
 
 
@@ -28,4 +28,5 @@ def open_running(emulator: emulators.Emulator, target: Target) -> Opened[Channel
     """Open the port of an emulator that runs already, and goes on when the connection is closed. Raises PortError."""
     channel = open_serial(emulator.port, baud=target.profile.baud)
     channel.name = target.port  # as the user knows it, and not by the pty that it is on
+    explain_losses(channel, emulator.explain_end)
     return Opened(channel, ring_bytes=target.ring_bytes)
