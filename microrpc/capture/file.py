@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from microrpc.capture.files import Writable, open_sink
@@ -56,9 +55,7 @@ class CaptureFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -149,6 +149,8 @@ def memory_advice(message: str, *, is_ours: bool) -> str:
 
 def allocation_advice(args: tuple[Value, ...], message: str, *, is_ours: bool) -> str:
     """Give what is said of an allocation with these arguments, which a board refused; the rest as `memory_advice`."""
+    if message.startswith(_OUT_OF_MEMORY):  # which tells how much itself
+        return memory_advice(message, is_ours=is_ours)
     asked = f"{show(_asked_bytes(args))} bytes were asked for"
     if _NO_SCOPE in message or (is_ours and message.startswith(_NO_SUCH_BLOCK)):
         return asked

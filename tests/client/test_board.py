@@ -849,7 +849,11 @@ def test_every_way_to_ask_for_memory_tells_what_was_asked_for(api: Api) -> None:
         board, _ = make_stock(api) if stock else make(api)
         with pytest.raises(RemoteError) as caught:
             board.syscall(code, CPU, 2**40, 8, byte)
-        assert f"; 1099511627776 bytes were asked for. {advice}" in str(caught.value)
+        if stock:
+            assert f"; 1099511627776 bytes were asked for. {advice}" in str(caught.value)
+        else:  # its text says so itself
+            text = "out of memory: 1099511627776 bytes asked for, the largest free block has "
+            assert re.search(f"{text}[0-9]+; {advice}", str(caught.value))
         with pytest.raises(RemoteError) as caught:
             board.syscall(code, CPU, -5, 8, byte)
         assert str(caught.value).startswith(
@@ -871,7 +875,7 @@ def test_firmware_of_ours_is_believed_without_the_link_too_and_in_a_function(api
         board = api.open_board(LoopbackChannel(device), Timeouts(), link=link)
         with pytest.raises(RemoteError) as caught:
             board.empty(1_000_000, "int32")
-        assert str(caught.value) == f"DevAllocDataWithScope: {text}; 4000000 bytes were asked for. {likely}{end}"
+        assert str(caught.value) == f"DevAllocDataWithScope: {text}; {likely}{end}"
         with pytest.raises(RemoteError) as caught:
             board.function("iota")(1_000_000)
         assert str(caught.value) == f"iota: {text}; {likely}{end}"

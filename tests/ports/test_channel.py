@@ -521,7 +521,7 @@ def test_a_second_opener_is_told_who_has_the_port(monkeypatch: pytest.MonkeyPatc
     master, name = open_pty()
     first = open_serial(name, baud=115200)
     monkeypatch.setattr("microrpc.ports.refusal.is_open_here", lambda port: False)  # as where it is no port of microrpc
-    with pytest.raises(PortBusyError, match=f"in use by .*process {os.getpid()}.*fuser {name}.*ModemManager") as caught:
+    with pytest.raises(PortBusyError, match=f"in use by this program .process {os.getpid()}.: close it") as caught:
         open_serial(name, baud=115200)
     assert caught.value.port == name
     first.close()
