@@ -18,6 +18,10 @@ Target: TypeAlias = str | os.PathLike[str] | Writable
 """The path of a file or of a named pipe, "-" for stdout, or a stream that takes bytes and stays open."""
 
 
+def _why(error: Exception) -> str:
+    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+
+
 class CaptureFile:
     """A capture that is begun, for connections that come one after the other, or at once.
 
@@ -44,9 +48,8 @@ class CaptureFile:
             self._sink.write(section_header())
         except BaseException as error:
             self._sink.close()
-            if isinstance(error, OSError | TypeError | ValueError):
-                why = reason_of(error) if isinstance(error, OSError) else str(error)
-                raise CaptureError(f"cannot write to {self._name}: {why}") from error
+            if isinstance(error, Exception):
+                raise CaptureError(f"cannot write to {self._name}: {_why(error)}") from error
             raise
 
     def __enter__(self) -> Self:
@@ -82,9 +85,8 @@ class CaptureFile:
         except BrokenPipeError:
             _log.info("%s: whoever read it has gone", self._name)
             self._end()
-        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
-            why = reason_of(error) if isinstance(error, OSError) else str(error)
-            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, why)
+        except Exception as error:  # a stream of the program's own raises what it likes, and no request is to end of it
+            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, _why(error))
             self._end()
 
     def _end(self) -> None:
