@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from apis import Api, BlockingApi, Waiting
 from forks import outcome
+from holding import hold
 
 import microrpc
 from firmware_sim.board.demo import install
@@ -53,18 +54,6 @@ def make(**options: Any) -> tuple[microrpc.Board, LoopbackChannel]:
     install(device)
     channel = LoopbackChannel(device)
     return microrpc.open_board(channel, Timeouts(), **options), channel
-
-
-def hold(server: PtyServer) -> threading.Event:
-    """Give the board a function "held" that lasts until the event is set, and then gives 7."""
-    goes_on = threading.Event()
-
-    def held() -> int:
-        assert goes_on.wait(LIMIT_S)
-        return 7
-
-    server.device.function(held)
-    return goes_on
 
 
 class Calling(NamedTuple):
