@@ -817,6 +817,12 @@ def test_a_malformed_url_shows_the_form(url: str) -> None:
         open_serial(url, baud=115200)
 
 
+@pytest.mark.parametrize("number", [0, 65536, 99999])
+def test_a_number_that_no_tcp_port_has_is_refused_and_never_taken_modulo_65536(number: int) -> None:
+    with pytest.raises(PortError, match=f"^socket://localhost:{number}: a TCP port is a number from 1 to 65535$"):
+        open_serial(f"socket://localhost:{number}", baud=115200)
+
+
 # --- the cost of waiting --------------------------------------------------------------------------
 
 
