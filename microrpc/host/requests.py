@@ -139,7 +139,7 @@ def memory_advice(message: str, *, is_ours: bool) -> str:
 
     `is_ours`: the board knows the link, so its text is what it says, and it can release all memory.
     """
-    likely = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    likely = "most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
     if is_ours:
         return f"{likely}all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"
     if message.startswith(_OUT_OF_MEMORY):  # of firmware of ours, behind a server or without the link
@@ -154,7 +154,7 @@ def allocation_advice(args: tuple[Value, ...], message: str, *, is_ours: bool) -
     asked = f"{show(_asked_bytes(args))} bytes were asked for"
     if _NO_SCOPE in message or (is_ours and message.startswith(_NO_SUCH_BLOCK)):
         return asked
-    return f"{asked}. {memory_advice(message, is_ours=is_ours)}"
+    return f"{asked}; {memory_advice(message, is_ours=is_ours)}"
 
 
 def _asked_bytes(args: tuple[Value, ...]) -> int:
