@@ -41,7 +41,7 @@ RACKS = ((64, 1), (512, 1), (900, 1), (900, 2))
 COPY_BYTES = 61_535  # 31 full blocks each way: 11 seconds of line time
 _BOARDS_A_PROCESS = 256
 _TICK_S = 1e-3  # as USB at full speed looks at its adapters
-_CONNECTING = 16
+_CONNECTING = 64
 _PATIENT = Timeouts(start_s=60, call_s=60)  # a computer that simulates so many is late now and then
 _MOST_S = 300.0
 
