@@ -49,7 +49,7 @@ class Server:
     def __init__(self, *ports: HostPort, tick_s: float = 0.0) -> None:
         self.ports = ports
         self._tick_s = check_seconds(tick_s, "tick_s", may_be_zero=True)
-        self._slice_s = max(self._tick_s, _SLICE_S)
+        self._next_look = 0.0
         self._thread: threading.Thread | None = None
         self._is_open = True
         self._serving = threading.Lock()  # held while it serves
@@ -129,6 +129,7 @@ class Server:
         ports, owners = self.ports, self._owners
         for port in ports:
             self._pump(port)
+        self._next_look = time.monotonic() - self._epoch + self._tick_s
         due = min(port.due for port in ports)
         while True:
             for fd, _ in self._wait(due):
@@ -138,6 +139,7 @@ class Server:
                     owner.serve(fd, time.monotonic() - self._epoch)
                     self._register(owner)
             now = time.monotonic() - self._epoch
+            self._next_look = now + self._tick_s
             for port in ports:
                 if port.due <= now:
                     self._pump(port)
@@ -146,8 +148,8 @@ class Server:
     def _wait(self, due: float) -> list[tuple[int, int]]:
         """Wait for one of the ports, at most until `due`."""
         poll = self._poller.poll
-        if self._tick_s:
-            time.sleep(self._tick_s)
+        if self._tick_s and (rest_s := self._next_look - (time.monotonic() - self._epoch)) > 0:
+            time.sleep(rest_s)
         if due == math.inf:
             return poll()
         while (wait_s := due - (time.monotonic() - self._epoch)) > 0:
@@ -156,7 +158,7 @@ class Server:
                 return ready
             wait_s = due - (time.monotonic() - self._epoch)
             if 0 < wait_s < 1e-3:
-                time.sleep(min(wait_s, self._slice_s))
+                time.sleep(min(wait_s, max(self._tick_s, _SLICE_S)))
         return poll(0)
 
     def _pump(self, port: HostPort) -> None:

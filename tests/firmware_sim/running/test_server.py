@@ -264,8 +264,6 @@ def test_an_idle_server_sleeps(server: PtyServer, host: PtyHost) -> None:
 
 
 def test_what_comes_within_a_tick_is_done_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(PtyPort(Device()), PtyPort(Device()), tick_s=0.25)
-    channels = [open_serial(port.path, baud=115200) for port in server.ports]
     init = encode_frame(encode_message(0x26, MessageType.START_SESSION_INIT, b"\x01"))
     slept: list[float] = []
 
@@ -279,7 +277,9 @@ def test_what_comes_within_a_tick_is_done_in_one_look(monkeypatch: pytest.Monkey
         for channel in channels:
             channel.write(init, monotonic() + LONG_S)
 
-    monkeypatch.setattr("firmware_sim.running.server.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    monkeypatch.setattr("firmware_sim.running.server.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    server = Server(PtyPort(Device()), PtyPort(Device()), tick_s=0.25)
+    channels = [open_serial(port.path, baud=115200) for port in server.ports]
     with pytest.raises(SecondLookError):
         server.run()
     assert slept == [0.25, 0.25]
