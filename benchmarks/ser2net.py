@@ -23,6 +23,7 @@ _BLOCK = 20  # calls of one kind before those of the next kind
 _START_S = 10.0
 _ACCEPTERS = {"raw": ("socket", "tcp"), "RFC 2217": ("rfc2217", "telnet(rfc2217),tcp")}
 """What connects to such a port, and how ser2net calls it."""
+_OF_URL = {"rfc2217": "?timeout=1"}  # so long it waits for a pty's modem lines, which there are not
 _SETTINGS = {"as it is": "", "chardelay: false": "  options:\n    chardelay: false\n"}
 
 
@@ -51,11 +52,12 @@ def measure(*, quick: bool) -> Iterator[Row]:
 def _calls(stack: contextlib.ExitStack, program: str) -> dict[str, Callable[[], object]]:
     """Give the calls by where they go, each on a board of its own."""
     ports = {"on the pty itself": _board(stack)}
-    settings = ""
+    settings, numbers = "", list[int]()
     for how, (scheme, accepter) in _ACCEPTERS.items():
         for title, options in _SETTINGS.items():
-            address = f"127.0.0.1:{_free_port()}"
-            ports[f"through ser2net, {how}, {title}"] = f"{scheme}://{address}"
+            numbers.append(_free_port())
+            address = f"127.0.0.1:{numbers[-1]}"
+            ports[f"through ser2net, {how}, {title}"] = f"{scheme}://{address}{_OF_URL.get(scheme, '')}"
             settings += (
                 f"connection: &c{len(ports)}\n"
                 f"  accepter: {accepter},{address.replace(':', ',')}\n"
@@ -65,10 +67,10 @@ def _calls(stack: contextlib.ExitStack, program: str) -> dict[str, Callable[[], 
     file.write_text(settings)
     server = stack.enter_context(subprocess.Popen([program, "-d", "-n", "-c", file], stderr=subprocess.DEVNULL))
     stack.callback(server.kill)
+    for number in numbers:
+        _wait_for(number)
     calls = {}
     for name, port in ports.items():
-        if "://" in port:
-            _wait_for(int(port.rpartition(":")[2]))
         calls[name] = _call(stack.enter_context(connect(port, board=PROFILE)).function("add"))
     return calls
 
