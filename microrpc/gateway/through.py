@@ -15,7 +15,6 @@ import os
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 from microrpc.boards.schema import BoardProfile
@@ -100,9 +99,7 @@ class Through:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def run(self) -> None:
