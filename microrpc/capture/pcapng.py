@@ -94,9 +94,7 @@ _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _PACKET_REST_BYTES: Final = _PACKET_HEAD.size + _SIZE.size
 
 
-def packet_block(
-    time_ns: int, data: bytes, *, to_board: bool, comments: Sequence[str] = (), interface: int = 0
-) -> bytes:
+def packet_block(time_ns: int, data: bytes, to_board: bool, comments: Sequence[str] = (), interface: int = 0) -> bytes:
     """Give bytes of the line, as they were on it: one packet.
 
     time_ns: since 1970. comments: what the bytes do not say, in words. interface: the line, by its number.

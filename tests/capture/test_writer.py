@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture import files
-from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
@@ -171,7 +170,7 @@ def test_an_interrupt_takes_nothing_away_that_is_written_at_the_time(monkeypatch
     assert [one.data for one in read(file)] == [A] * 6
 
 
-def _interrupted(data: bytes) -> list[Piece]:
+def _interrupted(data: bytes) -> list[bytes]:
     raise KeyboardInterrupt
 
 
