@@ -109,10 +109,9 @@ class Cutter:
                 if start == _START and length <= _MOST_PLAIN_BYTES and length & 0xFF != 0xFF:
                     at = begin + _BEGIN.size
                     end = begin + FRAME_OVERHEAD_BYTES + length
-            if end > size or 0xFF in whole[at:end]:
-                at, end = _go_on(whole, at, end)
-                if at < end:
-                    break
+            at, end = _go_on(whole, at, end)
+            if at < end:
+                break
             if not end:
                 self._decoder.go_to(self._kept_at + begin)
                 self._keep(whole, begin)

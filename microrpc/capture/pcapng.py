@@ -94,8 +94,10 @@ _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _PACKET_REST_BYTES: Final = _PACKET_HEAD.size + _SIZE.size
 
 
-def packet_block(time_ns: int, data: bytes, to_board: bool, comments: Sequence[str] = (), interface: int = 0) -> bytes:
-    """Give bytes of the line, as they were on it: one packet.
+def packet_parts(
+    time_ns: int, data: bytes, to_board: bool, comments: Sequence[str] = (), interface: int = 0
+) -> tuple[bytes, ...]:
+    """Give bytes of the line, as they were on it: one packet, in parts that are to be joined, `data` one of them.
 
     time_ns: since 1970. comments: what the bytes do not say, in words. interface: the line, by its number.
     """
@@ -106,7 +108,14 @@ def packet_block(time_ns: int, data: bytes, to_board: bool, comments: Sequence[s
         end = _PADDING[size & 3] + b"".join(_text_option(_COMMENT, each) for each in comments) + _ENDS[to_board]
     length = _PACKET_REST_BYTES + size + len(end)
     head = _PACKET_HEAD.pack(_PACKET, length, interface, time_ns >> 32, time_ns & 0xFFFF_FFFF, size, size)
-    return b"".join((head, tags, data, end, _SIZE.pack(length)))
+    return head, tags, data, end, _SIZE.pack(length)
+
+
+def packet_block(
+    time_ns: int, data: bytes, *, to_board: bool, comments: Sequence[str] = (), interface: int = 0
+) -> bytes:
+    """Give one packet: see `packet_parts`."""
+    return b"".join(packet_parts(time_ns, data, to_board, comments, interface))
 
 
 def whole_bytes(blocks: bytes, limit: int) -> int:

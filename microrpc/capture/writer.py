@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from microrpc.capture.cutting import Cutter
 from microrpc.capture.file import CaptureFile, Target
-from microrpc.capture.pcapng import packet_block
+from microrpc.capture.pcapng import packet_parts
 from microrpc.capture.repeats import Repeats
 
 _MOST_PENDING_BYTES: Final = 1 << 20
@@ -237,7 +237,7 @@ class CaptureWriter:
                 comments.append(self._comments.popleft())
             if repeats.is_repeated(piece):
                 comments.append(REPEATED)
-            blocks.append(packet_block(time_ns, piece, to_board, comments, interface))
+            blocks += packet_parts(time_ns, piece, to_board, comments, interface)
 
     def _write(self, blocks: bytes) -> None:
         self._file.write(blocks)
