@@ -18,6 +18,7 @@ from microrpc.capture.cutting import Cutter
 from microrpc.capture.file import CaptureFile, Target
 from microrpc.capture.pcapng import packet_parts
 from microrpc.capture.repeats import Repeats
+from microrpc.errors import CaptureError
 
 _MOST_PENDING_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 1 << 16
@@ -25,6 +26,7 @@ _MOST_COMMENTS: Final = 64
 _LOOK_S = 0.02  # how often it is looked whether the line is quiet
 _PATIENT_LOOKS = 10  # after so many, it is written beside the traffic
 _QUIET_LOOKS = 50  # after so many, the thread ends
+_LAST_START_NS: Final = (1 << 63) - 1  # as long again fits in a file
 _QUIET_S = 0.05  # what is between frames ends with that much silence
 REPEATED: Final = "sent again by the link"
 """The comment on a frame of the link that was on the line before."""
@@ -54,6 +56,8 @@ class CaptureWriter:
         live: bool | None = None,
         start_ns: int | None = None,
     ) -> None:
+        if start_ns is not None and not 0 <= start_ns <= _LAST_START_NS:
+            raise CaptureError(f"a capture begins between 1970 and 2262, not {start_ns} ns after 1970")
         self._file = target if isinstance(target, CaptureFile) else CaptureFile(target)
         self._is_own = self._file is not target
         self._interface = self._file.interface(name)
@@ -67,7 +71,7 @@ class CaptureWriter:
         self._comments: deque[str] = deque(maxlen=_MOST_COMMENTS)
         self._last_s = 0.0
         self._last_to_board = False
-        self._is_over = self._was_opened = False
+        self._is_over = self._is_closed = self._was_opened = False
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -129,6 +133,9 @@ class CaptureWriter:
         """Write what is left, and close what was opened. Closing twice is fine, and so is what comes after it."""
         if self._file.is_ours:
             self.flush()
+            if not self._is_closed:
+                self._file.release(self._interface)
+        self._is_closed = True
         if self._is_own:
             self._file.close()
         self._is_over = True
