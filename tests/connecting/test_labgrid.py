@@ -196,12 +196,14 @@ drivers = [Environment(name).get_target("main").get_driver("MicrorpcDriver") for
 for number in range(20):
     for driver in drivers:
         assert driver.call("add", 2, number) == 2 + number
-print(*(driver.board.stats.retransmissions for driver in drivers))
+for driver in drivers:  # what a busy computer answers late may be sent again: that is no damage, and none of these
+    stats = driver.board.stats
+    print(stats.sessions, stats.resets, stats.repeats, stats.frames_damaged, stats.bytes_skipped)
 """
     names = [farm.write_environment(place) for place in PLACES]
     with farm.acquired("tcp-board"), farm.acquired("pty-board"):
         used = farm.run("both.py", *names, both=source)
-    assert (used.returncode, used.stdout) == (0, "0 0\n"), used.stderr
+    assert (used.returncode, used.stdout) == (0, "1 0 0 0 0\n" * 2), used.stderr
 
 
 def test_a_place_that_is_released_in_mid_use_ends_the_call_that_goes_on(farm: Farm) -> None:
