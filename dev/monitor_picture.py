@@ -6,7 +6,6 @@ the same.
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import re
@@ -17,13 +16,13 @@ import tempfile
 import termios
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent
-PICTURE = ROOT / "docs" / "pictures" / "monitor.svg"
+from dev.svg import PICTURES, ROOT, main, without_network
+
+PICTURE = PICTURES / "monitor.svg"
 COLUMNS, LINES = 104, 34
 _KEYS = (*["up"] * 6, "enter", *["up"] * 8)
 _SEED = "8"  # of the noise
 _WAIT_S = 60.0
-_FONTS = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
 
 _SESSION = """
 import logging
@@ -72,7 +71,8 @@ def draw() -> str:
         }
         command = [sys.executable, "-m", "microrpc.cli", "monitor", "weather.pcapng", "--baud", "115200"]
         _run_on_a_terminal(command, folder, environment)
-        return without_network((pathlib.Path(folder) / "monitor.svg").read_text(encoding="utf-8"))
+        svg = without_network((pathlib.Path(folder) / "monitor.svg").read_text(encoding="utf-8"))
+        return re.sub(r"\bterminal-\d+", "monitor", svg)
 
 
 def _run_on_a_terminal(command: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -99,31 +99,10 @@ def _run_on_a_terminal(command: list[str], folder: str, environment: dict[str, s
         raise SystemExit(f"the monitor ended with {code}: {said.decode(errors='replace')}")
 
 
-def without_network(svg: str) -> str:
-    """Give a picture that loads no fonts: those of the computer are as good, and a document loads nothing."""
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: (Fira Code|arial)[^;]*;", f"font-family: {_FONTS};", svg)
-    names = re.search(r"terminal-\d+", svg)
-    return svg if names is None else svg.replace(names[0], "monitor")
-
-
-def text_of(svg: str) -> str:
-    """Give the words of a picture, a line each, without what differs from run to run: times of the day."""
-    lines: dict[float, list[str]] = {}
-    for y, text in re.findall(r'<text [^>]*?y="([\d.]+)"[^>]*>(.*?)</text>', svg):
-        lines.setdefault(float(y), []).append(text.replace("&#160;", " "))
-    said = "\n".join("".join(parts).rstrip() for _, parts in sorted(lines.items()))
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}", "TIME", said)
-
-
-def main() -> None:
-    """Write the picture."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(draw(), encoding="utf-8")
-    print(PICTURE.relative_to(ROOT))
+def masked(text: str) -> str:
+    """Give the words of a picture without what differs from run to run: times of the day."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}", "TIME", text)
 
 
 if __name__ == "__main__":
-    main()
+    main(PICTURE, draw, __doc__)

@@ -5,11 +5,8 @@ The commands are run as anybody would, on `examples/noisy_board.py`; nothing of 
 
 from __future__ import annotations
 
-import argparse
-import html
 import io
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -21,8 +18,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-ROOT = pathlib.Path(__file__).parent.parent
-PICTURE = ROOT / "docs" / "pictures" / "session.svg"
+from dev.svg import PICTURES, ROOT, main, without_network
+
+PICTURE = PICTURES / "session.svg"
 COLUMNS = 88
 COMMANDS = (
     ("microrpc functions ./board", ""),
@@ -33,32 +31,6 @@ COMMANDS = (
 _BOARD = ROOT / "examples" / "noisy_board.py"
 _MAKE_FILE = "import numpy; numpy.save('weights.npy', numpy.linspace(-1, 1, 16384, dtype='float32'))"
 _WAIT_S = 60.0
-
-# As rich's own, without fonts from the network: what the computer has is as good, and a README loads nothing.
-_FORMAT = """\
-<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>
-.{unique_id}-matrix {{
-font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace;
-font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width;
-}}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +85,15 @@ def draw(steps: Sequence[Step]) -> str:
         )
         for line in step.output.splitlines():
             console.print(Text(line, "red" if line.startswith("error: ") else ""))
-    return console.export_svg(title="microrpc", theme=MONOKAI, code_format=_FORMAT, unique_id="session")
-
-
-def text_of(svg: str) -> str:
-    """Give the text that an SVG of `draw` shows, its lines in order; what wrapped is on two lines."""
-    rows: dict[float, list[tuple[float, str]]] = {}
-    for x, y, text in re.findall(r'<text class="session-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', svg):
-        rows.setdefault(float(y), []).append((float(x), html.unescape(text).replace("\N{NO-BREAK SPACE}", " ")))
-    return "\n".join("".join(text for _, text in sorted(parts)).rstrip() for _, parts in sorted(rows.items()))
+    return without_network(console.export_svg(title="microrpc", theme=MONOKAI, unique_id="session"))
 
 
 def masked(text: str) -> str:
     """Give a session's text without what differs from run to run: times, rates, and how much was damaged."""
     text = " ".join(text.split())
-    return re.sub(
-        r"in [\d.]+ m?s: [\d.]+ kB/s(, \d+% of \d+ baud)?; (\d+ frames damaged, )?\d+ retransmitted(, \d+ repeated)?",
-        "in TIME: RATE; DAMAGE",
-        text,
-    )
-
-
-def main() -> None:
-    """Write the picture."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(draw(run_session()), encoding="utf-8")
-    print(PICTURE.relative_to(ROOT))
+    trouble = r"; sent again: \d+(, sent again after doubt: \d+)?(, frames that came damaged: \d+)?"
+    return re.sub(rf"in [\d.]+ m?s: [\d.]+ kB/s(, \d+% of \d+ baud)?{trouble}", "in TIME: RATE; TROUBLE", text)
 
 
 if __name__ == "__main__":
-    main()
+    main(PICTURE, lambda: draw(run_session()), __doc__)

@@ -13,7 +13,7 @@ from microrpc.boards.schema import BoardProfile
 from microrpc.errors import FirmwareError
 from microrpc.firmware.build import Firmware, build
 from microrpc.firmware.emulator import build_to_run
-from microrpc.firmware.flashing import BACK_S, Flashing, choose
+from microrpc.firmware.flashing import Flashing, choose
 from microrpc.firmware.programs import Program
 from microrpc.firmware.project import Project
 from microrpc.firmware.putting import Source, choose_for, with_built
@@ -73,7 +73,7 @@ class Putting:
         """
         booted = BootedPort(self._board, self._port)
         self._flashing.run()
-        opened = booted.look(open_on, back_s=BACK_S)
+        opened = booted.look(open_on)
         assert opened is not None, "a board whose port was known is found, or an error is raised"
         return opened
 

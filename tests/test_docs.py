@@ -227,6 +227,17 @@ def test_every_file_of_ours_that_a_document_names_is_there() -> None:
             assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == [], document
 
 
+def test_the_map_of_the_rooms_has_every_module() -> None:
+    """But for those of the command line, which has one for each family of commands."""
+    rooms = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("\n## The way of a byte")[0]
+    named = set(re.findall(r"\w+", rooms))
+    for package in ("microrpc", "firmware_sim", "pytest_microrpc"):
+        paths = [path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")]
+        beyond = {"cli", "plugins", "openers"}
+        names = {path.stem: path for path in paths if not beyond & set(path.parts) and not path.stem.startswith("__")}
+        assert [str(path) for name, path in names.items() if name not in named] == []
+
+
 def test_every_exception_is_in_the_table_of_errors() -> None:
     import microrpc.errors as errors
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BACK_S = 10.0
+"""How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
+
 
 class BootedPort:
     """Where a board is found when it has booted: make it before the board is flashed, of the `port` that it has then.
@@ -26,7 +29,9 @@ class BootedPort:
 
     def __init__(self, profile: BoardProfile, port: str | None) -> None:
         self._profile = profile
-        self._lost = LostPort(port) if port is not None else None
+        self._wait_s = BACK_S + profile.power_up_s
+        remedy = "else the program that it was given does not start"
+        self._lost = LostPort(port, wait_s=self._wait_s, afterwards=remedy) if port is not None else None
         self._before = {str(each.device) for each in self._candidates()}
 
     @property
@@ -34,13 +39,13 @@ class BootedPort:
         """Whether there is anything that tells it."""
         return self._lost is not None or bool(self._profile.usb)
 
-    def look(self, open_on: Callable[[str], T], *, back_s: float) -> T | None:
+    def look(self, open_on: Callable[[str], T]) -> T | None:
         """Wait for it, and give what `open_on` makes of its name; None where no port was known, and none came.
 
-        Where that raises PortError or HandshakeTimeoutError it is tried again, until `back_s` seconds, for which the
-        port may be away, and the board's `power_up_s` are over. Raises what the last try did, and PortNotFoundError.
+        Where that raises PortError or HandshakeTimeoutError it is tried again, until the time is over. Raises what the
+        last try did, and PortNotFoundError.
         """
-        deadline = time.monotonic() + back_s + self._profile.power_up_s
+        deadline = time.monotonic() + self._wait_s
         while True:
             error: PortError | HandshakeTimeoutError | None = None
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
     BoardOption,
+    ExitCode,
     OptionalPortArgument,
     find_board_port,
     format_size,
@@ -27,6 +30,7 @@ from microrpc.cli.telling import with_telling
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
+    from microrpc.capture.file import CaptureFile
     from microrpc.gateway.through import Through
 
 
@@ -59,14 +63,14 @@ def capture(
     open it. Nothing is sent but what it sends; modem lines, BREAK and its baud rate do not reach the board.
     """
     with reporting():
+        from microrpc.capture.file import CaptureFile
         from microrpc.capture.writer import CaptureWriter
         from microrpc.gateway.through import Through
 
         port, profile = find_board_port(port, board, board_file)
         # Its file first: what is wrong with that is said before the board notices anything.
-        with contextlib.ExitStack() as stack:
-            writer = stack.enter_context(CaptureWriter(write, port, live=live or None))
-
+        with CaptureFile(write) as file:
+            writer = CaptureWriter(file, port, live=live or None)
             opened = Through(
                 port,
                 [writer],
@@ -77,21 +81,28 @@ def capture(
                 reconnect=reconnect,
                 on_news=lambda text: note(f"{port}: {text}"),
             )
-            stack.enter_context(opened)
-            stack.callback(_tell_end, opened, write)
-            with contextlib.suppress(StoppedError), until_signal(opened.stop):
-                note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
-                if is_terminal(sys.stderr):
-                    note(f"Try: microrpc info {opened.path}")
-                opened.run()
+            with contextlib.ExitStack() as stack:
+                stack.callback(_tell_end, opened, file, write)
+                stack.enter_context(writer)
+                stack.enter_context(opened)
+                with contextlib.suppress(StoppedError), until_signal(opened.stop):
+                    note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
+                    if is_terminal(sys.stderr):
+                        note(f"Try: microrpc info {opened.path}")
+                    opened.run()
+            if file.is_over and os.path.isfile(write):  # the reader of a pipe may go when it likes
+                raise typer.Exit(ExitCode.OUTPUT)
 
 
 def _name(write: str) -> str:
     return "stdout" if write == "-" else write
 
 
-def _tell_end(through: Through, write: str) -> None:
+def _tell_end(through: Through, file: CaptureFile, write: str) -> None:
     told = f"{format_size(through.bytes_to_board)} to the board, {format_size(through.bytes_from_board)} from it"
     if through.bytes_left_out:
         told += f"; {format_size(through.bytes_left_out)} of that no program read"
-    note(f"{told}; `microrpc decode {write}` shows them" if write != "-" else told)
+    if os.path.isfile(write):
+        shown = f"`microrpc decode {shlex.quote(write)}` shows them"
+        told += f"; {write} has not all of it" if file.is_over else f"; {shown}"
+    note(told)

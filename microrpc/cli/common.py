@@ -116,6 +116,8 @@ TimeoutOption = Annotated[
 """--timeout"""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 """--json"""
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")]
+"""--json, of what goes on"""
 
 
 def examples(*lines: str) -> str:

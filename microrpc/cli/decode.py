@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from microrpc.cli.common import ExitCode, print_json_line, reporting
+from microrpc.cli.common import ExitCode, JsonLinesOption, print_json_line, reporting
 from microrpc.cli.streams import note, say
 from microrpc.errors import CaptureError, printable
 
@@ -33,6 +33,12 @@ class Direction(enum.StrEnum):
     """From the program to the board."""
     FROM_BOARD = "from-board"
     """From the board to the program."""
+
+
+RawOption = Annotated[
+    Direction | None, typer.Option("--raw", help="FILE has bytes of the line alone, which went this way.")
+]
+"""--raw"""
 
 
 def decode(
@@ -58,10 +64,8 @@ def decode(
     end: Annotated[
         float | None, typer.Option("--to", metavar="S", help="Until this many seconds after the first packet.")
     ] = None,
-    raw: Annotated[
-        Direction | None, typer.Option("--raw", help="FILE has bytes of the line alone, which went this way.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
+    raw: RawOption = None,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Say in words what is in a capture, a line for each frame.
 
@@ -170,7 +174,7 @@ def _decode(file: Path, wanted: _Wanted, raw_to_board: bool | None, *, as_json: 
                     interface = packet.interface
                     print_records(found, comments, since_s)
             is_told = True
-            if start_ns is None and not as_json:
+            if start_ns is None:
                 note(f"{name}: there is nothing of microrpc in it")
             elif unseen := wanted.unseen(seen):
                 there = ", ".join(sorted(seen, key=str.lower))

@@ -11,6 +11,7 @@ from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
     BoardOption,
+    JsonLinesOption,
     PortArgument,
     TimeoutOption,
     open_board,
@@ -37,7 +38,7 @@ def events(
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
     timeout: TimeoutOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
+    as_json: JsonLinesOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Print what a board says unasked, a line for each event.

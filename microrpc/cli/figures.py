@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def describe_copy(copies: CopyStats, stats: Stats) -> str:
     """Give one line on a copy: how much, how fast, and what went wrong on the line, if anything did."""
     troubles = [
-        f"{count} {what}"
-        for count, what in (
-            (stats.frames_damaged, "frames damaged"),
-            (stats.retransmissions, "retransmitted"),
-            (stats.repeats, "repeated"),
+        f"{what}: {count}"
+        for what, count in (
+            ("sent again", stats.retransmissions),
+            ("sent again after doubt", stats.repeats),
+            ("frames that came damaged", stats.frames_damaged),
         )
         if count
     ]
@@ -37,7 +37,7 @@ def stats_pairs(stats: Stats) -> list[tuple[str, str]]:
     """Give names and values, for a table."""
     pairs = []
     if stats.frames_sent:
-        damaged = f"{stats.frames_damaged} damaged"
+        damaged = f"{stats.frames_damaged} came damaged"
         pairs = [
             ("frames", f"{stats.frames_sent} sent, {stats.frames_received} received, {damaged}"),
             ("sent again", f"{stats.retransmissions} by the link, {stats.repeats} after doubt"),

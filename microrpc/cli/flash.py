@@ -288,7 +288,6 @@ def _flash(flashing: Flashing, *, as_json: bool) -> tuple[str, Seen | None]:
     """Do it, and give the tool that did, and what the board then is; None where its port is not known."""
     from microrpc.boards.booting import BootedPort
     from microrpc.errors import MicroRpcError
-    from microrpc.firmware.flashing import BACK_S
 
     profile = flashing.profile
     booted = BootedPort(profile, flashing.port)  # what it is must be known before it goes
@@ -301,7 +300,7 @@ def _flash(flashing: Flashing, *, as_json: bool) -> tuple[str, Seen | None]:
     if not as_json:
         note("waiting for it to boot ...")
     try:
-        return tool, booted.look(lambda name: _look(profile, name), back_s=BACK_S)
+        return tool, booted.look(lambda name: _look(profile, name))
     except MicroRpcError as error:
         error.add_note(f"{profile.name} was flashed with {tool} before")
         raise

@@ -14,6 +14,7 @@ from microrpc.cli.common import (
     BaudOption,
     BoardFileOption,
     BoardOption,
+    JsonLinesOption,
     OptionalPortArgument,
     find_board_port,
     open_board,
@@ -50,7 +51,7 @@ def log(
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each line as a JSON object.")] = False,
+    as_json: JsonLinesOption = False,
     options: PortOptions = AS_THE_SYSTEM_DOES,
 ) -> None:
     """Follow a board's log, and what it prints beside its frames.

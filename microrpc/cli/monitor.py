@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from microrpc.cli.common import BaudOption, BoardFileOption, BoardOption, find_board_port, is_terminal, reporting
-from microrpc.cli.decode import Direction, print_records, print_records_json
+from microrpc.cli.common import (
+    BaudOption,
+    BoardFileOption,
+    BoardOption,
+    JsonLinesOption,
+    find_board_port,
+    is_terminal,
+    reporting,
+)
+from microrpc.cli.decode import Direction, RawOption, print_records, print_records_json
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note
@@ -52,14 +60,12 @@ def monitor(
         bool, typer.Option("--reconnect", help="Of a port: where it goes away, wait a minute for it to come back.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Of a file: show what is written to it later, too.")] = False,
-    raw: Annotated[
-        Direction | None, typer.Option("--raw", help="FILE has bytes of the line alone, which went this way.")
-    ] = None,
+    raw: RawOption = None,
     keep: Annotated[
         int, typer.Option("--keep", metavar="N", min=100, max=1_000_000, help="Rows to keep on the screen.")
     ] = 20_000,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines, as where stdout is no terminal.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead.")] = False,
+    as_json: JsonLinesOption = False,
     board: BoardOption = None,
     board_file: BoardFileOption = None,
     baud: BaudOption = None,

@@ -82,6 +82,7 @@ class _Tapped(Generic[ChannelT]):
         self._channel: ChannelT = channel
         self._tap = tap
         self._note = tap.note
+        self._is_wanted = True
 
     __reduce_ex__ = uncopyable(CONNECT_THERE)
 
@@ -106,7 +107,13 @@ class _Tapped(Generic[ChannelT]):
 
     def close(self) -> None:
         """Release the port."""
+        self._is_wanted = False
         self._channel.close()
+
+    def _tell_lost(self) -> None:
+        """Tell that the port went away, which it has not where this program closed it."""
+        if self._is_wanted:
+            port_lost(self._tap, self.now())
 
 
 class TappedChannel(_Tapped[Channel]):
@@ -117,7 +124,7 @@ class TappedChannel(_Tapped[Channel]):
         try:
             data = self._channel.read(deadline)
         except PortLostError:
-            port_lost(self._tap, self.now())
+            self._tell_lost()
             raise
         if data:
             self._note(self.now(), data, to_board=False)
@@ -129,11 +136,12 @@ class TappedChannel(_Tapped[Channel]):
         try:
             self._channel.write(data, deadline)
         except PortLostError:
-            port_lost(self._tap, self.now())
+            self._tell_lost()
             raise
 
     def interrupt(self) -> None:
         """End what waits in another thread, where the channel can."""
+        self._is_wanted = False
         interrupt(self._channel)
 
 
@@ -145,7 +153,7 @@ class TappedAsyncChannel(_Tapped["AsyncChannel"]):
         try:
             data = await self._channel.read(deadline)
         except PortLostError:
-            port_lost(self._tap, self.now())
+            self._tell_lost()
             raise
         if data:
             self._note(self.now(), data, to_board=False)
@@ -157,7 +165,7 @@ class TappedAsyncChannel(_Tapped["AsyncChannel"]):
         try:
             await self._channel.write(data, deadline)
         except PortLostError:
-            port_lost(self._tap, self.now())
+            self._tell_lost()
             raise
 
 

@@ -36,9 +36,6 @@ from microrpc.firmware.drives import Drive, DriveTools, OnPiece
 from microrpc.firmware.programs import Program, check_machine
 from microrpc.firmware.running import try_to_run
 
-BACK_S = 10.0
-"""How long the port of a board that was flashed may be away, in seconds, besides the board's `power_up_s`."""
-
 _PLACE = re.compile("|".join(map(re.escape, (*PROGRAM_PLACES, FILE_PLACE, PORT_PLACE))))
 _STTY_PORT = "-f" if sys.platform == "darwin" else "-F"
 _MOST_SAID_CHARS = 2000  # of what a command said, in an error

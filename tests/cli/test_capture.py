@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -131,6 +132,22 @@ def test_a_port_that_is_lost_is_a_comment_in_the_file_and_the_end(tmp_path: Path
     assert f"{server.path}: port lost" in said
     assert f"error: {server.path} went away" in said
     assert "port lost" in [comment for packet in packets_of(path) for comment in packet.comments]
+
+
+def test_a_disk_that_is_full_ends_the_capture_and_the_board_is_served_on(tmp_path: Path) -> None:
+    path, link = tmp_path / "x y.pcapng", tmp_path / "board"
+    limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))}
+    with capturing("sim://", "-w", path, "--through", link, **limited) as process:
+        with microrpc.connect(link) as board:
+            data = np.arange(50_000, dtype=np.uint8)
+            assert np.array_equal(board.array(data).numpy(), data)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read().decode().splitlines()
+        assert process.wait(10) == 6
+    assert "the capture ends here, and what is in it is whole" in said[0]
+    assert said[-1].endswith(f"from it; {path} has not all of it")
+    assert packets_of(path)
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
+from microrpc.boards import booting
 from microrpc.boards.catalogue import profile
 from microrpc.capture.pcapng import read_blocks
-from microrpc.firmware import drives, flashing
+from microrpc.firmware import drives
 from microrpc.firmware.build import build as build_firmware
 from microrpc.firmware.emulation import emulator_command
 from microrpc.firmware.emulator_process import EmulatorProcess
@@ -41,7 +42,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     """No tool is installed but those that a test adds, and no drive and no port is there."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(drives, "mounted", lambda: iter(()))
-    monkeypatch.setattr(flashing, "BACK_S", 0.5)
+    monkeypatch.setattr(booting, "BACK_S", 0.5)
     monkeypatch.setattr("serial.tools.list_ports.comports", list)
     return FakeTools(tmp_path / "bin")
 
@@ -183,7 +184,7 @@ def test_a_board_whose_port_nobody_knows_is_flashed_and_that_is_said(elf: Path, 
 def test_a_port_that_appears_when_the_board_has_booted_is_found(
     elf: Path, fakes: FakeTools, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flashing, "BACK_S", 20.0)
+    monkeypatch.setattr(booting, "BACK_S", 20.0)
     fakes.add("pyocd")
     info = ListPortInfo(port)
     info.vid, info.pid = 0x2E8A, 0x000A
@@ -195,7 +196,7 @@ def test_a_port_that_appears_when_the_board_has_booted_is_found(
 def test_a_board_whose_usb_id_is_another_one_with_its_new_program_is_found_where_it_was(
     elf: Path, fakes: FakeTools, port: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(flashing, "BACK_S", 20.0)
+    monkeypatch.setattr(booting, "BACK_S", 20.0)
     before, after, other = ListPortInfo(str(tmp_path / "tty")), ListPortInfo(port), ListPortInfo("/dev/ttyACM9")
     (tmp_path / "tty").touch()
     before.vid, before.pid, before.location, before.serial_number = 0x2E8A, 0x0005, "1-4:1.0", "E6614103"  # MicroPython
@@ -291,7 +292,7 @@ def test_the_file_that_lands_on_the_drive_boots_and_the_board_that_then_answers_
     tmp_path: Path, bootloader: Bootloader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", REAL_PATH)
-    monkeypatch.setattr(flashing, "BACK_S", 60.0)
+    monkeypatch.setattr(booting, "BACK_S", 60.0)
     needs.emulated("rp2040")
     emulator = EmulatorProcess("rp2040")
     project = load_port("rp2040")

@@ -205,7 +205,10 @@ def test_an_emulator_that_ends_says_how(api: Api) -> None:
             process.kill()
             with pytest.raises(PortLostError) as caught:
                 board.function("add")(2, 3)
-    assert str(caught.value) == "emulated://posix went away: the emulator of posix has ended, by SIGKILL: the host is there"
+    assert (
+        str(caught.value)
+        == "emulated://posix went away: the emulator of posix has ended, by SIGKILL: the host is there"
+    )
 
 
 def test_the_ring_of_an_emulated_board_is_the_same_whoever_opens_it(api: Api) -> None:

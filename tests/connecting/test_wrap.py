@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import re
@@ -133,6 +134,48 @@ def test_what_could_not_be_sent_is_seen_too(api: Api) -> None:
         board.function("add")
     assert b"add" in notes.to_board[before:]
     board.close()
+
+
+class Losses(Notes):
+    """One that is told of ports that go away, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost_s: list[float] = []
+
+    def port_lost(self, time_s: float) -> None:
+        self.lost_s.append(time_s)
+
+
+@pytest.mark.parametrize("end", ["close", "interrupt"])
+def test_a_port_that_this_program_closes_is_not_told_to_be_lost(end: str) -> None:
+    def use(*, ends_it: bool) -> list[float]:
+        losses, channel = Losses(), LoopbackChannel(simulate(BOARD))
+        wrapped = tapped(losses)(channel)
+        getattr(wrapped, end)() if ends_it else channel.close()
+        with pytest.raises(PortLostError):
+            wrapped.read(0.0)
+        with pytest.raises(PortLostError):
+            wrapped.write(b"x", 0.0)
+        return losses.lost_s
+
+    assert len(use(ends_it=False)) == 2
+    assert not use(ends_it=True)
+
+
+def test_neither_is_it_to_one_of_asyncio() -> None:
+    async def use(*, ends_it: bool) -> list[float]:
+        losses, channel = Losses(), LoopbackChannel(simulate(BOARD))
+        wrapped = tapped(losses)(microrpc.aio.InMemoryChannel(channel))
+        (wrapped if ends_it else channel).close()
+        with pytest.raises(PortLostError):
+            await wrapped.read(0.0)
+        with pytest.raises(PortLostError):
+            await wrapped.write(b"x", 0.0)
+        return losses.lost_s
+
+    assert len(asyncio.run(use(ends_it=False))) == 2
+    assert not asyncio.run(use(ends_it=True))
 
 
 # --- whatever else is a wrap ------------------------------------------------------------------

@@ -7,19 +7,21 @@ import re
 import pytest
 
 from dev import monitor_picture
+from dev.monitor_picture import masked
+from dev.svg import ROOT, text_of
 
 SVG = monitor_picture.PICTURE.read_text(encoding="utf-8")
-GUIDE = (monitor_picture.ROOT / "docs" / "monitor.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "monitor.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.boards
 def test_the_picture_is_what_the_monitor_shows_today() -> None:
     """But for the time of the day. Else: make pictures, and look at it."""
-    assert monitor_picture.text_of(monitor_picture.draw()) == monitor_picture.text_of(SVG)
+    assert masked(text_of(monitor_picture.draw())) == masked(text_of(SVG))
 
 
 def test_the_picture_shows_a_call_its_reply_and_what_the_line_did_to_the_rest() -> None:
-    said = monitor_picture.text_of(SVG)
+    said = masked(text_of(SVG))
     lines = [re.sub(" +", " ", line) for line in said.splitlines()]
     assert any("→ board 38 CALL read_celsius(3) #31" in line for line in lines)
     assert any("← board 42 Return 24.5 #31" in line for line in lines)
@@ -33,11 +35,3 @@ def test_the_picture_loads_nothing_and_is_small() -> None:
     assert "@font-face" not in SVG
     assert len(SVG.encode()) < 150_000
     assert "(pictures/monitor.svg)" in GUIDE
-
-
-def test_fonts_from_the_network_are_taken_out() -> None:
-    fonts = '@font-face {\n src: url("https://y") }\n'
-    svg = f"<!-- by x https://x --><style>{fonts}.terminal-12-m {{ font-family: Fira Code, monospace; }}"
-    plain = monitor_picture.without_network(svg)
-    assert "https" not in plain
-    assert plain.startswith("<style>.monitor-m { font-family: ui-monospace,")

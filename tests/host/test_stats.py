@@ -221,11 +221,11 @@ def plain(**fields: Any) -> Stats:
         (CopyStats(11520, 1.25, 115200), {}, "11520 bytes in 1.25 s: 9.22 kB/s, 80% of 115200 baud"),
         (CopyStats(65536, 0.01, 115200), {}, "65536 bytes in 10 ms: 6.55 MB/s"),
         (CopyStats(0, 0.0, 115200), {}, "0 bytes in 0 ns"),
-        (CopyStats(10, 0.0), {"repeats": 1}, "10 bytes in 0 ns; 1 repeated"),
+        (CopyStats(10, 0.0), {"repeats": 1}, "10 bytes in 0 ns; sent again after doubt: 1"),
         (
             CopyStats(1000, 1.0),
             {"frames_damaged": 2, "retransmissions": 3},
-            "1000 bytes in 1 s: 1 kB/s; 2 frames damaged, 3 retransmitted",
+            "1000 bytes in 1 s: 1 kB/s; sent again: 3, frames that came damaged: 2",
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_connection_without_frames_shows_none() -> None:
 
 def test_info_shows_the_statistics() -> None:
     out = run("info", "sim://").out
-    assert re.search(r"^frames +\d+ sent, \d+ received, 0 damaged$", out, flags=re.MULTILINE)
+    assert re.search(r"^frames +\d+ sent, \d+ received, 0 came damaged$", out, flags=re.MULTILINE)
     assert re.search(r"^sent again +0 by the link, 0 after doubt$", out, flags=re.MULTILINE)
     assert re.search(r"^requests +\d+, answered in [\d.]+ [um]s \(median; ", out, flags=re.MULTILINE)
     stats = run_json("info", "sim://")["stats"]
@@ -260,7 +260,7 @@ def test_the_demonstration_ends_with_the_statistics() -> None:
     out = run("demo", "--full", "--baud", "2000000").out
     shown = out.partition("\nStatistics\n")[2]
     assert re.search(r"copies to the board +\d+ bytes in [\d.]+ ms: [\d.]+ kB/s, \d\d% of 2000000 baud", shown)
-    frames = re.search(r"frames +(\d+) sent, (\d+) received, 0 damaged", shown)
+    frames = re.search(r"frames +(\d+) sent, (\d+) received, 0 came damaged", shown)
     assert frames is not None
     total = re.search(r"all \d+ checks hold; (\d+) frames", shown)
     assert total is not None

@@ -18,8 +18,9 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
+from microrpc.boards import booting
 from microrpc.boards.catalogue import profile
-from microrpc.firmware import drives, flashing
+from microrpc.firmware import drives
 from microrpc.firmware.emulator import build_to_run, start_firmware
 from microrpc.firmware.new import new_project
 from microrpc.firmware.project import load_project
@@ -238,7 +239,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     tools = FakeTools(tmp_path / "bin")
     monkeypatch.setenv("PATH", str(tools.directory))
     monkeypatch.setattr(drives, "mounted", lambda: iter(()))
-    monkeypatch.setattr(flashing, "BACK_S", 0.5)
+    monkeypatch.setattr(booting, "BACK_S", 0.5)
     return tools
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from microrpc.boards.booting import BACK_S
 from microrpc.boards.schema import BoardProfile
 from microrpc.client.aio.board import AsyncBoard
 from microrpc.connecting import aio
@@ -15,7 +16,7 @@ from microrpc.connecting.watching import CaptureTarget
 from microrpc.errors import HandshakeTimeoutError, PortError
 from microrpc.firmware.build import Firmware
 from microrpc.firmware.emulator import start_firmware
-from microrpc.firmware.flashing import BACK_S, flash_aside
+from microrpc.firmware.flashing import flash_aside
 from microrpc.ports.aio import adopt
 from microrpc.ports.lost import POLL_S
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
