@@ -952,19 +952,42 @@ def test(board, monkeypatch):
 # --- the guide --------------------------------------------------------------------------------
 
 
+def test_what_is_skipped_for_want_of_functions_is_told_and_fails_where_they_are_required(
+    run: Run, server: PtyServer
+) -> None:
+    source = """
+def gone(): pass
+pytestmark = pytest.mark.microrpc_board(functions=[gone])
+def test_one(board): assert 0
+def test_two(board): assert 0
+@pytest.mark.skip(reason="not today")
+def test_three(board): assert 0
+"""
+    port = f"--microrpc-port={server.path}"
+    result = run(source, port, "-r", "", "-q")
+    result.assert_outcomes(skipped=3)
+    told = "microrpc: 2 tests were skipped for want of functions in the board's firmware (-rs names them; "
+    assert f"{told}--microrpc-require fails)" in result.stdout.lines
+    result = run(source, port, "--microrpc-require")
+    result.assert_outcomes(errors=2, skipped=1)
+    assert f"needs function 'gone', which {server.path} does not have (--microrpc-require)" in result.stdout.str()
+    assert "microrpc: 2" not in result.stdout.str()
+
+
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
     example, on_events, failing = map(block, ("def relu(x)", "LoseEvents", "test_relu_on_a_bad_line"))
     on_two, noise = block("test_a_number_goes_from_board_to_board"), block("[[fault]]", "toml")
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
     strict = ("-W", "error", "--strict-markers", "-rs")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=4, skipped=1)
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=5, skipped=1)
     on_hardware = pytester.runpytest_inprocess(*strict, f"--microrpc-port={server.path}")
-    on_hardware.assert_outcomes(passed=1, skipped=4)
+    on_hardware.assert_outcomes(passed=2, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
+    assert "microrpc: " not in pytester.runpytest_inprocess(*strict).stdout.str()
 
     pytester.makepyfile(test_relu=f"{example}\n{on_events}\n{on_two}")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=6, skipped=1)
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=7, skipped=1)
 
     pytester.makepyfile(test_relu=f"{example}\n{failing}")
     shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)
