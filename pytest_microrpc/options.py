@@ -16,6 +16,7 @@ MARKERS = (
     f"{MARK}(profile, functions, faults, firmware, uart, seed, reset, flash, count): what a test needs of its boards",
     "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
 )
+"""What pytest is told of the marks."""
 SETTINGS: dict[str, Literal["string", "args", "bool"]] = {
     **dict.fromkeys(("board", "board_file", "firmware", "wait", "capture"), "string"),
     "port": "args",

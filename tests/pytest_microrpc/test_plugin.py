@@ -24,6 +24,7 @@ import microrpc.firmware.emulator
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.errors import HandshakeTimeoutError
 from microrpc.firmware.project import Project
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
@@ -856,6 +857,33 @@ def test_a_silent_board_is_waited_for_once(run: Run, server: PtyServer, pytester
     text = result.stdout.str()
     assert len(re.findall(r"^E +microrpc\.errors\.HandshakeTimeoutError", text, re.MULTILINE)) == 1
     assert text.count("the board was silent before, so it is not tried again: ") >= 4
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_board_that_hangs_in_a_test_is_not_waited_for_by_all_that_follows(
+    run: Run, server: PtyServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, asks: bool
+) -> None:
+    pytester.makefile(".toml", short=SHORT_PROFILE.format(kind=""))
+    monkeypatch.setattr(microrpc, "the_server", server, raising=False)
+    waited: list[str] = []
+    begin = HandshakeTimeoutError.__init__
+
+    def note(error: HandshakeTimeoutError, *args: object) -> None:
+        waited.append(str(args))
+        begin(error, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HandshakeTimeoutError, "__init__", note)
+    source = f"""
+def test_hangs(board):
+    board.kept, add = board.array(np.zeros(8)), board.function("add")
+    microrpc.the_server.device.wedge()
+    if {asks}: add(2, 3)
+def test_one(board): pass
+def test_two(board): pass
+"""
+    result = run(source, "--microrpc-board-file=short.toml", f"--microrpc-port={server.path}")
+    result.assert_outcomes(failed=int(asks), passed=int(not asks), errors=2)
+    assert len(waited) == 1 + asks, waited
 
 
 def test_a_board_that_goes_silent_does_not_hold_up_the_end(
