@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from microrpc.capture.files import Writable, open_sink
@@ -17,6 +16,10 @@ _log = logging.getLogger("microrpc.capture")
 
 Target: TypeAlias = str | os.PathLike[str] | Writable
 """The path of a file or of a named pipe, "-" for stdout, or a stream that takes bytes and stays open."""
+
+
+def _why(error: Exception) -> str:
+    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
 
 
 class CaptureFile:
@@ -45,17 +48,14 @@ class CaptureFile:
             self._sink.write(section_header())
         except BaseException as error:
             self._sink.close()
-            if isinstance(error, OSError | TypeError | ValueError):
-                why = reason_of(error) if isinstance(error, OSError) else str(error)
-                raise CaptureError(f"cannot write to {self._name}: {why}") from error
+            if isinstance(error, Exception):
+                raise CaptureError(f"cannot write to {self._name}: {_why(error)}") from error
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -85,9 +85,8 @@ class CaptureFile:
         except BrokenPipeError:
             _log.info("%s: whoever read it has gone", self._name)
             self._end()
-        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
-            why = reason_of(error) if isinstance(error, OSError) else str(error)
-            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, why)
+        except Exception as error:  # a stream of the program's own raises what it likes, and no request is to end of it
+            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, _why(error))
             self._end()
 
     def _end(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import select
 import stat
@@ -195,11 +196,15 @@ class _Stream:
         self._stream = stream
 
     def write(self, blocks: bytes) -> None:
-        """See `Sink`. Raises TypeError for a stream of text, ValueError for one that was closed."""
+        """See `Sink`. Raises what the stream does: TypeError if it is of text, ValueError if it was closed."""
         left = memoryview(blocks)
         while left:
             taken = self._stream.write(left)
-            left = left[len(left) if taken is None else taken :]
+            if taken is None and not isinstance(self._stream, io.RawIOBase):  # of which it means: nothing, for now
+                break
+            if not isinstance(taken, int) or not 0 < taken <= len(left):
+                raise OSError(errno.EIO, f"the stream's write gave {taken!r} for {len(left)} bytes")
+            left = left[taken:]
         flush = getattr(self._stream, "flush", None)
         if flush is not None:
             flush()

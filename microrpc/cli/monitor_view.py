@@ -17,15 +17,14 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import LEFT_OUT, Watch
 from microrpc.cli.monitor_details import describe
 from microrpc.cli.monitor_figures import families_line, figures
-from microrpc.cli.monitor_help import Help
+from microrpc.cli.monitor_help import Help, Keys
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
@@ -33,13 +32,17 @@ from microrpc.errors import printable
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5
-_WORK_S = 0.02
-_AT_ONCE = 200
+_WORK_S, _BRIEF_WORK_S = 0.02, 0.005
+_TOUCHED_S = 0.2
+"""So long after a key less is taken at once: what the key asks for comes first."""
+_AT_ONCE = 100
 _BESIDE_COLUMNS = 150
 _SWITCH_S = 0.001
 """How long the thread that reads may hold up the one that shows: each key waits for that several times."""
-_COLLECTION = (5000, 5, 10)
-"""How often old rows, which refer to each other, are looked for: `gc.set_threshold`."""
+_SETTLED_ROWS = 2000
+"""After so many rows, what there is is taken out of what the garbage collector looks at."""
+_COLLECT_S, _ALONE_S = 600.0, 10.0
+"""So long after it looked at everything it does again, where nobody has pressed a key for so long."""
 
 
 class MonitorApp(App[None]):
@@ -53,6 +56,7 @@ class MonitorApp(App[None]):
     TITLE = "microrpc monitor"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
+    Screen { layers: rows help; align: center middle; }
     #title { background: $primary-background; text-style: bold; height: 1; }
     #title, #figures, #families, #heads { text-wrap: nowrap; text-overflow: ellipsis; }
     #figures { height: 2; padding: 0 1; }
@@ -68,7 +72,6 @@ class MonitorApp(App[None]):
     #asked { width: auto; text-style: bold; }
     #ask Input { width: 1fr; }
     """
-    SCREENS: ClassVar[dict[str, Callable[[], Screen[None]]]] = {"help": Help}  # made once: it takes long
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause"),
         Binding("enter", "details", "Details"),
@@ -77,7 +80,7 @@ class MonitorApp(App[None]):
         Binding("s", "save", "Save", priority=True),
         Binding("t", "times", "Times", show=False),
         Binding("c", "clear", "Clear", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("question_mark", "help", "Help", key_display="?", priority=True),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
         Binding("0", "all_families", "All", show=False),
@@ -107,6 +110,7 @@ class MonitorApp(App[None]):
         self._is_stale = True
         self._is_end_told = False
         self._beats = self._drawn = self._told_columns = 0
+        self._touched_s = 0.0
 
     @property
     def view(self) -> Rows:
@@ -116,13 +120,13 @@ class MonitorApp(App[None]):
     # --- what there is on the screen --------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """Make the parts. They are kept: while the help is shown, a query finds its parts alone."""
+        """Make the parts."""
         self._title, self._figures, self._families, self._heads, self._told, self._asked = (
             Static(id=name, markup=False) for name in ("title", "figures", "families", "heads", "told", "asked")
         )
         self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
         self._body, self._details, self._ask = Horizontal(id="body"), VerticalScroll(id="details"), Horizontal(id="ask")
-        self._answer = Input(compact=True)
+        self._answer, self._help = Input(compact=True), Help()
         yield from (self._title, self._figures, self._families, self._heads)
         with self._body:
             yield self.list
@@ -131,7 +135,8 @@ class MonitorApp(App[None]):
         with self._ask:
             yield self._asked
             yield self._answer
-        yield Footer()
+        yield Keys()
+        yield self._help
 
     def on_mount(self) -> None:
         """Begin to show."""
@@ -142,6 +147,12 @@ class MonitorApp(App[None]):
             if hasattr(signal, name) and signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
                 loop.add_signal_handler(number, self.exit)
         self.tick()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note when somebody presses a key, and do all else that there is to do."""
+        if isinstance(event, events.InputEvent):
+            self._touched_s = time.monotonic()
+        await super().on_event(event)
 
     def on_resize(self, event: events.Resize) -> None:
         """Put the details where there is room."""
@@ -169,7 +180,8 @@ class MonitorApp(App[None]):
         self._show_figures()
 
     def _take(self) -> None:
-        until = time.monotonic() + _WORK_S
+        now = time.monotonic()
+        until = now + (_BRIEF_WORK_S if now - self._touched_s < _TOUCHED_S else _WORK_S)
         while packets := self._source.feed.take(_AT_ONCE):
             for packet in packets:
                 self.line_watch.take(packet)
@@ -290,7 +302,7 @@ class MonitorApp(App[None]):
 
     def action_help(self) -> None:
         """Tell the keys."""
-        self.push_screen("help")
+        self._help.open()
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -304,7 +316,7 @@ class MonitorApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key is one now: while something is typed, or the help is shown, these are not."""
-        return action not in ("filter", "save") or not (self._asking or len(self.screen_stack) > 1)
+        return action not in ("filter", "save", "help") or not (self._asking or self._help.is_open)
 
     def _ask_for(self, what: str, value: str, hint: str) -> None:
         self._asking = what
@@ -348,13 +360,33 @@ class MonitorApp(App[None]):
 
 
 class _OnlyApp(MonitorApp):
-    """One that has the process to itself."""
+    """One that has the process to itself, where nothing is to hold up keys.
+
+    A garbage collector that looks at 100,000 rows takes 0.3 s. They have no cycles: what is not kept any more is freed
+    without it.
+    """
+
+    _settled_rows, _collected_s = 0, 0.0
 
     def on_ready(self) -> None:
-        """Let nothing hold up keys: a garbage collector that looks at all objects of the program takes 0.1 s."""
-        gc.freeze()
+        """Begin."""
         sys.setswitchinterval(_SWITCH_S)
-        gc.set_threshold(*_COLLECTION)
+        self._settle()
+
+    def _take(self) -> None:
+        super()._take()
+        newest = self.line_watch.rows.newest
+        if newest - self._settled_rows >= _SETTLED_ROWS:
+            self._settled_rows = newest
+            self._settle()
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        if now - self._collected_s > _COLLECT_S and now - self._touched_s > _ALONE_S:
+            self._collected_s = now
+            gc.unfreeze()  # of what was looked at on the screen, some has cycles
+        gc.collect()
+        gc.freeze()
 
 
 def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:

@@ -416,6 +416,38 @@ def test_a_stream_may_take_a_part_at_a_time() -> None:
     assert [one.data for one in read(file)] == [A]
 
 
+@pytest.mark.parametrize("given", [0, -1, 1000, "7"])
+def test_a_stream_that_says_it_took_what_cannot_be_is_one_error_and_no_endless_loop(given: object) -> None:
+    class Odd(io.BytesIO):
+        def write(self, data: memoryview) -> Any:  # type: ignore[override]
+            return given
+
+    with pytest.raises(CaptureError, match=rf"^cannot write to the capture: the stream's write gave {given!r} for "):
+        writer_to(Odd())
+
+
+def test_a_raw_stream_that_is_full_for_now_ends_the_capture_since_it_took_nothing() -> None:
+    class Full(io.RawIOBase):
+        def write(self, data: object) -> None:
+            return None
+
+    with pytest.raises(CaptureError, match="the stream's write gave None for "):
+        CaptureFile(Full())
+
+
+def test_whatever_a_stream_raises_ends_the_capture_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(io.BytesIO):
+        def write(self, data: memoryview) -> int:  # type: ignore[override]
+            if self.tell():
+                raise LookupError
+            return super().write(data)
+
+    with writer_to(Broken(), live=True) as writer:
+        writer.note(0.0, A, to_board=True)
+    [record] = caplog.records
+    assert record.getMessage() == "the capture: the capture ends here, and what is in it is whole: LookupError"
+
+
 # --- pipes ------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual import events
@@ -15,7 +18,7 @@ from watched import START_NS, board_packets, golden_packets, made
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.cli.monitor_feed import Feed
 from microrpc.cli.monitor_help import HELP
-from microrpc.cli.monitor_view import MonitorApp
+from microrpc.cli.monitor_view import MonitorApp, _OnlyApp
 from microrpc.wire.frames import encode_frame
 
 LOG = encode_frame(b"\x00\x00\x03careful\n")
@@ -92,10 +95,11 @@ def on_screen(
     baud: int | None = None,
     clock: Callable[[], float] | None = None,
     keep: int = 20_000,
+    kind: type[MonitorApp] = MonitorApp,
 ) -> None:
     async def run() -> None:
         source = Filled(packets)
-        app = MonitorApp(source, "/dev/ttyACM0", baud=baud, clock=clock, keep=keep)
+        app = kind(source, "/dev/ttyACM0", baud=baud, clock=clock, keep=keep)
         async with app.run_test(size=size) as pilot:
             screen = Screen(app, pilot, source)
             await screen.settle()
@@ -432,6 +436,67 @@ def test_the_help_has_every_key_and_any_key_closes_it() -> None:
         assert len(keys) == len([line for line in HELP.splitlines() if line])  # none is too long for 80 columns
         await screen.press("x", "x")
         assert "pause: rows stay as they are" not in screen.text
+
+    on_screen(lines_of(1), use)
+
+
+def test_the_key_that_closes_the_help_does_nothing_else_and_the_next_one_does_what_it_did_before() -> None:
+    async def use(screen: Screen) -> None:
+        focused = screen.app.screen.focused
+        for key in ("slash", "q", "question_mark", "0"):
+            await screen.press("question_mark", key)
+            assert screen.app.is_running
+            assert screen.app.screen.focused is focused
+        assert "filter" not in screen.text
+        await screen.press("up")
+        assert "scrolled back" in screen.lines[0]
+        await screen.press("question_mark")
+        await screen.pilot.click(offset=(1, 6))  # a row, beside it
+        assert "pause: rows stay as they are" not in screen.text
+
+    on_screen(lines_of(20), use)
+
+
+def test_a_question_mark_may_be_looked_for() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("slash", "question_mark")
+        assert screen.app.view.filter.words == "?"
+
+    on_screen(lines_of(20), use)
+
+
+def test_the_last_line_is_not_made_anew_when_the_focus_changes() -> None:
+    async def use(screen: Screen) -> None:
+        keys = list(screen.app.query("FooterKey"))
+        assert len(keys) == 7
+        await screen.press("slash", "escape", "question_mark", "x", "enter", "tab")
+        assert list(screen.app.query("FooterKey")) == keys
+
+    on_screen(lines_of(20), use)
+
+
+def test_rows_are_none_of_the_garbage_collectors_business() -> None:
+    async def use(screen: Screen) -> None:
+        before = gc.get_freeze_count()
+        await screen.come(lines_of(5000, 2))
+        assert gc.get_freeze_count() - before > 4000
+
+    try:
+        on_screen(lines_of(1), use, kind=_OnlyApp)
+    finally:
+        gc.unfreeze()
+
+
+def test_less_is_taken_at_once_after_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(screen: Screen) -> None:
+        clock = itertools.count(1000.0, 0.003)  # each look at it takes 3 ms
+        monkeypatch.setattr("microrpc.cli.monitor_view.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        screen.source.add(lines_of(5000, 2))
+        screen.app._take()
+        quiet = len(screen.app.view)
+        await screen.app.on_event(events.Key("x", "x"))
+        screen.app._take()
+        assert (quiet, len(screen.app.view) - quiet) == (1 + 700, 200)
 
     on_screen(lines_of(1), use)
 
