@@ -191,9 +191,20 @@ class Client:
     """
 
     def __init__(
-        self, address: tuple[str, int], key: str = "", layout: Layout = NEW, *, start: bool = True, options: str = ""
+        self,
+        address: tuple[str, int],
+        key: str = "",
+        layout: Layout = NEW,
+        *,
+        start: bool = True,
+        options: str = "",
+        buffer_bytes: int | None = None,
     ) -> None:
-        self.socket = socket.create_connection(address, timeout=LIMIT_S)
+        self.socket = socket.socket()
+        if buffer_bytes is not None:  # of what it does not read
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        self.socket.settimeout(LIMIT_S)
+        self.socket.connect(address)
         self.layout = layout
         self.server_key = ""
         if start:

@@ -62,7 +62,7 @@ def running(through: Through) -> Iterator[list[BaseException]]:
 
 
 def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
