@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from benchmarks.processes import ROOT
 from benchmarks.rows import Row, quantile
@@ -114,9 +113,7 @@ class _Host:
     def __enter__(self) -> _Host:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
     def time(self, case: str, units: int) -> float:

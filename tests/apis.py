@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -93,10 +92,8 @@ class Waiting:
         self.api.wait(self.target.__aenter__())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.api.wait(self.target.__aexit__(kind, error, traceback))
+    def __exit__(self, *how: object) -> None:
+        self.api.wait(self.target.__aexit__(*how))
 
     def __repr__(self) -> str:
         return repr(self.target)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "microrpc.cli")
 
@@ -24,6 +26,12 @@ def serve(*args: object) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate(timeout=10)
+
+
+def computed_s(process: subprocess.Popen[bytes]) -> float:
+    """How long a process has computed, in seconds."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def first_line(process: subprocess.Popen[str]) -> str:

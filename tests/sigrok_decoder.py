@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import golden
+from processes import computed_s
 
 from microrpc.capture.words import DAMAGED, NOISE, FrameReader
 from microrpc.errors import printable
 
 FOLDER = Path(__file__).parent.parent / "microrpc" / "capture" / "plugins" / "sigrok"
+_STILL_S = 10.0  # who has not computed for so long, on however busy a computer, waits
 PAUSE_BYTES = 20
 """After so much silence the decoder tells what stands outside of frames."""
 
@@ -182,10 +184,23 @@ def as_told(chunks: Iterable[Chunk]) -> list[str]:
 
 def _run_cli(args: Sequence[str], data_home: Path) -> subprocess.CompletedProcess[bytes]:
     environ = {**os.environ, "XDG_DATA_HOME": str(data_home)}
-    command = ["sigrok-cli", *args]
-    try:
-        ran = subprocess.run(command, capture_output=True, timeout=140, env=environ, check=False)
-    except subprocess.TimeoutExpired:  # its threads missed each other's wake-up, once in hundreds of starts
-        ran = subprocess.run(command, capture_output=True, timeout=140, env=environ, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran
+    for _ in range(3):  # its threads miss each other's wake-up once in hundreds of starts, and then wait for ever
+        process = subprocess.Popen(["sigrok-cli", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
+        if (said := _hear(process)) is not None:
+            assert process.returncode == 0, said[1]
+            return subprocess.CompletedProcess(process.args, process.returncode, *said)
+    raise AssertionError("sigrok-cli stood still three times in a row")
+
+
+def _hear(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes] | None:
+    """Give what a process says until it ends; None where it stands still, which ends it."""
+    before_s = -1.0
+    while True:
+        try:
+            return process.communicate(timeout=_STILL_S)
+        except subprocess.TimeoutExpired:
+            if (now_s := computed_s(process)) == before_s:
+                process.kill()
+                process.communicate()
+                return None
+            before_s = now_s

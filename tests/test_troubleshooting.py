@@ -38,6 +38,7 @@ MODULES = (
     *("firmware/emulation", "firmware/emulator", "firmware/emulator_process"),
     *("gateway/unix", "../pytest_microrpc/desk", "../pytest_microrpc/locks", "../pytest_microrpc/setups"),
 )
+CALLING = ("client/refusals", "host/board", "host/requests", "host/trust", "serve/memory", "wire/parameters")
 OTHERS = {  # what is no text of an error of opening, by the beginning of its longest part
     "does not seem to support RFC2217",  # pyserial's
     "does not accept parameter change",  # pyserial's
@@ -107,6 +108,10 @@ def texts_of_opening() -> list[str]:
     return [text for module in MODULES for text in texts_in(ROOT / "microrpc" / f"{module}.py")]
 
 
+def texts_of_calls() -> list[str]:
+    return [text for module in CALLING for text in texts_in(ROOT / "microrpc" / f"{module}.py")]
+
+
 def plain(text: str) -> str:
     return " ".join(text.split())
 
@@ -138,7 +143,7 @@ def test_the_page_has_every_text_of_opening() -> None:
 
 
 def test_what_the_page_quotes_is_said_by_the_code() -> None:
-    said = [plain(text.replace(GAP, " ... ")) for text in texts_of_opening()]
+    said = [plain(text.replace(GAP, " ... ")) for text in [*texts_of_opening(), *texts_of_calls()]]
     unsaid = []
     for quote in quotes():
         for part in re.split(r"\.\.\.|[.:] |/dev/ttyACM0|COM3|\d+", quote):
@@ -176,7 +181,8 @@ def assert_told(said: str, start: str = "") -> None:
         ("info socket://127.0.0.1:9", "...: nothing listens there"),
         ("info rfc2217://127.0.0.1:9", "...: nothing answers there"),
         ("info rfc2217://", "...: write ...:"),
-        ("info rfc2217://host:99999", "...: write rfc2217:"),
+        ("info rfc2217://host:99999", "...: a TCP port is"),
+        ("info rfc2217://[host:2217", "...: write rfc2217:"),
         ("info socket://here", "...: write ...:"),
         ("info unix:///tmp/no-such-socket", "...: no board is shared there"),
         ("info unix://", "...: the address of a shared board"),
@@ -236,6 +242,27 @@ def test_a_port_that_only_others_may_open(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert_told(run("call", port, "add", "2", "3").err, f"{PORT} may not be opened by this user: see")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert_told(run("call", port, "add", "2", "3").err, f"{PORT} may not be opened by this user: not even root")
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ("call sim:// scael 2", "... has no function ...: neither"),
+        ("call sim:// iota x", "...: argument 1 (...) is ..., expected ..."),
+        ("call sim:// sleep_ms 9000 --timeout 0.2", "no reply of ... within"),
+        ("call sim:// iota 1000000", "...: out of memory: ... bytes asked for"),
+    ],
+)
+def test_what_the_first_calls_end_with(words: str, start: str) -> None:
+    assert_told(run(*words.split()).err, start)
+
+
+def test_a_board_that_has_ended_says_why() -> None:
+    board = microrpc.connect("sim://")
+    board.close()
+    with pytest.raises(microrpc.ClosedError) as caught:
+        board.function("add")
+    assert_told(str(caught.value), "the connection to ... is closed")
 
 
 def test_a_port_that_another_program_has_or_this_one() -> None:

@@ -10,7 +10,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from firmware_sim.board.demo import install
@@ -171,9 +170,7 @@ class Serving:
             raise self.ended_by
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(LIMIT_S)
@@ -194,9 +191,20 @@ class Client:
     """
 
     def __init__(
-        self, address: tuple[str, int], key: str = "", layout: Layout = NEW, *, start: bool = True, options: str = ""
+        self,
+        address: tuple[str, int],
+        key: str = "",
+        layout: Layout = NEW,
+        *,
+        start: bool = True,
+        options: str = "",
+        buffer_bytes: int | None = None,
     ) -> None:
-        self.socket = socket.create_connection(address, timeout=LIMIT_S)
+        self.socket = socket.socket()
+        if buffer_bytes is not None:  # of what it does not read
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        self.socket.settimeout(LIMIT_S)
+        self.socket.connect(address)
         self.layout = layout
         self.server_key = ""
         if start:
@@ -299,9 +307,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

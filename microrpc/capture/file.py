@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from microrpc.capture.files import Writable, open_sink
@@ -19,6 +18,10 @@ Target: TypeAlias = str | os.PathLike[str] | Writable
 """The path of a file or of a named pipe, "-" for stdout, or a stream that takes bytes and stays open."""
 
 
+def _why(error: Exception) -> str:
+    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+
+
 class CaptureFile:
     """A capture that is begun, for connections that come one after the other, or at once.
 
@@ -26,15 +29,16 @@ class CaptureFile:
             first = microrpc.connect("/dev/ttyACM0", capture=file)
             second = microrpc.connect("/dev/ttyACM1", capture=file)
 
-    Lines are told apart by their names. What cannot be written ends the capture, with one warning to the logger
-    "microrpc.capture"; a reader of a pipe that goes away ends it quietly. Thread-safe. Raises CaptureError where it
-    cannot begin.
+    Lines are told apart by their names; a second one of a name that is open has a number behind it. What cannot be
+    written ends the capture, with one warning to the logger "microrpc.capture"; a reader of a pipe that goes away ends
+    it quietly. Thread-safe. Raises CaptureError where it cannot begin.
     """
 
     def __init__(self, target: Target) -> None:
         self._sink = open_sink(target)
         self._name = os.fspath(target) if isinstance(target, (str, os.PathLike)) else "the capture"
         self._interfaces: dict[str, int] = {}
+        self._open: set[int] = set()  # those of lines that are written now
         self._lock = threading.Lock()
         self._pid = os.getpid()  # a fork has a copy, which is not to write
         self.is_over = False
@@ -45,17 +49,14 @@ class CaptureFile:
             self._sink.write(section_header())
         except BaseException as error:
             self._sink.close()
-            if isinstance(error, OSError | TypeError | ValueError):
-                why = reason_of(error) if isinstance(error, OSError) else str(error)
-                raise CaptureError(f"cannot write to {self._name}: {why}") from error
+            if isinstance(error, Exception):
+                raise CaptureError(f"cannot write to {self._name}: {_why(error)}") from error
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -64,13 +65,22 @@ class CaptureFile:
         return os.getpid() == self._pid
 
     def interface(self, name: str) -> int:
-        """Give the number of a line, which is introduced where it is new."""
+        """Give the number of a line, which is introduced where it is new; it is the caller's until `release`."""
         with self._lock:
-            number = self._interfaces.get(name)
+            told, count = name, 1
+            while (number := self._interfaces.get(told)) in self._open:  # two lines of one name would be read as one
+                count += 1
+                told = f"{name} ({count})"
             if number is None:
-                number = self._interfaces[name] = len(self._interfaces)
-                self._write(interface_block(name))
+                number = self._interfaces[told] = len(self._interfaces)
+                self._write(interface_block(told))
+            self._open.add(number)
             return number
+
+    def release(self, number: int) -> None:
+        """Let the next line of that name go on with it."""
+        with self._lock:
+            self._open.discard(number)
 
     def write(self, blocks: bytes) -> None:
         """Write whole blocks."""
@@ -85,9 +95,8 @@ class CaptureFile:
         except BrokenPipeError:
             _log.info("%s: whoever read it has gone", self._name)
             self._end()
-        except (OSError, ValueError) as error:  # the latter of a stream that the program has closed
-            why = reason_of(error) if isinstance(error, OSError) else str(error)
-            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, why)
+        except Exception as error:  # a stream of the program's own raises what it likes, and no request is to end of it
+            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, _why(error))
             self._end()
 
     def _end(self) -> None:
@@ -97,4 +106,6 @@ class CaptureFile:
 
     def close(self) -> None:
         """Close what was opened for it. Closing twice is fine; what is written after that is dropped."""
+        if not self.is_over and self.is_ours and self._sink.is_removed():
+            _log.warning("%s: it was removed while it was written, and nothing is left of it", self._name)
         self._end()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import select
 import stat
@@ -42,6 +43,9 @@ class Sink(Protocol):
 
     def write(self, blocks: bytes) -> None:
         """Take whole blocks, and hand them on at once. Raises OSError."""
+
+    def is_removed(self) -> bool:
+        """Whether it has no name any more, so that nobody will find it."""
 
     def close(self) -> None:
         """Let go of it. Closing twice is fine."""
@@ -148,6 +152,10 @@ class _File:
             raise
         self._size += written
 
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """See `Sink`."""
         fd, self._fd = self._fd, -1
@@ -179,6 +187,10 @@ class _Pipe:
             with contextlib.suppress(BlockingIOError):
                 at += os.write(self._fd, blocks[at : at + _PIECE_BYTES])
 
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return False
+
     def close(self) -> None:
         """See `Sink`."""
         fd, self._fd = self._fd, -1
@@ -195,14 +207,22 @@ class _Stream:
         self._stream = stream
 
     def write(self, blocks: bytes) -> None:
-        """See `Sink`. Raises TypeError for a stream of text, ValueError for one that was closed."""
+        """See `Sink`. Raises what the stream does: TypeError if it is of text, ValueError if it was closed."""
         left = memoryview(blocks)
         while left:
             taken = self._stream.write(left)
-            left = left[len(left) if taken is None else taken :]
+            if taken is None and not isinstance(self._stream, io.RawIOBase):  # of which it means: nothing, for now
+                break
+            if not isinstance(taken, int) or not 0 < taken <= len(left):
+                raise OSError(errno.EIO, f"the stream's write gave {taken!r} for {len(left)} bytes")
+            left = left[taken:]
         flush = getattr(self._stream, "flush", None)
         if flush is not None:
             flush()
+
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return False
 
     def close(self) -> None:
         """Leave it as it is."""

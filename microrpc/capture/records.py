@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from microrpc.capture.messages import DAMAGED, Message, read_message
 from microrpc.errors import ProtocolError
@@ -42,6 +43,13 @@ _REPLIES = (Return, RemoteException, CopyAck)
 _SPECIAL = (LINK_FUNCTION, FEATURES_FUNCTION)  # whose handles are no functions
 
 
+class Place(NamedTuple):
+    """Where a record is: the `number` of its packet, and the time of that."""
+
+    number: int
+    time_ns: int
+
+
 @dataclass(eq=False)
 class Record:
     """A frame, a damaged one, or a line of what is outside of frames.
@@ -50,10 +58,10 @@ class Record:
     to_board: which way it went. message: what it is. payload: of a good frame, or the bytes
     outside of one; empty for a damaged one. detail: of damage, for a person.
 
-    request: of a reply, the record of what it answers. reply: of a request, what answered it, once that came.
-    is_request: it wants an answer, and was not on the line before. is_retransmission: the same seq was on the line
-    before. function: the name of what is called or looked up, or "" where the look-up was not seen; of a reply, that of
-    its request.
+    request: of a reply, the record of what it answers. is_answer: it is the first reply to that. reply: of a request,
+    where that is, once it came. is_request: it wants an answer, and was not on the line before. is_retransmission: the
+    same seq was on the line before. function: the name of what is called or looked up, or "" where the look-up was not
+    seen; of a reply, that of its request.
     """
 
     number: int
@@ -64,7 +72,8 @@ class Record:
     detail: str = ""
     function: str = ""
     request: Record | None = field(default=None, repr=False)
-    reply: Record | None = field(default=None, repr=False)
+    reply: Place | None = None  # no record: two that hold each other stay until the garbage collector finds them
+    is_answer: bool = False
     is_request: bool = False
     is_retransmission: bool = False
 
@@ -172,7 +181,8 @@ class _Matching:
         record.request = asked
         record.function = asked.function
         if asked.reply is None:
-            asked.reply = record
+            asked.reply = Place(record.number, record.time_ns)
+            record.is_answer = True
         self._learn(asked, record)
 
     def _function_of(self, record: Record) -> str:

@@ -35,7 +35,7 @@ class Summary:
             self.malformed += bool(record.message.problem)
             self.sent_again += record.is_retransmission
             self.unanswered += record.is_request
-            self.unanswered -= record.request is not None and record.request.reply is record
+            self.unanswered -= record.is_answer
 
     def words(self) -> str:
         """Tell it in one line; nothing of what there was not."""

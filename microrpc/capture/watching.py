@@ -106,6 +106,6 @@ class Watch:
             return 0
         counts.damaged += row.family is Family.DAMAGE and row.kind != "NAK"
         counts.repeated += record.is_retransmission
-        if record.request is not None and record.request.reply is record:
+        if record.is_answer and record.request is not None:
             self.round_trips.note((record.time_ns - record.request.time_ns) / 1e9)
         return 1

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from microrpc.wire.description import FunctionDescription, Identity
 
 _TELLS_NOTHING = (
-    "the board tells nothing of its functions: stock firmware does not, nor can it be asked for their names "
-    "(docs/functions.md). `microrpc call PORT NAME` calls one whose name you know"
+    "the board tells nothing of its functions: stock firmware cannot be asked for their names, and firmware with "
+    "microrpc's library tells them where it is built with MICRORPC_DESCRIBE=1 (docs/functions.md). "
+    "`microrpc call PORT NAME` calls one whose name you know"
 )
 
 

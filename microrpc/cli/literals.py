@@ -25,10 +25,10 @@ import typer
 
 from microrpc.boards.files import read_whole, replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
-from microrpc.errors import UnsupportedValueError, reason_of
+from microrpc.errors import ArgumentError, UnsupportedValueError, reason_of
 from microrpc.wire.checks import show
 from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor, UInt
-from microrpc.wire.parameters import ScalarType, Signature
+from microrpc.wire.parameters import ScalarType, Signature, TensorType
 
 Array = np.ndarray[Any, Any]
 """A numpy array of any dtype and shape."""
@@ -36,6 +36,7 @@ Array = np.ndarray[Any, Any]
 _INT = re.compile(r"[+-]?[0-9]+|[+-]?0[xX][0-9a-fA-F]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?|[+-]?inf|nan")
 _TENSOR = re.compile(r"([a-z0-9_]+)\[([0-9, ]*)\]")
+_HOW_ARRAYS = "An array is written @FILE.npy, tensor:float32[4] (zeros), or addr:ADDRESS:float32[4]"
 _WORDS = {"true": True, "false": False, "none": None}
 _SHOWN_ELEMENTS = 6
 _MOST_BYTES = 2**30  # more than any microcontroller has, and less than this computer
@@ -95,7 +96,8 @@ def parse_literal(text: str) -> Literal:
 def as_declared(signature: Signature, name: str, texts: Sequence[str], literals: Sequence[Literal]) -> list[Literal]:
     """Give what is passed to the function `name` for arguments that were written as `texts`, and read as `literals`.
 
-    A number or a word is a text where one is wanted, and an integer an address. Raises ArgumentError.
+    A number or a word is a text where one is wanted, and an integer an address. Raises ArgumentError, which says how
+    arrays are written where one is missing.
     """
     parameters = list(signature.parameters)
     passed: list[Literal] = []
@@ -108,7 +110,13 @@ def as_declared(signature: Signature, name: str, texts: Sequence[str], literals:
         elif isinstance(wanted, ScalarType) and wanted.name == "handle" and type(literal) is int:
             literal = OpaqueHandle(literal)
         passed.append(literal)
-    signature.check([_as_value(literal) for literal in passed], name)
+    try:
+        signature.check([_as_value(literal) for literal in passed], name)
+    except ArgumentError as error:
+        wants_array = any(isinstance(parameter.type, TensorType) for parameter in parameters)
+        if wants_array and not any(isinstance(literal, OnBoard | np.ndarray) for literal in literals):
+            raise ArgumentError(f"{error}. {_HOW_ARRAYS}") from None
+        raise
     return passed
 
 
@@ -172,7 +180,7 @@ def parse_dtype(text: str) -> DataType:
         dtype = DataType.parse(text)
         _ = dtype.numpy
     except UnsupportedValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(f"{error}; write for example float32 or int8") from None
     return dtype
 
 

@@ -15,7 +15,6 @@ from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.capture.reading import read_packets
 from microrpc.capture.writer import CaptureWriter
 from microrpc.cli.monitor_feed import BlockPipe, Feed
-from microrpc.errors import CaptureError, reason_of
 
 if TYPE_CHECKING:
     from microrpc.gateway.through import Through
@@ -112,12 +111,12 @@ class Source:
 
 
 def open_file(source: str, *, follows: bool, raw_to_board: bool | None = None, stdin_fd: int = 0) -> Source:
-    """Read a file, a named pipe (whose writer is waited for in the thread), or stdin. Raises CaptureError.
+    """Read a file, a named pipe (whose writer is waited for in the thread), or stdin. Raises OSError.
 
     follows: what is written to it later is read, too. raw_to_board: it has bytes of the line alone, of this direction.
     """
     stop = threading.Event()
-    is_pipe = source != STDIN and stat.S_ISFIFO(_mode_of(source))
+    is_pipe = source != STDIN and stat.S_ISFIFO(os.stat(source).st_mode)
     name = "stdin" if source == STDIN else source
     file = None if is_pipe else _open(source, stdin_fd)
 
@@ -130,18 +129,8 @@ def open_file(source: str, *, follows: bool, raw_to_board: bool | None = None, s
     return Source(begin, "that is all" if not follows else "followed no more", close=stop.set)
 
 
-def _mode_of(path: str) -> int:
-    try:
-        return os.stat(path).st_mode
-    except OSError as error:
-        raise CaptureError(f"cannot read {path}: {reason_of(error)}") from error
-
-
 def _open(source: str, stdin_fd: int) -> io.FileIO:
-    try:
-        return io.FileIO(stdin_fd if source == STDIN else source, "rb")
-    except OSError as error:
-        raise CaptureError(f"cannot read {source}: {reason_of(error)}") from error
+    return io.FileIO(stdin_fd if source == STDIN else source, "rb")
 
 
 def open_line(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,29 +15,25 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import LEFT_OUT, Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figures
-from microrpc.cli.monitor_help import Help
+from microrpc.cli.monitor_figures import families_line, figures, title_line
+from microrpc.cli.monitor_help import Help, Keys
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
-from microrpc.errors import printable
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5
-_WORK_S = 0.02
-_AT_ONCE = 200
+_WORK_S, _BRIEF_WORK_S = 0.02, 0.005
+_TOUCHED_S = 0.2
+"""So long after a key less is taken at once: what the key asks for comes first."""
+_AT_ONCE = 100
 _BESIDE_COLUMNS = 150
-_SWITCH_S = 0.001
-"""How long the thread that reads may hold up the one that shows: each key waits for that several times."""
-_COLLECTION = (5000, 5, 10)
-"""How often old rows, which refer to each other, are looked for: `gc.set_threshold`."""
 
 
 class MonitorApp(App[None]):
@@ -53,6 +47,7 @@ class MonitorApp(App[None]):
     TITLE = "microrpc monitor"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
+    Screen { layers: rows help; align: center middle; }
     #title { background: $primary-background; text-style: bold; height: 1; }
     #title, #figures, #families, #heads { text-wrap: nowrap; text-overflow: ellipsis; }
     #figures { height: 2; padding: 0 1; }
@@ -68,7 +63,6 @@ class MonitorApp(App[None]):
     #asked { width: auto; text-style: bold; }
     #ask Input { width: 1fr; }
     """
-    SCREENS: ClassVar[dict[str, Callable[[], Screen[None]]]] = {"help": Help}  # made once: it takes long
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause"),
         Binding("enter", "details", "Details"),
@@ -77,7 +71,7 @@ class MonitorApp(App[None]):
         Binding("s", "save", "Save", priority=True),
         Binding("t", "times", "Times", show=False),
         Binding("c", "clear", "Clear", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("question_mark", "help", "Help", key_display="?", priority=True),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
         Binding("0", "all_families", "All", show=False),
@@ -107,6 +101,8 @@ class MonitorApp(App[None]):
         self._is_stale = True
         self._is_end_told = False
         self._beats = self._drawn = self._told_columns = 0
+        self.touched_s = 0.0
+        """When somebody touched a key last, by the monotonic clock."""
 
     @property
     def view(self) -> Rows:
@@ -116,13 +112,13 @@ class MonitorApp(App[None]):
     # --- what there is on the screen --------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """Make the parts. They are kept: while the help is shown, a query finds its parts alone."""
+        """Make the parts."""
         self._title, self._figures, self._families, self._heads, self._told, self._asked = (
             Static(id=name, markup=False) for name in ("title", "figures", "families", "heads", "told", "asked")
         )
-        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
+        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns, self._hint)
         self._body, self._details, self._ask = Horizontal(id="body"), VerticalScroll(id="details"), Horizontal(id="ask")
-        self._answer = Input(compact=True)
+        self._answer, self._help = Input(compact=True), Help()
         yield from (self._title, self._figures, self._families, self._heads)
         with self._body:
             yield self.list
@@ -131,7 +127,8 @@ class MonitorApp(App[None]):
         with self._ask:
             yield self._asked
             yield self._answer
-        yield Footer()
+        yield Keys()
+        yield self._help
 
     def on_mount(self) -> None:
         """Begin to show."""
@@ -142,6 +139,12 @@ class MonitorApp(App[None]):
             if hasattr(signal, name) and signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
                 loop.add_signal_handler(number, self.exit)
         self.tick()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note when somebody presses a key, and do all else that there is to do."""
+        if isinstance(event, events.InputEvent):
+            self.touched_s = time.monotonic()
+        await super().on_event(event)
 
     def on_resize(self, event: events.Resize) -> None:
         """Put the details where there is room."""
@@ -154,7 +157,7 @@ class MonitorApp(App[None]):
 
     def _beat(self) -> None:
         """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
-        self._take()
+        self.take()
         self._beats += 1
         has_figures = self._beats % _FIGURE_BEATS == 0
         if has_figures or (self._beats % _ROW_BEATS == 0 and not self._is_flooded):
@@ -164,12 +167,14 @@ class MonitorApp(App[None]):
 
     def tick(self) -> None:
         """Take what came, as much as there is time for, and show it."""
-        self._take()
+        self.take()
         self._show_rows()
         self._show_figures()
 
-    def _take(self) -> None:
-        until = time.monotonic() + _WORK_S
+    def take(self) -> None:
+        """Take what came, as much as there is time for."""
+        now = time.monotonic()
+        until = now + (_BRIEF_WORK_S if now - self.touched_s < _TOUCHED_S else _WORK_S)
         while packets := self._source.feed.take(_AT_ONCE):
             for packet in packets:
                 self.line_watch.take(packet)
@@ -195,8 +200,7 @@ class MonitorApp(App[None]):
             self.list.sync()
 
     def _show_figures(self) -> None:
-        columns = self.size.width
-        state = [self._line]
+        state = []
         if words := self.view.filter.words.strip():
             state.append(f"filter: {words}")
         if self._paused is not None:
@@ -208,7 +212,7 @@ class MonitorApp(App[None]):
             state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
-        self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
+        self._title.update(Text(title_line(self.TITLE, self._line, state, self.size.width)), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
         if self._details.has_class("shown") and self._details.size.width != self._told_columns:
@@ -216,6 +220,9 @@ class MonitorApp(App[None]):
         self._heads.update(heads(self.list.size.width), layout=False)
         self._figures.update(figures(self.line_watch, now_s, self._baud), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
+
+    def _hint(self) -> str:
+        return "none of the rows has that: 0 shows all" if len(self.view) else "nothing has crossed yet"
 
     def on_frame_list_chosen(self) -> None:
         """Tell of the row that is chosen now."""
@@ -290,7 +297,7 @@ class MonitorApp(App[None]):
 
     def action_help(self) -> None:
         """Tell the keys."""
-        self.push_screen("help")
+        self._help.open()
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -304,7 +311,7 @@ class MonitorApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key is one now: while something is typed, or the help is shown, these are not."""
-        return action not in ("filter", "save") or not (self._asking or len(self.screen_stack) > 1)
+        return action not in ("filter", "save", "help") or not (self._asking or self._help.is_open)
 
     def _ask_for(self, what: str, value: str, hint: str) -> None:
         self._asking = what
@@ -345,18 +352,3 @@ class MonitorApp(App[None]):
         self._asking = ""
         self._ask.remove_class("shown")
         self.list.focus()
-
-
-class _OnlyApp(MonitorApp):
-    """One that has the process to itself."""
-
-    def on_ready(self) -> None:
-        """Let nothing hold up keys: a garbage collector that looks at all objects of the program takes 0.1 s."""
-        gc.freeze()
-        sys.setswitchinterval(_SWITCH_S)
-        gc.set_threshold(*_COLLECTION)
-
-
-def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
-    """Show it until somebody quits."""
-    _OnlyApp(source, title, keep=keep, baud=baud, clock=clock).run()

@@ -8,7 +8,6 @@ import functools
 import math
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 from microrpc.client.listening import SLICE_S, check_event_name, check_handler
@@ -73,9 +72,7 @@ class Events(Iterator[Event]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

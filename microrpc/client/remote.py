@@ -8,7 +8,6 @@ finalizer must not do I/O), or when the board is closed. After a reset of the bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy.typing as npt
@@ -146,9 +145,7 @@ class RemoteArray(RemoteHandle, AnyArray[Owner]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.free()
 
 

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 from microrpc.boards.descriptions import DescriptionCache, cache_for
@@ -60,9 +59,7 @@ class Opening:
         self._board = await self._open()
         return self._board
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._board is not None:
             await self._board.close()
 

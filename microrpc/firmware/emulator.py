@@ -15,7 +15,6 @@ import pathlib
 import time
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from microrpc.errors import FirmwareError, PortError, PortNotFoundError
@@ -100,9 +99,7 @@ class Emulator:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -18,7 +18,6 @@ import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from microrpc.client.aio.board import AsyncBoard
@@ -142,9 +141,7 @@ class Share:
         self._own_tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._listen_to_board())]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._remove()
         tasks = [*self._own_tasks, *self._clients, *self._refused]
         for task in tasks:

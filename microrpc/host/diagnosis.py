@@ -94,7 +94,8 @@ class Diagnosis:
         if not self._size_bytes:
             return (
                 "Nothing came from it. Check that it is powered, runs firmware that speaks the protocol (`microrpc "
-                f"firmware flash`), and that {baud_is} its own and its RX and TX are not swapped; {reset}"
+                f"firmware flash`), is not in a long call still, and that {baud_is} its own and its RX and TX are not "
+                f"swapped; {reset}"
             )
         if _TELNET.match(self._first):
             return (

@@ -121,10 +121,10 @@ class Line:
     def send_session(self) -> None:
         """Send what the session wants sent."""
         for payload in self.session.outgoing:
-            self.send_payload(payload)
             if payload[2] == MessageType.START_SESSION_INIT:
-                self.inits_sent += 1
+                self.inits_sent += 1  # Ctrl-C may come between: one too many is harmless, one too few is a reset
                 self._inits.append(payload)
+            self.send_payload(payload)
         self.session.outgoing.clear()
 
     def receive(self, data: bytes, now: float) -> None:

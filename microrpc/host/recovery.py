@@ -73,13 +73,14 @@ class Recovery:
         Its nonces step on with every INIT (docs/protocol.md 2).
         """
         self._line.output.sent_by = AT_ONCE
-        inits, self._line.inits_sent = self._line.inits_sent, 0
+        inits = self._line.inits_sent
         if not inits:
             self._trust.damage = "the board opened a session of its own"
         was_reset = not self._steps_on(inits)
         if was_reset:
             self.on_reset()
         self._responder_nonce = self._session.responder_nonce
+        self._line.inits_sent = 0  # last: Ctrl-C before it leaves what the next session can be held against
         return was_reset
 
     def _steps_on(self, inits: int) -> bool:

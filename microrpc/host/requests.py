@@ -139,7 +139,7 @@ def memory_advice(message: str, *, is_ours: bool) -> str:
 
     `is_ours`: the board knows the link, so its text is what it says, and it can release all memory.
     """
-    likely = "Most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
+    likely = "most likely its memory is full, perhaps of what an earlier program left there: free arrays, or "
     if is_ours:
         return f"{likely}all that is left over with `connect(..., release=True)` or `microrpc reset --memory`"
     if message.startswith(_OUT_OF_MEMORY):  # of firmware of ours, behind a server or without the link
@@ -149,10 +149,12 @@ def memory_advice(message: str, *, is_ours: bool) -> str:
 
 def allocation_advice(args: tuple[Value, ...], message: str, *, is_ours: bool) -> str:
     """Give what is said of an allocation with these arguments, which a board refused; the rest as `memory_advice`."""
+    if message.startswith(_OUT_OF_MEMORY):  # which tells how much itself
+        return memory_advice(message, is_ours=is_ours)
     asked = f"{show(_asked_bytes(args))} bytes were asked for"
     if _NO_SCOPE in message or (is_ours and message.startswith(_NO_SUCH_BLOCK)):
         return asked
-    return f"{asked}. {memory_advice(message, is_ours=is_ours)}"
+    return f"{asked}; {memory_advice(message, is_ours=is_ours)}"
 
 
 def _asked_bytes(args: tuple[Value, ...]) -> int:

@@ -17,13 +17,16 @@ _MASTER = 5 << 8 | 2  # the device that both are
 
 def holders(port: str) -> str:
     """Tell who has the port open, as far as this user may see, and the remedy: the end of a sentence."""
-    found = [_describe(pid) for pid in _find(port)]
+    pids = list(_find(port))
+    if len(pids) > 1 and (number := _pty_number(port)) is not None:  # one may be the board, which is not to be closed
+        pids = _without(pids, _looks.share().other_ends.get(number, ())) or pids
+    found = [_describe(pid) for pid in pids]
+    who = "" if found else f" (`fuser {port}` names it)"
+    modem = " If it is ModemManager, which probes new ports, wait some seconds, or stop it."
+    may_be_modem = not found or any(name.startswith("ModemManager ") for name in found)
     is_ours = any(name.startswith("microrpc ") for name in found)
     share = f" `microrpc share {port}` lets several programs use one board." if is_ours else ""
-    return (
-        f"{', '.join(found) or 'another program'}: close it (`fuser {port}` names it). "
-        f"If it is ModemManager, which probes new ports, wait some seconds, or stop it.{share}"
-    )
+    return f"{', '.join(found) or 'another program'}: close it{who}.{modem if may_be_modem else ''}{share}"
 
 
 def others(port: str) -> str:

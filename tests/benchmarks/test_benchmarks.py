@@ -92,6 +92,9 @@ for work in host_cpu.WORKS.values():
         HOST_CPU |= {f"{row}, 0.4.0": work.unit, f"{row} / 0.4.0": "times"} if HAS_OLD else {}
 TIMED |= HOST_CPU
 CAPTURED = [f"captured copy {way} the board, {size} KiB packets, pty" for way in ("to", "from") for size in (2, 8)]
+CAPTURED += [
+    f"captured copy {way} the board, {size} KiB packets, no pause, pty" for way in ("to", "from") for size in (2, 8)
+]
 CAPTURED += [f"captured copy {way} the board, 2 KiB packets, {pacing.BAUD} baud" for way in ("to", "from")]
 CAPTURED += [f"written down, {size} KiB packets, pty" for size in (2, 8)]
 WATCHED = ("a capture of both sides", "a board that speaks")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from watched import board_packets, golden_packets, made
 
@@ -48,6 +51,20 @@ def test_a_packet_in_which_nothing_ends_is_a_row_too_so_that_it_is_saved() -> No
     watch = watch_of(made((False, LOG[:7]), (False, LOG[7:])))
     assert [(row.kind, len(row.record.payload)) for row in watch.rows] == [(PART, 0), ("LOG", 11)]
     assert b"".join(packet.data for packet in packets_of(watch.rows)) == LOG
+
+
+def test_rows_that_are_not_kept_any_more_are_gone_without_the_garbage_collector() -> None:
+    watch = watch_of(board_packets(lambda board: [board.function("add")(number, 3) for number in range(5)]))
+    calls = [weakref.ref(row.record) for row in watch.rows if row.partner is not None]
+    assert len(calls) > 10
+    gc.disable()
+    try:
+        watch.clear()
+        for packet in board_packets(lambda board: board.function("add")(2, 3)):  # of another session
+            watch.take(packet)
+        assert [call() for call in calls if call() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_a_recording_gives_a_row_for_each_of_its_frames_in_their_order() -> None:

@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture import files
-from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
@@ -171,7 +170,7 @@ def test_an_interrupt_takes_nothing_away_that_is_written_at_the_time(monkeypatch
     assert [one.data for one in read(file)] == [A] * 6
 
 
-def _interrupted(data: bytes) -> list[Piece]:
+def _interrupted(data: bytes) -> list[bytes]:
     raise KeyboardInterrupt
 
 
@@ -192,6 +191,30 @@ def test_several_lines_have_one_file(tmp_path: Path) -> None:
         ("/dev/ttyACM0", B),
     ]
     assert path.read_bytes().count(b"/dev/ttyACM0") == 1, "each line is introduced once"
+
+
+def test_lines_of_one_name_that_are_open_at_once_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    with CaptureFile(path) as file:
+        first, second = CaptureWriter(file, "sim://"), CaptureWriter(file, "sim://")
+        for writer in (first, second):
+            writer.note(0.0, A, to_board=True)
+        first.close()
+        second.close()
+        first.close()  # again, which lets go of nothing
+        again, more = CaptureWriter(file, "sim://"), CaptureWriter(file, "sim://")
+        first.close()
+        third = CaptureWriter(file, "sim://")
+        for writer in (again, more, third):
+            writer.note(0.0, B, to_board=True)
+            writer.close()
+    assert [(one.interface, one.data) for one in read(path)] == [
+        ("sim://", A),
+        ("sim:// (2)", A),
+        ("sim://", B),
+        ("sim:// (2)", B),
+        ("sim:// (3)", B),
+    ]
 
 
 # --- comments ---------------------------------------------------------------------------------
@@ -389,6 +412,31 @@ def test_a_full_disk_ends_the_capture_with_one_warning_and_the_packets_for_which
     assert record.getMessage() == f"{file}: the capture ends here, and what is in it is whole: No space left on device"
 
 
+def test_a_file_that_is_removed_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.pcapng"
+    with CaptureWriter(path, "x") as writer:
+        writer.note(0.0, A, to_board=True)
+        path.unlink()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: it was removed while it was written, and nothing is left of it"
+    ]
+
+
+@pytest.mark.parametrize("start_ns", [-1, 1 << 63])
+def test_a_time_that_no_file_has_is_refused(start_ns: int, tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=f"not {start_ns} ns after 1970"):
+        CaptureWriter(tmp_path / "x.pcapng", "x", start_ns=start_ns)
+    assert not (tmp_path / "x.pcapng").exists()
+
+
+def test_a_clock_that_goes_back_is_written_as_it_is() -> None:
+    file = io.BytesIO()
+    with writer_to(file) as writer:
+        for time_s in (5.0, 4.0, -1e9):
+            writer.note(time_s, A, to_board=True)
+    assert [one.time_ns for one in read(file)] == [START_NS, START_NS - 10**9, START_NS - (10**9 + 5) * 10**9]
+
+
 def test_a_stream_of_the_program_stays_open(caplog: pytest.LogCaptureFixture) -> None:
     file = io.BytesIO()
     with writer_to(file) as writer:
@@ -414,6 +462,38 @@ def test_a_stream_may_take_a_part_at_a_time() -> None:
     with writer_to(file) as writer:
         writer.note(0.0, A, to_board=True)
     assert [one.data for one in read(file)] == [A]
+
+
+@pytest.mark.parametrize("given", [0, -1, 1000, "7"])
+def test_a_stream_that_says_it_took_what_cannot_be_is_one_error_and_no_endless_loop(given: object) -> None:
+    class Odd(io.BytesIO):
+        def write(self, data: memoryview) -> Any:  # type: ignore[override]
+            return given
+
+    with pytest.raises(CaptureError, match=rf"^cannot write to the capture: the stream's write gave {given!r} for "):
+        writer_to(Odd())
+
+
+def test_a_raw_stream_that_is_full_for_now_ends_the_capture_since_it_took_nothing() -> None:
+    class Full(io.RawIOBase):
+        def write(self, data: object) -> None:
+            return None
+
+    with pytest.raises(CaptureError, match="the stream's write gave None for "):
+        CaptureFile(Full())
+
+
+def test_whatever_a_stream_raises_ends_the_capture_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(io.BytesIO):
+        def write(self, data: memoryview) -> int:  # type: ignore[override]
+            if self.tell():
+                raise LookupError
+            return super().write(data)
+
+    with writer_to(Broken(), live=True) as writer:
+        writer.note(0.0, A, to_board=True)
+    [record] = caplog.records
+    assert record.getMessage() == "the capture: the capture ends here, and what is in it is whole: LookupError"
 
 
 # --- pipes ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,8 +258,9 @@ def test_reset_says_when_the_board_had_booted(server: PtyServer, own: Path, monk
         return True
 
     monkeypatch.setattr(FdChannel, "set_modem_lines", reset_on_dtr)
+    start = time.monotonic()
     shown = run_json("reset", server.path, "--board-file", own)
-    assert 0 < shown.pop("boot_s") < 0.2
+    assert 0 < shown.pop("boot_s") < time.monotonic() - start
     assert shown == {"port": server.path, "profile": "own", "strategy": "dtr-rts"}
     result = run("reset", server.path, "--board-file", own)
     assert (result.code, result.err) == (0, "")

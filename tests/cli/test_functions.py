@@ -94,6 +94,7 @@ def test_a_board_that_tells_nothing_is_no_error() -> None:
     result = run("functions", "sim://")
     assert (result.code, result.err) == (0, "")
     assert "tells nothing of its functions" in result.out
+    assert "built with MICRORPC_DESCRIBE=1" in result.out
     assert "`microrpc call PORT NAME`" in result.out
     assert run_json("functions", "sim://") == {"port": "sim://", "identity": None, "functions": []}
     assert "identity        not told" in run("info", "sim://").out
@@ -152,6 +153,21 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(args: tuple[object
     result = run("call", "sim://", *args)
     assert (result.code, result.out) == (5, "")
     assert reason in result.err
+
+
+@pytest.mark.usefixtures("telling")
+@pytest.mark.parametrize(
+    ("args", "is_told"),
+    [
+        (("scale", "[1,2]", 1.0), True),
+        (("scale",), True),
+        (("scale", "tensor:int8[3]", 1.0), False),
+        (("voltage", 8), False),
+    ],
+)
+def test_how_an_array_is_written_is_told_where_one_is_missing(args: tuple[object, ...], is_told: bool) -> None:
+    told = "An array is written @FILE.npy, tensor:float32[4] (zeros), or addr:ADDRESS:float32[4]"
+    assert run("call", "sim://", *args).err.rstrip().endswith(told) is is_told
 
 
 @pytest.mark.usefixtures("telling")

@@ -354,7 +354,7 @@ def test_without_room_on_the_board_what_is_needed_is_told(monkeypatch: pytest.Mo
     big, y = ModelTensor("x", FLOAT32, (100_000,)), ModelTensor("y", FLOAT32, (3,))
     only(monkeypatch, SimModel(ModelTable("big", 1, (big,), (y,)), lambda *args: None))
     result = run("model", "profile", "sim://")
-    assert "400000 bytes were asked for" in result.err
+    assert "out of memory: 400000 bytes asked for" in result.err
     assert "a run of model 'big' needs 400000 bytes for inputs and 12 for outputs" in result.err
 
 

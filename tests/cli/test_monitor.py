@@ -86,7 +86,7 @@ def test_a_file_that_is_no_capture_is_one_error(tmp_path: Path, content: bytes, 
 
 def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     result = run("monitor", tmp_path / "none.pcapng")
-    assert (result.code, result.err) == (5, f"error: cannot read {tmp_path}/none.pcapng: No such file or directory\n")
+    assert (result.code, result.err) == (6, f"error: {tmp_path}/none.pcapng: No such file or directory\n")
 
 
 @pytest.mark.parametrize(

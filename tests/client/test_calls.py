@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from apis import Api, AsyncioApi, BlockingApi
 from forks import LIMIT_S, in_fork, outcome
+from holding import hold
 
 import microrpc
 from firmware_sim.board.demo import install
@@ -203,11 +204,13 @@ def test_a_result_is_waited_for_as_long_as_a_number_of_seconds_says(
 
 def test_the_time_that_a_started_call_waits_for_its_turn_counts(api: Api, server: PtyServer) -> None:
     with api.connect(server.path) as board:
-        sleep_ms = board.function("sleep_ms")
-        first, second = sleep_ms.start(200), sleep_ms.start(1, timeout_s=0.05)
+        goes_on = hold(server)
+        held, add = board.function("held"), board.function("add")
+        first, second = held.start(), add.start(1, 2, timeout_s=0.05)
         with pytest.raises(CallTimeoutError, match=r"in use by another (thread|task) for the 0\.05 s"):
             second.result()
-        assert first.result() == 200
+        goes_on.set()
+        assert first.result() == 7
 
 
 def test_await_of_a_started_call_gives_its_result(server: PtyServer) -> None:

@@ -493,7 +493,7 @@ def test_closing_ends_an_iterator_that_waits_in_another_thread(server: PtyServer
 
 
 def test_a_caller_comes_before_what_listens_to_a_board_that_does_not_answer(server: PtyServer) -> None:
-    with microrpc.connect(server.path, timeouts=Timeouts(start_s=1.0)) as board:
+    with microrpc.connect(server.path, timeouts=Timeouts(start_s=20.0)) as board:
         add = board.function("add")
         board.on_event(None, print)
         wait_until(lambda: has_credit(server))
@@ -502,7 +502,7 @@ def test_a_caller_comes_before_what_listens_to_a_board_that_does_not_answer(serv
         board.pump.connection.trust.doubt = "a test of doubt"
         wait_until(lambda: board.pump._turns.owner)  # it tries to open a session
         with pytest.raises(microrpc.BoardError) as caught:
-            add(1, 2, timeout_s=0.2)
+            add(1, 2, timeout_s=1.0)
         assert "in use by" not in str(caught.value)
         server.do(lambda now: server.device.reset())
 

@@ -210,7 +210,7 @@ def test_memory_is_allocated_once_and_given_back_with_the_model(api: Api) -> Non
 def test_a_board_without_room_says_so_and_keeps_nothing(api: Api) -> None:
     big = ModelTensor("x", FLOAT32, (40_000,))
     board, _ = make(api, SimModel(ModelTable("big", 1, (big,), (big,)), lambda *args: None))
-    with pytest.raises(RemoteError, match="160000 bytes were asked for"):
+    with pytest.raises(RemoteError, match="out of memory: 160000 bytes asked for"):
         board.model()(np.zeros(40_000, np.float32))
     gc.collect()
     assert used_bytes(board) == 0

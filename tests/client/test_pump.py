@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from apis import Api, BlockingApi, Waiting
 from forks import outcome
+from holding import hold
 
 import microrpc
 from firmware_sim.board.demo import install
@@ -39,6 +40,7 @@ from microrpc.wire.session import Timeouts
 
 LOOPBACK = microrpc.profile("loopback")
 LIMIT_S = 20.0
+WAITED_S = 0.05
 
 
 @pytest.fixture
@@ -54,18 +56,28 @@ def make(**options: Any) -> tuple[microrpc.Board, LoopbackChannel]:
     return microrpc.open_board(channel, Timeouts(), **options), channel
 
 
+class Calling(NamedTuple):
+    """A call that another thread has made: what came of it, when that is known, and what ends it."""
+
+    thread: threading.Thread
+    goes_on: threading.Event
+    came: list[str]
+
+
 @contextlib.contextmanager
-def calling(server: PtyServer, board: microrpc.Board, milliseconds: int) -> Iterator[list[str]]:
-    """Let another thread call a function that takes so long; give what came of it when that is over."""
-    sleep_ms, came = board.function("sleep_ms"), []
-    thread = threading.Thread(target=lambda: came.append(outcome(lambda: sleep_ms(milliseconds))))
+def calling(server: PtyServer, board: microrpc.Board) -> Iterator[Calling]:
+    """Let another thread call a function that lasts as long as this does, or until it is told to go on."""
+    goes_on, came = hold(server), list[str]()
+    held = board.function("held")
+    thread = threading.Thread(target=lambda: came.append(outcome(held)))
     frames = server.device.stats.frames_received
     thread.start()
     while server.device.stats.frames_received == frames:
         time.sleep(0)
     try:
-        yield came
+        yield Calling(thread, goes_on, came)
     finally:
+        goes_on.set()
         thread.join(LIMIT_S)
 
 
@@ -83,28 +95,30 @@ def frames_heard(server: PtyServer) -> int:
 def test_the_wait_for_another_thread_counts_and_nothing_is_sent(server: PtyServer) -> None:
     with microrpc.connect(server.path, link=False) as board:  # which repeats nothing
         add = board.function("add")
-        with calling(server, board, 300) as came:
+        with calling(server, board) as call:
             frames = server.device.stats.frames_received
             with pytest.raises(CallTimeoutError, match=r"in use by another thread for the 0\.05 s") as caught:
                 add(1, 2, timeout_s=0.05)
-            assert came == []
+            assert call.came == []
         assert not caught.value.may_have_run
         assert frames_heard(server) == frames
-        assert came == ["300"]
+        assert call.came == ["7"]
 
 
 def test_the_wait_for_another_task_counts_and_nothing_is_sent(server: PtyServer) -> None:
     async def test() -> None:
         async with aio.connect(server.path) as board:
-            add, sleep_ms = await board.function("add"), await board.function("sleep_ms")
-            other = asyncio.create_task(sleep_ms(200))
+            goes_on = hold(server)
+            add, held = await board.function("add"), await board.function("held")
+            other = asyncio.create_task(held())
             await asyncio.sleep(0)
             frames = server.device.stats.frames_received
             with pytest.raises(CallTimeoutError, match=r"in use by another task for the 0\.05 s") as caught:
                 await add(1, 2, timeout_s=0.05)
             assert not caught.value.may_have_run
             assert server.device.stats.frames_received <= frames + 1  # the other's
-            assert await other == 200
+            goes_on.set()
+            assert await other == 7
             assert await add(1, 2, timeout_s=5) == 3
 
     asyncio.run(asyncio.wait_for(test(), LIMIT_S))
@@ -117,10 +131,20 @@ def test_what_the_wait_took_is_taken_from_the_time_that_is_left(server: PtyServe
         given.append(timeout_s)
         yield AT_ONCE
 
-    with microrpc.connect(server.path) as board, calling(server, board, 100):
+    with microrpc.connect(server.path) as board, calling(server, board) as call:
+
+        def let_go() -> None:
+            while not board.pump._turns.waiting:
+                time.sleep(0)
+            time.sleep(WAITED_S)
+            call.goes_on.set()
+
+        threading.Thread(target=let_go).start()
+        began_at = time.monotonic()
         board.pump.run(note, timeout_s=10.0)
+        taken_s = time.monotonic() - began_at
         board.pump.run(note, timeout_s=10.0)
-    assert 9 < given[0] < 10 - 0.05
+    assert 10 - taken_s <= given[0] <= 10 - WAITED_S
     assert given[1] == 10.0, "nobody was waited for"
 
 
@@ -132,7 +156,7 @@ def test_threads_that_wait_get_their_turns_in_the_order_in_which_they_asked(serv
         yield AT_ONCE
 
     with microrpc.connect(server.path) as board:
-        with calling(server, board, 100):
+        with calling(server, board):
             threads = [threading.Thread(target=board.pump.run, args=(note, number)) for number in range(5)]
             for count, thread in enumerate(threads, 1):
                 thread.start()
@@ -146,7 +170,7 @@ def test_threads_that_wait_get_their_turns_in_the_order_in_which_they_asked(serv
 def test_who_gives_up_waiting_gets_no_turn(server: PtyServer) -> None:
     with microrpc.connect(server.path) as board:
         add = board.function("add")
-        with calling(server, board, 50):
+        with calling(server, board):
             with pytest.raises(CallTimeoutError):
                 add(1, 2, timeout_s=0.01)
             assert not board.pump._turns.waiting
@@ -220,29 +244,36 @@ def test_a_task_that_a_callback_starts_waits_for_its_turn() -> None:
 
 
 @contextlib.contextmanager
-def handled(use: Callable[[], object]) -> Iterator[list[str]]:
-    """Let the signal SIGUSR1 do something; give what came of it."""
-    said: list[str] = []
+def handled(use: Callable[[], object], said: list[str]) -> Iterator[None]:
+    """Let the signal SIGUSR1 do something; what came of it is said."""
     before = signal.signal(signal.SIGUSR1, lambda *_: said.append(outcome(use)))
     try:
-        yield said
+        yield
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
-def interrupt_me(after_s: float) -> threading.Timer:
-    timer = threading.Timer(after_s, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
-    timer.start()
-    return timer
+def interrupt(thread: int, said: list[str]) -> None:
+    """Send the signal to a thread, and wait until it was handled."""
+    signal.pthread_kill(thread, signal.SIGUSR1)
+    until = time.monotonic() + LIMIT_S
+    while not said:
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def test_a_signal_handler_that_interrupts_a_request_is_refused_and_the_request_goes_on(server: PtyServer) -> None:
     with microrpc.connect(server.path) as board:
-        add, sleep_ms = board.function("add"), board.function("sleep_ms")
-        with handled(lambda: add(1, 2)) as said:
-            timer = interrupt_me(0.05)
-            assert sleep_ms(200) == 200
-            timer.join()
+        me, said = threading.get_ident(), list[str]()
+
+        @server.device.function
+        def interrupting() -> int:
+            interrupt(me, said)
+            return 7
+
+        add, call = board.function("add"), board.function("interrupting")
+        with handled(lambda: add(1, 2), said):
+            assert call() == 7
             assert [text.partition(" a request")[0] for text in said] == [
                 f"RequestError: <Board {server.path}> is used from within"
             ]
@@ -252,11 +283,17 @@ def test_a_signal_handler_that_interrupts_a_request_is_refused_and_the_request_g
 
 def test_a_signal_handler_that_interrupts_a_wait_for_the_turn_is_refused_too(server: PtyServer) -> None:
     with microrpc.connect(server.path) as board:
-        add = board.function("add")
-        with handled(lambda: add(1, 2)) as said, calling(server, board, 200):
-            timer = interrupt_me(0.05)
+        add, me, said = board.function("add"), threading.get_ident(), list[str]()
+        with handled(lambda: add(1, 2), said), calling(server, board) as call:
+
+            def interrupt_and_let_go() -> None:
+                while not board.pump._turns.waiting:
+                    time.sleep(0)
+                interrupt(me, said)
+                call.goes_on.set()
+
+            threading.Thread(target=interrupt_and_let_go).start()
             assert add(3, 4) == 7
-            timer.join()
         assert [text.partition(" a request")[0] for text in said] == [
             f"RequestError: <Board {server.path}> is used from within"
         ]
@@ -268,12 +305,11 @@ def test_a_signal_handler_that_interrupts_a_wait_for_the_turn_is_refused_too(ser
 def test_closing_ends_the_request_of_another_thread_and_says_nothing_to_the_board(server: PtyServer) -> None:
     board = microrpc.connect(server.path, link=False)
     array = board.array([1, 2, 3])
-    with calling(server, board, 500) as came:
+    with calling(server, board) as call:
         frames = server.device.stats.frames_received
-        began_at = time.monotonic()
         board.close()
-        assert time.monotonic() - began_at < 0.4
-        assert came == [
+        call.thread.join(LIMIT_S)
+        assert call.came == [
             f"ClosedError: the connection to {server.path} was closed during this request, which may have run; "
             "connect again"
         ]
@@ -285,28 +321,37 @@ def test_closing_ends_the_request_of_another_thread_and_says_nothing_to_the_boar
 def test_closing_ends_the_request_of_another_task_and_says_nothing_to_the_board(server: PtyServer) -> None:
     async def test() -> None:
         board = await aio.connect(server.path, link=False)
-        sleep_ms, add = await board.function("sleep_ms"), await board.function("add")
-        call, waiting = asyncio.create_task(sleep_ms(500)), asyncio.create_task(add(1, 2))
-        await asyncio.sleep(0.05)
+        goes_on = hold(server)
+        held, add = await board.function("held"), await board.function("add")
         frames = server.device.stats.frames_received
-        began_at = time.monotonic()
+        call, waiting = asyncio.create_task(held()), asyncio.create_task(add(1, 2))
+        while server.device.stats.frames_received == frames:
+            await asyncio.sleep(0)
         await asyncio.gather(board.close(), board.close())
-        assert time.monotonic() - began_at < 0.4
         with pytest.raises(ClosedError, match="closed during this request, which may have run"):
             await call
         with pytest.raises(ClosedError, match="closed here"):
             await waiting
-        assert frames_heard(server) == frames
+        goes_on.set()
+        assert frames_heard(server) == frames + 1
 
     asyncio.run(asyncio.wait_for(test(), LIMIT_S))
 
 
-def test_a_request_that_is_soon_done_is_waited_for_and_the_memory_is_given_back(server: PtyServer) -> None:
+def test_a_request_that_is_soon_done_is_waited_for_and_the_memory_is_given_back(
+    server: PtyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microrpc.client.pump.GRACE_S", LIMIT_S)  # as long as "soon" is on a busy computer
     board = microrpc.connect(server.path)
     array = board.array([1, 2, 3])
-    with calling(server, board, 20) as came:
-        board.close()
-    assert came == ["20"]
+    with calling(server, board) as call:
+        closing = threading.Thread(target=board.close)
+        closing.start()
+        while not board.pump.closed:
+            time.sleep(0)
+        call.goes_on.set()
+        closing.join(LIMIT_S)
+    assert call.came == ["7"]
     assert not server.device.memory.blocks
     del array
 
@@ -314,7 +359,7 @@ def test_a_request_that_is_soon_done_is_waited_for_and_the_memory_is_given_back(
 def test_who_waits_for_a_turn_when_a_board_is_closed_is_told_at_once(server: PtyServer) -> None:
     board, came = microrpc.connect(server.path), []
     add = board.function("add")
-    with calling(server, board, 500):
+    with calling(server, board):
         waiting = threading.Thread(target=lambda: came.append(outcome(lambda: add(1, 2))))
         waiting.start()
         while not board.pump._turns.waiting:
@@ -620,11 +665,12 @@ def test_all_boards_of_a_program_that_ends_are_closed_within_a_second() -> None:
 
 def test_a_request_of_another_thread_does_not_hold_up_the_end_of_a_program(server: PtyServer) -> None:
     board = microrpc.connect(server.path, link=False)
-    with calling(server, board, 500) as came:
+    with calling(server, board) as call:
         frames = server.device.stats.frames_received
         with pytest.warns(ResourceWarning, match="unclosed <Board"):
             board.pump.close_at_exit(1.0)
-        assert came[0].startswith("ClosedError")
+        call.thread.join(LIMIT_S)
+        assert call.came[0].startswith("ClosedError")
     assert frames_heard(server) == frames
 
 

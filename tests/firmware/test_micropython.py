@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import needs
 import numpy as np
 import pytest
+from processes import computed_s
 
 import microrpc
 from microrpc.errors import FirmwareError
@@ -98,9 +99,9 @@ def test_ctrl_c_ends_the_program_and_the_emulator_with_it(keys: bytes) -> None:
 def test_the_emulator_sleeps_while_nothing_comes_and_ends_with_its_input() -> None:
     with running_demo() as process:
         assert process.stdin is not None
-        started_s = cpu_seconds(process.pid)
+        started_s = computed_s(process)
         time.sleep(2)
-        assert cpu_seconds(process.pid) - started_s < 0.6
+        assert computed_s(process) - started_s < 0.6
         process.stdin.close()
         assert process.wait(10) != 0
 
@@ -120,8 +121,3 @@ def running_demo() -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

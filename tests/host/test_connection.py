@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import struct
+import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -484,6 +488,39 @@ def test_an_interrupted_call_makes_the_next_one_start_anew() -> None:
     with pytest.raises(KeyboardInterrupt):
         add(1, 1)
     assert add(2, 2) == 4
+
+
+def test_an_interrupt_at_any_line_of_a_new_session_is_never_taken_for_a_reset() -> None:
+    line = Line()
+    board = line.open()
+    add = board.function("add")
+    left = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if f"{os.sep}host{os.sep}" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if event == "line" and not left:
+            raise KeyboardInterrupt
+        return trace
+
+    ended = 0
+    for at in itertools.count(1):
+        line.damage_board = once(lose)
+        with pytest.raises(CallTimeoutError):
+            add(1, 1)
+        left, before = at, sys.gettrace()
+        sys.settrace(trace)
+        try:
+            add(2, 2)
+            break  # there is no line as late as that
+        except KeyboardInterrupt:
+            ended += 1
+        finally:
+            sys.settrace(before)
+        assert (add(3, 3), board.stats.resets) == (6, 0), at
+    assert ended > 100
 
 
 def test_a_request_too_large_for_the_board_never_leaves_the_host() -> None:

@@ -59,7 +59,11 @@ def failure(api: Api, answer: bytes, before: bytes = b"", **options: object) -> 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (b"", "Nothing came from it. Check that it is powered"),
+        (
+            b"",
+            "Nothing came from it. Check that it is powered, runs firmware that speaks the protocol (`microrpc "
+            "firmware flash`), is not in a long call still, and that ",
+        ),
         (b"SyntaxError: invalid syntax\r\n>>> ", r"bytes of text, 'SyntaxError: invalid syntax\r\n>>> S"),
         (b"SyntaxError: invalid syntax\r\n>>> ", "An interpreter (a REPL) runs there"),
         (b"Hit any key to stop autoboot: 3\r\n", "A boot loader talks"),

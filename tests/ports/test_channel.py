@@ -521,7 +521,7 @@ def test_a_second_opener_is_told_who_has_the_port(monkeypatch: pytest.MonkeyPatc
     master, name = open_pty()
     first = open_serial(name, baud=115200)
     monkeypatch.setattr("microrpc.ports.refusal.is_open_here", lambda port: False)  # as where it is no port of microrpc
-    with pytest.raises(PortBusyError, match=f"in use by .*process {os.getpid()}.*fuser {name}.*ModemManager") as caught:
+    with pytest.raises(PortBusyError, match=f"in use by this program .process {os.getpid()}.: close it") as caught:
         open_serial(name, baud=115200)
     assert caught.value.port == name
     first.close()
@@ -815,6 +815,12 @@ def test_a_malformed_url_shows_the_form(url: str) -> None:
     scheme = url.partition(":")[0]
     with pytest.raises(PortError, match=f"^{url}: write {scheme}://HOST:PORT, for example {scheme}://localhost:9190$"):
         open_serial(url, baud=115200)
+
+
+@pytest.mark.parametrize("number", [0, 65536, 99999])
+def test_a_number_that_no_tcp_port_has_is_refused_and_never_taken_modulo_65536(number: int) -> None:
+    with pytest.raises(PortError, match=f"^socket://localhost:{number}: a TCP port is a number from 1 to 65535$"):
+        open_serial(f"socket://localhost:{number}", baud=115200)
 
 
 # --- the cost of waiting --------------------------------------------------------------------------

@@ -70,6 +70,46 @@ def test_of_sharing_is_told_where_microrpc_has_the_port(
     assert ("`microrpc share /dev/ttyX` lets several programs use one board." in holders("/dev/ttyX")) is is_told
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            [],
+            "another program: close it (`fuser /dev/ttyX` names it). "
+            "If it is ModemManager, which probes new ports, wait some seconds, or stop it.",
+        ),
+        (["minicom"], "minicom (process 0): close it."),
+        (["cat", "screen"], "cat (process 0), screen (process 1): close it."),
+        (
+            ["ModemManager"],
+            "ModemManager (process 0): close it. "
+            "If it is ModemManager, which probes new ports, wait some seconds, or stop it.",
+        ),
+    ],
+)
+def test_what_to_do_depends_on_who_was_found(monkeypatch: pytest.MonkeyPatch, found: list[str], said: str) -> None:
+    monkeypatch.setattr(holders_module, "_find", lambda port: iter(range(len(found))))
+    monkeypatch.setattr(holders_module, "_describe", lambda pid: f"{found[pid]} (process {pid})")
+    assert holders("/dev/ttyX") == said
+
+
+def test_the_board_behind_a_pty_is_not_named_beside_who_has_the_port() -> None:
+    """As `microrpc sim` is: it has both ends open, and whoever closes it ends the board."""
+    code = "import os, sys; m, s = os.openpty(); print(os.ttyname(s), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as board:
+        assert board.stdout is not None
+        name = board.stdout.readline().strip()
+        lent = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        with program(lent) as pid:
+            os.close(lent)
+            told = holders(name)
+        assert f"(process {pid}): close it." in told
+        assert f"(process {board.pid})" not in told
+        board.communicate()
+
+
 def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: Path) -> None:
     link = str(tmp_path / "board")
     os.symlink(pty[2], link)

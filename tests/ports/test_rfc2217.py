@@ -189,7 +189,7 @@ def test_a_server_that_cannot_be_used_is_one_clear_error(answer: Callable[[socke
     thread.join()
 
 
-@pytest.mark.parametrize("url", ["rfc2217://", "rfc2217://host", "rfc2217://:2217", "rfc2217://host:99999"])
+@pytest.mark.parametrize("url", ["rfc2217://", "rfc2217://host", "rfc2217://:2217", "rfc2217://[host:2217"])
 def test_a_malformed_address_shows_the_form(url: str) -> None:
     with pytest.raises(PortError, match=re.escape(f"{url}: write rfc2217://HOST:PORT, for example")):
         open_serial(url, baud=115200)

@@ -36,9 +36,12 @@ uint32_t port_noise(void) {
 uint32_t port_now_us(void *port) {
     (void)port;
     uint32_t primask = cortex_m_close();
-    uint32_t periods = wraps;
-    uint32_t left = SYST_CVR;
-    if (ICSR & ICSR_PENDSTSET) { /* it has wrapped since the interrupts were closed, before `left` or after */
+    uint32_t periods = wraps, left, wrapped;
+    do { /* QEMU wraps it when it finds the time, and keeps it at 1 until then */
+        left = SYST_CVR;
+        wrapped = ICSR & ICSR_PENDSTSET;
+    } while (left <= 1 && !wrapped);
+    if (wrapped) { /* since the interrupts were closed, before `left` or after */
         periods++;
         left = SYST_CVR;
     }

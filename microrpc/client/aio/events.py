@@ -7,7 +7,6 @@ import copy
 import functools
 import math
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Self
 
 from microrpc.client.aio.pump import AsyncPump
@@ -73,9 +72,7 @@ class AsyncEvents(AsyncIterator[Event]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

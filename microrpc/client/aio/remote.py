@@ -7,7 +7,6 @@ finalizer must not do I/O), or when the board is closed. After a reset of the bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy.typing as npt
@@ -137,9 +136,7 @@ class AsyncRemoteArray(AsyncRemoteHandle, AnyArray[Owner]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.free()
 
 

@@ -17,7 +17,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self
 
 from microrpc.errors import CallTimeoutError, PortError, PortLostError, ProtocolError, RequestError, reason_of
@@ -119,9 +118,7 @@ class Gateway:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def _end(self) -> None:

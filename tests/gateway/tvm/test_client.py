@@ -86,7 +86,7 @@ def test_what_a_client_says_while_its_call_runs_is_answered_in_its_turn(serving:
 @pytest.mark.parametrize("layout", [NEW, OLD], ids=["new", "old"])
 def test_what_is_allocated_when_a_session_ends_is_freed_too(serving: Serving, layout: Layout, how: str) -> None:
     tensor = Tensor(0, CPU, DataType.parse("int8"), (5000,))
-    options = " -timeout=0.4" if how == "its time is over" else ""
+    options = " -timeout=1" if how == "its time is over" else ""
     for request in (
         Syscall(PacketCode.DEV_ALLOC_DATA_WITH_SCOPE, (tensor, None)),
         Syscall(PacketCode.DEV_ALLOC_DATA, (CPU, 5000, 8, DataType.parse("int8"))),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ from microrpc.errors import PortError, RequestError
 from microrpc.gateway import session
 from microrpc.gateway.tvm import client as client_module
 from microrpc.gateway.tvm import server
+from microrpc.gateway.tvm.client import TvmClient
 from microrpc.gateway.tvm.server import Gateway
 from microrpc.gateway.tvm.station import Station
 from microrpc.wire.packets import CallFunc, CopyFromRemote, InitServer, RemoteException, Return, Syscall
@@ -335,11 +337,18 @@ def read_return(client: Client) -> Return:
     return reply
 
 
-def test_nothing_is_said_within_a_reply_when_the_time_of_a_session_is_over() -> None:
-    with Serving() as serving, serving.client(options=" -timeout=1") as client:
+def test_nothing_is_said_within_a_reply_when_the_time_of_a_session_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over, tell_expired = threading.Event(), TvmClient._tell_expired
+
+    async def tell(self: TvmClient) -> None:
+        await tell_expired(self)
+        is_over.set()
+
+    monkeypatch.setattr(TvmClient, "_tell_expired", tell)
+    with Serving() as serving, serving.client(options=" -timeout=2", buffer_bytes=1 << 16) as client:
         tensor = client.empty((200_000,), "uint8")
         client.socket.sendall(NEW.encode_packet(CopyFromRemote(tensor, 200_000)) * 100)
-        time.sleep(1.5)
+        assert is_over.wait(LIMIT_S)
         told = b""
         with contextlib.suppress(ConnectionError):
             while more := client.socket.recv(1 << 16):
@@ -376,23 +385,23 @@ def test_ending_the_gateway_ends_its_sessions_and_frees_what_they_had() -> None:
 
 
 def test_a_session_whose_time_is_over_is_told_and_closed(serving: Serving) -> None:
-    with serving.client("board", options=" -timeout=0.1") as client:
+    with serving.client("board", options=" -timeout=1") as client:
         client.empty((100,), "uint8")
         reply = client.read_reply()
         assert reply == RemoteException(
-            'RPCSessionTimeoutError: Your 0.1s session has expired, try to increase the "session_timeout" value.'
+            'RPCSessionTimeoutError: Your 1.0s session has expired, try to increase the "session_timeout" value.'
         )
         assert client.is_closed()
     serving.wait_until_free()
 
 
 def test_a_call_in_which_the_time_of_a_session_is_over_is_answered_so_and_given_up(serving: Serving) -> None:
-    with serving.client("board", options=" -timeout=0.3") as client:
+    with serving.client("board", options=" -timeout=1") as client:
         handle = client.look_up("mul")
         serving.opener.held.set()
         reply = client.request(CallFunc(handle, (2, 3)))
         assert isinstance(reply, RemoteException)
-        assert reply.message.startswith("RPCSessionTimeoutError: Your 0.3s session")
+        assert reply.message.startswith("RPCSessionTimeoutError: Your 1.0s session")
         assert client.is_closed()
         serving.opener.held.clear()
     serving.wait_until_free()
