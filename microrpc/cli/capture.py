@@ -88,7 +88,7 @@ def capture(
                 with contextlib.suppress(StoppedError), until_signal(opened.stop):
                     note(f"{port} is at {opened.path} until Ctrl-C; what crosses goes to {_name(write)}")
                     if is_terminal(sys.stderr):
-                        note(f"Try: microrpc info {opened.path}")
+                        note(f"Try: microrpc info {shlex.quote(opened.path)}")
                     opened.run()
             if file.is_over and os.path.isfile(write):  # the reader of a pipe may go when it likes
                 raise typer.Exit(ExitCode.OUTPUT)

@@ -49,9 +49,9 @@ def reset(
     reset it.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards.resets import TOOLS, check_can_be_reset, open_reset
+        from microrpc.boards.resets import check_can_be_reset, open_reset
         from microrpc.connecting.address import SIMULATOR_SCHEME, is_emulated, is_started_here, scheme_of
-        from microrpc.connecting.openers.serial import tapped_tools
+        from microrpc.connecting.openers.serial import reset_tools
         from microrpc.connecting.watching import watch
 
         if port is not None and port.startswith(SIMULATOR_SCHEME):
@@ -80,7 +80,7 @@ def reset(
                 options=options.over(profile.port_options),
                 on_log=note_log,
                 on_text=note_log,
-                tools=TOOLS if watched.tap is None else tapped_tools(watched.tap),
+                tools=reset_tools(watched.tap),
             )
             channel.close()
         if as_json:

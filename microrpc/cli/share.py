@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,5 +91,5 @@ async def _serve(
         on_terminal = is_terminal(sys.stdout)
         say(f"{port} is shared on {served.url} until Ctrl-C." if on_terminal else served.url)
         if on_terminal:
-            say(f"Try: microrpc info {served.url}")
+            say(f"Try: microrpc info {shlex.quote(served.url)}")
         await served.wait()

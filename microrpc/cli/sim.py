@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,7 +137,7 @@ def _announce(server: PtyServer | TcpServer, name: str, wrong: Faults) -> None:
     on_terminal = is_terminal(sys.stdout)
     say(f"A simulated {name} is on {server.path} until Ctrl-C." if on_terminal else server.path)
     if on_terminal:
-        say(f"Try: microrpc info {server.path}")
+        say(f"Try: microrpc info {shlex.quote(server.path)}")
     if wrong.faults:
         note(
             "\n".join([f"What goes wrong, with --fault-seed {wrong.seed}:", *(f"  {fault}" for fault in wrong.faults)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shlex
 import shutil
 from importlib.metadata import version
 
@@ -49,8 +50,9 @@ def lay_out_files(directory: pathlib.Path) -> list[str]:
     port = (library / "ports" / MICROPYTHON / FILE_NAME).read_text(encoding="utf-8")
     (directory / FILE_NAME).write_text(port.replace("micropython/demo.py", "main.py"), encoding="utf-8")
     (directory / "README.md").write_text(_README.format(name=name, version=version("microrpc")), encoding="utf-8")
+    where = shlex.quote(str(directory))
     return [
         f"{directory} has a project for MicroPython; your functions are in {directory / 'main.py'}.",
-        f"Try: microrpc firmware run {directory}",
-        f"     microrpc firmware flash micropython {directory} --port PORT",
+        f"Try: microrpc firmware run {where}",
+        f"     microrpc firmware flash micropython {where} --port PORT",
     ]

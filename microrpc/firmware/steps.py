@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 
 from microrpc.boards.catalogue import profiles
@@ -43,6 +44,7 @@ def steps_in_readme(port: Project) -> Mapping[str, str]:
 
 def _commands(port: Project, where: pathlib.Path | str) -> list[tuple[str, str]]:
     """Give the verb of each command, and the command: what has no emulator is not run."""
+    where = shlex.quote(str(where))
     commands = [("build", f"microrpc firmware build {where}")]
     if port.emulation is not None:
         commands.append(("run", f"microrpc firmware run {where}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 import shutil
 from importlib.metadata import version
 
@@ -66,5 +67,5 @@ def lay_out_application(directory: pathlib.Path) -> list[str]:
     (directory / "README.md").write_text(readme, encoding="utf-8")
     return [
         f"{directory} has an application for Zephyr; your functions are in {directory / 'src' / 'functions.c'}.",
-        f"Try, where Zephyr is set up: west build -b BOARD {directory}",
+        f"Try, where Zephyr is set up: west build -b BOARD {shlex.quote(str(directory))}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shlex
 
 import pytest
 
@@ -54,3 +55,14 @@ def test_what_is_built_already_is_not_told_to_be_built() -> None:
 def test_a_port_that_no_profile_knows_is_built() -> None:
     port = dataclasses.replace(load_port("nucleo_f746zg"), name="of_my_own")
     assert told(port, pathlib.Path("mine")) == ["Try: microrpc firmware build mine"]
+
+
+@pytest.mark.parametrize("board", ["qemu_mps2_an385", "micropython", "zephyr"])
+def test_what_is_told_can_be_pasted_into_a_shell_where_the_directory_has_blanks(
+    tmp_path: pathlib.Path, board: str
+) -> None:
+    directory = tmp_path / "my board's"
+    commands = [line for line in new_project(directory, board) if ": " in line or line.startswith("     ")]
+    assert commands
+    for command in commands:
+        assert str(directory) in shlex.split(command)

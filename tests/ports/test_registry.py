@@ -11,7 +11,7 @@ import pytest
 
 from microrpc.ports import registry
 from microrpc.ports.fd import FdChannel
-from microrpc.ports.registry import is_open_here
+from microrpc.ports.registry import collect_dropped, is_open_here
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes that can be polled")
 
@@ -55,6 +55,19 @@ def test_a_url_is_the_same_in_every_directory(tmp_path: Path, monkeypatch: pytes
     with opened("socket://127.0.0.1:3001"):
         monkeypatch.chdir(tmp_path)
         assert is_open_here("socket://127.0.0.1:3001")
+
+
+@pytest.mark.parametrize(
+    ("port", "collects"), [("sim://", False), ("unix:///tmp/board.sock", False), ("socket://127.0.0.1:3001", True)]
+)
+def test_garbage_is_collected_only_for_a_port_that_it_may_keep_busy(
+    monkeypatch: pytest.MonkeyPatch, port: str, collects: bool
+) -> None:
+    collections: list[str] = []
+    monkeypatch.setattr(registry.gc, "collect", lambda: collections.append(port))
+    with opened(port):
+        collect_dropped(port)
+    assert collections == [port] * collects
 
 
 def test_to_look_for_a_port_costs_no_more_system_calls_where_many_are_open(

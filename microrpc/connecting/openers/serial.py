@@ -53,8 +53,10 @@ class _TappedPort(TappedChannel):
         return self.port.set_modem_lines(dtr=dtr, rts=rts)
 
 
-def tapped_tools(tap: Tap) -> ResetTools:
-    """Give those of this computer, but what they open is seen by `tap`."""
+def reset_tools(tap: Tap | None) -> ResetTools:
+    """Give those of this computer; what they open is seen by `tap`, where there is one."""
+    if tap is None:
+        return TOOLS
 
     def open_tapped(port: str, **settings: Any) -> SerialChannel:
         return _TappedPort(open_serial(port, **settings), tap)
@@ -71,6 +73,6 @@ def _reset(target: Target, reset: ResetFirst) -> SerialChannel:
         options=target.options,
         on_log=reset.on_log,
         on_text=reset.on_text,
-        tools=TOOLS if reset.tap is None else tapped_tools(reset.tap),
+        tools=reset_tools(reset.tap),
     )
     return channel.port if isinstance(channel, _TappedPort) else channel
