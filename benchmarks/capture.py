@@ -1,4 +1,6 @@
-"""What a capture costs: 256 KiB to a board and back, with and without, in turn, over a pty and over a paced line."""
+"""What a capture costs, with and without in turn: 256 KiB to a board and back, over a pty and over a paced line; and
+the host's CPU where a program copies MiB after MiB without a pause.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from microrpc.connecting.blocking import connect
 SIZE_BYTES = 256 * 1024
 PACKETS_BYTES = (2048, 8192)
 _PACED_PACKETS_BYTES = 2048
+_WRITTEN_S = 0.4  # after that, all that passed is in the file
 _Data = npt.NDArray[np.uint8]
 
 
@@ -35,8 +39,42 @@ def measure(*, quick: bool) -> Iterator[Row]:
     data = np.frombuffer(random.Random(4).randbytes(16384 if quick else SIZE_BYTES), np.uint8)
     for packet_bytes in PACKETS_BYTES:
         yield from _compare(data, 3 if quick else 101, packet_bytes, f"{packet_bytes // 1024} KiB packets, pty")
+    for packet_bytes in PACKETS_BYTES:
+        yield from _without_pause(data, 2 if quick else 15, packet_bytes, 2 if quick else 16)
     where = f"{_PACED_PACKETS_BYTES // 1024} KiB packets, {BAUD} baud"
     yield from _compare(data, 1 if quick else 3, _PACED_PACKETS_BYTES, where, is_paced=True)
+
+
+def _without_pause(data: _Data, turns: int, packet_bytes: int, copies: int) -> Iterator[Row]:
+    """Give what the host's CPU takes more than without a capture, which is written beside such copies."""
+    taken_s: dict[tuple[int, bool], list[float]] = {}
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        arrays = {}
+        for is_captured in (False, True):
+            path = stack.enter_context(child("benchmarks.board", "robust", str(packet_bytes)))
+            capture = Path(directory) / "x.pcapng" if is_captured else None
+            board = stack.enter_context(connect(path, board=PROFILE, baud=BAUD, capture=capture))
+            arrays[is_captured] = board.array(data)
+        for _ in range(turns):
+            for is_captured, array in arrays.items():
+                for which, copy in enumerate((partial(array.write, data), array.numpy)):
+                    start = time.process_time()
+                    for _ in range(copies):
+                        copy()
+                    time.sleep(_WRITTEN_S)
+                    taken_s.setdefault((which, is_captured), []).append(time.process_time() - start)
+    for which, direction in enumerate(DIRECTIONS):
+        without, beside = taken_s[which, False], taken_s[which, True]
+        times = sorted(one / other for one, other in zip(beside, without, strict=True))
+        spread = f"p10 {quantile(times, 0.1):.2f}, p90 {quantile(times, 0.9):.2f}"
+        per_packet_us = [
+            statistics.median(each) / (copies * len(data) / packet_bytes) * 1e6 for each in (without, beside)
+        ]
+        remark = "{:.1f} us of CPU a packet without, {:.1f} us with".format(*per_packet_us)
+        where = f"{packet_bytes // 1024} KiB packets, no pause, pty"
+        yield Row(
+            f"captured copy {direction} the board, {where}", f"{statistics.median(times):.2f}", "times", spread, remark
+        )
 
 
 def _compare(data: _Data, repeats: int, packet_bytes: int, where: str, *, is_paced: bool = False) -> Iterator[Row]:

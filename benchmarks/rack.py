@@ -39,8 +39,9 @@ BAUD = 115200
 RACKS = ((64, 1), (512, 1), (900, 1), (900, 2))
 """Boards a process of hosts has, and such processes."""
 COPY_BYTES = 61_535  # 31 full blocks each way: 11 seconds of line time
-_BOARDS_A_PROCESS = 64
-_CONNECTING = 16
+_BOARDS_A_PROCESS = 256
+_TICK_S = 1e-3  # as USB at full speed looks at its adapters
+_CONNECTING = 64
 _PATIENT = Timeouts(start_s=60, call_s=60)  # a computer that simulates so many is late now and then
 _MOST_S = 300.0
 
@@ -117,7 +118,8 @@ def serve_boards(count: int) -> None:
     board, byte_s = profile("loopback"), BITS_PER_BYTE / BAUD
     lines = [BurstLine(simulate(board, clock=VirtualClock()), byte_s) for _ in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(*(PtyPort(line, link=os.path.join(folder, str(index))) for index, line in enumerate(lines)))
+        ports = [PtyPort(line, link=os.path.join(folder, str(index))) for index, line in enumerate(lines)]
+        server = Server(*ports, tick_s=_TICK_S)
         with contextlib.closing(server):
             exit_with_stdin(server.close)
             print(folder, flush=True)

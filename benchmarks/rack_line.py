@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import deque
 
 from firmware_sim.board.device import Device
-
-_PIECE_BYTES = 512
-"""What the board gets at once at most; the end of a burst never waits for more."""
+from firmware_sim.board.parts import split_frames
 
 
 class BurstLine:
-    """8N1 both ways, by arithmetic: a piece reaches the board, and an answer the host, when its last byte has crossed.
+    """8N1 both ways, by arithmetic: what the board answers to a frame reaches the host when both have crossed.
 
-    Nothing is lost or damaged, and nothing that takes its time happens on the board: its clock stands still.
+    The board is given a frame at once, and its answer is kept until then: the host sees no difference, and nobody has
+    to wake up for what crosses to the board. Nothing is lost or damaged, and nothing that takes its time happens on
+    the board: its clock stands still.
     """
 
     is_plugged = True
@@ -25,27 +25,22 @@ class BurstLine:
     def __init__(self, device: Device, byte_s: float) -> None:
         self.device = device
         self._byte_s = byte_s
-        self._to_board: deque[tuple[float, bytes]] = deque()
         self._to_host: deque[tuple[float, bytes]] = deque()
         self._board_free_at = self._host_free_at = 0.0
+        self._answer(0.0)
 
     def write(self, data: bytes, now: float) -> int:
         """See `firmware_sim.running.ports.Line`."""
         at = max(now, self._board_free_at)
-        for begin in range(0, len(data), _PIECE_BYTES):
-            piece = data[begin : begin + _PIECE_BYTES]
-            at += len(piece) * self._byte_s
-            self._to_board.append((at, piece))
+        for frame in split_frames(data):
+            at += len(frame) * self._byte_s
+            self.device.receive(frame)
+            self._answer(at)
         self._board_free_at = at
         return len(data)
 
     def read(self, now: float) -> bytes:
         """See `firmware_sim.running.ports.Line`."""
-        self._answer(now)  # what a boot has said
-        while self._to_board and self._to_board[0][0] <= now:
-            at, piece = self._to_board.popleft()
-            self.device.receive(piece)
-            self._answer(at)
         crossed = []
         while self._to_host and self._to_host[0][0] <= now:
             crossed.append(self._to_host.popleft()[1])
@@ -58,9 +53,9 @@ class BurstLine:
 
     def next_event(self) -> float | None:
         """See `firmware_sim.running.ports.Line`."""
-        return min((queue[0][0] for queue in (self._to_board, self._to_host) if queue), default=None)
+        return self._to_host[0][0] if self._to_host else None
 
     def reset(self, now: float) -> None:
         """See `firmware_sim.running.ports.Line`."""
-        self._to_board.clear()
         self.device.reset()
+        self._answer(now)

@@ -18,7 +18,12 @@ from pdoc import doc, render
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
-ON_TEXTUAL = {"microrpc.cli.monitor_help", "microrpc.cli.monitor_list", "microrpc.cli.monitor_view"}
+ON_TEXTUAL = {
+    "microrpc.cli.monitor_alone",
+    "microrpc.cli.monitor_help",
+    "microrpc.cli.monitor_list",
+    "microrpc.cli.monitor_view",
+}
 """Made of classes of textual's, whose annotations pdoc cannot read."""
 ON_LABGRID = {"microrpc.labgrid", "microrpc.connecting.labgrid"}
 """Made of classes of labgrid's, which is not here; docs/lab.md has all of it."""

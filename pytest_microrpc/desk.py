@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microrpc.boards.finding import find_ports
-from microrpc.errors import PortBusyError
-from pytest_microrpc.locks import Lock, Run, take_free
+from pytest_microrpc.locks import Lock, Run, busy_error, take_free
 from pytest_microrpc.place import Place
 from pytest_microrpc.setups import Setup
 
@@ -72,7 +71,7 @@ class Desk:
             all_locks = [Lock(port) for port in ports]
             taken = take_free(all_locks, count, self._run.command, self._setup.wait_s)
             if taken is None:
-                raise self._busy(all_locks, count)
+                raise busy_error(all_locks, count, self._run.command, self._setup.wait_s)
         self._locks |= {lock.what: lock for lock in taken}
         return [port for port in ports if port in self._locks][:count]
 
@@ -86,21 +85,19 @@ class Desk:
                 self._places[place.port] = self._places.pop(port)
                 self._locks[place.port] = lock
 
-    def _busy(self, locks: list[Lock], count: int) -> PortBusyError:
-        busy = [lock for lock in locks if not lock.take(self._run.command)]
-        held = "; ".join(f"{lock.what} is held by {lock.holder}" for lock in busy) or "others wait for them, too"
-        for lock in locks:
-            lock.free()
-        what = "a board" if count == 1 else f"{count} boards"
-        return PortBusyError(
-            locks[0].what, f"other tests did not free {what} within {self._setup.wait_s:g} s (--microrpc-wait): {held}"
-        )
-
     def _place(self, key: str, port: str | None) -> Place:
         if key not in self._places:
-            self._places[key] = Place(self._setup, self._name(key, port), port, self._run)
+            self._places[key] = self._make_place(self._name(key, port), port)
         self._places[key].lock = self._locks.get(key)
         return self._places[key]
+
+    def _make_place(self, name: str, port: str | None) -> Place:
+        setup = self._setup
+        if setup.rack is None or port is None:
+            return Place(setup, name, port, self._run)
+        from pytest_microrpc.rack_place import RackPlace
+
+        return RackPlace(setup, name, port, self._run, setup.rack)
 
     def _name(self, key: str, port: str | None) -> str:
         """Give what to call a board in messages: its port, where there is more than one."""

@@ -19,6 +19,7 @@ from microrpc.connecting.blocking import connect
 from microrpc.connecting.wrap import tapped
 from microrpc.ports.channel import monotonic
 from pytest_microrpc.listening import Listener
+from pytest_microrpc.locks import Lock, busy_error, real_name, take_free
 from pytest_microrpc.setups import Setup
 from pytest_microrpc.story import Story
 from pytest_microrpc.telling import Telling
@@ -67,6 +68,42 @@ def tell_of(serial: DutSerial, setup: Setup) -> Telling:
     return Telling(story, listener, setup.board.name if setup.board is not None else "")
 
 
+class PortLocks:
+    """The locks of the ports of a `dut`, or of several: nobody else has them meanwhile.
+
+    pytest-embedded opens a port for each test, and reads it all the time: so they are had before that.
+    """
+
+    def __init__(self, command: str, wait_s: float) -> None:
+        self._command, self._wait_s = command, wait_s
+        self._locks: list[Lock] = []
+
+    def wait_for(self, ports: object) -> None:
+        """Have the ports that are named, if any are. Raises PortBusyError."""
+        names = [port for port in (ports if isinstance(ports, tuple | list) else [ports]) if isinstance(port, str)]
+        self._take(list(dict.fromkeys(names)), self._wait_s)
+
+    def check(self, serial: object) -> None:
+        """Have the ports that were found, too. Raises PortBusyError at once: they are open, and read."""
+        found = [getattr(one, "port", None) for one in (serial if isinstance(serial, tuple | list) else [serial])]
+        held = {real_name(lock.what) for lock in self._locks}
+        self._take([port for port in found if isinstance(port, str) and real_name(port) not in held], 0.0)
+
+    def _take(self, ports: list[str], wait_s: float) -> None:
+        if ports:
+            locks = [Lock(port) for port in ports]
+            taken = take_free(locks, len(locks), self._command, wait_s)
+            if taken is None:
+                raise busy_error(locks, len(locks), self._command, wait_s)
+            self._locks += taken
+
+    def free(self) -> None:
+        """Let others have them."""
+        for lock in self._locks:
+            lock.free()
+        self._locks.clear()
+
+
 class _PassingOn:
     """A tap that shows `listener` all, and puts what is for people into `queue`."""
 
@@ -96,7 +133,7 @@ def open_dut_board(
         with connect(serial.port, wrap=tapped(_PassingOn(telling.listener, queue)), **options) as board:
             board.pump.listen()  # also while the test waits for text, and asks nothing
             telling.talk(board, is_new=True)
-            skip_without(board, wishes, f"the board on {serial.port}")
+            skip_without(board, wishes, f"the board on {serial.port}", is_required=setup.is_required)
             yield board
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microrpc.errors import PortError, reason_of
+from microrpc.errors import PortBusyError, PortError, reason_of
 
 POLL_S = 0.05
 """How often it is looked whether somebody has freed a board, in seconds."""
@@ -198,3 +198,15 @@ def take_free(locks: Sequence[Lock], count: int, command: str, wait_s: float) ->
                 break
             time.sleep(POLL_S)
     return None
+
+
+def busy_error(locks: Sequence[Lock], count: int, command: str, wait_s: float) -> PortBusyError:
+    """Give the error of who wanted `count` of the `locks`, and did not get them for `wait_s` seconds."""
+    busy = [lock for lock in locks if not lock.take(command)]
+    held = "; ".join(f"{lock.what} is held by {lock.holder}" for lock in busy) or "others wait for them, too"
+    for lock in locks:
+        lock.free()
+    what = "a board" if count == 1 else f"{count} boards"
+    return PortBusyError(
+        locks[0].what, f"other tests did not free {what} within {wait_s:g} s (--microrpc-wait): {held}"
+    )

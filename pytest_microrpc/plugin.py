@@ -1,4 +1,4 @@
-"""Options, markers, fixtures and the report. Nothing of microrpc is imported before a test needs a board."""
+"""Markers, fixtures and the report. Nothing of microrpc is imported before a test needs a board."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_microrpc.options import LACKS_FUNCTION, MARK, MARKERS, REQUIRE, is_told
+from pytest_microrpc.options import pytest_addoption as pytest_addoption
+from pytest_microrpc.options import pytest_load_initial_conftests as pytest_load_initial_conftests
+from pytest_microrpc.rack import is_given, read_rack
 
 if TYPE_CHECKING:
     from firmware_sim.running.simulate import SimBoard
@@ -20,18 +25,6 @@ if TYPE_CHECKING:
     from pytest_microrpc.telling import Telling
     from pytest_microrpc.wishes import Wishes
 
-MARK = "microrpc_board"
-"""The marker that says what a test needs of its board."""
-_MARKERS = (
-    f"{MARK}(profile, functions, faults, firmware, uart, seed, reset, flash, count): what a test needs of its boards",
-    "hardware: the test needs a real board; without --microrpc-port or --microrpc-board it is skipped",
-)
-_SETTINGS: dict[str, Literal["string", "args", "bool"]] = {
-    **dict.fromkeys(("board", "board_file", "firmware", "wait", "capture"), "string"),
-    "port": "args",
-    **dict.fromkeys(("flash", "require"), "bool"),
-}
-"""What the file of a project may say, and of what type it is."""
 _NEEDS_HARDWARE = "needs hardware: give --microrpc-port or --microrpc-board"
 _CONVERSATION = "microrpc conversation"
 _HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
@@ -39,79 +32,19 @@ _HIDDEN = ("microrpc", "firmware_sim", "pytest_microrpc", "serial")
 _setup_key: pytest.StashKey[Setup] = pytest.StashKey()
 _wishes_key: pytest.StashKey[Wishes] = pytest.StashKey()
 _tellings_key: pytest.StashKey[list[Telling]] = pytest.StashKey()
-_too_few_key: pytest.StashKey[str] = pytest.StashKey()
+_lack_key: pytest.StashKey[str] = pytest.StashKey()
 _most_boards_key: pytest.StashKey[int] = pytest.StashKey()
+_locks_dut_key: pytest.StashKey[bool] = pytest.StashKey()
 
 
-# --- options and markers ------------------------------------------------------------------------------
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options, and settings for the file of the project. Other plugins have a --port of theirs."""
-    group = parser.getgroup("microrpc", "microrpc: boards, real, emulated or simulated")
-    group.addoption(
-        "--microrpc-board",
-        metavar="NAME|DIR",
-        help="The profile of the board (`microrpc boards` lists them), or the directory of a firmware project: "
-        "it is built, and emulated where that can be and no port is named.",
-    )
-    group.addoption("--microrpc-board-file", metavar="PATH", help="The profile of the board, a .toml file of your own.")
-    group.addoption(
-        "--microrpc-port",
-        metavar="PATH",
-        action="append",
-        help="Run on the board on this port; give it again for each board. Without it, or with `auto`, the ports that "
-        "--microrpc-board is plugged into. sim://NAME: simulate this board; qemu://NAME: start its emulator.",
-    )
-    group.addoption(
-        "--microrpc-flash",
-        action="store_true",
-        help="Put firmware on a real board before its first test: the project of --microrpc-board, or microrpc's own.",
-    )
-    group.addoption(
-        "--microrpc-wait",
-        metavar="S",
-        help="How long a test waits for boards that other processes use, in seconds. [default: 60]",
-    )
-    group.addoption(
-        "--microrpc-require",
-        action="store_true",
-        help="Fail a test that needs more boards than there are; else it is skipped.",
-    )
-    group.addoption(
-        "--microrpc-fault-seed", metavar="N", type=int, help="The seed of all faults. [default: the test's own, else 0]"
-    )
-    group.addoption(
-        "--microrpc-firmware",
-        choices=("robust", "stock"),
-        help="What simulated boards run where the test does not say. [default: robust]",
-    )
-    group.addoption(
-        "--microrpc-capture",
-        metavar="DIR",
-        help="Write what crossed the line in each test that fails to a file of its own in DIR (docs/capture.md).",
-    )
-    for name, kind in _SETTINGS.items():
-        option = f"--microrpc-{name.replace('_', '-')}"
-        text = f"What {option} is where the command line does not say."
-        parser.addini(f"microrpc_{name}", text, type=kind, default=None)
-
-
-def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Have pytest's error tell what an option is called now that was given by its old name."""
-    given = {arg.partition("=")[0] for arg in args}
-    for name in ("board", "board-file", "port", "firmware", "fault-seed"):
-        if f"--{name}" in given:
-            parser.extra_info[f"microrpc's --{name}"] = f"is called --microrpc-{name} now"
+# --- the session ------------------------------------------------------------------------------
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and check the options."""
-    for line in _MARKERS:
+    for line in MARKERS:
         config.addinivalue_line("markers", line)
-    options = (*_SETTINGS, "fault_seed")
-    is_told = any(config.getoption(f"microrpc_{name}") not in (None, False) for name in options)
-    if is_told or any(config.getini(f"microrpc_{name}") is not None for name in _SETTINGS):
+    if is_told(config) and not is_given(config):
         _setup(config)
     if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
         from pytest_microrpc.junit import SystemOut
@@ -122,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Build the project that was named, before any test, and once: processes of pytest-xdist find it built."""
     config = session.config
+    if is_given(config) and (is_told(config) or read_rack(config) is not None):  # which labgrid has read by now
+        _setup(config)
     setup = config.stash.get(_setup_key, None)
     if setup is not None and not hasattr(config, "workerinput") and not config.option.collectonly:
         setup.prepare(_command(config))
@@ -163,7 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reason = _setup(config).lacks(wishes)
             if reason is None and (lack := _setup(config).too_few(wishes.count)) is not None:
                 if _setup(config).is_required:
-                    item.stash[_too_few_key] = lack
+                    item.stash[_lack_key] = f"{lack} ({REQUIRE})"
                 else:
                     reason = lack
         setup = config.stash.get(_setup_key, None)
@@ -172,6 +107,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if setup is not None and not setup.is_simulated:
             asked = {"sim_board", "sim_boards"} & set(getattr(item, "fixturenames", ()))
             reason = f"needs the simulator: {min(asked)}" if asked else reason
+        if {"board", "boards"} & set(getattr(item, "fixturenames", ())) and _may_use_dut(item):
+            config.stash[_locks_dut_key] = True
+            if lack := _lacks_target(item):
+                item.stash[_lack_key] = lack
         if reason is None and _wishes_key in item.stash:
             config.stash[_most_boards_key] = max(config.stash.get(_most_boards_key, 1), _wishes(item).count)
         if reason is not None:
@@ -191,7 +130,39 @@ def _may_use_dut(item: pytest.Item) -> bool:
     return not (is_told or _setup(config).is_started_here)
 
 
+def _lacks_target(item: pytest.Item) -> str:
+    """Tell why there will be no `dut`, "" where there may be one: labgrid has a fixture `target`, too."""
+    known = getattr(item, "_fixtureinfo", None)  # of pytest, and private
+    found = known.name2fixturedefs.get("target", ()) if known is not None else ()
+    if not found or not found[-1].func.__module__.startswith("labgrid."):
+        return ""
+    text = "pytest-embedded and labgrid both have a fixture `target`, and `dut` gets labgrid's"
+    return f"{text}: turn labgrid off for these tests, with `-p no:labgrid` (docs/testing.md)"
+
+
 # --- fixtures -----------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Lock the port of a `dut` before pytest-embedded opens it, where `board` is behind one."""
+    is_theirs = fixturedef.argname == "serial" and fixturedef.func.__module__.startswith("pytest_embedded.")
+    if not (is_theirs and request.config.stash.get(_locks_dut_key, False)):
+        return (yield)
+    from pytest_microrpc.embedded import PortLocks
+
+    config = request.config
+    setup = _setup(config)
+    if not setup.is_simulated:  # the boards of other tests may be the same ones
+        request.getfixturevalue("_microrpc_desk").close()
+    locks = PortLocks(_command(config), setup.wait_s)
+    request.addfinalizer(locks.free)
+    locks.wait_for(request.getfixturevalue("port"))
+    serial = yield
+    locks.check(serial)
+    return serial
 
 
 @pytest.fixture
@@ -260,7 +231,7 @@ def boards(request: pytest.FixtureRequest) -> Iterator[list[Board]]:
             real.append(place.take(reset=wishes.reset, source=source))
             telling.talk(real[-1], is_new=place.is_new)
         for place, opened_board in zip(places, real, strict=True):
-            skip_without(opened_board, wishes, place.name)
+            skip_without(opened_board, wishes, place.name, is_required=setup.is_required)
         yield real
         for place in places:
             place.tidy()
@@ -277,11 +248,13 @@ def board(boards: list[Board]) -> Board:
 
 
 @pytest.fixture(scope="session")
-def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
+def _microrpc_desk(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Desk]:
     """The real or emulated boards, connected to once where there are enough of them."""
     from pytest_microrpc.desk import Desk
     from pytest_microrpc.locks import Run
 
+    if _setup(pytestconfig).rack is not None:
+        request.getfixturevalue("env")  # labgrid's, which ends pytest where a place is not acquired, and cleans up last
     worker = getattr(pytestconfig, "workerinput", {})  # of pytest-xdist
     run = Run(
         worker.get("testrunuid") or f"{os.getpid()} {time.time_ns()}",
@@ -295,9 +268,9 @@ def _microrpc_desk(pytestconfig: pytest.Config) -> Iterator[Desk]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test that has too few boards, where it was said that there must be enough."""
-    if (lack := item.stash.get(_too_few_key, None)) is not None:
-        pytest.fail(f"{lack} (--microrpc-require)", pytrace=False)
+    """Fail a test that lacks what it must have."""
+    if (lack := item.stash.get(_lack_key, None)) is not None:
+        pytest.fail(lack, pytrace=False)
 
 
 # --- the report ---------------------------------------------------------------------------------------
@@ -336,6 +309,19 @@ def pytest_runtest_makereport(
             telling.listener.end()
         del item.stash[_tellings_key]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that tests were skipped for want of functions, without -rs too: what is green there has run nothing."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    lacks = sum(f": {LACKS_FUNCTION}" in reason for reason in reasons)
+    if lacks:
+        tests = "a test was" if lacks == 1 else f"{lacks} tests were"
+        text = (
+            f"microrpc: {tests} skipped for want of functions in the board's firmware (-rs names them; {REQUIRE} fails)"
+        )
+        terminalreporter.write_line(text, yellow=True)
 
 
 def _hide_library(failure: BaseException) -> None:

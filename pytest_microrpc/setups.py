@@ -24,6 +24,7 @@ from microrpc.firmware.project import Project, emulated_names, has_port, load_po
 from microrpc.firmware.putting import Source, firmware_for
 from pytest_microrpc.images import build_once, check_can_be_put
 from pytest_microrpc.locks import real_name
+from pytest_microrpc.rack import Rack, read_rack
 from pytest_microrpc.wishes import Wishes
 
 WAIT_S = 60.0
@@ -40,7 +41,7 @@ class Setup:
     `kind` is what is behind a port. `firmware` is that of simulated boards, and `fault_seed` draws their faults: None
     where the command line has none. `project` is what the boards are to run, with `flash` put on them first where they
     are real. `wait_s`: how long a test waits for boards that others have. `is_required`: too few boards are a failure.
-    `captures` is the directory of captures, None where none are wanted.
+    `captures` is the directory of captures, None where none are wanted. rack: where the boards are labgrid's.
     """
 
     board: BoardProfile | None
@@ -53,6 +54,7 @@ class Setup:
     wait_s: float = WAIT_S
     is_required: bool = False
     captures: pathlib.Path | None = None
+    rack: Rack | None = None
 
     @property
     def name(self) -> str:
@@ -99,7 +101,7 @@ class Setup:
 
     def on(self, port: str) -> Setup:
         """Give the same for a real board on this port."""
-        return dataclasses.replace(self, ports=(port,), kind=BoardKind.HARDWARE)
+        return dataclasses.replace(self, ports=(port,), kind=BoardKind.HARDWARE, rack=None)
 
     def lacks(self, wishes: Wishes) -> str | None:
         """Tell why a test with these wishes cannot run here, None where it can, or where it has too few boards."""
@@ -119,6 +121,8 @@ class Setup:
                 check_can_be_reset(self.board or profile(DEFAULT_PROFILE))
             except ProfileError as error:
                 return f"needs a board that can be reset: {error}"
+        if wishes.flash and self.rack is not None:
+            return "needs firmware (flash=), which on a board of labgrid's is the business of labgrid's drivers"
         return self._lacks_firmware(wishes) if wishes.flash else None
 
     def lacks_behind_dut(self, wishes: Wishes) -> str | None:
@@ -153,7 +157,10 @@ class Setup:
         if self.is_simulated or self.is_started_here or not there or count <= len(there):
             return None
         is_are = "there is 1" if len(there) == 1 else f"there are {len(there)}"
-        return f"needs {count} boards, and {is_are}: {', '.join(there)}. Give --microrpc-port once for each"
+        remedy = (
+            "Give --microrpc-port once for each" if self.rack is None else "Give each a target with a MicrorpcDriver"
+        )
+        return f"needs {count} boards, and {is_are}: {', '.join(there)}. {remedy}"
 
     def prepare(self, command: str) -> None:
         """Build the project that was named, for whoever wants it then; see that it can be flashed where it is to be.
@@ -191,7 +198,9 @@ def read_setup(config: pytest.Config) -> Setup:
         if given == "" or (isinstance(given, list) and "" in given):  # such as a variable of a job that is not set
             raise pytest.UsageError(f"--microrpc-{name}: nothing is named: leave it out, or give it a value")
     try:
-        made = _with_switches(_read_board(config), config)
+        made = _with_switches(_read_place(config) or _read_board(config), config)
+        if made.flash and made.rack is not None:
+            raise pytest.UsageError("--microrpc-flash: what is put on a board of labgrid's, its own drivers put there")
         if made.flash and not made.is_simulated:
             made.source(Wishes(flash=True))
     except (ProfileError, FirmwareError) as error:
@@ -246,6 +255,20 @@ def _captures(config: pytest.Config) -> pathlib.Path | None:
 
 
 # --- which board, on which ports ----------------------------------------------------------------------
+
+
+def _read_place(config: pytest.Config) -> Setup | None:
+    """Give the boards of labgrid's environment; None where it has none, or the command line says what else is meant.
+
+    Raises ProfileError.
+    """
+    is_told = any(config.getoption(f"microrpc_{option}") for option in ("board", "board_file", "port"))
+    rack = None if is_told else read_rack(config)
+    if rack is None:
+        return None
+    name = next(iter(rack.profiles)) if len(rack.profiles) == 1 else None
+    board = profile(name) if name else None
+    return Setup(board, tuple(rack.drivers), BoardKind.HARDWARE, None, Firmware.ROBUST, rack=rack)
 
 
 def _read_board(config: pytest.Config) -> Setup:

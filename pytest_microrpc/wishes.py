@@ -22,6 +22,7 @@ from microrpc.client.board import Board
 from microrpc.errors import FunctionNotFoundError
 from microrpc.firmware.programs import FORMS
 from microrpc.firmware.putting import Source, find_source
+from pytest_microrpc.options import LACKS_FUNCTION, REQUIRE
 
 MOST_BOARDS = 64
 """How many one test may ask for."""
@@ -48,13 +49,16 @@ class Wishes:
     count: int = 1
 
 
-def skip_without(board: Board, wishes: Wishes, name: str) -> None:
-    """Skip the test where the board, called `name`, lacks a function that it wishes."""
+def skip_without(board: Board, wishes: Wishes, name: str, *, is_required: bool) -> None:
+    """Skip the test where the board, called `name`, lacks a function that it wishes; fail it if that `is_required`."""
     for function in wishes.functions:
         try:
             board.function(function)
         except FunctionNotFoundError:
-            pytest.skip(f"needs function {function!r}, which {name} does not have")
+            lack = f"{LACKS_FUNCTION}{function!r}, which {name} does not have"
+            if is_required:
+                pytest.fail(f"{lack} ({REQUIRE})", pytrace=False)
+            pytest.skip(lack)
 
 
 def read_wishes(item: pytest.Item, mark_name: str) -> Wishes:

@@ -16,6 +16,7 @@ from microrpc.capture.fields import FIELDS, FieldType, fields_of
 from microrpc.capture.words import Frame, FrameReader, frame_of
 from microrpc.cli.wireshark import DISSECTOR
 
+WIREGASM = "@goodtools/wiregasm@1.9.1"  # Wireshark 4.4, which .ci/run installs
 BEGIN_NS = 1_764_000_000_123_456_789
 STEP_NS = 123_457
 _HARMLESS = "Running as user"  # what it says to root, and no more
@@ -207,3 +208,10 @@ def assert_equal(found: list[list[Record]], expected: list[list[Record]]) -> Non
                 name: (other.get(name), one.get(name)) for name in {**one, **other} if other.get(name) != one.get(name)
             }
             assert not wrong, f"packet {number}, a {one['microrpc.kind']}: (found, expected) are {wrong}"
+
+
+def assert_same(path: Path) -> list[list[Record]]:
+    """Hold the dissector, in tshark, to our own decoder; give what both found."""
+    expected = decoded(path)
+    assert_equal(dissected(path, path.parent), expected)
+    return expected

@@ -29,15 +29,16 @@ class CaptureFile:
             first = microrpc.connect("/dev/ttyACM0", capture=file)
             second = microrpc.connect("/dev/ttyACM1", capture=file)
 
-    Lines are told apart by their names. What cannot be written ends the capture, with one warning to the logger
-    "microrpc.capture"; a reader of a pipe that goes away ends it quietly. Thread-safe. Raises CaptureError where it
-    cannot begin.
+    Lines are told apart by their names; a second one of a name that is open has a number behind it. What cannot be
+    written ends the capture, with one warning to the logger "microrpc.capture"; a reader of a pipe that goes away ends
+    it quietly. Thread-safe. Raises CaptureError where it cannot begin.
     """
 
     def __init__(self, target: Target) -> None:
         self._sink = open_sink(target)
         self._name = os.fspath(target) if isinstance(target, (str, os.PathLike)) else "the capture"
         self._interfaces: dict[str, int] = {}
+        self._open: set[int] = set()  # those of lines that are written now
         self._lock = threading.Lock()
         self._pid = os.getpid()  # a fork has a copy, which is not to write
         self.is_over = False
@@ -64,13 +65,22 @@ class CaptureFile:
         return os.getpid() == self._pid
 
     def interface(self, name: str) -> int:
-        """Give the number of a line, which is introduced where it is new."""
+        """Give the number of a line, which is introduced where it is new; it is the caller's until `release`."""
         with self._lock:
-            number = self._interfaces.get(name)
+            told, count = name, 1
+            while (number := self._interfaces.get(told)) in self._open:  # two lines of one name would be read as one
+                count += 1
+                told = f"{name} ({count})"
             if number is None:
-                number = self._interfaces[name] = len(self._interfaces)
-                self._write(interface_block(name))
+                number = self._interfaces[told] = len(self._interfaces)
+                self._write(interface_block(told))
+            self._open.add(number)
             return number
+
+    def release(self, number: int) -> None:
+        """Let the next line of that name go on with it."""
+        with self._lock:
+            self._open.discard(number)
 
     def write(self, blocks: bytes) -> None:
         """Write whole blocks."""
@@ -96,4 +106,6 @@ class CaptureFile:
 
     def close(self) -> None:
         """Close what was opened for it. Closing twice is fine; what is written after that is dropped."""
+        if not self.is_over and self.is_ours and self._sink.is_removed():
+            _log.warning("%s: it was removed while it was written, and nothing is left of it", self._name)
         self._end()

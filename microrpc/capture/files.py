@@ -44,6 +44,9 @@ class Sink(Protocol):
     def write(self, blocks: bytes) -> None:
         """Take whole blocks, and hand them on at once. Raises OSError."""
 
+    def is_removed(self) -> bool:
+        """Whether it has no name any more, so that nobody will find it."""
+
     def close(self) -> None:
         """Let go of it. Closing twice is fine."""
 
@@ -149,6 +152,10 @@ class _File:
             raise
         self._size += written
 
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """See `Sink`."""
         fd, self._fd = self._fd, -1
@@ -180,6 +187,10 @@ class _Pipe:
             with contextlib.suppress(BlockingIOError):
                 at += os.write(self._fd, blocks[at : at + _PIECE_BYTES])
 
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return False
+
     def close(self) -> None:
         """See `Sink`."""
         fd, self._fd = self._fd, -1
@@ -208,6 +219,10 @@ class _Stream:
         flush = getattr(self._stream, "flush", None)
         if flush is not None:
             flush()
+
+    def is_removed(self) -> bool:
+        """See `Sink`."""
+        return False
 
     def close(self) -> None:
         """Leave it as it is."""

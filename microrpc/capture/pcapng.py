@@ -23,6 +23,7 @@ LINK_TYPE: Final = 252
 """WIRESHARK_UPPER_PDU: packets name what decodes them."""
 
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_PACKET_HEADS: Final = {_PACKET: "IIIII", _OLD_PACKET: "HxxIIII", _SIMPLE_PACKET: "I"}
 _BYTE_ORDER = 0x1A2B3C4D
 _COMMENT, _NAME, _PROGRAM, _FLAGS, _RESOLUTION, _OFFSET = 1, 2, 4, 2, 9, 14
 _INBOUND, _OUTBOUND = 1, 2
@@ -94,10 +95,10 @@ _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _PACKET_REST_BYTES: Final = _PACKET_HEAD.size + _SIZE.size
 
 
-def packet_block(
-    time_ns: int, data: bytes, *, to_board: bool, comments: Sequence[str] = (), interface: int = 0
-) -> bytes:
-    """Give bytes of the line, as they were on it: one packet.
+def packet_parts(
+    time_ns: int, data: bytes, to_board: bool, comments: Sequence[str] = (), interface: int = 0
+) -> tuple[bytes, ...]:
+    """Give bytes of the line, as they were on it: one packet, in parts that are to be joined, `data` one of them.
 
     time_ns: since 1970. comments: what the bytes do not say, in words. interface: the line, by its number.
     """
@@ -108,7 +109,14 @@ def packet_block(
         end = _PADDING[size & 3] + b"".join(_text_option(_COMMENT, each) for each in comments) + _ENDS[to_board]
     length = _PACKET_REST_BYTES + size + len(end)
     head = _PACKET_HEAD.pack(_PACKET, length, interface, time_ns >> 32, time_ns & 0xFFFF_FFFF, size, size)
-    return b"".join((head, tags, data, end, _SIZE.pack(length)))
+    return head, tags, data, end, _SIZE.pack(length)
+
+
+def packet_block(
+    time_ns: int, data: bytes, *, to_board: bool, comments: Sequence[str] = (), interface: int = 0
+) -> bytes:
+    """Give one packet: see `packet_parts`."""
+    return b"".join(packet_parts(time_ns, data, to_board, comments, interface))
 
 
 def whole_bytes(blocks: bytes, limit: int) -> int:
@@ -172,7 +180,7 @@ def read_blocks(stream: Readable) -> Iterator[Packet]:
             interfaces.append(reader.interface(body, len(interfaces)))
         elif kind in (_PACKET, _OLD_PACKET, _SIMPLE_PACKET):
             number += 1
-            if kind == _PACKET and (packet := reader.packet(body, number, interfaces)) is not None:
+            if (packet := reader.packet(kind, body, number, interfaces)) is not None:
                 yield packet
 
 
@@ -264,30 +272,38 @@ class _Reader:
         per_s = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
         return _Interface(name or str(number), link_type, lambda ticks: ticks * 10**9 // per_s + offset_s * 10**9)
 
-    def packet(self, body: bytes, number: int, interfaces: Sequence[_Interface]) -> Packet | None:
-        """Take a packet; None where it is of another program's."""
-        if len(body) < 20:
+    def packet(self, kind: int, body: bytes, number: int, interfaces: Sequence[_Interface]) -> Packet | None:
+        """Take a packet, of any of the three kinds of them; None where it is of another program's."""
+        head = struct.Struct(self._order + _PACKET_HEADS[kind])
+        at = head.size
+        if len(body) < at:
             raise self._wrong("a packet is too short")
-        which, high, low, captured, length = struct.unpack_from(f"{self._order}IIIII", body)
+        if kind == _SIMPLE_PACKET:  # has no time, and is always of the first interface
+            which, high, low, [length] = 0, 0, 0, head.unpack_from(body)
+            captured = min(length, len(body) - at)
+        else:
+            which, high, low, captured, length = head.unpack_from(body)
         if which >= len(interfaces):
             raise self._wrong(f"a packet is of interface {which}, and {len(interfaces)} were introduced")
-        if 20 + captured > len(body):
+        if at + captured > len(body):
             raise self._wrong(f"a packet of {captured} bytes is longer than its block")
         interface = interfaces[which]
-        data = body[20 : 20 + captured]
+        data = body[at : at + captured]
         if interface.link_type != LINK_TYPE or (found := _read_tags(data)) is None:
             return None
         if captured < length:
             raise self._wrong(f"a packet was cut to {captured} of {length} bytes: capture without a snap length")
         to_board, size = found
         comments = []
-        for code, value in self._options(body[20 + captured + -captured % 4 :]):
+        for code, value in self._options(body[at + captured + -captured % 4 :]):
             if code == _COMMENT:
                 comments.append(value.decode(errors="replace"))
             elif code == _FLAGS and len(value) == 4 and to_board is None:
                 [flags] = struct.unpack(f"{self._order}I", value)
                 to_board = {_INBOUND: False, _OUTBOUND: True}.get(flags & 3)
-        time_ns = interface.to_ns(high << 32 | low)
+        time_ns = 0 if kind == _SIMPLE_PACKET else interface.to_ns(high << 32 | low)
+        if not 0 <= time_ns < 1 << 64:
+            raise self._wrong("a packet has a time before 1970 or after 2554")
         return Packet(number, time_ns, to_board, data[size:], tuple(comments), printable(interface.name))
 
 

@@ -199,7 +199,7 @@ class Rows:
         """Give the same rows as they are now, whatever comes later."""
         other = Rows(self._most, most_bytes=self._most_bytes)
         other._kept, other._bytes, other.left_out = self._kept.copy(), self._bytes, self.left_out
-        other.filter = self._filter
+        other.shown, other._filter = self.shown.copy(), self._filter
         return other
 
     def clear(self) -> None:

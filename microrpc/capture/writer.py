@@ -13,10 +13,11 @@ import time
 from collections import deque
 from typing import Final, Self
 
-from microrpc.capture.cutting import Cutter, Piece
+from microrpc.capture.cutting import Cutter
 from microrpc.capture.file import CaptureFile, Target
-from microrpc.capture.pcapng import packet_block
+from microrpc.capture.pcapng import packet_parts
 from microrpc.capture.repeats import Repeats
+from microrpc.errors import CaptureError
 
 _MOST_PENDING_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 1 << 16
@@ -24,6 +25,7 @@ _MOST_COMMENTS: Final = 64
 _LOOK_S = 0.02  # how often it is looked whether the line is quiet
 _PATIENT_LOOKS = 10  # after so many, it is written beside the traffic
 _QUIET_LOOKS = 50  # after so many, the thread ends
+_LAST_START_NS: Final = (1 << 63) - 1  # as long again fits in a file
 _QUIET_S = 0.05  # what is between frames ends with that much silence
 REPEATED: Final = "sent again by the link"
 """The comment on a frame of the link that was on the line before."""
@@ -53,6 +55,8 @@ class CaptureWriter:
         live: bool | None = None,
         start_ns: int | None = None,
     ) -> None:
+        if start_ns is not None and not 0 <= start_ns <= _LAST_START_NS:
+            raise CaptureError(f"a capture begins between 1970 and 2262, not {start_ns} ns after 1970")
         self._file = target if isinstance(target, CaptureFile) else CaptureFile(target)
         self._is_own = self._file is not target
         self._interface = self._file.interface(name)
@@ -66,7 +70,7 @@ class CaptureWriter:
         self._comments: deque[str] = deque(maxlen=_MOST_COMMENTS)
         self._last_s = 0.0
         self._last_to_board = False
-        self._is_over = self._was_opened = False
+        self._is_over = self._is_closed = self._was_opened = False
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -126,6 +130,9 @@ class CaptureWriter:
         """Write what is left, and close what was opened. Closing twice is fine, and so is what comes after it."""
         if self._file.is_ours:
             self.flush()
+            if not self._is_closed:
+                self._file.release(self._interface)
+        self._is_closed = True
         if self._is_own:
             self._file.close()
         self._is_over = True
@@ -183,7 +190,7 @@ class CaptureWriter:
                     if isinstance(one, str):
                         self._comments.append(one)
                         continue
-                    blocks += self._take(*one)
+                    self._take(*one, blocks)
                     taken_bytes += len(one[2])
                     if taken_bytes > _AT_ONCE_BYTES:  # a write for each of them costs more than all else
                         whole, blocks, taken_bytes = b"".join(blocks), [], 0
@@ -192,52 +199,49 @@ class CaptureWriter:
                 if blocks:
                     self._write(b"".join(blocks))
 
-    def _take(self, time_s: float, to_board: bool, data: bytes) -> list[bytes]:
-        blocks: list[bytes] = []
-        if time_s - self._last_s > _QUIET_S:
-            blocks += self._blocks(self._last_s, to_board, self._cutters[to_board].between())
-        if to_board is not self._last_to_board:
-            blocks += self._blocks(self._last_s, not to_board, self._cutters[not to_board].between())
-        blocks += self._blocks(time_s, to_board, self._cutters[to_board].cut(data))
+    def _take(self, time_s: float, to_board: bool, data: bytes, blocks: list[bytes]) -> None:
+        if time_s - self._last_s > _QUIET_S and (pieces := self._cutters[to_board].between()):
+            self._add(self._last_s, to_board, pieces, blocks)
+        if to_board is not self._last_to_board and (pieces := self._cutters[not to_board].between()):
+            self._add(self._last_s, not to_board, pieces, blocks)
+        if pieces := self._cutters[to_board].cut(data):
+            self._add(time_s, to_board, pieces, blocks)
         self._last_s, self._last_to_board = time_s, to_board
-        return blocks
 
     def _finish(self, time_s: float) -> None:
         """Write what is not complete, and what there is to say."""
         with self._writing:
-            ends = [(to_board, cutter.rest()) for to_board, cutter in self._cutters.items()]
-            pieces = [(to_board, piece) for to_board, rest in ends for piece in rest]
-            if not pieces and self._comments:
-                pieces = [(False, Piece(b""))]
-            blocks = [block for to_board, piece in pieces for block in self._blocks(time_s, to_board, [piece])]
+            blocks: list[bytes] = []
+            for to_board, cutter in self._cutters.items():
+                self._add(time_s, to_board, cutter.rest(), blocks)
+            if not blocks and self._comments:
+                self._add(time_s, False, [b""], blocks)
             if blocks:
                 self._write(b"".join(blocks))
 
     def _end_between(self) -> None:
         """Show who reads along what is between frames, though nothing has ended it."""
         with self._writing:
+            blocks: list[bytes] = []
             for to_board, cutter in self._cutters.items():
-                if blocks := self._blocks(self._last_s, to_board, cutter.between()):
-                    self._write(b"".join(blocks))
+                self._add(self._last_s, to_board, cutter.between(), blocks)
+            if blocks:
+                self._write(b"".join(blocks))
 
-    def _blocks(self, time_s: float, to_board: bool, pieces: list[Piece]) -> list[bytes]:
-        if not pieces:
-            return []
+    def _add(self, time_s: float, to_board: bool, pieces: list[bytes], blocks: list[bytes]) -> None:
+        """Give each piece as a packet."""
         if self._offset_ns is None:
             start_ns = time.time_ns() if self._start_ns is None else self._start_ns
             self._offset_ns = start_ns - round(time_s * 1e9)
         time_ns = max(round(time_s * 1e9) + self._offset_ns, 0)
-        blocks = []
+        repeats, interface = self._repeats[to_board], self._interface
         for piece in pieces:
             comments: list[str] = []
             while self._comments:
                 comments.append(self._comments.popleft())
-            if piece.payload is not None and self._repeats[to_board].is_repeated(piece.payload):
+            if repeats.is_repeated(piece):
                 comments.append(REPEATED)
-            blocks.append(
-                packet_block(time_ns, piece.data, to_board=to_board, comments=comments, interface=self._interface)
-            )
-        return blocks
+            blocks += packet_parts(time_ns, piece, to_board, comments, interface)
 
     def _write(self, blocks: bytes) -> None:
         self._file.write(blocks)

@@ -164,7 +164,7 @@ def _screen() -> Show | None:
     if importlib.util.find_spec("textual") is None:
         note(_EXTRA)
         return None
-    from microrpc.cli.monitor_view import show
+    from microrpc.cli.monitor_alone import show
 
     return show
 

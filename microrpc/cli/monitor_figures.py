@@ -10,7 +10,9 @@ from microrpc.capture.rates import Rate
 from microrpc.capture.rows import Family, Filter
 from microrpc.capture.watching import Watch
 from microrpc.cli.common import format_size, format_time
+from microrpc.errors import printable
 
+_LEAST_NAME = 12
 COLOURS = {
     Family.CALLS: "#6cb6ff",
     Family.COPIES: "#57d3a5",
@@ -37,6 +39,17 @@ def figures(watch: Watch, now_s: float | None, baud: int | None) -> str:
     return f"→ board {to_board}   round trip {trips}\n← board {to_host}   {', '.join(told)}"
 
 
+def title_line(program: str, line: str, states: Sequence[str], columns: int) -> str:
+    """Give the first line: which line it is, and what is to be known of it, for which its name is made shorter."""
+    state = printable("".join(f" · {each}" for each in states))
+    name = _cut(printable(line), max(_LEAST_NAME, columns - len(f" {program}  {state}")))
+    return _cut(f" {program}  {name}{state}", columns)
+
+
+def _cut(text: str, columns: int) -> str:
+    return text if len(text) <= columns else f"{text[: max(columns - 1, 0)]}…"
+
+
 def _ways(rate: Rate, baud: int | None) -> Sequence[str]:
     shares = ["", ""] if not baud else [f" {share:4.0%}" for share in rate.shares(baud)]
     frames = rate.frames_to_board, rate.frames_to_host
@@ -54,5 +67,5 @@ def families_line(wanted: Filter, shown: int, kept: int) -> Text:
         is_shown = family in wanted.families
         text.append(f"{number} {family.value}", COLOURS[family] if is_shown else "strike #6a6f78")
         text.append(" ")
-    text.append(f" {kept:,} rows" if wanted.is_open else f" {shown:,} of {kept:,}", "#8a8f98")
+    text.append(f" {kept:,} row{'s' * (kept != 1)}" if wanted.is_open else f" {shown:,} of {kept:,}", "#8a8f98")
     return text

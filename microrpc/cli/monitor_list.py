@@ -23,6 +23,7 @@ from microrpc.errors import printable
 
 _WIDE_COLUMNS = 100
 _KIND_WIDTH = 14
+_BAR_COLUMNS = 1
 _DIM, _REPEATED = Style(color="#8a8f98"), Style(color="#ffb454", bold=True)
 _CURSOR, _PARTNER = Style(bgcolor="#2d4b73"), Style(bgcolor="#3d3a22")
 _ARROWS = {True: ("→", "→ board"), False: ("←", "← board")}
@@ -80,14 +81,17 @@ class FrameList(ScrollView, can_focus=True):
         Binding("home,g", "first", "First", show=False),
         Binding("end,f,G", "follow", "Follow", show=False),
     ]
-    DEFAULT_CSS = "FrameList { scrollbar-size-vertical: 1; overflow-x: hidden; overflow-y: scroll; }"
+    DEFAULT_CSS = f"""
+    FrameList {{ scrollbar-size-vertical: {_BAR_COLUMNS}; overflow-x: hidden; overflow-y: scroll; }}
+    """
 
-    def __init__(self, rows: Callable[[], Sequence[Row]], first_ns: Callable[[], int]) -> None:
+    def __init__(self, rows: Callable[[], Sequence[Row]], first_ns: Callable[[], int], hint: Callable[[], str]) -> None:
         super().__init__()
         self.follows = True
         self.clock = Clock()
         self._rows = rows
         self._first_ns = first_ns
+        self._hint = hint  # what is said where there are no rows
         self._chosen = 0  # serial numbers of rows: an index means another one when old rows are dropped
         self._top = 0
         self._seen: tuple[int, int, int] | None = None
@@ -202,18 +206,22 @@ class FrameList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw a line of the screen."""
-        rows, width = self._rows(), self.size.width
+        rows, width = self._rows(), self.size.width - _BAR_COLUMNS
         index = round(self.scroll_offset.y) + y
-        if index >= len(rows):
-            return Strip.blank(width, self.rich_style)
-        row = rows[index]
         ground = self.rich_style
+        if not rows and y == 1:
+            return Strip([Segment(f"  {self._hint()}", ground + _DIM)]).adjust_cell_length(width, ground)
+        if index >= len(rows):
+            return Strip.blank(width, ground)
+        row = rows[index]
         if row.serial == self._chosen:
             ground += _CURSOR
         elif (chosen := self.chosen) is not None and row.packet.number == chosen.partner:
             ground += _PARTNER
         before = rows[index - 1] if index else row
         strip = Strip([Segment(text, ground + style) for text, style in self._cells(row, before, width)])
+        if strip.cell_length > width:  # half a number says something else
+            strip = Strip.join([strip.crop(0, width - 1), Strip([Segment("…", ground + _DIM)])])
         return strip.adjust_cell_length(width, ground)
 
     def _cells(self, row: Row, before: Row, width: int) -> list[tuple[str, Style]]:
@@ -231,5 +239,5 @@ class FrameList(ScrollView, can_focus=True):
             cells.append(("again: ", _REPEATED))
         notes = (comment for comment in row.packet.comments if comment != REPEATED)
         cells += [(f"[{printable(comment)}] "[:width], _REPEATED) for comment in notes]
-        cells.append((said[:width], colour))
+        cells.append((said[: width + 1], colour))
         return cells

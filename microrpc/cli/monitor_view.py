@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,12 +21,11 @@ from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import LEFT_OUT, Watch
 from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figures
+from microrpc.cli.monitor_figures import families_line, figures, title_line
 from microrpc.cli.monitor_help import Help, Keys
 from microrpc.cli.monitor_list import FrameList, heads
 from microrpc.cli.monitor_saving import default_name, save
 from microrpc.cli.monitor_source import Source
-from microrpc.errors import printable
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5
@@ -37,12 +34,6 @@ _TOUCHED_S = 0.2
 """So long after a key less is taken at once: what the key asks for comes first."""
 _AT_ONCE = 100
 _BESIDE_COLUMNS = 150
-_SWITCH_S = 0.001
-"""How long the thread that reads may hold up the one that shows: each key waits for that several times."""
-_SETTLED_ROWS = 2000
-"""After so many rows, what there is is taken out of what the garbage collector looks at."""
-_COLLECT_S, _ALONE_S = 600.0, 10.0
-"""So long after it looked at everything it does again, where nobody has pressed a key for so long."""
 
 
 class MonitorApp(App[None]):
@@ -110,7 +101,8 @@ class MonitorApp(App[None]):
         self._is_stale = True
         self._is_end_told = False
         self._beats = self._drawn = self._told_columns = 0
-        self._touched_s = 0.0
+        self.touched_s = 0.0
+        """When somebody touched a key last, by the monotonic clock."""
 
     @property
     def view(self) -> Rows:
@@ -124,7 +116,7 @@ class MonitorApp(App[None]):
         self._title, self._figures, self._families, self._heads, self._told, self._asked = (
             Static(id=name, markup=False) for name in ("title", "figures", "families", "heads", "told", "asked")
         )
-        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns)
+        self.list = FrameList(lambda: self.view.shown, lambda: self.line_watch.first_ns, self._hint)
         self._body, self._details, self._ask = Horizontal(id="body"), VerticalScroll(id="details"), Horizontal(id="ask")
         self._answer, self._help = Input(compact=True), Help()
         yield from (self._title, self._figures, self._families, self._heads)
@@ -151,7 +143,7 @@ class MonitorApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Note when somebody presses a key, and do all else that there is to do."""
         if isinstance(event, events.InputEvent):
-            self._touched_s = time.monotonic()
+            self.touched_s = time.monotonic()
         await super().on_event(event)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -165,7 +157,7 @@ class MonitorApp(App[None]):
 
     def _beat(self) -> None:
         """Take what came, and show it as often as somebody can read it: drawing costs more than taking."""
-        self._take()
+        self.take()
         self._beats += 1
         has_figures = self._beats % _FIGURE_BEATS == 0
         if has_figures or (self._beats % _ROW_BEATS == 0 and not self._is_flooded):
@@ -175,13 +167,14 @@ class MonitorApp(App[None]):
 
     def tick(self) -> None:
         """Take what came, as much as there is time for, and show it."""
-        self._take()
+        self.take()
         self._show_rows()
         self._show_figures()
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Take what came, as much as there is time for."""
         now = time.monotonic()
-        until = now + (_BRIEF_WORK_S if now - self._touched_s < _TOUCHED_S else _WORK_S)
+        until = now + (_BRIEF_WORK_S if now - self.touched_s < _TOUCHED_S else _WORK_S)
         while packets := self._source.feed.take(_AT_ONCE):
             for packet in packets:
                 self.line_watch.take(packet)
@@ -207,8 +200,7 @@ class MonitorApp(App[None]):
             self.list.sync()
 
     def _show_figures(self) -> None:
-        columns = self.size.width
-        state = [self._line]
+        state = []
         if words := self.view.filter.words.strip():
             state.append(f"filter: {words}")
         if self._paused is not None:
@@ -220,7 +212,7 @@ class MonitorApp(App[None]):
             state.append(f"{left_out:,} {LEFT_OUT}")
         if (end := self._source.feed.end) is not None:
             state.append(str(end))
-        self._title.update(Text(f" {self.TITLE}  {printable(' · '.join(state))}"[:columns]), layout=False)
+        self._title.update(Text(title_line(self.TITLE, self._line, state, self.size.width)), layout=False)
         now_s = None if self._clock is None else self._clock()
         rows = self.view
         if self._details.has_class("shown") and self._details.size.width != self._told_columns:
@@ -228,6 +220,9 @@ class MonitorApp(App[None]):
         self._heads.update(heads(self.list.size.width), layout=False)
         self._figures.update(figures(self.line_watch, now_s, self._baud), layout=False)
         self._families.update(families_line(rows.filter, len(rows.shown), len(rows)), layout=False)
+
+    def _hint(self) -> str:
+        return "none of the rows has that: 0 shows all" if len(self.view) else "nothing has crossed yet"
 
     def on_frame_list_chosen(self) -> None:
         """Tell of the row that is chosen now."""
@@ -357,38 +352,3 @@ class MonitorApp(App[None]):
         self._asking = ""
         self._ask.remove_class("shown")
         self.list.focus()
-
-
-class _OnlyApp(MonitorApp):
-    """One that has the process to itself, where nothing is to hold up keys.
-
-    A garbage collector that looks at 100,000 rows takes 0.3 s. They have no cycles: what is not kept any more is freed
-    without it.
-    """
-
-    _settled_rows, _collected_s = 0, 0.0
-
-    def on_ready(self) -> None:
-        """Begin."""
-        sys.setswitchinterval(_SWITCH_S)
-        self._settle()
-
-    def _take(self) -> None:
-        super()._take()
-        newest = self.line_watch.rows.newest
-        if newest - self._settled_rows >= _SETTLED_ROWS:
-            self._settled_rows = newest
-            self._settle()
-
-    def _settle(self) -> None:
-        now = time.monotonic()
-        if now - self._collected_s > _COLLECT_S and now - self._touched_s > _ALONE_S:
-            self._collected_s = now
-            gc.unfreeze()  # of what was looked at on the screen, some has cycles
-        gc.collect()
-        gc.freeze()
-
-
-def show(source: Source, title: str, *, keep: int, baud: int | None, clock: Callable[[], float] | None) -> None:
-    """Show it until somebody quits."""
-    _OnlyApp(source, title, keep=keep, baud=baud, clock=clock).run()

@@ -104,6 +104,7 @@ class Pump(PortOwner[Channel, Callable[[float], Channel]]):
                                         renew(channel)
                                     data, write_by = output.take(deadline, now)
                                     channel.write(data, min(write_by, self._until))
+                                    output.left_at = channel.now()
                                     trust.is_out = trust.is_asking
                             except Exception:
                                 raise

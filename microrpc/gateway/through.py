@@ -13,10 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import Self
 
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import find_target
@@ -24,33 +23,15 @@ from microrpc.connecting.openers import has_frames, open_target
 from microrpc.connecting.watching import CaptureTarget, tell_port, watch
 from microrpc.connecting.wrap import Tap, port_lost, port_opened
 from microrpc.errors import PortLostError, PortNotFoundError, RequestError
+from microrpc.gateway.line import LAST_S, line_of
 from microrpc.ports.bell import Bell, wait_any
-from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES, Channel, interrupt
-from microrpc.ports.fd import FdChannel
+from microrpc.ports.channel import MOST_KEPT_BYTES, READ_BYTES
 from microrpc.ports.lost import LostPort, Reopening
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.ports.pty import HeldPty
 
 _BACK_S = 60.0  # how long a port may be gone: its board may be flashed meanwhile
-_WRITE_S = 10.0
-_LAST_S, _LAST_POLL_S = 0.5, 0.005  # how long a board may take for what it is sent at the end
-_STEP_S = 0.1  # how soon a thread that reads notices that it is wanted no more
-
-
-class _Line(Protocol):
-    """The port, as a loop sees it that waits for descriptors."""
-
-    def fileno(self) -> int:
-        """Give what can be read when something has arrived."""
-
-    def read(self, deadline: float) -> bytes:
-        """Give what has arrived, and do not wait where the deadline is over. Raises PortLostError."""
-
-    def write_some(self, data: bytes | memoryview) -> int:
-        """Hand over what is taken at once. Raises PortLostError."""
-
-    def close(self) -> None:
-        """Release the port."""
+_LAST_POLL_S = 0.005
 
 
 class Through:
@@ -105,7 +86,7 @@ class Through:
             opened.close()
             raise
         self._is_stopped = False
-        self._line, self._bell = _line_of(opened.channel), Bell()
+        self._line, self._bell = line_of(opened.channel), Bell()
         tell_port(opened, self.port, target.profile.name)
         self.now = opened.channel.now
         """The clock of what the taps are told, in seconds."""
@@ -141,7 +122,7 @@ class Through:
                 if self._is_stopped:
                     return
                 raise
-            self._line, self.now = _line_of(channel), channel.now
+            self._line, self.now = line_of(channel), channel.now
             self._tell(port_opened)
             self._on_news("port opened again")
 
@@ -195,7 +176,7 @@ class Through:
 
     def _pass_last(self) -> None:
         """Pass on what a program wrote before the end: how it closed its session, most of the time."""
-        deadline = time.monotonic() + _LAST_S
+        deadline = time.monotonic() + LAST_S
         while time.monotonic() < deadline:
             if self._to_board:
                 time.sleep(_LAST_POLL_S)
@@ -268,55 +249,3 @@ def _change(selector: selectors.BaseSelector, fd: int, before: int, events: int)
         selector.register(fd, events)
     else:
         selector.modify(fd, events)
-
-
-def _line_of(channel: Channel) -> _Line:
-    return channel if isinstance(channel, FdChannel) else _ReadByThread(channel)
-
-
-class _ReadByThread:
-    """A channel that no descriptor tells of: a thread reads it, and what it gets can be waited for."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._received, self._sent = os.pipe()
-        self._lost: Exception | None = None
-        self._is_open = True
-        self._thread = threading.Thread(target=self._run, name="microrpc reading", daemon=True)
-        self._thread.start()
-
-    def fileno(self) -> int:
-        """See `_Line`."""
-        return self._received
-
-    def _run(self) -> None:
-        try:
-            while self._is_open:
-                if data := self._channel.read(self._channel.now() + _STEP_S):
-                    with contextlib.suppress(OSError):  # it was closed here
-                        os.write(self._sent, data)
-        except Exception as error:  # whoever waits is to know of it, whatever it is
-            self._lost = error
-        finally:
-            os.close(self._sent)
-
-    def read(self, deadline: float) -> bytes:
-        """See `_Line`."""
-        data = os.read(self._received, READ_BYTES)
-        if not data and self._lost is not None:
-            raise self._lost
-        return data
-
-    def write_some(self, data: bytes | memoryview) -> int:
-        """See `_Line`; it waits as long as pyserial does."""
-        self._channel.write(bytes(data), self._channel.now() + _WRITE_S)
-        return len(data)
-
-    def close(self) -> None:
-        """See `_Line`. Closing twice is fine."""
-        if self._is_open:
-            self._is_open = False
-            os.close(self._received)
-            interrupt(self._channel)
-            self._thread.join()
-            self._channel.close()

@@ -347,15 +347,27 @@ class LinkHost:
             soon = now + _BYTES_APART * self._byte_s + self._round_trip(self._oldest()).patience_s
             self.deadline = max(self.deadline, soon)
 
-    def wait_anew(self, now: float) -> None:
-        """Start the timer anew: what was sent last left the port only now."""
-        if self._unanswered:
-            self._await(self._oldest(), now)
+    def on_late_write(self, taken_at: float, left_at: float) -> None:
+        """Wait as much later for what was `taken_at` a time to be written, and left the port only at another.
+
+        The port was busy for longer than the line takes, or this process did not run: that says nothing of the board.
+        """
+        late_s = left_at - max(self.sent_by, taken_at)  # the former is past where all was answered meanwhile
+        for request in self._unanswered.values():
+            if request.sent_by >= taken_at:
+                request.sent_by += late_s
+                request.expected_at += late_s
+                if request.order == request.first_order:
+                    request.first_expected_at += late_s
+                    request.waited_from += late_s
+        self.sent_by += late_s
+        self.answered_by += late_s
+        self.deadline += late_s
 
     def _repeat_oldest(self, now: float) -> None:
         if self._unanswered:
             self._repeat_lost(self._oldest(), now)
-        self.wait_anew(now)
+            self._await(self._oldest(), now)
 
     def _repeat_lost(self, request: LinkRequest, now: float) -> None:
         if any(frame is request.frame for frame in self.frames):

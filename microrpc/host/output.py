@@ -16,6 +16,7 @@ class Output:
     give_up_at: until when the port may take them, where that is later than the deadline that is waited for: the link
     waits only for a repetition. byte_s: how long a byte takes on the line, in seconds, 0 where nobody knows. sent_by:
     when the line will have carried all that was taken, if it is as slow as that; whoever learns that it has, says so.
+    taken_at, left_at: when the last was taken, and when the port had it; the latter is noted by whoever writes it.
     echo: what was sent and did not come back yet, on a line that gives back what is sent; None on every other.
     port_is_doubtful: before they are sent the port is to be set as it was when it was opened: a session begins after
     doubt, and another program may have changed the port.
@@ -27,6 +28,7 @@ class Output:
         self.echo: deque[bytes] | None = None
         self.byte_s = byte_s
         self.sent_by = AT_ONCE
+        self.taken_at = self.left_at = AT_ONCE
         self.port_is_doubtful = False
         self._counters = counters
         self._has_frames = has_frames
@@ -42,6 +44,7 @@ class Output:
             self.echo += pieces
         pieces.clear()
         line_s = len(data) * self.byte_s
+        self.taken_at = now
         self.sent_by = max(now, self.sent_by) + line_s
         if self.give_up_at > deadline and self.give_up_at > now:
             return data, self.give_up_at

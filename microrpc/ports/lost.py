@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from microrpc.errors import PortError, PortNotFoundError
 from microrpc.ports.channel import Channel, monotonic
+from microrpc.ports.holders import is_pty
 from microrpc.ports.usb import UsbId, serial_ports, usb_id
 from microrpc.wire.checks import check_seconds
 
@@ -24,6 +25,17 @@ RECONNECT_S = 10.0
 """How long a request waits for a port to come back, where nothing else is said."""
 POLL_S = 0.05
 """How often it is looked whether the port is back, in seconds."""
+
+
+def _mark(port: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Tell a pty from a later one of its number, and a link from one that was made anew: give that of both."""
+    if not is_pty(port):
+        return None
+    try:
+        link, pty = os.lstat(port), os.stat(port)
+    except OSError:
+        return None
+    return (link.st_ino, link.st_ctime_ns), (pty.st_ino, pty.st_ctime_ns)
 
 
 def _resolve(port: str) -> str:
@@ -120,15 +132,19 @@ class LostPort:
         self.afterwards = afterwards
         self.wait_s = check_seconds(wait_s, "wait_s", may_be_zero=True)
         self.tools = tools
+        self._mark = _mark(port)
         there = self._port_named() if "://" not in port else None
         self.identity = UsbIdentity.of(there) if there is not None else None
         if self.identity is not None and len(self.identity.alike(tools.ports())) > 1:
             self.identity = replace(self.identity, serial_number=None)  # its maker gave it to more than one
 
     def find(self) -> str | None:
-        """Give the name under which to open it now, None while it is not there. Where no USB device tells, its name."""
+        """Give the name under which to open it now, None while it is not there. Where no USB device tells, its name.
+
+        The number of a pty goes to whoever makes the next one, a terminal perhaps: that is not the board's.
+        """
         if self.identity is None:
-            return self.port
+            return None if self._is_anothers() else self.port
         if self.identity.is_telling:
             found = self.identity.find(self.tools.ports())
         else:
@@ -142,13 +158,22 @@ class LostPort:
     def not_back(self, last_error: PortError | None) -> PortNotFoundError:
         """Give the error for a port that did not come back in time, `last_error` being that of the last try to open."""
         what = self.port if self.identity is None else f"{self.port} ({self.identity})"
-        if last_error is not None:
+        if self._is_anothers():
+            seen = "another program's pty has its number now; a link (`microrpc sim --link`) leads to the next one"
+        elif last_error is not None:
             seen = str(last_error)
         else:
             ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.tools.ports()]
             seen = f"the ports there are: {', '.join(ports)}" if ports else "there is no serial port at all"
         text = f"{what} went away and was not back within {self.wait_s:g} s: {seen}"
         return PortNotFoundError(self.port, f"{text}. Check the cable and the power; {self.afterwards}")
+
+    def _is_anothers(self) -> bool:
+        """Whether its number is that of another pty, to which nobody has made the link."""
+        now = _mark(self.port) if self._mark is not None else None
+        if now is None or self._mark is None or now[1] == self._mark[1]:
+            return False
+        return now[0] == self._mark[0] or not os.path.islink(self.port)
 
     def _port_named(self) -> ListPortInfo | None:
         device = self.tools.resolve(self.port)

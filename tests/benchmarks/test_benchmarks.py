@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import devices, host_cpu, noise, pacing
+from benchmarks import devices, host_cpu, noise, pacing, ser2net
 from benchmarks.ceilings import over_the_link, stop_and_wait
 from benchmarks.modes import LINE_MODES, MODES
 from benchmarks.noise import QUICK, Outcome, Size
@@ -92,6 +92,9 @@ for work in host_cpu.WORKS.values():
         HOST_CPU |= {f"{row}, 0.4.0": work.unit, f"{row} / 0.4.0": "times"} if HAS_OLD else {}
 TIMED |= HOST_CPU
 CAPTURED = [f"captured copy {way} the board, {size} KiB packets, pty" for way in ("to", "from") for size in (2, 8)]
+CAPTURED += [
+    f"captured copy {way} the board, {size} KiB packets, no pause, pty" for way in ("to", "from") for size in (2, 8)
+]
 CAPTURED += [f"captured copy {way} the board, 2 KiB packets, {pacing.BAUD} baud" for way in ("to", "from")]
 CAPTURED += [f"written down, {size} KiB packets, pty" for size in (2, 8)]
 WATCHED = ("a capture of both sides", "a board that speaks")
@@ -105,6 +108,10 @@ for watched in WATCHED:
 MONITOR_WORK = [f"monitor, {watched}: work until a key is answered" for watched in WATCHED]
 HAS_TSHARK = shutil.which("tshark") is not None
 DISSECTED = ["tshark without the dissector", "tshark with it", "tshark with it, two passes"] if HAS_TSHARK else []
+HAS_SER2NET = bool(shutil.which("ser2net") or shutil.which("/usr/sbin/ser2net"))
+CHARDELAYS = ("as it is", "chardelay: false")
+THROUGH_SER2NET = [f"through ser2net, {how}, {what}" for how in ("raw", "RFC 2217") for what in CHARDELAYS]
+SER2NET = [f"call {where}" for where in ("on the pty itself", *THROUGH_SER2NET)] if HAS_SER2NET else []
 PEER_CODEC = [f"codec: microrpc, {size} B" for size in (64, 256, 2048)]
 MISSING = [package.title for package in PACKAGES]
 COUNT = (
@@ -117,6 +124,7 @@ COUNT = (
     + len(MONITOR)
     + len(MONITOR_WORK)
     + (len(DISSECTED) or 1)
+    + (len(SER2NET) or 1)
     + len(MISSING)
     + 2  # the peer with events, and TVM
     + len(DEVICE_SIZES)
@@ -198,6 +206,19 @@ def test_the_dissector_is_measured_by_seconds_of_tshark(output: str, name: str) 
 def test_without_tshark_it_is_said_what_brings_it(output: str) -> None:
     row = next(line for line in output.splitlines() if line.startswith("Wireshark  "))
     assert "needs tshark: apt-get install --no-install-recommends tshark" in row
+
+
+@pytest.mark.parametrize("name", SER2NET)
+def test_calls_through_ser2net_are_measured_beside_those_on_the_pty(output: str, name: str) -> None:
+    row = next(line for line in output.splitlines() if line.startswith(f"{name}  "))
+    assert re.match(rf"{re.escape(name)} +[\d.]+ +ms +p10 [\d.]+, p90 [\d.]+ +[\d.]+ times that on the pty$", row)
+
+
+def test_without_ser2net_it_is_said_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    (row,) = ser2net.measure(quick=True)
+    assert row[:2] == ("ser2net", "missing")
+    assert row.remark == "needs ser2net: apt-get install --no-install-recommends ser2net"
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -134,6 +134,34 @@ def test_packets_of_other_programs_are_counted_only() -> None:
     assert read(big_endian(ours, link_type=1)) == []
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_packets_of_the_old_and_the_simple_kind_are_read(order: str) -> None:
+    def block(kind: int, body: bytes) -> bytes:
+        return struct.pack(f"{order}II", kind, 12 + len(body)) + body + struct.pack(f"{order}I", 12 + len(body))
+
+    data = TAGS + bytes.fromhex("01 00000000 414243")
+    padded = data + b"\0"
+    comment = struct.pack(f"{order}HH4s", 1, 4, b"told")
+    file = block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1))
+    file += block(1, struct.pack(f"{order}HHI", 252, 0, 0))
+    file += block(2, struct.pack(f"{order}HHIIII", 0, 7, 1, 2, len(data), len(data)) + padded + comment)
+    file += block(3, struct.pack(f"{order}I", len(data)) + padded)
+    old, simple = read(file)
+    assert old == Packet(1, ((1 << 32) + 2) * 1000, False, b"ABC", ("told",), "0")
+    assert simple == Packet(2, 0, False, b"ABC", (), "0")
+    with pytest.raises(CaptureError, match="a packet was cut to 28 of 99 bytes"):
+        read(file + block(3, struct.pack(f"{order}I", 99) + padded))
+
+
+@pytest.mark.parametrize("offset_s", [-1 << 40, 1 << 40])
+def test_a_time_that_no_capture_can_have_is_refused(offset_s: int) -> None:
+    file = big_endian(
+        big_endian_packet(TAGS + bytes.fromhex("00 00000000 41"), 0), more=struct.pack(">HHq", 14, 8, offset_s)
+    )
+    with pytest.raises(CaptureError, match="a packet has a time before 1970 or after 2554"):
+        read(file)
+
+
 def test_a_pipe_gives_blocks_in_pieces() -> None:
     class Pipe(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

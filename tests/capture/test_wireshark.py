@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
-import fault_matrix
 import golden
 import needs
 import pytest
-from conversations import Recording, on_a_bad_line, recorded
+from conversations import on_a_bad_line, recorded
 from mutations import SESSION, Maker
 from wireshark import (
+    WIREGASM,
     Piece,
     assert_equal,
+    assert_same,
     cut,
     decoded,
-    dissected,
     dissected_by_4_4,
     write,
 )
@@ -29,22 +28,12 @@ from microrpc.wire.frames import encode_frame
 from microrpc.wire.packets import CallFunc, CopyAck, Return, Syscall, encode_packet
 from microrpc.wire.session import MessageType, encode_message
 
-WIREGASM = "@goodtools/wiregasm@1.9.1"  # which .ci/run installs
 MUTATED_BYTES = 2_000_000
-FEW, MANY = 101, 3  # every so many positions of the fault matrix: takes seconds, or minutes
-MOST_LINES = 500  # of one file of them
 
 
 @pytest.fixture(autouse=True)
 def _needs_tshark() -> None:
     needs.program("tshark")
-
-
-def assert_same(path: Path) -> list[list[dict[str, object]]]:
-    """Hold the dissector to our decoder; give what both found."""
-    expected = decoded(path)
-    assert_equal(dissected(path, path.parent), expected)
-    return expected
 
 
 # --- recordings -------------------------------------------------------------------------------------------
@@ -101,50 +90,7 @@ def test_lines_of_one_capture_know_nothing_of_each_other(tmp_path: Path) -> None
     assert [packet[0].get("microrpc.function") for packet in found] == ["add", "add", "add", None]
 
 
-# --- the fault matrix, and the link on a bad line --------------------------------------------------------------
-
-
-class RecordedLine(fault_matrix.Line):
-    """A line of the matrix whose bytes are recorded as they arrive."""
-
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.recording = Recording()
-
-    def _pass(self, direction: str, data: bytes, deliver: Callable[[bytes], None]) -> bytes:
-        def note(arrived: bytes) -> None:
-            self.recording.note(0.0, arrived, to_board=direction == "to-board")
-            deliver(arrived)
-
-        return super()._pass(direction, data, note)
-
-
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    "step",
-    [pytest.param(FEW, marks=pytest.mark.tools, id="few"), pytest.param(MANY, marks=pytest.mark.long, id="many")],
-)
-@pytest.mark.parametrize("firmware", fault_matrix.FIRMWARES)
-def test_the_conversations_of_the_fault_matrix_have_the_fields_of_our_own_decoder(
-    firmware: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said, _ = fault_matrix.undamaged(firmware)
-    lines: list[RecordedLine] = []
-
-    def make(*arguments: object) -> RecordedLine:
-        lines.append(RecordedLine(*arguments))
-        return lines[-1]
-
-    monkeypatch.setattr(fault_matrix, "Line", make)
-    for name, direction, kind in fault_matrix.ROWS:
-        if name == firmware:
-            for position in range(0, len(said[direction]), step):
-                fault_matrix.run(fault_matrix.Fault(firmware, direction, kind, position))
-    assert len(lines) >= 3900 // step
-    for begin in range(0, len(lines), MOST_LINES):
-        some = lines[begin : begin + MOST_LINES]
-        found = assert_same(write(tmp_path / "x.pcapng", *(line.recording.pieces for line in some)))
-        assert any(record["microrpc.kind"] == "damaged" for packet in found for record in packet)
+# --- the link on a bad line ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.tools

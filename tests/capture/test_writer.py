@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microrpc.capture import files
-from microrpc.capture.cutting import Piece
 from microrpc.capture.file import CaptureFile
 from microrpc.capture.files import open_sink
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, read_blocks, section_header
@@ -171,7 +170,7 @@ def test_an_interrupt_takes_nothing_away_that_is_written_at_the_time(monkeypatch
     assert [one.data for one in read(file)] == [A] * 6
 
 
-def _interrupted(data: bytes) -> list[Piece]:
+def _interrupted(data: bytes) -> list[bytes]:
     raise KeyboardInterrupt
 
 
@@ -192,6 +191,30 @@ def test_several_lines_have_one_file(tmp_path: Path) -> None:
         ("/dev/ttyACM0", B),
     ]
     assert path.read_bytes().count(b"/dev/ttyACM0") == 1, "each line is introduced once"
+
+
+def test_lines_of_one_name_that_are_open_at_once_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    with CaptureFile(path) as file:
+        first, second = CaptureWriter(file, "sim://"), CaptureWriter(file, "sim://")
+        for writer in (first, second):
+            writer.note(0.0, A, to_board=True)
+        first.close()
+        second.close()
+        first.close()  # again, which lets go of nothing
+        again, more = CaptureWriter(file, "sim://"), CaptureWriter(file, "sim://")
+        first.close()
+        third = CaptureWriter(file, "sim://")
+        for writer in (again, more, third):
+            writer.note(0.0, B, to_board=True)
+            writer.close()
+    assert [(one.interface, one.data) for one in read(path)] == [
+        ("sim://", A),
+        ("sim:// (2)", A),
+        ("sim://", B),
+        ("sim:// (2)", B),
+        ("sim:// (3)", B),
+    ]
 
 
 # --- comments ---------------------------------------------------------------------------------
@@ -387,6 +410,31 @@ def test_a_full_disk_ends_the_capture_with_one_warning_and_the_packets_for_which
     [record] = caplog.records
     assert (record.name, record.levelname) == ("microrpc.capture", "WARNING")
     assert record.getMessage() == f"{file}: the capture ends here, and what is in it is whole: No space left on device"
+
+
+def test_a_file_that_is_removed_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.pcapng"
+    with CaptureWriter(path, "x") as writer:
+        writer.note(0.0, A, to_board=True)
+        path.unlink()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: it was removed while it was written, and nothing is left of it"
+    ]
+
+
+@pytest.mark.parametrize("start_ns", [-1, 1 << 63])
+def test_a_time_that_no_file_has_is_refused(start_ns: int, tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=f"not {start_ns} ns after 1970"):
+        CaptureWriter(tmp_path / "x.pcapng", "x", start_ns=start_ns)
+    assert not (tmp_path / "x.pcapng").exists()
+
+
+def test_a_clock_that_goes_back_is_written_as_it_is() -> None:
+    file = io.BytesIO()
+    with writer_to(file) as writer:
+        for time_s in (5.0, 4.0, -1e9):
+            writer.note(time_s, A, to_board=True)
+    assert [one.time_ns for one in read(file)] == [START_NS, START_NS - 10**9, START_NS - (10**9 + 5) * 10**9]
 
 
 def test_a_stream_of_the_program_stays_open(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,10 @@ from textual.pilot import Pilot
 from watched import START_NS, board_packets, golden_packets, made
 
 from microrpc.capture.pcapng import Packet, read_blocks
+from microrpc.cli.monitor_alone import AloneApp
 from microrpc.cli.monitor_feed import Feed
 from microrpc.cli.monitor_help import HELP
-from microrpc.cli.monitor_view import MonitorApp, _OnlyApp
+from microrpc.cli.monitor_view import MonitorApp
 from microrpc.wire.frames import encode_frame
 
 LOG = encode_frame(b"\x00\x00\x03careful\n")
@@ -95,11 +96,12 @@ def on_screen(
     baud: int | None = None,
     clock: Callable[[], float] | None = None,
     keep: int = 20_000,
+    title: str = "/dev/ttyACM0",
     kind: type[MonitorApp] = MonitorApp,
 ) -> None:
     async def run() -> None:
         source = Filled(packets)
-        app = kind(source, "/dev/ttyACM0", baud=baud, clock=clock, keep=keep)
+        app = kind(source, title, baud=baud, clock=clock, keep=keep)
         async with app.run_test(size=size) as pilot:
             screen = Screen(app, pilot, source)
             await screen.settle()
@@ -185,6 +187,39 @@ def test_each_way_of_the_line_keeps_its_line_of_figures_where_there_is_little_ro
     on_screen(board_packets(lambda board: board.function("add")(2, 3)), look, size=(50, 20), baud=115200)
 
 
+def test_what_is_to_be_known_of_a_line_has_room_in_the_title_though_its_name_is_long() -> None:
+    async def use(screen: Screen) -> None:
+        await screen.press("up")
+        assert screen.lines[0] == f" microrpc monitor  {'x' * 44}… · scrolled back"
+        await screen.press("slash", *"line", "enter", "space")
+        assert screen.lines[0] == f" microrpc monitor  {'x' * 28}… · filter: line · paused, 0 more"
+        screen.source.feed.finish("z" * 80)
+        await screen.settle()
+        assert screen.lines[0] == f" microrpc monitor  {'x' * 11}… · filter: line · paused, 0 more · {'z' * 13}…"
+
+    on_screen(lines_of(20), use, title="x" * 100)
+
+
+def test_a_row_that_is_cut_says_so() -> None:
+    async def look(screen: Screen) -> None:
+        assert screen.rows[0].endswith(f'text            "{"x" * 35}…')
+        assert screen.rows[1].endswith(f'text            "{"x" * 35}"')  # which just fits
+
+    on_screen(made((False, b"x" * 80 + b"\n"), (False, b"x" * 35 + b"\n")), look)
+
+
+def test_a_list_without_rows_says_why() -> None:
+    async def use(screen: Screen) -> None:
+        assert screen.rows[:3] == ["", "  nothing has crossed yet", ""]
+        await screen.come(lines_of(1))
+        assert screen.rows[0].endswith('"line 1"')
+        assert screen.lines[3].endswith(" 1 row")
+        await screen.press("slash", *"none", "enter")
+        assert screen.rows[:3] == ["", "  none of the rows has that: 0 shows all", ""]
+
+    on_screen([], use)
+
+
 def test_a_boards_text_is_no_markup_and_moves_no_cursor() -> None:
     async def look(screen: Screen) -> None:
         assert screen.rows[0].endswith('text            "\\x1b[2J[red]x[/] [/nope] \\u202e"')
@@ -205,7 +240,7 @@ def test_the_share_of_the_line_is_told_where_its_speed_is_known() -> None:
 def test_damage_and_comments_stand_out_in_words() -> None:
     async def look(screen: Screen) -> None:
         assert "damaged 1" in screen.lines[2]
-        assert screen.rows[0].endswith("?  damaged         [fault: flip at byte 3] bad crc: it c")
+        assert screen.rows[0].endswith("?  damaged         [fault: flip at byte 3] bad crc: it …")
 
     on_screen(made((False, LOG[:-1] + b"\0"), comments=("fault: flip at byte 3",)), look)
 
@@ -343,7 +378,7 @@ def test_families_are_hidden_and_shown_by_their_numbers() -> None:
         assert [row for row in screen.rows if row] == ['     0.002000  ←      11  LOG             "careful\\n"']
         assert screen.lines[3].endswith("1 of 2")
         await screen.press("3")
-        assert [row for row in screen.rows if row] == []
+        assert [row.strip() for row in screen.rows if row] == ["none of the rows has that: 0 shows all"]
         await screen.press("0")
         assert len([row for row in screen.rows if row]) == 2
 
@@ -482,7 +517,7 @@ def test_rows_are_none_of_the_garbage_collectors_business() -> None:
         assert gc.get_freeze_count() - before > 4000
 
     try:
-        on_screen(lines_of(1), use, kind=_OnlyApp)
+        on_screen(lines_of(1), use, kind=AloneApp)
     finally:
         gc.unfreeze()
 
@@ -492,10 +527,10 @@ def test_less_is_taken_at_once_after_a_key(monkeypatch: pytest.MonkeyPatch) -> N
         clock = itertools.count(1000.0, 0.003)  # each look at it takes 3 ms
         monkeypatch.setattr("microrpc.cli.monitor_view.time", SimpleNamespace(monotonic=lambda: next(clock)))
         screen.source.add(lines_of(5000, 2))
-        screen.app._take()
+        screen.app.take()
         quiet = len(screen.app.view)
         await screen.app.on_event(events.Key("x", "x"))
-        screen.app._take()
+        screen.app.take()
         assert (quiet, len(screen.app.view) - quiet) == (1 + 700, 200)
 
     on_screen(lines_of(1), use)

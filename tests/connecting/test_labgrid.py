@@ -196,12 +196,14 @@ drivers = [Environment(name).get_target("main").get_driver("MicrorpcDriver") for
 for number in range(20):
     for driver in drivers:
         assert driver.call("add", 2, number) == 2 + number
-print(*(driver.board.stats.retransmissions for driver in drivers))
+for driver in drivers:  # what a busy computer answers late may be sent again: that is no damage, and none of these
+    stats = driver.board.stats
+    print(stats.sessions, stats.resets, stats.repeats, stats.frames_damaged, stats.bytes_skipped)
 """
     names = [farm.write_environment(place) for place in PLACES]
     with farm.acquired("tcp-board"), farm.acquired("pty-board"):
         used = farm.run("both.py", *names, both=source)
-    assert (used.returncode, used.stdout) == (0, "0 0\n"), used.stderr
+    assert (used.returncode, used.stdout) == (0, "1 0 0 0 0\n" * 2), used.stderr
 
 
 def test_a_place_that_is_released_in_mid_use_ends_the_call_that_goes_on(farm: Farm) -> None:
@@ -354,19 +356,116 @@ def test_the_test_of_the_guide_runs_and_is_a_step_of_a_report(farm: Farm) -> Non
     (example,) = re.findall(r"```python\n(def test_add.*?)```", GUIDE, flags=re.DOTALL)
     environment = environment.replace("desk-1", "pty-board").replace("lab:20408", farm.environment["LG_COORDINATOR"])
     environment = environment.replace("profile: nucleo_f746zg", "")
-    (fixture,) = re.findall(r"```python\n(# conftest\.py\n.*?)```", GUIDE, flags=re.DOTALL)
     example += "\n\ndef test_board(board):\n    assert board.name.startswith('rfc2217://')\n"
     (farm.folder / "env.yaml").write_text(environment, encoding="utf-8")
     options = ["-p", "no:pytest_embedded", "-p", "no:cacheprovider", "--rootdir=.", "-vv", "--lg-env", "env.yaml"]
     with farm.acquired("pty-board"):
-        ran = farm.run(
-            "-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example, conftest=fixture
-        )
+        ran = farm.run("-m", "pytest", *options, "--lg-log", "logs", "test_place.py", test_place=example)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "2 passed" in ran.stdout
     ran = farm.run("-m", "pytest", *options, "test_place.py")
     assert ran.returncode != 0
     assert "place pty-board is not acquired" in ran.stdout + ran.stderr
+
+
+# --- the fixtures of the plugin -----------------------------------------------------------------------
+
+
+def run_tests(folder: Path, drivers: str, ports: list[str], source: str, *options: str) -> str:
+    """Run tests with targets "main" and "other" on these ports of this computer, no coordinator; give what was told."""
+    targets = (
+        f"  {name}: {{resources: {{RawSerialPort: {{port: {port}}}}}, drivers: {drivers}}}\n"
+        for name, port in zip(("main", "other"), ports, strict=False)
+    )
+    (folder / "local.yaml").write_text(f"targets:\n{''.join(targets)}imports: [microrpc.labgrid]\n", encoding="utf-8")
+    (folder / "test_it.py").write_text(f"import pytest\n{source}", encoding="utf-8")
+    command = [
+        needs.tools(),
+        "-m",
+        "pytest",
+        "-p",
+        "no:pytest_embedded",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir=.",
+        "-rs",
+    ]
+    ran = subprocess.run(
+        [*command, "--lg-env", "local.yaml", *options],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=folder,
+        check=False,
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_the_board_of_a_test_is_that_of_the_environment_and_one_connection_serves_all(tmp_path: Path) -> None:
+    source = """
+@pytest.mark.parametrize("number", range(3))
+def test_calls(board, number): assert board.function("add")(2, number) == 2 + number
+def test_is_the_driver(board, target): assert target.get_driver("MicrorpcDriver").board is board
+def test_closes(board): board.close()
+def test_after_it(board): assert board.function("add")(2, 3) == 5 and board.stats.sessions == 1
+def test_deactivates(board, target): target.deactivate(target.get_driver("MicrorpcDriver"))
+@pytest.mark.hardware
+def test_is_hardware(board): assert board.function("add")(2, 4) == 6
+def test_fails(board):
+    board.function("add")(40, 2)
+    assert 0
+@pytest.mark.microrpc_board(profile="rpi_pico")
+def test_profile(board): assert 0
+@pytest.mark.microrpc_board(flash=True)
+def test_flash(board): assert 0
+@pytest.mark.microrpc_board(count=2)
+def test_two(boards): assert 0
+def test_sim(sim_board): assert 0
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        out = run_tests(
+            tmp_path, "{MicrorpcDriver: {profile: nucleo_f746zg}}", [server.path], source, "--microrpc-capture=c"
+        )
+        assert "1 failed, 8 passed, 4 skipped" in out, out
+    port = f"labgrid://{tmp_path}/local.yaml#main"
+    assert f"microrpc: nucleo_f746zg on {port}" in out
+    for reason in (
+        "needs the board rpi_pico, and this is nucleo_f746zg",
+        "needs firmware (flash=), which on a board of labgrid's is the business of labgrid's drivers",
+        f"needs 2 boards, and there is 1: {port}. Give each a target with a MicrorpcDriver",
+        "needs the simulator: sim_board",
+    ):
+        assert reason in out
+    assert "add(40, 2)" in out
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["test_it.py.test_fails.pcapng"]
+
+
+def test_two_targets_are_two_boards(tmp_path: Path) -> None:
+    source = """
+@pytest.mark.microrpc_board(count=2)
+def test_two(boards): print(*(board.name for board in boards))
+def test_one(board): assert board.function("add")(2, 4) == 6
+"""
+    with PtyServer(simulate(profile("loopback"))) as one, PtyServer(simulate(profile("loopback"))) as other:
+        out = run_tests(tmp_path, "[MicrorpcDriver: {name: rpc}]", [one.path, other.path], source, "-s")
+        assert "2 passed" in out, out
+        assert f"{one.path} {other.path}" in out
+        assert f"local.yaml#main/rpc, labgrid://{tmp_path}/local.yaml#other/rpc" in out
+        out = run_tests(
+            tmp_path, "{MicrorpcDriver: {}}", [one.path], "def test(board): pass", f"--microrpc-port={other.path}"
+        )
+    assert "1 passed" in out, out
+    assert f"microrpc: {other.path}\n" in out
+
+
+def test_an_environment_without_our_driver_leaves_the_board_to_the_plugin(tmp_path: Path) -> None:
+    source = "def test(board): assert board.name == 'sim://loopback'"
+    assert "1 passed" in run_tests(tmp_path, "{}", ["/dev/null"], source)
+
+
+def test_what_labgrid_boards_cannot_have_ends_pytest_at_its_start(tmp_path: Path) -> None:
+    out = run_tests(tmp_path, "{MicrorpcDriver: {}}", ["/dev/null"], "def test(board): pass", "--microrpc-flash")
+    assert "ERROR: --microrpc-flash: what is put on a board of labgrid's, its own drivers put there" in out
 
 
 def test_the_settings_of_ser2net_in_the_guide_serve_a_board(tmp_path: Path) -> None:

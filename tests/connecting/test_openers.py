@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib
 import os
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import needs
 import pytest
@@ -21,11 +23,12 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.connecting import openers
 from microrpc.connecting.address import Target, find_target
-from microrpc.connecting.openers import find_opener, open_target
+from microrpc.connecting.openers import find_opener, open_target, sim
 from microrpc.connecting.openers.emulated import open_running
-from microrpc.errors import FunctionNotFoundError, PortError, PortLostError, PortNotFoundError
+from microrpc.errors import FunctionNotFoundError, PortBusyError, PortError, PortLostError, PortNotFoundError
 from microrpc.firmware.emulator import start_emulated
-from microrpc.ports.channel import monotonic
+from microrpc.ports.channel import SerialChannel, monotonic
+from microrpc.ports.opening import open_serial
 from microrpc.wire.session import Timeouts
 
 LIMIT_S = 20.0
@@ -118,6 +121,30 @@ def test_a_device_has_the_line_and_the_ring_of_its_board_and_is_opened_again() -
         assert again.name == server.path
         again.close()
         opened.close()
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_a_pty_that_somebody_took_for_an_earlier_one_is_left_to_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    taken = list[int]()
+
+    def open_taken(port: str, **options: Any) -> SerialChannel:
+        if len(taken) < most:
+            taken.append(os.open(port, os.O_RDWR | os.O_NOCTTY))
+            fcntl.flock(taken[-1], fcntl.LOCK_EX)
+        return open_serial(port, **options)
+
+    monkeypatch.setattr(sim, "open_serial", open_taken)
+    if most == 2:
+        with api.connect("sim://") as board:
+            assert board.function("add")(2, 3) == 5
+    else:
+        with pytest.raises(PortBusyError, match="is in use by"):
+            api.connect("sim://")
+    assert len(taken) == most
+    while taken:
+        os.close(taken.pop())
 
 
 def test_a_simulated_board_has_no_line_and_does_not_come_back() -> None:

@@ -23,7 +23,7 @@ from microrpc.boards.catalogue import profile
 from microrpc.capture.reading import read_packets
 from microrpc.connecting.wrap import tapped
 from microrpc.errors import PortError, PortLostError, PortNotFoundError, RequestError
-from microrpc.gateway.through import Through, _line_of
+from microrpc.gateway.through import Through
 from microrpc.ports.channel import MOST_KEPT_BYTES
 
 
@@ -138,7 +138,7 @@ def test_other_ports_have_a_pty_in_front_of_them_too(kind: str) -> None:
             assert board.function("add")(2, 3) == 5
 
 
-def test_what_no_descriptor_tells_of_is_read_by_a_thread() -> None:
+def test_what_no_descriptor_tells_of_has_threads_at_it() -> None:
     # pyserial's loop:// gives back what is written to it.
     tape = Tape()
     through = Through("loop://", [tape])
@@ -146,37 +146,6 @@ def test_what_no_descriptor_tells_of_is_read_by_a_thread() -> None:
         port.write(b"there and back")
         assert port.read(14) == b"there and back"
     assert tape.said[True] == tape.said[False] == b"there and back"
-
-
-class _Broken:
-    """A channel whose handler of URLs, which may be anybody's, fails."""
-
-    name = "broken://"
-
-    def __init__(self) -> None:
-        self.is_closed = False
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def read(self, deadline: float) -> bytes:
-        raise ValueError("it does not work")
-
-    def write(self, data: bytes, deadline: float) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-def test_whatever_ends_the_thread_that_reads_is_told_to_who_waits_for_it() -> None:
-    channel = _Broken()
-    line = _line_of(channel)
-    assert select.select([line.fileno()], [], [], 10)[0]
-    with pytest.raises(ValueError, match="it does not work"):
-        line.read(0.0)
-    line.close()
-    assert channel.is_closed
 
 
 def test_a_port_that_is_lost_ends_it_and_is_told() -> None:

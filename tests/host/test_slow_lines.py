@@ -11,6 +11,7 @@ from apis import Api
 import microrpc
 from firmware_sim.line.adapter import HostAdapter
 from firmware_sim.line.faults import Direction, Flip, Reset
+from firmware_sim.running.loopback import LineChannel
 from firmware_sim.running.simulate import SimBoard
 from firmware_sim.uart import FirmwareTime, Rate, Uart
 from microrpc.errors import BoardResetError, CallTimeoutError, HandshakeTimeoutError
@@ -237,3 +238,34 @@ def test_the_time_that_garbage_takes_on_the_line_is_none_of_the_calls(api: Api, 
         sleep_ms(4800)
         assert sim.now() - begin > TIMEOUTS.call_s + 4  # one was freed first
         assert (board.stats.sessions, board.stats.repeats) == (1, 0)
+
+
+@pytest.mark.parametrize("late_s", [0.01, 0.03, 0.06, 0.3])
+def test_what_leaves_the_port_late_is_waited_for_as_much_longer(
+    api: Api, monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    sim = slow_board("robust", 115200)
+    write, lost_bytes = LineChannel.write, []
+
+    def write_late(channel: LineChannel, data: bytes, deadline: float) -> None:
+        sim.sleep(late_s)  # the port is busy with something else, or this process does not run
+        if lost_bytes == [0]:
+            lost_bytes[0] = len(data)
+        else:
+            write(channel, data, deadline)
+
+    with api.open_board(sim.open_channel(), TIMEOUTS, seed=0, baud=115200) as board:
+        add = board.function("add")
+        for number in range(20):  # after which it is known that the board takes a few milliseconds
+            assert add(2, number) == 2 + number
+        monkeypatch.setattr(LineChannel, "write", write_late)
+        for number in range(5):
+            assert add(20, number) == 20 + number
+        assert board.stats.retransmissions == 0
+        lost_bytes.append(0)
+        began_at = sim.now()
+        assert add(40, 2) == 42  # what is lost then is sent again all the same, and no later than it must be
+        assert board.stats.retransmissions == 1
+        assert sim.now() - began_at < 2 * late_s + 0.1
+        assert lost_bytes[0] > 0
+        monkeypatch.undo()

@@ -728,6 +728,57 @@ def test_a_port_that_is_lost_is_released_so_that_its_name_is_free(
         assert closed == [cable.port.path]
 
 
+@pytest.fixture
+def pty() -> Iterator[str]:
+    master, slave = os.openpty()
+    yield os.ttyname(slave)
+    os.close(slave)
+    os.close(master)
+
+
+def make_another(pty: str) -> None:
+    """Have a pty look as one that was made since."""
+    before = os.stat(pty).st_ctime_ns
+
+    def is_changed() -> bool:
+        os.chmod(pty, 0o620)
+        return os.stat(pty).st_ctime_ns != before
+
+    until(is_changed)
+
+
+def test_a_pty_that_got_the_number_of_a_lost_one_is_left_alone(pty: str) -> None:
+    lost = LostPort(pty, wait_s=0.0)
+    assert lost.find() == pty
+    make_another(pty)
+    assert lost.find() is None
+    with pytest.raises(PortNotFoundError) as caught:
+        Reopening(lost, open_port)()
+    assert str(caught.value) == (
+        f"{pty} went away and was not back within 0 s: another program's pty has its number now; a link "
+        "(`microrpc sim --link`) leads to the next one. Check the cable and the power; the next request looks again"
+    )
+
+
+def test_a_link_that_leads_to_the_number_of_a_lost_pty_is_followed_if_it_was_made_since(
+    pty: str, tmp_path: Path
+) -> None:
+    link = tmp_path / "board"
+    link.symlink_to(pty)
+    lost = LostPort(str(link))
+    assert lost.find() == str(link)
+    make_another(pty)
+    assert lost.find() is None
+    again = tmp_path / "again"
+    again.symlink_to(pty)
+    again.replace(link)
+    assert lost.find() == str(link)
+
+
+def open_port(name: str, timeout_s: float) -> Channel:
+    raise AssertionError("it is another's")
+
+
 def test_threads_that_ask_while_the_board_is_away_all_get_their_answers(cable: Cable) -> None:
     with microrpc.connect(cable.port.path, reconnect=True) as board:
         cable.pull()

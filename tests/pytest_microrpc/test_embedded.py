@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import pytest
 from firmware_sim.running.server import PtyServer, TcpServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from pytest_microrpc.locks import Lock
 
 GUIDE = (Path(__file__).parent.parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
 Run = Callable[..., str]
@@ -57,11 +59,13 @@ def printing(server: PtyServer, text: str) -> Iterator[None]:
 def run(pytester: pytest.Pytester) -> Run:
     """Run tests with pytest-embedded; give what that printed."""
 
-    def run(source: str, port: str, *options: str, services: str = "serial", returns: int = 0) -> str:
+    def run(
+        source: str, port: str, *options: str, services: str = "serial", without: str = "labgrid", returns: int = 0
+    ) -> str:
         pytester.makepyfile(
             test_it=f"import re, time, microrpc, pytest\nfrom firmware_sim.faults import Flip\n{source}"
         )
-        command = [needs.tools(), "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:labgrid", "--rootdir=.", "-rs"]
+        command = [needs.tools(), "-m", "pytest", "-p", "no:cacheprovider", "-p", f"no:{without}", "--rootdir=.", "-rs"]
         command += ["--embedded-services", services, *(["--port", port] if "serial" in services else []), *options]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=pytester.path)
         assert ran.returncode == returns, ran.stdout + ran.stderr
@@ -244,6 +248,54 @@ def test_two_duts_are_one_clear_error(run: Run, server: PtyServer) -> None:
         ports = f"{server.path}|{other.path}"
         out = run("def test(dut, board): pass", ports, "--count", "2", returns=1)
     assert "`dut` is 2 boards, and `board` is one: connect to one of them" in out
+
+
+@pytest.mark.tools
+def test_two_runs_on_one_board_wait_for_each_other(run: Run, server: PtyServer, pytester: pytest.Pytester) -> None:
+    source = """
+def test_one(dut, board): assert [board.function("add")(2, number) for number in range(200)] == list(range(2, 202))
+def test_dut_alone(dut): time.sleep(0.2)
+def test_two(board, dut): assert [board.function("add")(3, number) for number in range(200)] == list(range(3, 203))
+"""
+    other = threading.Thread(target=lambda: outs.append(run(source, server.path)))
+    outs: list[str] = []
+    other.start()
+    outs.append(run(source, server.path))
+    other.join()
+    assert [("3 passed" in out) for out in outs] == [True, True]
+
+
+@pytest.mark.tools
+def test_a_board_that_another_run_has_is_an_error_that_names_it(run: Run, server: PtyServer) -> None:
+    lock = Lock(server.path)
+    assert lock.take("pytest -n 4 others")
+    try:
+        out = run("def test(dut, board): assert 0", server.path, "--microrpc-wait=0.2", returns=1)
+        told = f"other tests did not free a board within 0.2 s (--microrpc-wait): {server.path} is held by process "
+        assert f"{told}{os.getpid()}: pytest -n 4 others" in out
+        assert "1 passed" in run("def test(dut): pass", server.path)  # a project without boards of ours is left alone
+    finally:
+        lock.free()
+    assert "1 passed" in run("def test(dut, board): pass", server.path)
+
+
+@pytest.mark.tools
+def test_a_board_that_other_tests_have_had_is_given_to_dut(run: Run, server: PtyServer) -> None:
+    source = f"""
+import microrpc.boards.finding, pytest_microrpc.desk
+pytest_microrpc.desk.find_ports = lambda board: [{server.path!r}]
+def test_alone(board): assert board.function("add")(2, 3) == 5
+def test_both(dut, board): assert board.function("add")(2, 4) == 6
+def test_alone_again(board): assert board.function("add")(2, 5) == 7
+"""
+    assert "3 passed" in run(source, server.path, "--microrpc-board=nucleo_f746zg", "--microrpc-wait=1")
+
+
+@pytest.mark.tools
+def test_with_labgrid_the_error_says_which_plugin_to_turn_off(run: Run, server: PtyServer) -> None:
+    out = run("def test(dut, board): pass", server.path, without="nothing", returns=1)
+    assert "both have a fixture `target`, and `dut` gets labgrid's: turn labgrid off" in out
+    assert "1 error" in out
 
 
 def test_without_pytest_embedded_a_dut_is_any_fixture(pytester: pytest.Pytester) -> None:

@@ -24,6 +24,7 @@ import microrpc.firmware.emulator
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.errors import HandshakeTimeoutError
 from microrpc.firmware.project import Project
 from microrpc.ports.channel import SerialChannel
 from microrpc.ports.opening import open_serial
@@ -858,6 +859,33 @@ def test_a_silent_board_is_waited_for_once(run: Run, server: PtyServer, pytester
     assert text.count("the board was silent before, so it is not tried again: ") >= 4
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_board_that_hangs_in_a_test_is_not_waited_for_by_all_that_follows(
+    run: Run, server: PtyServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, asks: bool
+) -> None:
+    pytester.makefile(".toml", short=SHORT_PROFILE.format(kind=""))
+    monkeypatch.setattr(microrpc, "the_server", server, raising=False)
+    waited: list[str] = []
+    begin = HandshakeTimeoutError.__init__
+
+    def note(error: HandshakeTimeoutError, *args: object) -> None:
+        waited.append(str(args))
+        begin(error, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HandshakeTimeoutError, "__init__", note)
+    source = f"""
+def test_hangs(board):
+    board.kept, add = board.array(np.zeros(8)), board.function("add")
+    microrpc.the_server.device.wedge()
+    if {asks}: add(2, 3)
+def test_one(board): pass
+def test_two(board): pass
+"""
+    result = run(source, "--microrpc-board-file=short.toml", f"--microrpc-port={server.path}")
+    result.assert_outcomes(failed=int(asks), passed=int(not asks), errors=2)
+    assert len(waited) == 1 + asks, waited
+
+
 def test_a_board_that_goes_silent_does_not_hold_up_the_end(
     run: Run, server: PtyServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -952,19 +980,42 @@ def test(board, monkeypatch):
 # --- the guide --------------------------------------------------------------------------------
 
 
+def test_what_is_skipped_for_want_of_functions_is_told_and_fails_where_they_are_required(
+    run: Run, server: PtyServer
+) -> None:
+    source = """
+def gone(): pass
+pytestmark = pytest.mark.microrpc_board(functions=[gone])
+def test_one(board): assert 0
+def test_two(board): assert 0
+@pytest.mark.skip(reason="not today")
+def test_three(board): assert 0
+"""
+    port = f"--microrpc-port={server.path}"
+    result = run(source, port, "-r", "", "-q")
+    result.assert_outcomes(skipped=3)
+    told = "microrpc: 2 tests were skipped for want of functions in the board's firmware (-rs names them; "
+    assert f"{told}--microrpc-require fails)" in result.stdout.lines
+    result = run(source, port, "--microrpc-require")
+    result.assert_outcomes(errors=2, skipped=1)
+    assert f"needs function 'gone', which {server.path} does not have (--microrpc-require)" in result.stdout.str()
+    assert "microrpc: 2" not in result.stdout.str()
+
+
 def test_the_example_of_the_guide_runs(pytester: pytest.Pytester, server: PtyServer) -> None:
     example, on_events, failing = map(block, ("def relu(x)", "LoseEvents", "test_relu_on_a_bad_line"))
     on_two, noise = block("test_a_number_goes_from_board_to_board"), block("[[fault]]", "toml")
     pytester.makefile(".toml", noise=noise)
     pytester.makepyfile(test_relu=example)
     strict = ("-W", "error", "--strict-markers", "-rs")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=4, skipped=1)
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=5, skipped=1)
     on_hardware = pytester.runpytest_inprocess(*strict, f"--microrpc-port={server.path}")
-    on_hardware.assert_outcomes(passed=1, skipped=4)
+    on_hardware.assert_outcomes(passed=2, skipped=4)
     on_hardware.stdout.fnmatch_lines(["*needs function 'relu', which * does not have"])
+    assert "microrpc: " not in pytester.runpytest_inprocess(*strict).stdout.str()
 
     pytester.makepyfile(test_relu=f"{example}\n{on_events}\n{on_two}")
-    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=6, skipped=1)
+    pytester.runpytest_inprocess(*strict).assert_outcomes(passed=7, skipped=1)
 
     pytester.makepyfile(test_relu=f"{example}\n{failing}")
     shown = re.findall(r"```text\n-+ microrpc conversation -+\n(.*?)```", GUIDE, flags=re.DOTALL)

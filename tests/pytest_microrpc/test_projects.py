@@ -428,12 +428,18 @@ def test_the_example_of_the_guide_runs_on_firmware_as_printed(pytester: pytest.P
     strict = ("-W", "error", "--strict-markers", "-rA", "-p", "no:cacheprovider")
 
     emulated = pytester.runpytest_inprocess(*strict, "--microrpc-board", "./my_project")
-    emulated.assert_outcomes(passed=1, skipped=4)
-    emulated.stdout.fnmatch_lines(["PASSED test_relu.py::test_relu"])
+    emulated.assert_outcomes(passed=2, skipped=4)
+    emulated.stdout.fnmatch_lines(["PASSED test_relu.py::test_relu", "PASSED *::test_a_copy_comes_back_as_it_was"])
+
+    without = pytester.runpytest_inprocess(*strict, "--microrpc-board", board)  # whose own firmware has no relu
+    without.assert_outcomes(passed=1, skipped=5)
+    without.stdout.fnmatch_lines(
+        ["microrpc: a test was skipped for want of *", "PASSED *::test_a_copy_comes_back_as_it_was"]
+    )
 
     with start_firmware(build_to_run(load_project(folder))) as emulator:
         on_a_port = pytester.runpytest_inprocess(*strict, f"--microrpc-port={emulator.port}")
-    on_a_port.assert_outcomes(passed=2, skipped=3)
+    on_a_port.assert_outcomes(passed=3, skipped=3)
     on_a_port.stdout.fnmatch_lines_random(
         ["PASSED test_relu.py::test_relu", "PASSED test_relu.py::test_the_firmware_takes_packets_of_1_kb"]
     )

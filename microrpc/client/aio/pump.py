@@ -128,6 +128,7 @@ class AsyncPump(PortOwner[AsyncChannel, Callable[[float], Awaitable[AsyncChannel
                                         output.port_is_doubtful = False
                                         renew(channel)
                                     await channel.write(*output.take(deadline, now))
+                                    output.left_at = channel.now()
                                     trust.is_out = trust.is_asking
                             except asyncio.CancelledError as error:  # the second ends it at once
                                 if not self.connection.cancel(channel.now()):

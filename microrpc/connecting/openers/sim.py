@@ -14,6 +14,7 @@ from firmware_sim.running.server import PtyServer
 from microrpc.boards.schema import BoardProfile
 from microrpc.connecting.address import Target
 from microrpc.connecting.openers import Opened, ResetFirst
+from microrpc.errors import PortBusyError
 from microrpc.ports.channel import Channel
 from microrpc.ports.opening import open_serial
 
@@ -29,10 +30,20 @@ def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | Non
     """Serve `board` from a thread until the connection is closed; `baud` is that of its line, where it is on one."""
     if not hasattr(os, "openpty"):
         return Opened(MemoryChannel(board, name=f"sim://{profile.name}"), baud=baud)
-    server = PtyServer(board)
+    server, channel = _open_pty(board, profile.baud)
     server.start()
-    try:
-        return Opened(open_serial(server.path, baud=profile.baud), baud=baud, on_close=server.close)
-    except BaseException:
-        server.close()
-        raise
+    return Opened(channel, baud=baud, on_close=server.close)
+
+
+def _open_pty(board: SimulatedBoard, baud: int) -> tuple[PtyServer, Channel]:
+    """Open a new pty before anybody else does: a host of an earlier one of its number may still look for that."""
+    tries = 3
+    while True:
+        server = PtyServer(board)
+        try:
+            return server, open_serial(server.path, baud=baud)
+        except BaseException as error:
+            server.close()
+            tries -= 1
+            if not (isinstance(error, PortBusyError) and tries):
+                raise

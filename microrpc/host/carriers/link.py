@@ -28,8 +28,8 @@ from microrpc.wire.reader import request_label
 
 _MOST_PAUSE_S = 0.2  # that a request waits for the answer to a notice, where both do not fit
 _FLUSH_S = 1.0  # how long the port may take for a notice
+_PROMPT_S = 1e-3  # a port that takes what is sent within this did so at once
 _PROGRESS_BYTES = FRAME_OVERHEAD_BYTES + 17  # of one on the wire, without what is escaped
-_PROMPT_S = 0.05  # a wait that ends later than this was no wait for the board alone
 
 
 class LinkCarrier:
@@ -116,6 +116,8 @@ class LinkCarrier:
         deadline = answered_by + timeout_s
         while True:
             data, now = yield self._wait_until(deadline)
+            if self._is_just_sent and output.left_at > host.sent_by + _PROMPT_S:
+                host.on_late_write(output.taken_at, output.left_at)
             if data:
                 line.receive(data, now)
                 if host.progress:
@@ -231,13 +233,11 @@ class LinkCarrier:
     def _on_time(self, data: bytes, now: float) -> None:
         """Have sent again what is due.
 
-        Not while a frame is arriving, and not what the port was so busy with that it goes out only now.
+        Not while a frame is arriving.
         """
         host = self.host
         if data and self._line.is_in_frame:
             host.on_arrival(now)
-        elif self._is_just_sent and now > host.deadline + _PROMPT_S:
-            host.wait_anew(now)
         else:
             host.on_time(now)
 
@@ -299,6 +299,8 @@ class LinkCarrier:
             if has_notices and host.notices.due_at > now:  # else a reply makes room for it
                 wait_until = min(wait_until, host.notices.due_at)
             data, now = yield wait_until
+            if self._is_just_sent and line.output.left_at > host.sent_by + _PROMPT_S:
+                host.on_late_write(line.output.taken_at, line.output.left_at)
             if data:
                 line.receive(data, now)
                 deadline = answered_by + job.timeout_s + self._more_s(bytes_before)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from forks import in_fork
@@ -19,18 +20,18 @@ from firmware_sim.board.clock import RealClock, VirtualClock
 from firmware_sim.board.device import Device
 from firmware_sim.line.settings import Rate, Uart
 from firmware_sim.line.uart import UartLine
-from firmware_sim.running.ports import DirectLine
-from firmware_sim.running.server import PtyServer
+from firmware_sim.running.ports import DirectLine, PtyPort
+from firmware_sim.running.server import PtyServer, Server
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
-from microrpc.errors import PortError, PortLostError
+from microrpc.errors import PortError, PortLostError, RequestError
 from microrpc.ports.channel import Channel, monotonic
 from microrpc.ports.opening import open_serial
 from microrpc.wire.datatypes import CPU, Tensor
 from microrpc.wire.features import Feature
-from microrpc.wire.frames import FrameDecoder
+from microrpc.wire.frames import FrameDecoder, encode_frame
 from microrpc.wire.packets import CallFunc, CopyAck, CopyFromRemote, Return, encode_packet
-from microrpc.wire.session import MessageType
+from microrpc.wire.session import MessageType, encode_message
 
 LONG_S = 10.0  # a deadline that is not meant to pass
 SHORT_S = 0.1  # one that is meant to pass
@@ -260,6 +261,45 @@ def test_an_idle_server_sleeps(server: PtyServer, host: PtyHost) -> None:
     before = time.process_time()
     time.sleep(SHORT_S)
     assert time.process_time() - before < SHORT_S / 2
+
+
+def test_what_comes_within_a_tick_is_done_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    init = encode_frame(encode_message(0x26, MessageType.START_SESSION_INIT, b"\x01"))
+    slept: list[float] = []
+
+    class SecondLookError(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 1:
+            raise SecondLookError
+        for channel in channels:
+            channel.write(init, monotonic() + LONG_S)
+
+    monkeypatch.setattr("firmware_sim.running.server.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    server = Server(PtyPort(Device()), PtyPort(Device()), tick_s=0.25)
+    channels = [open_serial(port.path, baud=115200) for port in server.ports]
+    with pytest.raises(SecondLookError):
+        server.run()
+    assert slept == [0.25, 0.25]
+    for channel in channels:
+        decoder, types = FrameDecoder(), list[int]()
+        while len(types) < 2:
+            data = channel.read(monotonic() + LONG_S)
+            assert data, "the board was not looked at"
+            types += [item[2] for item in decoder.feed(data) if isinstance(item, bytes)]
+        assert types == [MessageType.TERMINATE_SESSION, MessageType.START_SESSION_REPLY]
+        channel.close()
+    server.close()
+
+
+@pytest.mark.parametrize("tick_s", [-0.001, float("nan"), True])
+def test_a_tick_that_cannot_be_is_refused(tick_s: float) -> None:
+    port = PtyPort(Device())
+    with pytest.raises(RequestError, match=r"^tick_s is a number of seconds, 0 or more"):
+        Server(port, tick_s=tick_s)
+    port.close()
 
 
 # --- the link ---------------------------------------------------------------------------------
