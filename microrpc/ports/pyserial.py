@@ -8,6 +8,7 @@ import logging
 import math
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,6 +58,11 @@ class _Rfc2217(rfc2217.Serial):
     def open(self) -> None:
         """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
         self._is_opening = True
+        for name in (
+            "setDaemon",
+            "setName",
+        ):  # pyserial still calls them, which is nothing to tell a user, or to fail of
+            warnings.filterwarnings("ignore", rf"{name}\(\) is deprecated", DeprecationWarning, r"serial\.rfc2217")
         try:
             super().open()
         except serial.SerialException as error:

@@ -32,13 +32,6 @@ from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
 from microrpc.ports.pyserial import PyserialChannel
 
-# pyserial's client side names its thread in the old way, and leaves the socket to the garbage collector where the other
-# end hung up first.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning", "ignore:setName:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 class SerialServer:
     """Serves one serial port to one host, as ser2net does; made of pyserial's own server side."""
