@@ -132,7 +132,8 @@ def _may_use_dut(item: pytest.Item) -> bool:
 
 def _lacks_target(item: pytest.Item) -> str:
     """Tell why there will be no `dut`, "" where there may be one: labgrid has a fixture `target`, too."""
-    found = getattr(item, "_fixtureinfo").name2fixturedefs.get("target", ())  # noqa: B009 - of pytest, and private
+    known = getattr(item, "_fixtureinfo", None)  # of pytest, and private
+    found = known.name2fixturedefs.get("target", ()) if known is not None else ()
     if not found or not found[-1].func.__module__.startswith("labgrid."):
         return ""
     text = "pytest-embedded and labgrid both have a fixture `target`, and `dut` gets labgrid's"
@@ -147,8 +148,8 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
     """Lock the port of a `dut` before pytest-embedded opens it, where `board` is behind one."""
-    is_locked = fixturedef.argname == "serial" and request.config.stash.get(_locks_dut_key, False)
-    if not is_locked:
+    is_theirs = fixturedef.argname == "serial" and fixturedef.func.__module__.startswith("pytest_embedded.")
+    if not (is_theirs and request.config.stash.get(_locks_dut_key, False)):
         return (yield)
     from pytest_microrpc.embedded import PortLocks
 

@@ -59,6 +59,14 @@ def _check_count(name: str, value: int, most: int = MOST) -> None:
         raise ValueError(f"{name} must be at most {most}, not {show(value)}")
 
 
+def _direction(value: str) -> Direction:
+    """Take a direction by its name, too: a text that is none would strike nothing, and say nothing."""
+    try:
+        return Direction(value)
+    except ValueError:
+        raise ValueError(f"direction must be to-board, to-host or both, not {show(value)}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that goes wrong. Its kind, in files, is the name of its class in lower case, with hyphens."""
@@ -72,6 +80,8 @@ class Fault:
                 raise ValueError(f"{field.name} must be at most {_LATEST_S:g} or infinite, not {show(value)}")
             if isinstance(value, int) and not field.name.endswith("_s"):
                 _check_count(field.name, value)
+            if field.name == "direction":
+                object.__setattr__(self, field.name, _direction(value))
 
     @classmethod
     def kind(cls) -> str:

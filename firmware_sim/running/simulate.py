@@ -14,7 +14,7 @@ from firmware_sim.line.settings import LineState, Rate, Uart
 from firmware_sim.line.uart import UartLine
 from firmware_sim.running.loopback import LineChannel
 from microrpc.boards.schema import BoardProfile
-from microrpc.errors import PortNotFoundError, RequestError
+from microrpc.errors import FaultsError, PortNotFoundError, RequestError
 from microrpc.wire.checks import check_seconds, show
 from microrpc.wire.events import EventValue
 from microrpc.wire.features import Feature
@@ -92,6 +92,10 @@ class SimBoard:
             raise RequestError(
                 f"a board is made of a profile, such as microrpc.profile('loopback'), not of {show(profile)}"
             )
+        if not isinstance(faults, Faults | None):
+            raise FaultsError(f"faults are told as Faults([Flip(rate=1e-5)], seed=7), not as {show(faults)}")
+        if not isinstance(uart, Uart | None):
+            raise RequestError(f"a line is told as Uart(receive_ring_bytes=128), not as {show(uart)}")
         self.profile = profile
         self.name = f"sim://{profile.name}"
         """What messages call its port."""

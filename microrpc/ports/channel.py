@@ -97,6 +97,8 @@ def port_name(port: object) -> str:
     if not isinstance(name, str):
         example = "'/dev/ttyACM0' or Path('/dev/ttyACM0')"
         raise RequestError(f"a port is a text or a path, such as {example}, not {show(port)}")
+    if "\0" in name:
+        raise RequestError(f"the name of a port has no NUL, and {show(name)} has")
     return name
 
 

@@ -26,6 +26,7 @@ A_FUNCTION = " is a function or None, not 'print'"
         ({"timeouts": 2.0}, r"timeouts are several, `microrpc.Timeouts\(call_s=...\)`, not 2.0"),
         ({"timeouts": 0}, "timeouts are several, .*, not 0$"),
         ({"board": 5}, "the name of a board is a str, not 5"),
+        ({"port": "a\0b"}, r"the name of a port has no NUL, and 'a\\x00b' has"),
         ({"port": 10**5000}, "a port is a text or a path, .*, not a number of very many digits"),
         ({"dtr": "false"}, "dtr is True, False or None, not 'false'"),
         ({"rts": 0}, "rts is True, False or None, not 0"),
@@ -102,6 +103,10 @@ def test_a_slip_in_what_a_simulated_board_is_told_is_one_error() -> None:
         RequestError, match=r"a board is made of a profile, such as microrpc.profile\('loopback'\), not of 'uno'"
     ):
         SimBoard("uno")  # type: ignore[arg-type]
+    with pytest.raises(FaultsError, match=r"^faults are told as Faults\(\[Flip\(rate=1e-5\)\], seed=7\), not as \["):
+        SimBoard(LOOPBACK, faults=[Reset(at_byte=3)])  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"^a line is told as Uart\(receive_ring_bytes=128\), not as 5$"):
+        SimBoard(LOOPBACK, uart=5)  # type: ignore[arg-type]
     for fault in (Reset, [Reset(at_byte=3)], "reset", None):
         with pytest.raises(
             FaultsError, match=r"a fault is one of `firmware_sim.faults`, such as Reset\(at_byte=20\), not "

@@ -109,11 +109,19 @@ def test_who_writes_is_held_up_while_the_board_takes_nothing(port: Port) -> None
     assert port.taken == bytes(sent)
 
 
-def test_what_was_handed_over_goes_to_the_board_before_it_is_closed(port: Port) -> None:
+def test_what_was_handed_over_goes_to_the_board_before_it_is_closed(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microrpc.gateway.line.LAST_S", 30.0)
     line = LineByThreads(port)
     line.write_some(b"good")
+    assert port.is_writing.wait(10)
     line.write_some(b"bye")
+    closing = threading.Thread(target=line.close)
+    closing.start()
+    closing.join(0.2)  # it waits for the board
+    assert not port.is_closed
     port.takes.set()
+    closing.join(10)
+    assert (port.is_closed, port.taken) == (True, b"goodbye")
     line.close()
-    line.close()
-    assert port.taken == b"goodbye"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -228,3 +230,17 @@ def test_a_seed_is_a_whole_number_of_64_bits(seed: str, tmp_path: Path) -> None:
 def test_a_number_beyond_floats_is_an_error_of_ours() -> None:
     with pytest.raises(FaultsError, match="rate must be from 0 to 1, not inf"):
         parse_fault(f'kind = "flip", rate = {10**400}')
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda direction: Flip(rate=0.1, direction=direction),
+        lambda direction: Stuck(at_s=1, direction=direction),
+        lambda direction: Reset(at_byte=3, direction=direction),
+    ],
+)
+def test_a_direction_may_be_its_name_and_one_that_there_is_not_is_refused(fault: Callable[[Any], Any]) -> None:
+    assert fault("to-host").direction is Direction.TO_HOST
+    with pytest.raises(ValueError, match=r"^direction must be to-board, to-host or both, not 'up'$"):
+        fault("up")
