@@ -385,7 +385,7 @@ def test_the_help_of_call_comes_by_both_names(args: tuple[str, ...]) -> None:
 
 
 def test_an_error_speaks_of_the_port_and_the_options_as_they_were_typed() -> None:
-    slow = run("call", "sim://", "sleep_ms", "300", "--timeout", "0.05")
+    slow = run("call", "sim://", "sleep_ms", "1500", "--timeout", "1")
     assert "longer timeout," in slow.err
     assert "timeout_s" not in slow.err
     unknown = run("call", "sim://rpi_pico", "nothing")
