@@ -74,7 +74,12 @@ class _Rfc2217(rfc2217.Serial):
         keep_alive(self._connection)
 
     def _telnet_read_loop(self) -> None:
-        super()._telnet_read_loop()  # type: ignore[misc]
+        try:
+            super()._telnet_read_loop()  # type: ignore[misc]
+        except (OSError, TypeError) as error:  # it answered a server that has gone; or what came is no telnet
+            vars(self)["_read_buffer"].put(None)
+            if isinstance(error, TypeError):
+                return
         self._has_hung_up = self.is_open  # else it was closed here
 
     def rfc2217_set_control(self, value: bytes) -> None:
