@@ -41,7 +41,7 @@ from microrpc.serve.endpoint import ServerEndpoint, run_server
 from microrpc.serve.local import LocalSession, Module
 from microrpc.wire.session import Timeouts
 
-TIMEOUTS = Timeouts(retry_s=0.05, start_s=0.15, call_s=0.15)
+TIMEOUTS = Timeouts(retry_s=0.05, start_s=0.5, call_s=0.5)
 
 
 class Intruded:
