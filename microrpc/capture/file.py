@@ -104,7 +104,8 @@ class CaptureFile:
             _log.info("%s: whoever read it has gone", self._name)
             self._end()
         except Exception as error:  # a stream of the program's own raises what it likes, and no request is to end of it
-            _log.warning("%s: the capture ends here, and what is in it is whole: %s", self._name, _why(error))
+            how = "and what is in it is whole" if self._sink.ends_whole else "and its last packet may be cut short"
+            _log.warning("%s: the capture ends here, %s: %s", self._name, how, _why(error))
             self._end()
 
     def _end(self) -> None:
