@@ -35,7 +35,7 @@ def lazy(package: str, places: Mapping[str, str]) -> tuple[list[str], Callable[[
 
 
 def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """Give the `__getattr__` of an old `module`: for one release it hands its names on, with a DeprecationWarning."""
+    """Give the `__getattr__` of an old `module`: it hands its names on, with a DeprecationWarning."""
     found = _by_name(places)
 
     def look_up(name: str) -> Any:
@@ -44,7 +44,7 @@ def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
             raise _no_such(module, name)
         import warnings
 
-        text = f"{module}.{name} is {place}.{name} now; the old name goes with the next release"
+        text = f"{module}.{name} is {place}.{name} now; the old name goes with a later release"
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         return getattr(importlib.import_module(place), name)
 

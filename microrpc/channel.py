@@ -1,4 +1,4 @@
-"""The old name of what is in `microrpc.ports`, for one release.
+"""The old name of what is in `microrpc.ports`, which still works.
 
 Ports are opened in `microrpc.ports.opening` (serial ports, and URLs of pyserial) and `microrpc.ports.sockets`; a serial
 port is set up in `microrpc.ports.tty`. Latency is asked for there where `connect`, a profile or a command says so: with

@@ -1,4 +1,4 @@
-"""The old name of `microrpc.firmware.emulator`, for one release."""
+"""The old name of `microrpc.firmware.emulator`, which still works."""
 
 from microrpc._names import moved
 

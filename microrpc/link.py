@@ -1,4 +1,4 @@
-"""The old name of what is in `microrpc.wire.link`, `microrpc.host.link` and beside them, for one release."""
+"""The old name of what is in `microrpc.wire.link`, `microrpc.host.link` and beside them, which still works."""
 
 from microrpc._names import moved
 

@@ -1,4 +1,4 @@
-"""The old name of `microrpc.gateway.unix`, for one release."""
+"""The old name of `microrpc.gateway.unix`, which still works."""
 
 from microrpc._names import moved
 

@@ -49,6 +49,19 @@ def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathli
     return directory
 
 
+@pytest.fixture
+def others_port(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Give a file in place of a port that belongs to a group of the system, as `dialout` is one."""
+    port = tmp_path / "ttyACM0"
+    port.touch()
+    port.chmod(0o660)
+    if os.geteuid() == 0:
+        import grp
+
+        os.chown(port, -1, max(group.gr_gid for group in grp.getgrall() if group.gr_gid < 1000))
+    return port
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Keep what thousands of collected tests consist of out of garbage collections: each would walk all of it."""

@@ -1,4 +1,4 @@
-"""The names that users import: there for good and never with a warning, typed, cheap; and old ones for one release."""
+"""The names that users import: there for good and never with a warning, typed, cheap; and old ones, which work."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_an_old_name_is_the_new_thing_and_the_warning_points_at_the_users_line(
     assert {(one.category, str(one.message), one.filename, one.lineno) for one in caught} == {
         (
             DeprecationWarning,
-            f"{module}.{name} is {place}.{name} now; the old name goes with the next release",
+            f"{module}.{name} is {place}.{name} now; the old name goes with a later release",
             "users_program.py",
             3,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import grp
 import os
 import pathlib
 import re
@@ -188,6 +187,7 @@ def assert_told(said: str, start: str = "") -> None:
         ("info unix://", "...: the address of a shared board"),
         ("info tvm://127.0.0.1:9?name=x", "...: write tvm:"),
         ("info simm://", "...: nothing opens"),
+        ("info sim", "there is no port ...; did you mean ...?"),
         ("info sim:// --board no_such_board", "there is no board profile"),
         ("info sim://arduino_uno --board arduino_mega", "... is the board"),
         ("info --board arduino_uno", "no ... is plugged in"),
@@ -224,12 +224,8 @@ def test_a_port_that_is_not_there(there: list[str], start: str, monkeypatch: pyt
     assert_told(said, f"there is no port {PORT}: {start}")
 
 
-def test_a_port_that_only_others_may_open(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    port = tmp_path / "ttyACM0"
-    port.touch()
-    port.chmod(0o660)
-    if os.geteuid() == 0:
-        os.chown(port, -1, max(group.gr_gid for group in grp.getgrall() if group.gr_gid < 1000))
+def test_a_port_that_only_others_may_open(monkeypatch: pytest.MonkeyPatch, others_port: pathlib.Path) -> None:
+    port = others_port
 
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

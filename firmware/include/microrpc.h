@@ -344,7 +344,11 @@ static inline microrpc_value_t microrpc_value_float(double value) {
 static inline microrpc_value_t microrpc_value_bytes(const void *data, size_t size) {
     microrpc_value_t made;
     made.type = MICRORPC_BYTES;
+#ifdef __cplusplus
+    made.as.bytes.data = static_cast<const uint8_t *>(data);
+#else
     made.as.bytes.data = (const uint8_t *)data;
+#endif
     made.as.bytes.size = size;
     return made;
 }

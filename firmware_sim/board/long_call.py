@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from microrpc.serve.endpoint import ENDINGS
 from microrpc.serve.local import FunctionError, LocalSession
 from microrpc.wire.packets import RemoteException, Reply
 
@@ -47,8 +48,10 @@ class LongCall:
     def go_on(self, *, is_cancelled: bool = False) -> Reply | None:
         """Let it run to its next yield; give the reply where it has ended instead."""
         self._is_running = True
-        reply = self._session.answer(lambda: self._step(is_cancelled))
-        self._is_running = False
+        try:
+            reply = self._session.answer(lambda: self._step(is_cancelled))
+        finally:  # Ctrl-C goes on to the program
+            self._is_running = False
         if self._is_abandoned:
             reply = RemoteException("the board was reset")  # nobody is left to hear it
         if reply is not None:
@@ -71,7 +74,7 @@ class LongCall:
         return None
 
     def _close(self) -> None:
-        with contextlib.suppress(Exception):  # whatever its `finally` does, it has ended
+        with contextlib.suppress(Exception, *ENDINGS):  # whatever its `finally` does, it has ended
             self._steps.close()
 
 

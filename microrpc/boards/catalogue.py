@@ -23,13 +23,16 @@ def load_profile(path: str | pathlib.Path) -> BoardProfile:
 
 
 def profile(name: str) -> BoardProfile:
-    """The profile of that name. Raises ProfileError for an unknown name, which lists the known ones."""
+    """The profile of that name. Raises ProfileError for an unknown name, which tells the one like it, or all."""
     known = _files()
     if check_text(name, "the name of a board") not in known:
         guess = did_you_mean(name, known)
-        raise ProfileError(
-            f"there is no board profile {name!r}{guess or '.'} Known: {', '.join(known)} (`microrpc boards`)"
+        listed = (
+            f"{guess} `microrpc boards` lists all {len(known)}"
+            if guess
+            else f". Known: {', '.join(known)} (`microrpc boards`)"
         )
+        raise ProfileError(f"there is no board profile {name!r}{listed}")
     return _load(known[name])
 
 

@@ -1,7 +1,7 @@
 """Where a capture is written to: a file, a pipe, or a stream that the program has open.
 
 What is written is there at once, and whole: each block is handed to the system by itself, so that a program that is
-killed, or a disk that is full, leaves a file of whole blocks.
+killed, or a disk that is full, leaves a file of whole blocks. A pipe or a stream may have taken a part of the last one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Sink(Protocol):
 
     is_live: bool
     """Whether somebody reads along."""
+    ends_whole: bool
+    """Whether there is no part of a block in it when a write has failed."""
 
     def write(self, blocks: bytes) -> None:
         """Take whole blocks, and hand them on at once. Raises OSError."""
@@ -129,13 +131,27 @@ def _lock(fd: int) -> None:
         return
 
 
-class _File:
-    """A regular file: it ends with a whole block whatever happens."""
-
-    is_live = False
+class _Descriptor:
+    """What the system has open for a capture."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    def close(self) -> None:
+        """See `Sink`."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _File(_Descriptor):
+    """A regular file: it ends with a whole block whatever happens."""
+
+    is_live = False
+    ends_whole = True
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
         self._size = os.lseek(fd, 0, os.SEEK_CUR)
 
     def write(self, blocks: bytes) -> None:
@@ -156,20 +172,12 @@ class _File:
         """See `Sink`."""
         return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
-    def close(self) -> None:
-        """See `Sink`."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
-
-class _Pipe:
+class _Pipe(_Descriptor):
     """A pipe, or whatever may keep its writer waiting: it does so for `PATIENCE_S` at most."""
 
     is_live = True
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    ends_whole = False
 
     def _is_writable(self) -> bool:
         if not hasattr(select, "poll"):  # Windows, which can only try
@@ -191,17 +199,12 @@ class _Pipe:
         """See `Sink`."""
         return False
 
-    def close(self) -> None:
-        """See `Sink`."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
 
 class _Stream:
     """A stream of the program's own, which stays open; what it cannot take it may wait for as it likes."""
 
     is_live = False
+    ends_whole = False
 
     def __init__(self, stream: Writable) -> None:
         self._stream = stream

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc.boards.files import WriteError
 from microrpc.cli import completing
 from microrpc.cli.common import (
     BaudOption,
@@ -182,7 +183,7 @@ def _files_to_write(
     files: list[tuple[str, Path]] = []
     if save is not None:
         if not save.is_dir():
-            raise typer.BadParameter(f"--save {save}: there is no such directory")
+            raise WriteError(f"--save {save}: there is no such directory")
         files = [*((key, save / f"arg{key}.npy") for key in known), ("result", save / "result.npy")]
     for item in out:
         key, equals, path = item.partition("=")

@@ -23,7 +23,18 @@ from microrpc.cli import completing
 from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
-from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
+from microrpc.errors import (
+    BoardError,
+    CaptureError,
+    FaultsError,
+    FirmwareError,
+    MicroRpcError,
+    PortError,
+    ProfileError,
+    RemoteError,
+    printable,
+    reason_of,
+)
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TIMEOUT_S = 86400.0
 _NO_THREAD = "can't start new thread"  # what Python says where there is no memory for its stack
+_OF_FILES = (CaptureError, FaultsError, FirmwareError, ProfileError)
 _UsageError: Any = typer.BadParameter.__base__  # all that can be wrong with a command line; it has no public name
 
 
@@ -129,7 +141,9 @@ def examples(*lines: str) -> str:
 
 
 def exit_code(error: MicroRpcError) -> ExitCode:
-    """Give the exit code for an error, by its family."""
+    """Give the exit code for an error, by its family; where a file is what cannot be read or written, that is it."""
+    if isinstance(error, _OF_FILES) and isinstance(error.__cause__, OSError):
+        return ExitCode.OUTPUT
     if isinstance(error, RemoteError):
         return ExitCode.DIFFERS
     if isinstance(error, PortError):
@@ -170,7 +184,9 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
         notes = (printable(note) for note in getattr(error, "__notes__", ()))
         code, kind, message = exit_code(error), type(error).__name__, "; ".join((str(error), *notes))
     except _UsageError as error:
-        code, kind, message = ExitCode.USAGE, "UsageError", error.message
+        is_of_file = isinstance(error.__cause__, OSError)
+        code = ExitCode.OUTPUT if is_of_file else ExitCode.USAGE
+        kind, message = type(error.__cause__).__name__ if is_of_file else "UsageError", error.message
         if error.ctx is not None:  # typer's own: it tells how the command is used
             message, shown = error.format_message(), _as_typer_shows(error)
     except KeyboardInterrupt:
@@ -227,12 +243,9 @@ def _report(kind: str, message: str, shown: str, *, as_json: bool) -> None:
 def check_file(path: Path, *, as_json: bool) -> bool:
     """Find out before the work whether what comes of it can be written; tell whether that is what is printed to.
 
-    Raises typer.BadParameter, also where JSON would be mixed with it.
+    Raises WriteError, and typer.BadParameter where JSON would be mixed with it.
     """
-    try:
-        check_writable(path)
-    except WriteError as error:
-        raise typer.BadParameter(str(error)) from error
+    check_writable(path)
     is_stdout = is_own_output(path)
     if is_stdout and as_json:
         raise typer.BadParameter(f"{path} is what --json prints to: leave one of them out")

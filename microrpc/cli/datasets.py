@@ -90,7 +90,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
                     arrays[member.filename.removesuffix(_NPY)] = load_npy(file, member.file_size)
             return arrays
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
+        raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from error
     except UnsupportedValueError as error:
         raise typer.BadParameter(f"{path}: {error}") from None
     except (*_ZIP_ERRORS, RuntimeError) as error:  # RuntimeError: it wants a password

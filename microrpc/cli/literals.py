@@ -209,7 +209,7 @@ def read_array(
                 return load_npy(file, size_bytes, path if maps_large and size_bytes > _LARGE_BYTES else None)
         data = read_whole(path, _MOST_BYTES)
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from None
+        raise typer.BadParameter(f"cannot read {path}: {reason_of(error)}") from error
     except UnsupportedValueError as error:
         raise typer.BadParameter(f"{path}: {error}") from None
     except (ValueError, EOFError) as error:

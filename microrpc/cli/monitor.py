@@ -183,8 +183,12 @@ def _take_stdin() -> int:
 
 def _print_live(source: Source, *, as_json: bool) -> None:
     """Print what comes until it ends, or a signal does."""
-    with contextlib.suppress(StoppedError), until_signal():
-        _print(source, as_json=as_json)
+    try:
+        with until_signal():
+            _print(source, as_json=as_json)
+    except StoppedError:
+        if unshown := source.end():
+            note(f"{unshown} packets came that were not printed any more")
 
 
 def _print(source: Source, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ MOST_PACKETS = 5000
 """How many packets wait, at most."""
 MOST_BYTES = 16 << 20
 """And how many bytes, of both."""
+_DRAIN_S, _PAUSE_S = 1.0, 0.1  # how long packets that nobody will see are counted, and the next one is waited for
 _BLOCK_HEAD = struct.Struct("<II")
 
 
@@ -26,6 +28,8 @@ class Feed:
         self._change = threading.Condition()
         self._is_closed = False
         self._end: BaseException | str | None = None
+        self.unshown = 0
+        """How many of the packets that were taken `packets_of` has not given."""
 
     # --- the thread that reads --------------------------------------------------------------------
 
@@ -57,6 +61,7 @@ class Feed:
         with self._change:
             taken = [self._packets.popleft() for _ in range(min(most, len(self._packets)))]
             self._bytes -= sum(len(packet.data) for packet in taken)
+            self.unshown += len(taken)
             self._change.notify_all()
             return taken
 
@@ -84,9 +89,19 @@ def packets_of(feed: Feed) -> Iterator[Packet]:
     """Give what comes, one by one, until the end; an error is raised then."""
     while (end := feed.end) is None:
         feed.wait(1.0)
-        yield from feed.take(1000)
+        for packet in feed.take(1000):
+            feed.unshown -= 1
+            yield packet
     if isinstance(end, BaseException):
         raise end
+
+
+def count_unshown(feed: Feed) -> int:
+    """Give how many packets nobody was shown, those that still come from a reader that was told to end included."""
+    until = time.monotonic() + _DRAIN_S
+    while feed.end is None and time.monotonic() < until and feed.wait(_PAUSE_S):
+        feed.take(MOST_PACKETS)
+    return feed.unshown
 
 
 class BlockPipe:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.capture.reading import read_packets
 from microrpc.capture.writer import CaptureWriter
-from microrpc.cli.monitor_feed import BlockPipe, Feed
+from microrpc.cli.monitor_feed import BlockPipe, Feed, count_unshown
 
 if TYPE_CHECKING:
     from microrpc.gateway.through import Through
@@ -69,6 +69,10 @@ class GrowingFile(io.RawIOBase):
         return 0
 
 
+def _nothing() -> None:
+    """Close nothing."""
+
+
 class Source:
     """Reads packets in a thread of its own, into `feed`, until there are no more or it is closed.
 
@@ -82,7 +86,7 @@ class Source:
         begin: Callable[[], Iterable[Packet]],
         ended: str,
         *,
-        close: Callable[[], None] = lambda: None,
+        close: Callable[[], None] = _nothing,
         take_left_out: Callable[[], int] = lambda: 0,
         news: deque[str] | None = None,
     ) -> None:
@@ -104,10 +108,19 @@ class Source:
         else:
             self.feed.finish(self._ended)
 
+    def end(self) -> int:
+        """Read no more, and let go of what is open; give how many packets were read, or left out, and not shown."""
+        self._let_go()
+        return count_unshown(self.feed) + self.take_left_out()
+
     def close(self) -> None:
-        """Read no more, and let go of what is open."""
+        """Read no more, and let go of what is open. Closing twice is fine."""
         self.feed.close()
-        self._close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        close, self._close = self._close, _nothing
+        close()
 
 
 def open_file(source: str, *, follows: bool, raw_to_board: bool | None = None, stdin_fd: int = 0) -> Source:
@@ -145,8 +158,6 @@ def open_line(
     taps: list[CaptureWriter] = []
     news: deque[str] = deque(maxlen=_MOST_NEWS)
     through = make(taps, on_news or news.append)
-    writer = CaptureWriter(pipe, through.port, live=True)
-    taps.append(writer)
     ends: list[BaseException] = []
 
     def serve() -> None:
@@ -170,6 +181,13 @@ def open_line(
         serving.join()
         through.close()
 
-    source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out, news=news)
-    serving.start()
+    try:
+        writer = CaptureWriter(pipe, through.port, live=True)
+        taps.append(writer)
+        source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out, news=news)
+        serving.start()
+    except BaseException:  # such as no memory for a thread
+        pipe.close()
+        through.close()
+        raise
     return source, through

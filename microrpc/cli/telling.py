@@ -128,9 +128,9 @@ def _tracing(target: str | None) -> Iterator[None]:
             check_writable(path)
             file = path.open("w", encoding="utf-8", buffering=1)
         except WriteError as error:
-            raise typer.BadParameter(f"{_TRACE}: {error}") from error
+            raise WriteError(f"{_TRACE}: {error}") from error
         except OSError as error:
-            raise typer.BadParameter(f"{_TRACE}: cannot write {path}: {reason_of(error)}") from error
+            raise WriteError(f"{_TRACE}: cannot write {path}: {reason_of(error)}") from error
         try:
             with _listening("microrpc.wire", _Lines(functools.partial(_write_line, file)), logging.DEBUG):
                 yield

@@ -83,6 +83,4 @@ def wireshark(
 def _next_step(found: list[str]) -> str:
     if not found:
         return "neither wireshark nor tshark is found here; from 4.0 on they load it when they start"
-    return (
-        f"try: microrpc info sim:// --capture x.pcapng && {found[-1]} {'-r ' if found[-1] == 'tshark' else ''}x.pcapng"
-    )
+    return f"try: microrpc info sim:// --capture x.pcapng && {found[0]} {'-r ' if found[0] == 'tshark' else ''}x.pcapng"

@@ -98,6 +98,7 @@ def connect(
     async def open_port() -> AsyncBoard:
         check_options(
             Timeouts() if timeouts is None else timeouts,
+            {"reset": reset, "release": release, "link": link, "reconnect": reconnect},
             on_log=on_log,
             on_reconnect=on_reconnect,
             on_reset=on_reset,
@@ -156,6 +157,7 @@ def open_board(
     """Open a session over a channel that is open already; see `microrpc.open_board`."""
     check_options(
         timeouts,
+        {"link": link},
         on_log=on_log,
         on_close=on_close,
         reopen=reopen,

@@ -93,6 +93,7 @@ def connect(
     """
     check_options(
         Timeouts() if timeouts is None else timeouts,
+        {"reset": reset, "release": release, "link": link, "reconnect": reconnect},
         on_log=on_log,
         on_reconnect=on_reconnect,
         on_reset=on_reset,
@@ -153,6 +154,7 @@ def open_board(
     """
     check_options(
         timeouts,
+        {"link": link},
         on_log=on_log,
         on_close=on_close,
         reopen=reopen,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from microrpc.connecting.openers import Opened, ResetFirst
@@ -13,7 +13,7 @@ from microrpc.errors import RequestError, printable
 from microrpc.host.connection import Connection
 from microrpc.host.requests import AnyConnection
 from microrpc.host.stream import StreamConnection
-from microrpc.wire.checks import check_callable, check_whole, show
+from microrpc.wire.checks import check_callable, check_flag, check_whole, show
 from microrpc.wire.logs import LogLine, parse_log
 from microrpc.wire.session import Timeouts
 
@@ -30,10 +30,14 @@ OnReconnect = Callable[[bool], None]
 """Called when the board is back on its port, with whether it lost its memory."""
 
 
-def check_options(timeouts: object, **functions: object) -> None:
-    """Raise RequestError where `timeouts` are no `Timeouts`, or one of `functions` is neither a function nor None."""
+def check_options(timeouts: object, flags: Mapping[str, object], **functions: object) -> None:
+    """Raise RequestError where `timeouts` are no `Timeouts`, one of `flags` is neither True nor False, or one of
+    `functions` is neither a function nor None.
+    """
     if not isinstance(timeouts, Timeouts):
         raise RequestError(f"timeouts are several, `microrpc.Timeouts(call_s=...)`, not {show(timeouts)}")
+    for name, flag in flags.items():
+        check_flag(flag, name)
     for name, function in functions.items():
         check_callable(function, name)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from microrpc.connecting.openers import Closable, Opened
 from microrpc.connecting.wrap import Tap, port_lost, port_opened, tap_of, tapped, tell_comments
-from microrpc.errors import CaptureError
+from microrpc.errors import CaptureError, RequestError
 from microrpc.host.requests import AnyConnection
+from microrpc.wire.checks import show
 
 if TYPE_CHECKING:
     from microrpc.capture.file import CaptureFile, Target
@@ -58,6 +59,23 @@ class _Taps:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Checked:
+    """A `wrap` of the program's, whose result is a channel; else what it was given is closed."""
+
+    wrap: AnyWrap
+
+    def __call__(self, channel: Any) -> Any:
+        try:
+            wrapped = self.wrap(channel)
+            if not all(hasattr(wrapped, name) for name in ("name", "now", "read", "write", "close")):
+                raise RequestError(f"wrap gives a channel, the one that it is given or its own, not {show(wrapped)}")
+        except BaseException:
+            channel.close()
+            raise
+        return wrapped
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Watch:
     """What watches one connection. Nothing of it is there, and nothing costs, where nobody asked for it.
 
@@ -86,12 +104,14 @@ def watch(port: str, capture: CaptureTarget | None, wrap: AnyWrap | None, *, fra
 
     framed: whether frames cross it. resets: the board is reset first.
     """
+    tap_given = tap_of(wrap)
+    wrap = None if wrap is None else _Checked(wrap)
     if not framed:
         if capture is not None:
             text = "what crosses it has no frames, which a capture is of: capture where the board is"
             raise CaptureError(f"{port}: {text} (`microrpc share --capture FILE`, `microrpc tvm serve --capture FILE`)")
         _wire_log.debug("%s packets cross it without frames, and are not shown", port)
-        return Watch(wrap, tap_of(wrap))
+        return Watch(wrap, tap_given)
     taps: list[Tap] = []
     close = _nothing
     if capture is not None:
@@ -105,14 +125,14 @@ def watch(port: str, capture: CaptureTarget | None, wrap: AnyWrap | None, *, fra
 
         taps.append(WireLog(port))
     if not taps:
-        return Watch(wrap, tap_of(wrap))
+        return Watch(wrap, tap_given)
     tap = taps[0] if len(taps) == 1 else _Taps(taps)
     if resets:
         tell_comments(tap, "the board is reset")
-    inner, outer = tapped(tap), tap_of(wrap)
+    inner = tapped(tap)
     return Watch(
         inner if wrap is None else lambda channel: wrap(inner(channel)),
-        tap if outer is None else _Taps([tap, outer]),
+        tap if tap_given is None else _Taps([tap, tap_given]),
         close,
     )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from microrpc.errors import RequestError
-from microrpc.wire.checks import show
+from microrpc.wire.checks import check_flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,7 @@ class PortOptions:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not isinstance(value, bool):  # "no" would be as True
-                raise RequestError(f"{field.name} is True, False or None, not {show(value)}")
+            check_flag(getattr(self, field.name), field.name, may_be_none=True)
 
     def over(self, others: PortOptions) -> PortOptions:
         """Give these options, and where they say nothing those of `others`."""

@@ -8,6 +8,7 @@ import logging
 import math
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,6 +58,11 @@ class _Rfc2217(rfc2217.Serial):
     def open(self) -> None:
         """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
         self._is_opening = True
+        for name in (
+            "setDaemon",
+            "setName",
+        ):  # pyserial still calls them, which is nothing to tell a user, or to fail of
+            warnings.filterwarnings("ignore", rf"{name}\(\) is deprecated", DeprecationWarning, r"serial\.rfc2217")
         try:
             super().open()
         except serial.SerialException as error:
@@ -68,7 +74,12 @@ class _Rfc2217(rfc2217.Serial):
         keep_alive(self._connection)
 
     def _telnet_read_loop(self) -> None:
-        super()._telnet_read_loop()  # type: ignore[misc]
+        try:
+            super()._telnet_read_loop()  # type: ignore[misc]
+        except (OSError, TypeError) as error:  # it answered a server that has gone; or what came is no telnet
+            vars(self)["_read_buffer"].put(None)
+            if isinstance(error, TypeError):
+                return
         self._has_hung_up = self.is_open  # else it was closed here
 
     def rfc2217_set_control(self, value: bytes) -> None:

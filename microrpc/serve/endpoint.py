@@ -39,6 +39,8 @@ DEFAULT_CONSTRUCTOR = "rpc.LocalSession"
 """The constructor of an InitServer that names none."""
 WRITABLE = 2
 """The bit of `on_io`'s event_flag that says that the channel can be written."""
+ENDINGS = (SystemExit, GeneratorExit)
+"""What a served function may raise besides an Exception that is its own, and ends no program; Ctrl-C does."""
 _SHOWN_CHARACTERS = 500  # of what a client named
 
 Done = Callable[[Reply], None]
@@ -300,7 +302,7 @@ class ServerEndpoint:
     def _construct(self, name: str, constructor: Constructor, args: list[Value]) -> Reply:
         try:
             session = constructor(*args)
-        except Exception as error:  # whatever a constructor raises is the client's to read
+        except (Exception, *ENDINGS) as error:  # whatever a constructor raises is the client's to read
             return RemoteException(f"Server[{self.name}]: Error caught from session constructor {name}:\n{error}")
         if not (hasattr(session, "submit") and hasattr(session, "is_async")):
             return RemoteException(f"Server[{self.name}]: Constructor {name} need to return an RPCModule")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from microrpc.errors import UnsupportedValueError
-from microrpc.serve.endpoint import Done
+from microrpc.serve.endpoint import ENDINGS, Done
 from microrpc.serve.memory import BlockKind, Memory, MemoryAccessError, OutOfMemoryError
 from microrpc.wire.datatypes import (
     CPU,
@@ -170,7 +170,7 @@ class LocalSession:
             return run()
         except (FunctionError, MemoryAccessError, OutOfMemoryError) as error:
             return RemoteException(str(error))
-        except Exception as error:  # a served function may raise anything; the caller must learn of it
+        except (Exception, *ENDINGS) as error:  # a served function may raise anything; the caller must learn of it
             return RemoteException(f"{type(error).__name__}: {error}")
 
     def _serve(self, request: Request) -> Reply:

@@ -99,6 +99,12 @@ def check_text(value: object, what: str) -> str:
     return value
 
 
+def check_flag(value: object, what: str, *, may_be_none: bool = False) -> None:
+    """Raise RequestError where `value`, called `what`, is neither True nor False: "no" would be as True."""
+    if not isinstance(value, bool) and not (may_be_none and value is None):
+        raise RequestError(f"{what} is {'True, False or None' if may_be_none else 'True or False'}, not {show(value)}")
+
+
 def check_callable(value: object, what: str) -> None:
     """Raise RequestError where `value`, called `what`, is neither a function nor None."""
     if value is not None and not callable(value):

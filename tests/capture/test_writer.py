@@ -339,6 +339,49 @@ writer.close()
     assert brief(read(file)) == [(">", A, ()), (">", B, ())]
 
 
+def test_a_fork_cannot_capture_another_line_to_the_file_either(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcapng"
+    program = f"""
+import os
+from microrpc.capture.file import CaptureFile
+from microrpc.capture.writer import CaptureWriter
+from microrpc.errors import CaptureError
+file = CaptureFile({str(file)!r})
+if not (child := os.fork()):
+    file.write(b"not from here")
+    try:
+        CaptureWriter(file, "y")
+    except CaptureError as error:
+        print(error, flush=True)
+    file.close()
+    os._exit(0)
+os.waitpid(child, 0)
+with CaptureWriter(file, "x") as writer:
+    writer.note(0.0, {A!r}, to_board=True)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    told = "was opened by another process, of which this is a fork: give it a capture of its own"
+    assert ran.stdout == f"{file} {told}\n"
+    assert brief(read(file)) == [(">", A, ())]
+
+
+def test_closing_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.pcapng"
+    file = CaptureFile(path)
+    closer = threading.Thread(target=file.close)
+    write = os.write
+
+    def write_while_it_is_closed(fd: int, data: bytes) -> int:
+        closer.start()
+        closer.join(0.05)  # where it does not wait, the descriptor is closed by then
+        return write(fd, data)
+
+    monkeypatch.setattr(files.os, "write", write_while_it_is_closed)
+    file.write(interface_block("x"))
+    closer.join()
+    assert path.read_bytes() == section_header() + interface_block("x")
+
+
 # --- where it is written ----------------------------------------------------------------------
 
 
@@ -493,7 +536,9 @@ def test_whatever_a_stream_raises_ends_the_capture_alone(caplog: pytest.LogCaptu
     with writer_to(Broken(), live=True) as writer:
         writer.note(0.0, A, to_board=True)
     [record] = caplog.records
-    assert record.getMessage() == "the capture: the capture ends here, and what is in it is whole: LookupError"
+    assert (
+        record.getMessage() == "the capture: the capture ends here, and its last packet may be cut short: LookupError"
+    )
 
 
 # --- pipes ------------------------------------------------------------------------------------
@@ -553,7 +598,11 @@ def test_a_reader_that_takes_nothing_ends_it_with_a_warning(
     writer.note(0.0, bytes(900_000), to_board=True)
     writer.close()
     os.close(reader)
-    assert ["whoever reads it took nothing for 0.05 s" in record.getMessage() for record in caplog.records] == [True]
+    [record] = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}/pipe: the capture ends here, and its last packet may be cut short: "
+        "whoever reads it took nothing for 0.05 s"
+    )
 
 
 def test_stdout_is_written_to_unless_it_is_a_terminal() -> None:

@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_ends_the_capture_and_the_board_is_served_on(tmp_pat
     [
         (["unix:///nowhere"], 5, "carries no frames: capture where the board's line is opened"),
         (["/dev/nothing-there"], 3, "/dev/nothing-there"),
-        (["sim://", "-w", "/"], 5, "it is a directory"),
+        (["sim://", "-w", "/"], 6, "it is a directory"),
         ([], 2, "name a PORT"),
     ],
 )

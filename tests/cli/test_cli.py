@@ -332,7 +332,7 @@ def test_every_family_of_errors_has_its_exit_code(
 def test_what_cannot_be_saved_is_known_before_the_call(tmp_path: Path) -> None:
     (tmp_path / "result.npy").mkdir()
     result = run("call", "no such port", "iota", "1", "--save", tmp_path)
-    assert (result.code, result.err) == (2, f"error: cannot write {tmp_path}/result.npy: it is a directory\n")
+    assert (result.code, result.err) == (6, f"error: cannot write {tmp_path}/result.npy: it is a directory\n")
 
 
 @pytest.mark.parametrize(
@@ -342,8 +342,8 @@ def test_what_cannot_be_saved_is_known_before_the_call(tmp_path: Path) -> None:
         (("call", "sim://", "add", "1", "--jsn"), 2, "no option --jsn"),
         (("call", "sim://", "add", "1", "--out", "1=x.npy"), 2, "argument 1 is no array"),
         (("call", "sim://", "iota", "1", "--out", "x.npy"), 2, "write --out N=FILE"),
-        (("call", "sim://", "iota", "1", "--out", "result=/no/such/x.npy"), 2, "no directory /no/such"),
-        (("call", "sim://", "iota", "1", "--save", "/no/such"), 2, "no such directory"),
+        (("call", "sim://", "iota", "1", "--out", "result=/no/such/x.npy"), 6, "no directory /no/such"),
+        (("call", "sim://", "iota", "1", "--save", "/no/such"), 6, "no such directory"),
         (("call", "sim://", "fail"), 1, "fail"),
         (("call", "sim://", "add"), 5, "a: any, b: any"),
         (("call", "/dev/no-such-port", "add"), 3, "no port /dev/no-such-port"),
@@ -352,10 +352,16 @@ def test_what_cannot_be_saved_is_known_before_the_call(tmp_path: Path) -> None:
         (("call", "sim://", "add", str(2**80), "1"), 5, "int out of range"),
         (("call", "sim://", "add", "1", "2", "--timeout", "nan"), 2, "--timeout nan"),
         (("info", "sim://no_such_board"), 5, "no board profile 'no_such_board'"),
-        (("info", "sim://", "--board-file", "/no/such.toml"), 5, "cannot be read"),
-        (("put", "sim://", "/no/such/file"), 2, "cannot read /no/such/file"),
+        (("info", "sim://", "--board-file", "/no/such.toml"), 6, "cannot be read"),
+        (("info", "sim://", "--board-file", "/dev/null"), 5, "/dev/null: "),
+        (("info", "sim://", "--capture", "/no/such/x"), 6, "cannot write the capture /no/such/x"),
+        (("info", "sim://", "--trace=/no/such/x"), 6, "--trace: cannot write /no/such/x"),
+        (("sim", "--faults", "/no/such.toml"), 6, "cannot be read"),
+        (("decode", "/no/such"), 6, "/no/such: No such file"),
+        (("decode", "/dev/null"), 5, "/dev/null: it is empty"),
+        (("put", "sim://", "/no/such/file"), 6, "cannot read /no/such/file"),
         (("get", "sim://", "there", "4", "x"), 2, "'there' is not an address"),
-        (("get", "sim://", "0x20000000", "4", "/no/such/x"), 2, "cannot write /no/such/x"),
+        (("get", "sim://", "0x20000000", "4", "/no/such/x"), 6, "cannot write /no/such/x"),
         (("get", "sim://", "0x20000000", "4", "x", "--dtype", "float32", "--shape", "2"), 2, "has 8"),
         (("get", "sim://", "0x20000000", "4", "/tmp/never-written"), 1, "not inside an allocated block"),
         (("get", "sim://", "0x20000000", str(10**17), "/tmp/never-written"), 5, "cannot be copied to this computer"),
@@ -385,7 +391,7 @@ def test_the_help_of_call_comes_by_both_names(args: tuple[str, ...]) -> None:
 
 
 def test_an_error_speaks_of_the_port_and_the_options_as_they_were_typed() -> None:
-    slow = run("call", "sim://", "sleep_ms", "300", "--timeout", "0.05")
+    slow = run("call", "sim://", "sleep_ms", "1500", "--timeout", "1")
     assert "longer timeout," in slow.err
     assert "timeout_s" not in slow.err
     unknown = run("call", "sim://rpi_pico", "nothing")

@@ -127,7 +127,7 @@ def test_a_define_makes_another_firmware() -> None:
         (("run", "no_such"), 5, "there is no firmware for 'no_such' and no such directory. There is for: "),
         (("new", "in_the_way"), 5, "in_the_way: is there already, and not empty: nothing was changed"),
         (("new", "in_the_way/file"), 5, "file: is there already, and not empty: nothing was changed"),
-        (("new", "in_the_way/file/x"), 5, "x: cannot be written: Not a directory"),
+        (("new", "in_the_way/file/x"), 6, "x: cannot be written: Not a directory"),
     ],
 )
 def test_what_cannot_be_is_one_message(

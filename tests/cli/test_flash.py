@@ -126,7 +126,7 @@ def test_what_the_board_then_says_is_shown_and_captured(elf: Path, fakes: FakeTo
     other = tmp_path / "no capture"
     other.write_text("mine")
     words = ("firmware", "flash", "nucleo_f746zg", elf, "--port", port, "--trace", "-v", "--capture")
-    assert run(*words, other).code == 5
+    assert run(*words, other).code == 6
     assert (other.read_text(), fakes.was_run("openocd")) == ("mine", False)
     result = run(*words, file)
     assert result.code == 0

@@ -22,10 +22,11 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
 from microrpc.capture.trace import Trace
-from microrpc.cli.monitor_feed import BlockPipe, Feed, packets_of
+from microrpc.cli.monitor_feed import BlockPipe, Feed, count_unshown, packets_of
 from microrpc.cli.monitor_saving import save
-from microrpc.cli.monitor_source import is_file
+from microrpc.cli.monitor_source import is_file, open_line
 from microrpc.connecting.blocking import connect
+from microrpc.gateway.through import Through
 from microrpc.wire.frames import encode_frame
 
 LOG = encode_frame(b"\x00\x00\x03careful\n")
@@ -182,10 +183,46 @@ def test_what_crosses_between_a_board_and_a_program_is_printed_as_it_happens(tmp
     assert not link.exists()
 
 
+def test_what_a_reader_did_not_take_before_the_end_is_counted(tmp_path: Path) -> None:
+    link = tmp_path / "board"
+    with PtyServer(simulate(profile("loopback"))) as server:
+        command = [*COMMAND, "monitor", server.path, "--through", str(link)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                process.stderr.readline()
+                with connect(str(link)) as board:
+                    add = board.function("add")
+                    for number in range(1500):  # their lines are more than a pipe takes
+                        assert add(number, 1) == number + 1
+            finally:
+                process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+            printed = process.stdout.read().splitlines()
+            assert process.wait(timeout=10) == 0
+    found = re.fullmatch(r"(\d+) packets came that were not printed any more\n", told)
+    assert found is not None
+    assert int(found[1]) > 1000
+    assert 3000 < len(printed) + int(found[1]) < 3100
+
+
 def test_a_port_that_cannot_be_opened_is_one_error() -> None:
     result = run("monitor", "/dev/ttyNONE")
     assert result.code == 3
     assert result.err.startswith("error: ")
+
+
+def test_a_line_that_cannot_be_watched_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with PtyServer(simulate(profile("loopback"))) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("microrpc.cli.monitor_source.Source", fail)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                open_line(lambda taps, on_news: Through(server.path, taps, on_news=on_news))
+        connect(server.path).close()
 
 
 def test_a_port_that_goes_away_ends_it(tmp_path: Path) -> None:
@@ -267,6 +304,18 @@ def test_an_error_is_raised_where_the_packets_end() -> None:
     feed.finish(OSError("gone"))
     with pytest.raises(OSError, match="gone"):
         list(packets_of(feed))
+
+
+def test_what_was_taken_and_not_given_is_counted_with_what_waits() -> None:
+    feed = Feed()
+    for packet in made(*((False, bytes([number])) for number in range(5))):
+        feed.put(packet)
+    shown = packets_of(feed)
+    assert (next(shown).data, next(shown).data) == (b"\0", b"\1")
+    shown.close()
+    feed.put(made((False, b"late"))[0])
+    feed.finish("over")
+    assert count_unshown(feed) == 4
 
 
 def test_who_wants_no_more_lets_the_reader_go() -> None:

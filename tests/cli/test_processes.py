@@ -95,12 +95,13 @@ def test_a_command_that_goes_on_until_it_is_ended_is_done_then(
         with subprocess.Popen(
             [*COMMAND, *command.split(), *map(str, args.get(command, [server.path]))],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if command == "capture" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if command in ("capture", "events") else subprocess.DEVNULL,
             text=True,
         ) as process:
             try:
                 if command == "events":
-                    wait_for(lambda: device._events._credit_bytes > 0)
+                    wait_for(lambda: device._events._credit_bytes > 0 or process.poll() is not None)
+                    assert process.poll() is None, process.communicate()[0]
                 else:
                     assert first_line(process)
                 process.send_signal(number)

@@ -95,7 +95,7 @@ def test_the_demonstration_has_its_noisy_line_in_the_capture(tmp_path: Path) -> 
 
 def test_a_capture_that_cannot_be_written_is_told_before_the_port_is_opened(tmp_path: Path) -> None:
     ran = run("info", "/dev/there-is-none", "--capture", tmp_path)
-    assert (ran.code, ran.err) == (5, f"error: cannot write the capture {tmp_path}: it is a directory\n")
+    assert (ran.code, ran.err) == (6, f"error: cannot write the capture {tmp_path}: it is a directory\n")
     ran = run("info", "sim://", "--capture", "-")
     assert (ran.code, ran.out) == (2, "")
     assert "what this command prints goes there; name a file, or >(PROGRAM)" in ran.err
@@ -169,7 +169,7 @@ def test_a_trace_goes_to_a_file(tmp_path: Path) -> None:
     assert run_json("call", "sim://", "add", 2, 3, f"--trace={file}")["result"] == 5
     assert "add(2, 3)" in file.read_text()
     ran = run("info", "sim://", f"--trace={tmp_path}/none/x")
-    assert ran.code == 2
+    assert ran.code == 6
     assert "--trace: cannot write" in ran.err
 
 

@@ -83,6 +83,14 @@ def test_the_folder_is_the_one_that_tshark_tells(home: Path) -> None:
     assert run("wireshark").out.endswith("found here: tshark\n")
 
 
+def test_where_both_programs_are_the_one_with_a_window_is_suggested(home: Path) -> None:
+    tell_folders(home)
+    (home / "bin" / "wireshark").symlink_to("tshark")
+    assert run("wireshark", "--install").out.endswith(
+        "\ntry: microrpc info sim:// --capture x.pcapng && wireshark x.pcapng\n"
+    )
+
+
 @pytest.mark.parametrize("script", ["exit 1", "echo no folders", "printf '\\377: \\377\\n'"])
 def test_a_tshark_that_tells_no_folder_is_not_needed(home: Path, script: str) -> None:
     put_tshark(home, script)

@@ -41,7 +41,7 @@ from microrpc.serve.endpoint import ServerEndpoint, run_server
 from microrpc.serve.local import LocalSession, Module
 from microrpc.wire.session import Timeouts
 
-TIMEOUTS = Timeouts(retry_s=0.05, start_s=0.15, call_s=0.15)
+TIMEOUTS = Timeouts(retry_s=0.05, start_s=0.5, call_s=0.5)
 
 
 class Intruded:
@@ -340,9 +340,10 @@ def rpc_server() -> Iterator[tuple[str, int]]:
 
 def test_a_stream_that_went_silent_is_opened_anew_too(api: Api) -> None:
     told: list[bool] = []
+    timeouts = Timeouts(start_s=1.0, call_s=1.0)
     with rpc_server() as address, contextlib.closing(Network(address)) as network:
         url = f"tcp://127.0.0.1:{network.number}"
-        with api.connect(url, timeouts=TIMEOUTS, reconnect=True, reconnect_s=5.0, on_reconnect=told.append) as board:
+        with api.connect(url, timeouts=timeouts, reconnect=True, reconnect_s=20.0, on_reconnect=told.append) as board:
             add = board.function("add")
             network.cut()
             with pytest.raises(CallTimeoutError):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import needs
 import pytest
+from commands import run
 from processes import first_line, serve
 
 from firmware_sim.running.server import PtyServer
@@ -278,6 +279,22 @@ for number in range(3):
             tmp_path, f"{{RawSerialPort: {{port: {server.path}, speed: 57600}}}}", "{MicrorpcDriver: {}}", source
         )
     assert (ran.returncode, ran.stdout) == (0, f"{server.path} 57600 {server.path}\n" * 3), ran.stderr
+
+
+def test_a_capture_goes_on_where_the_driver_is_activated_again(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+for number in range(2):
+    driver.call("add", 2, number)
+    target.deactivate(driver)
+    target.activate(driver)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        port = f"{{RawSerialPort: {{port: {server.path}}}}}"
+        ran = run_here(tmp_path, port, "{MicrorpcDriver: {capture: kept.pcapng}}", source)
+    assert ran.returncode == 0, ran.stderr
+    said = run("decode", tmp_path / "kept.pcapng", "--kind", "CALL").out
+    assert [number in said for number in ("add(2, 0)", "add(2, 1)")] == [True, True]
 
 
 def test_reset_is_asked_for_and_a_port_without_modem_lines_says_that_it_has_none(tmp_path: Path) -> None:

@@ -87,6 +87,22 @@ def test_an_unknown_scheme_is_one_clear_error_with_those_there_are(api: Api, por
     assert caught.value.port == port
 
 
+@pytest.mark.parametrize(
+    ("port", "meant"),
+    [("sim", "sim://"), ("sim:uno", "sim://uno"), ("tcp:/host:1", "tcp://host:1"), ("qemu", "qemu://")],
+)
+def test_an_address_without_its_slashes_leads_to_the_one_that_is_meant(
+    api: Api, port: str, meant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PortNotFoundError) as caught:
+        api.connect(port)
+    assert (str(caught.value), caught.value.port) == (f"there is no port {port}; did you mean {meant}?", port)
+    Path(port.partition("/")[0]).touch()
+    with pytest.raises(PortError, match=r"is not a serial port|there is no port [^;]*:"):
+        api.connect(port)
+
+
 def test_what_pyserial_opens_is_left_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert find_opener(target("loop://")) == find_opener(target("rfc2217://h:1")) == openers.PYSERIAL
     assert find_opener(target("socket://h:1")) == find_opener(target("/dev/ttyACM0")) != openers.PYSERIAL

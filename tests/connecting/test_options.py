@@ -33,6 +33,11 @@ A_FUNCTION = " is a function or None, not 'print'"
         ({"hang_up": 1.0}, "hang_up is True, False or None, not 1.0"),
         ({"low_latency": "on"}, "low_latency is True, False or None, not 'on'"),
         *[({name: "print"}, name + A_FUNCTION) for name in ("on_log", "on_reconnect", "on_reset", "wrap")],
+        *[
+            ({name: value}, f"{name} is True or False, not {value!r}")
+            for name in ("reset", "release", "link", "reconnect")
+            for value in ("no", 0.5, None)
+        ],
     ],
 )
 def test_a_slip_in_what_connect_is_told_is_one_error(api: Api, options: dict[str, Any], text: str) -> None:
@@ -51,6 +56,9 @@ def test_a_slip_in_what_connect_is_told_is_one_error(api: Api, options: dict[str
             for name in ("on_log", "on_close", "reopen", "on_reconnect", "on_reset")
         ],
         ({"wrap": "print"}, "wrap" + A_FUNCTION),
+        ({"link": "no"}, "link is True or False, not 'no'"),
+        ({"wrap": lambda channel: None}, "wrap gives a channel, the one that it is given or its own, not None"),
+        ({"wrap": lambda channel: channel.read}, "wrap gives a channel, the one that it is given or its own, not <"),
     ],
 )
 def test_a_slip_in_what_open_board_is_told_is_one_error(api: Api, options: dict[str, Any], text: str) -> None:

@@ -204,7 +204,7 @@ def test_the_fuzzer_finds_nothing(tmp_path: pathlib.Path, bits: int) -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "g++", "clang++"])
 def test_the_header_compiles_alone(compiler: str, link: tuple[str, ...]) -> None:
     needs.program(compiler)
-    language = ("-x", "c++", "-std=c++11") if compiler.endswith("++") else ("-x", "c", "-std=c99")
+    language = ("-x", "c++", "-std=c++11", "-Wold-style-cast") if compiler.endswith("++") else ("-x", "c", "-std=c99")
     command = [compiler, *language, "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", *link]
     command += [f"-I{FIRMWARE / 'include'}", "-fsyntax-only", "-"]
     done = subprocess.run(command, input='#include "microrpc.h"\n', capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import re
 import socket
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import serial
 from forks import in_fork
+from serial import rfc2217
 from serial.rfc2217 import (
     PURGE_DATA,
     SERVER_SET_CONTROL,
@@ -31,13 +33,6 @@ from microrpc.errors import PortError, PortLostError, PortNotFoundError
 from microrpc.ports.opening import open_serial
 from microrpc.ports.options import PortOptions
 from microrpc.ports.pyserial import PyserialChannel
-
-# pyserial's client side names its thread in the old way, and leaves the socket to the garbage collector where the other
-# end hung up first.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning", "ignore:setName:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 class SerialServer:
@@ -164,6 +159,12 @@ def serving(answer: Callable[[socket.socket], object]) -> tuple[str, threading.T
     return f"rfc2217://127.0.0.1:{listener.getsockname()[1]}?timeout=0.2", thread
 
 
+def end_what_was_not_begun(connection: socket.socket) -> None:
+    """Say IAC SE without SB, as noise may."""
+    connection.sendall(b"\xff\xf0")
+    time.sleep(0.5)
+
+
 def refuse_to_be_set_up(connection: socket.socket) -> None:
     """Take every option of telnet, and answer no wish for settings."""
     with contextlib.suppress(OSError):
@@ -178,13 +179,25 @@ def refuse_to_be_set_up(connection: socket.socket) -> None:
         (lambda connection: connection.recv(1), "the server there hung up: is its port in use by another host, or"),
         (lambda connection: connection.recv(4096), "the server there hung up: is its port in use by another host, or"),
         (lambda connection: time.sleep(0.5), "whoever answers there does not speak RFC 2217: open a raw port as"),
+        (end_what_was_not_begun, "whoever answers there does not speak RFC 2217: open a raw port as"),
         (refuse_to_be_set_up, "the server there did not confirm 115200 baud, 8N1: allow its clients to set up"),
     ],
-    ids=["breaks off", "hangs up", "raw", "refuses"],
+    ids=["breaks off", "hangs up", "raw", "no telnet", "refuses"],
 )
 def test_a_server_that_cannot_be_used_is_one_clear_error(answer: Callable[[socket.socket], object], text: str) -> None:
     url, thread = serving(answer)
     with pytest.raises(PortError, match=re.escape(f"{url}: {text}")):
+        open_serial(url, baud=115200)
+    thread.join()
+
+
+def test_a_server_that_is_gone_when_its_question_is_answered_has_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(rfc2217.Serial, "_telnet_negotiate_option", fail)
+    url, thread = serving(lambda connection: (connection.sendall(b"\xff\xfd\x01"), time.sleep(0.5)))
+    with pytest.raises(PortError, match=re.escape(f"{url}: the server there hung up")):
         open_serial(url, baud=115200)
     thread.join()
 

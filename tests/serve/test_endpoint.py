@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 
@@ -137,6 +138,13 @@ def test_the_error_of_a_constructor_reaches_the_client_with_its_name() -> None:
     server = ServerEndpoint(name="bench", constructors={"my.session": construct})
     assert ask(server, InitServer("0.8.0", ("my.session", "m.so"))) == [
         RemoteException("Server[bench]: Error caught from session constructor my.session:\nno such model: m.so")
+    ]
+
+
+def test_a_constructor_that_ends_its_program_ends_the_opening_alone() -> None:
+    server = ServerEndpoint(name="bench", constructors={"my.session": sys.exit})
+    assert ask(server, InitServer("0.8.0", ("my.session", 3))) == [
+        RemoteException("Server[bench]: Error caught from session constructor my.session:\n3")
     ]
 
 

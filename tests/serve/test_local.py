@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,12 @@ def test_errors_reach_the_caller_with_their_cause(client: Client, functions: Mod
     def breaks() -> None:
         raise ZeroDivisionError("by zero")
 
+    @functions.function
+    def ends() -> None:
+        sys.exit("bye")
+
     functions.function(lambda: [1, 2], name="list")
+    assert client.call("ends") == "SystemExit: bye"
     assert client.call("fails") == "as it is"
     assert client.call("breaks") == "ZeroDivisionError: by zero"
     assert client.call("list").startswith("UnsupportedValueError")

@@ -20,7 +20,16 @@ from microrpc.errors import ProfileError, RequestError
 from microrpc.ports.lost import LostPort
 from microrpc.ports.opening import open_serial
 from microrpc.ports.sockets import open_tcp, open_unix
-from microrpc.wire.checks import check_baud, check_callable, check_seconds, check_text, check_whole, did_you_mean, show
+from microrpc.wire.checks import (
+    check_baud,
+    check_callable,
+    check_flag,
+    check_seconds,
+    check_text,
+    check_whole,
+    did_you_mean,
+    show,
+)
 
 NEVER: list[Any] = [math.nan, math.inf, -math.inf, -1, -1e-9, 10**400, 10**5000, True, None, "5", 1e300, [1.0]]
 """What no duration is."""
@@ -79,6 +88,16 @@ def test_what_is_shown_is_bounded() -> None:
             raise RuntimeError
 
     assert show(Mute()) == "a Mute, which cannot be shown"
+
+
+def test_a_flag_is_true_or_false() -> None:
+    check_flag(True, "reset")
+    check_flag(None, "dtr", may_be_none=True)
+    for value in ("no", 0, 1.0, None):
+        with pytest.raises(RequestError, match=f"^reset is True or False, not {value!r}$"):
+            check_flag(value, "reset")
+    with pytest.raises(RequestError, match=r"^dtr is True, False or None, not 'no'$"):
+        check_flag("no", "dtr", may_be_none=True)
 
 
 def test_what_is_called_is_a_function() -> None:

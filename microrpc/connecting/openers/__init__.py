@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -15,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from microrpc.boards.tables import did_you_mean
 from microrpc.connecting.address import Target
 from microrpc.connecting.wrap import Tap
-from microrpc.errors import PortError
+from microrpc.errors import PortError, PortNotFoundError
 from microrpc.ports.channel import Channel
 from microrpc.wire.checks import check_baud, check_whole
 
@@ -113,6 +114,10 @@ def has_frames(target: Target) -> bool:
 def find_opener(target: Target) -> str:
     """Give where the opener of a target's scheme stands, as "module:name". Raises PortError where there is none."""
     if "://" not in target.port:
+        scheme, _, rest = target.port.partition(":")
+        if scheme in _OPENERS and not os.path.exists(target.port):
+            meant = f"{scheme}://{rest.lstrip('/')}"
+            raise PortNotFoundError(target.port, f"there is no port {target.port}; did you mean {meant}?")
         return _DEVICE
     scheme = target.scheme
     if scheme in _OPENERS:

@@ -6,6 +6,7 @@ Nothing else of this package knows the simulator.
 from __future__ import annotations
 
 import os
+import threading
 
 from firmware_sim.running import simulate as simulator
 from firmware_sim.running.memory import MemoryChannel
@@ -17,6 +18,8 @@ from microrpc.connecting.openers import Opened, ResetFirst
 from microrpc.errors import PortBusyError
 from microrpc.ports.channel import Channel
 from microrpc.ports.opening import open_serial
+
+_BOOT_S = 1.0  # at most, on a busy computer; it takes a tenth of a millisecond
 
 
 def open_simulated(target: Target, reset: ResetFirst | None) -> Opened[Channel]:
@@ -32,6 +35,9 @@ def open_served(board: SimulatedBoard, profile: BoardProfile, *, baud: int | Non
         return Opened(MemoryChannel(board, name=f"sim://{profile.name}"), baud=baud)
     server, channel = _open_pty(board, profile.baud)
     server.start()
+    has_booted = threading.Event()  # a host that spoke first would be heard by a board that has not
+    server.do(lambda now: has_booted.set())
+    has_booted.wait(_BOOT_S)
     return Opened(channel, baud=baud, on_close=server.close)
 
 

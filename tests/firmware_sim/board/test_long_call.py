@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,11 +123,37 @@ def test_what_a_long_function_raises_and_gives_reaches_the_host_as_that_of_any_o
         yield
         return {1, 2}
 
+    @hand.device.function
+    def ends() -> Iterator[Any]:
+        yield
+        sys.exit(3)
+
     hand.say(hand.call(0, "fails"))
     assert go_on(hand) == [thrown(0, "ValueError: no")]
-    hand.say(hand.call(1, "pair"))
+    hand.say(hand.call(1, "ends"))
+    assert go_on(hand) == [thrown(1, "SystemExit: 3")]
+    hand.say(hand.call(2, "pair"))
     [(_, body)] = go_on(hand)
     assert b"UnsupportedValueError" in body
+
+
+def test_ctrl_c_in_a_long_function_goes_on_to_the_program_and_the_board_can_be_reset(hand: LinkHand) -> None:
+    ended = []
+
+    @hand.device.function
+    def waits() -> Iterator[Any]:
+        try:
+            yield
+            raise KeyboardInterrupt
+        finally:
+            ended.append(True)
+
+    hand.say(hand.call(0, "waits"))
+    with pytest.raises(KeyboardInterrupt):
+        go_on(hand)
+    assert ended == [True]
+    hand.device.reset()
+    assert not hand.device.is_busy
 
 
 def test_stock_firmware_runs_a_long_function_to_its_end_at_once() -> None:

@@ -100,14 +100,16 @@ def test_a_hundred_boards_fit_one_thread() -> None:
 
 def test_a_pulled_cable_takes_the_pty_away_and_its_link_leads_to_the_next(tmp_path: Path) -> None:
     link = tmp_path / "board"
-    line = make_line(faults=Faults([Unplug(at_s=0.2, for_s=0.2)]))
+    line = make_line()
     with PtyServer(line, link=link) as server:
         channel = open_serial(server.path, baud=115200)
+        server.do(line.unplug)
         with pytest.raises(PortLostError):
             repeat(lambda: channel.read(monotonic() + LONG_S))
         channel.close()
         with pytest.raises(PortNotFoundError):
             open_serial(server.path, baud=115200)
+        server.do(line.plug)
         wait_until(link.exists)
         with microrpc.connect(server.path) as board:
             assert board.function("add")(2, 3) == 5
