@@ -57,11 +57,15 @@ def user_directory() -> pathlib.Path:
 
 def _files() -> dict[str, pathlib.Path]:
     """All profiles' files by name, in the order of the names."""
-    bundled = {path.stem: path for path in _bundled_directory().glob("*.toml")}
-    if not bundled:
-        where = _bundled_directory()
+    return dict(sorted((_bundled_files(_bundled_directory()) | _own_files()).items()))
+
+
+@functools.cache  # the user's own come and go, these do not
+def _bundled_files(where: pathlib.Path) -> dict[str, pathlib.Path]:
+    found = {path.stem: path for path in where.glob("*.toml")}
+    if not found:
         raise ProfileError(f"{where}: no board profiles there: the installation is incomplete, install it again")
-    return dict(sorted((bundled | _own_files()).items()))
+    return found
 
 
 def _own_files() -> dict[str, pathlib.Path]:

@@ -31,7 +31,8 @@ class CaptureFile:
 
     Lines are told apart by their names; a second one of a name that is open has a number behind it. What cannot be
     written ends the capture, with one warning to the logger "microrpc.capture"; a reader of a pipe that goes away ends
-    it quietly. Thread-safe. Raises CaptureError where it cannot begin.
+    it quietly. Thread-safe. A fork of the process that opened it writes nothing. Raises CaptureError where it cannot
+    begin.
     """
 
     def __init__(self, target: Target) -> None:
@@ -65,7 +66,13 @@ class CaptureFile:
         return os.getpid() == self._pid
 
     def interface(self, name: str) -> int:
-        """Give the number of a line, which is introduced where it is new; it is the caller's until `release`."""
+        """Give the number of a line, which is introduced where it is new; it is the caller's until `release`.
+
+        Raises CaptureError in a fork of the process that opened the file: both would write over each other.
+        """
+        if not self.is_ours:
+            text = "was opened by another process, of which this is a fork: give it a capture of its own"
+            raise CaptureError(f"{self._name} {text}")
         with self._lock:
             told, count = name, 1
             while (number := self._interfaces.get(told)) in self._open:  # two lines of one name would be read as one
@@ -84,8 +91,9 @@ class CaptureFile:
 
     def write(self, blocks: bytes) -> None:
         """Write whole blocks."""
-        with self._lock:
-            self._write(blocks)
+        if self.is_ours:  # asked without the lock, which a thread may have had that the fork is without
+            with self._lock:
+                self._write(blocks)
 
     def _write(self, blocks: bytes) -> None:
         if self.is_over:
@@ -107,6 +115,10 @@ class CaptureFile:
 
     def close(self) -> None:
         """Close what was opened for it. Closing twice is fine; what is written after that is dropped."""
-        if not self.is_over and self.is_ours and self._sink.is_removed():
-            _log.warning("%s: it was removed while it was written, and nothing is left of it", self._name)
-        self._end()
+        if not self.is_ours:
+            self._end()
+            return
+        with self._lock:
+            if not self.is_over and self._sink.is_removed():
+                _log.warning("%s: it was removed while it was written, and nothing is left of it", self._name)
+            self._end()

@@ -131,14 +131,27 @@ def _lock(fd: int) -> None:
         return
 
 
-class _File:
+class _Descriptor:
+    """What the system has open for a capture."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def close(self) -> None:
+        """See `Sink`."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _File(_Descriptor):
     """A regular file: it ends with a whole block whatever happens."""
 
     is_live = False
     ends_whole = True
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        super().__init__(fd)
         self._size = os.lseek(fd, 0, os.SEEK_CUR)
 
     def write(self, blocks: bytes) -> None:
@@ -159,21 +172,12 @@ class _File:
         """See `Sink`."""
         return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
-    def close(self) -> None:
-        """See `Sink`."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
-
-class _Pipe:
+class _Pipe(_Descriptor):
     """A pipe, or whatever may keep its writer waiting: it does so for `PATIENCE_S` at most."""
 
     is_live = True
     ends_whole = False
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
 
     def _is_writable(self) -> bool:
         if not hasattr(select, "poll"):  # Windows, which can only try
@@ -194,12 +198,6 @@ class _Pipe:
     def is_removed(self) -> bool:
         """See `Sink`."""
         return False
-
-    def close(self) -> None:
-        """See `Sink`."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class _Stream:

@@ -158,8 +158,6 @@ def open_line(
     taps: list[CaptureWriter] = []
     news: deque[str] = deque(maxlen=_MOST_NEWS)
     through = make(taps, on_news or news.append)
-    writer = CaptureWriter(pipe, through.port, live=True)
-    taps.append(writer)
     ends: list[BaseException] = []
 
     def serve() -> None:
@@ -183,6 +181,13 @@ def open_line(
         serving.join()
         through.close()
 
-    source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out, news=news)
-    serving.start()
+    try:
+        writer = CaptureWriter(pipe, through.port, live=True)
+        taps.append(writer)
+        source = Source(begin, "the line is closed", close=close, take_left_out=pipe.take_left_out, news=news)
+        serving.start()
+    except BaseException:  # such as no memory for a thread
+        pipe.close()
+        through.close()
+        raise
     return source, through

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from typing import Any
 
 import attr
@@ -17,6 +18,7 @@ from labgrid.step import step
 from labgrid.util.proxy import proxymanager
 
 from microrpc.boards.catalogue import profile as load_named
+from microrpc.capture.file import CaptureFile
 from microrpc.client.board import Board
 from microrpc.connecting.address import DEFAULT_PROFILE
 from microrpc.connecting.blocking import Wrap, connect
@@ -39,7 +41,8 @@ class MicrorpcDriver(Driver):  # type: ignore[misc]  # labgrid has no types
 
     The keys of the environment's file: profile, the name of the board's; baud, in bits a second, where it is not the
     `speed` of the port; call_timeout_s, of one call; network_timeout_s, of RFC 2217; capture, the path of a file of
-    what crosses the line; link, reset, release and reconnect as `microrpc.connect` has them.
+    what crosses the line, also where the driver is activated again; link, reset, release and reconnect as
+    `microrpc.connect` has them.
 
     The connection is opened where the driver is activated, and closed where it is deactivated. Activating raises what
     `microrpc.connect` raises, and labgrid's InvalidConfigError for a profile or a protocol that there is not.
@@ -64,6 +67,7 @@ class MicrorpcDriver(Driver):  # type: ignore[misc]  # labgrid has no types
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self._board: Board | None = None
+        self._captured: CaptureFile | None = None
         try:
             self._known = load_named(self.profile or DEFAULT_PROFILE)
         except ProfileError as error:
@@ -83,9 +87,16 @@ class MicrorpcDriver(Driver):  # type: ignore[misc]  # labgrid has no types
             reset=self.reset,
             release=self.release,
             reconnect=self.reconnect,
-            capture=self.capture,
+            capture=self._capture_file(),
             wrap=self.wrap,
         )
+
+    def _capture_file(self) -> CaptureFile | None:
+        """Give what all that this driver connects is captured to, from its first activation on."""
+        if self.capture is not None and self._captured is None:
+            self._captured = CaptureFile(self.capture)
+            weakref.finalize(self, self._captured.close)
+        return self._captured
 
     def on_deactivate(self) -> None:
         """Disconnect."""

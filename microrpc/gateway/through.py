@@ -73,23 +73,23 @@ class Through:
         if not has_frames(target):
             raise RequestError(f"{port} carries no frames: capture where the board's line is opened")
         lost = LostPort(target.port, wait_s=_BACK_S, afterwards="then start this again") if reconnect else None
-        watched = self._watch = watch(target.port, capture, None, framed=True, resets=False)
-        try:
-            opened = self._opened = watched.attend(open_target(target))
-        except BaseException:
-            watched.close()
-            raise
-        try:
+        self._is_stopped = False
+        with contextlib.ExitStack() as made:  # what there is by then is closed where the rest cannot be had
+            self._bell = Bell()
+            made.callback(self._bell.close)
+            watched = self._watch = watch(target.port, capture, None, framed=True, resets=False)
+            made.callback(watched.close)
+            opened = open_target(target)
+            made.callback(opened.close)
             self._reopen = Reopening(lost, opened.reopen) if lost is not None and opened.reopen is not None else None
             self._pty = HeldPty(link, no_ptys=", which a program would open in place of the port")
-        except BaseException:
-            opened.close()
-            raise
-        self._is_stopped = False
-        self._line, self._bell = line_of(opened.channel), Bell()
-        tell_port(opened, self.port, target.profile.name)
-        self.now = opened.channel.now
-        """The clock of what the taps are told, in seconds."""
+            made.callback(self._pty.close)
+            self._line = line_of(opened.channel)
+            made.callback(lambda: self._line.close())
+            tell_port(opened, self.port, target.profile.name)
+            self.now = opened.channel.now
+            """The clock of what the taps are told, in seconds."""
+            self._made = made.pop_all()
 
     @property
     def path(self) -> str:
@@ -138,10 +138,7 @@ class Through:
 
     def close(self) -> None:
         """Release the port and the pty. Closing twice is fine."""
-        self._line.close()
-        self._opened.close()
-        self._pty.close()
-        self._bell.close()
+        self._made.close()
 
     # --- the loop ---------------------------------------------------------------------------------
 

@@ -339,6 +339,49 @@ writer.close()
     assert brief(read(file)) == [(">", A, ()), (">", B, ())]
 
 
+def test_a_fork_cannot_capture_another_line_to_the_file_either(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcapng"
+    program = f"""
+import os
+from microrpc.capture.file import CaptureFile
+from microrpc.capture.writer import CaptureWriter
+from microrpc.errors import CaptureError
+file = CaptureFile({str(file)!r})
+if not (child := os.fork()):
+    file.write(b"not from here")
+    try:
+        CaptureWriter(file, "y")
+    except CaptureError as error:
+        print(error, flush=True)
+    file.close()
+    os._exit(0)
+os.waitpid(child, 0)
+with CaptureWriter(file, "x") as writer:
+    writer.note(0.0, {A!r}, to_board=True)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    told = "was opened by another process, of which this is a fork: give it a capture of its own"
+    assert ran.stdout == f"{file} {told}\n"
+    assert brief(read(file)) == [(">", A, ())]
+
+
+def test_closing_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.pcapng"
+    file = CaptureFile(path)
+    closer = threading.Thread(target=file.close)
+    write = os.write
+
+    def write_while_it_is_closed(fd: int, data: bytes) -> int:
+        closer.start()
+        closer.join(0.05)  # where it does not wait, the descriptor is closed by then
+        return write(fd, data)
+
+    monkeypatch.setattr(files.os, "write", write_while_it_is_closed)
+    file.write(interface_block("x"))
+    closer.join()
+    assert path.read_bytes() == section_header() + interface_block("x")
+
+
 # --- where it is written ----------------------------------------------------------------------
 
 

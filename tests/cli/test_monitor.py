@@ -24,8 +24,9 @@ from microrpc.capture.pcapng import Packet, interface_block, packet_block, secti
 from microrpc.capture.trace import Trace
 from microrpc.cli.monitor_feed import BlockPipe, Feed, count_unshown, packets_of
 from microrpc.cli.monitor_saving import save
-from microrpc.cli.monitor_source import is_file
+from microrpc.cli.monitor_source import is_file, open_line
 from microrpc.connecting.blocking import connect
+from microrpc.gateway.through import Through
 from microrpc.wire.frames import encode_frame
 
 LOG = encode_frame(b"\x00\x00\x03careful\n")
@@ -210,6 +211,18 @@ def test_a_port_that_cannot_be_opened_is_one_error() -> None:
     result = run("monitor", "/dev/ttyNONE")
     assert result.code == 3
     assert result.err.startswith("error: ")
+
+
+def test_a_line_that_cannot_be_watched_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with PtyServer(simulate(profile("loopback"))) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("microrpc.cli.monitor_source.Source", fail)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                open_line(lambda taps, on_news: Through(server.path, taps, on_news=on_news))
+        connect(server.path).close()
 
 
 def test_a_port_that_goes_away_ends_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import needs
 import pytest
+from commands import run
 from processes import first_line, serve
 
 from firmware_sim.running.server import PtyServer
@@ -280,6 +281,22 @@ for number in range(3):
     assert (ran.returncode, ran.stdout) == (0, f"{server.path} 57600 {server.path}\n" * 3), ran.stderr
 
 
+def test_a_capture_goes_on_where_the_driver_is_activated_again(tmp_path: Path) -> None:
+    source = """
+driver = target.get_driver("MicrorpcDriver")
+for number in range(2):
+    driver.call("add", 2, number)
+    target.deactivate(driver)
+    target.activate(driver)
+"""
+    with PtyServer(simulate(profile("loopback"))) as server:
+        port = f"{{RawSerialPort: {{port: {server.path}}}}}"
+        ran = run_here(tmp_path, port, "{MicrorpcDriver: {capture: kept.pcapng}}", source)
+    assert ran.returncode == 0, ran.stderr
+    said = run("decode", tmp_path / "kept.pcapng", "--kind", "CALL").out
+    assert [number in said for number in ("add(2, 0)", "add(2, 1)")] == [True, True]
+
+
 def test_reset_is_asked_for_and_a_port_without_modem_lines_says_that_it_has_none(tmp_path: Path) -> None:
     source = """
 driver = target.get_driver("MicrorpcDriver")
@@ -458,9 +475,22 @@ def test_one(board): assert board.function("add")(2, 4) == 6
     assert f"microrpc: {other.path}\n" in out
 
 
-def test_an_environment_without_our_driver_leaves_the_board_to_the_plugin(tmp_path: Path) -> None:
-    source = "def test(board): assert board.name == 'sim://loopback'"
-    assert "1 passed" in run_tests(tmp_path, "{}", ["/dev/null"], source)
+def test_an_environment_without_our_driver_simulates_boards_and_says_so(tmp_path: Path) -> None:
+    source = """
+def test(board): assert board.name == 'sim://loopback'
+def test_sim(sim_board): pass
+def test_none(): pass
+"""
+    reason = "no target of labgrid's environment has a MicrorpcDriver"
+    out = run_tests(tmp_path, "{}", ["/dev/null"], source)
+    assert "3 passed" in out, out
+    assert out.count(reason) == 2
+    assert f"\nmicrorpc: simulated boards: {reason}\n" in out
+    assert f"\nmicrorpc: 2 tests ran on simulated boards: {reason}\n" in out
+    out = run_tests(tmp_path, "{}", ["/dev/null"], source, "--microrpc-require")
+    assert "2 passed, 1 error" in out, out
+    assert f"needs a board, and {reason} (--microrpc-require)" in out
+    assert reason not in run_tests(tmp_path, "{}", ["/dev/null"], source, "--microrpc-port=sim://loopback")
 
 
 def test_what_labgrid_boards_cannot_have_ends_pytest_at_its_start(tmp_path: Path) -> None:

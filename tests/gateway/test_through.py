@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import threading
@@ -10,7 +11,7 @@ import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -290,6 +291,19 @@ def test_it_writes_a_capture_and_the_logger_of_frames_is_told_as_of_every_connec
 def test_a_server_without_frames_is_refused() -> None:
     with pytest.raises(RequestError, match="carries no frames: capture where the board's line is opened"):
         Through("unix:///nowhere")
+
+
+def test_what_fails_after_the_port_was_opened_leaves_it_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(channel: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with bare_pty() as (_, path):
+        with monkeypatch.context() as patched:
+            patched.setattr("microrpc.gateway.through.line_of", fail)
+            with pytest.raises(OSError, match="Too many open files") as caught:
+                Through(path)
+        Through(path).close()
+        assert caught.tb  # what was half made lives on in it
 
 
 def test_a_file_in_the_place_of_the_link_stays(tmp_path: Path) -> None:
