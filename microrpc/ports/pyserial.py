@@ -46,7 +46,7 @@ READ_STEP_S = 0.01
 """How long one read of a port waits, in seconds."""
 
 LEAST_PATIENCE_S = 1.0
-"""A server of RFC 2217 that has answered all else has so long for modem lines at opening, or as long as all else took."""
+"""So long a server of RFC 2217 has for modem lines at opening, or as long as all else took: some never answer."""
 
 
 class _Rfc2217(rfc2217.Serial):
