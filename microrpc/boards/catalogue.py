@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 
+from microrpc.boards.places import config_directory
 from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import ProfileError, reason_of
@@ -47,10 +48,11 @@ def profiles() -> dict[str, BoardProfile]:
 
 
 def user_directory() -> pathlib.Path:
-    """Where the user's own profiles lie, `~/.config/microrpc/boards` on Linux; it need not exist."""
-    import platformdirs
+    """Where the user's own profiles lie, `~/.config/microrpc/boards` on Linux; it need not exist.
 
-    return pathlib.Path(platformdirs.user_config_dir("microrpc", appauthor=False), "boards")
+    Raises FileNotFoundError where no home directory is known.
+    """
+    return config_directory("boards")
 
 
 def _files() -> dict[str, pathlib.Path]:
@@ -67,7 +69,10 @@ def _bundled_files(where: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _own_files() -> dict[str, pathlib.Path]:
-    where = user_directory()
+    try:
+        where = user_directory()
+    except FileNotFoundError:
+        return {}  # of whom no home directory is known, as in a container with a number for a user
     try:
         names = os.listdir(where)
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -18,23 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc import errors
 from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli import completing
 from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
-from microrpc.errors import (
-    BoardError,
-    CaptureError,
-    FaultsError,
-    FirmwareError,
-    MicroRpcError,
-    PortError,
-    ProfileError,
-    RemoteError,
-    printable,
-    reason_of,
-)
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -45,7 +35,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TIMEOUT_S = 86400.0
 _NO_THREAD = "can't start new thread"  # what Python says where there is no memory for its stack
-_OF_FILES = (CaptureError, FaultsError, FirmwareError, ProfileError)
+_OF_FILES = (errors.CaptureError, errors.FaultsError, errors.FirmwareError, errors.ProfileError)
 _UsageError: Any = typer.BadParameter.__base__  # all that can be wrong with a command line; it has no public name
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from microrpc.boards import places
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware import c_library
@@ -147,10 +148,11 @@ def _script(project: Project, script: str, defines: Sequence[str]) -> Firmware:
 
 
 def cache_directory() -> pathlib.Path:
-    """Where builds are kept, `~/.cache/microrpc/firmware` on Linux; it need not exist."""
-    import platformdirs
-
-    return pathlib.Path(platformdirs.user_cache_dir("microrpc", appauthor=False), "firmware")
+    """Where builds are kept, `~/.cache/microrpc/firmware` on Linux; it need not exist. Raises FirmwareError."""
+    try:
+        return places.cache_directory("firmware")
+    except FileNotFoundError as error:
+        raise FirmwareError(f"there is no place to keep what is built: {reason_of(error)}") from error
 
 
 # --- compilers ------------------------------------------------------------------------------------
