@@ -46,6 +46,9 @@ log = logging.getLogger("microrpc.ports")
 READ_STEP_S = 0.01
 """How long one read of a port waits, in seconds."""
 
+LEAST_PATIENCE_S = 1.0
+"""So long a server of RFC 2217 has for modem lines at opening, or as long as all else took: some never answer."""
+
 
 class _Rfc2217(rfc2217.Serial):
     """pyserial's client of RFC 2217, but it asks for no purge, which some servers never acknowledge.
@@ -55,10 +58,11 @@ class _Rfc2217(rfc2217.Serial):
     """
 
     _is_opening = _is_warned = _has_hung_up = False
+    _began_at = 0.0
 
     def open(self) -> None:
         """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
-        self._is_opening = True
+        self._is_opening, self._began_at = True, monotonic()
         for name in (
             "setDaemon",
             "setName",
@@ -85,6 +89,10 @@ class _Rfc2217(rfc2217.Serial):
 
     def rfc2217_set_control(self, value: bytes) -> None:
         """Set a modem line, or flow control. Raises ValueError for what the server rejects later than at opening."""
+        patience_s: float = vars(self)["_network_timeout"]
+        if self._is_opening:
+            so_far_s = monotonic() - self._began_at
+            vars(self)["_network_timeout"] = min(patience_s, max(LEAST_PATIENCE_S, so_far_s))
         try:
             super().rfc2217_set_control(value)
         except (ValueError, serial.SerialException) as error:
@@ -95,6 +103,8 @@ class _Rfc2217(rfc2217.Serial):
             if not self._is_warned:
                 log.warning("%s: the server does not confirm modem lines or flow control (%s)", self.port, error)
             self._is_warned = True
+        finally:
+            vars(self)["_network_timeout"] = patience_s
 
     def read(self, size: int = 1) -> bytes:
         """Give up to `size` bytes that have arrived, within `timeout`. Raises SerialException when the server hung up.

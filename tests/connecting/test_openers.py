@@ -21,6 +21,7 @@ import microrpc
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.cli.demo import command
 from microrpc.connecting import openers
 from microrpc.connecting.address import Target, find_target
 from microrpc.connecting.openers import find_opener, open_target, sim
@@ -282,7 +283,6 @@ def test_the_ring_of_an_emulated_board_is_the_same_whoever_opens_it(api: Api) ->
             assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
             opened.close()
             assert emulator.is_running
-        demo = importlib.import_module("microrpc.cli.demo")  # the package has the command under that name
-        _, opened, _ = demo._open(profile("posix"), 0)
+        _, opened, _ = command._open(profile("posix"), 0)
         assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
         opened.close()
