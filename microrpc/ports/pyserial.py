@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import serial
 from serial import rfc2217
@@ -37,6 +37,7 @@ from microrpc.ports.options import PortOptions
 from microrpc.ports.registry import register
 from microrpc.ports.sockets import keep_alive
 from microrpc.ports.tty import Tty
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.uart import FlowControl
 
 log = logging.getLogger("microrpc.ports")
@@ -169,8 +170,19 @@ def _check_address(url: str) -> None:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         if parts.hostname and parts.port is not None:
+            _check_timeout(url, parts.query)
             return
     raise PortError(url, f"{url}: write rfc2217://HOST:PORT, for example rfc2217://localhost:2217")
+
+
+def _check_timeout(url: str, query: str) -> None:
+    """Raise PortError for a time in which no server can answer: pyserial would say that it speaks no RFC 2217."""
+    for stated in parse_qs(query, keep_blank_values=True).get("timeout", ()):
+        try:
+            seconds = float(stated)
+        except ValueError:
+            seconds = math.nan
+        check_seconds(seconds, f"{url}: timeout", error=lambda text: PortError(url, text))
 
 
 class PyserialChannel:

@@ -113,6 +113,12 @@ def test_no_purge_is_asked_for_so_a_server_that_never_acknowledges_one_is_used(
     assert PURGE_DATA not in asked
 
 
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "soon", ""])
+def test_a_timeout_in_which_nobody_can_answer_is_refused(timeout: str) -> None:
+    with pytest.raises(PortError, match="timeout is a number of seconds, more than 0"):
+        open_serial(f"rfc2217://127.0.0.1:1?timeout={timeout}", baud=115200)
+
+
 @pytest.mark.parametrize(
     ("answer_to", "reason", "can_be_set"),
     [
