@@ -56,7 +56,6 @@ OTHERS = {  # what is no text of an error of opening, by the beginning of its lo
     "the board is reset",
     "is reset:",
     "session 0x",
-    "requests",
     ": open; board profile",
     # Parts of texts that are there in whole.
     "install what it is built with",
