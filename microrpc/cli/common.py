@@ -8,7 +8,6 @@ import enum
 import io
 import itertools
 import json
-import logging
 import os
 import shutil
 import sys
@@ -23,7 +22,7 @@ from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli import completing
 from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
+from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, noting_builds, say
 from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
@@ -143,25 +142,6 @@ def exit_code(error: MicroRpcError) -> ExitCode:
     return ExitCode.REQUEST
 
 
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
-@contextlib.contextmanager
-def _noting_builds() -> Iterator[None]:
-    """Say on stderr when firmware is built: it can take seconds."""
-    log, notes = logging.getLogger("microrpc.firmware"), _Notes()
-    level = log.level
-    log.addHandler(notes)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(notes)
-
-
 @contextlib.contextmanager
 def explaining(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong into one message, if any, and typer.Exit with an exit code."""
@@ -207,7 +187,7 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def reporting(*, as_json: bool = False) -> Iterator[None]:
     """Run what a command does: builds are told of, and what goes wrong is one message and an exit code."""
-    with explaining(as_json=as_json), contextlib.nullcontext() if as_json else _noting_builds():
+    with explaining(as_json=as_json), contextlib.nullcontext() if as_json else noting_builds():
         yield
 
 

@@ -196,6 +196,22 @@ def test_a_serial_line_over_tcp_is_waited_for_as_long_as_a_session(api: Api, mon
         api.connect("socket://127.0.0.1:1", timeouts=Timeouts(start_s=0.25))
 
 
+def test_what_a_server_says_before_it_hangs_up_is_told(api: Api) -> None:
+    def refuse(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            connection.sendall(b"Port already in use\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1000):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse, args=(server,))
+        thread.start()
+        with pytest.raises(PortLostError, match=r"connect again\. Before that came 'Port already in use\\r\\n'\.$"):
+            api.connect(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
 def test_a_loop_goes_on_while_a_port_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     opens, may_open = threading.Event(), threading.Event()
 
