@@ -37,7 +37,15 @@ MODULES = (
     *("firmware/emulation", "firmware/emulator", "firmware/emulator_process"),
     *("gateway/unix", "../pytest_microrpc/desk", "../pytest_microrpc/locks", "../pytest_microrpc/setups"),
 )
-CALLING = ("client/refusals", "host/board", "host/requests", "host/trust", "serve/memory", "wire/parameters")
+CALLING = (
+    "client/refusals",
+    "host/board",
+    "host/requests",
+    "host/trust",
+    "serve/memory",
+    "wire/checks",
+    "wire/parameters",
+)
 OTHERS = {  # what is no text of an error of opening, by the beginning of its longest part
     "does not seem to support RFC2217",  # pyserial's
     "does not accept parameter change",  # pyserial's
