@@ -23,7 +23,6 @@ _BLOCK = 20  # calls of one kind before those of the next kind
 _START_S = 10.0
 _ACCEPTERS = {"raw": ("socket", "tcp"), "RFC 2217": ("rfc2217", "telnet(rfc2217),tcp")}
 """What connects to such a port, and how ser2net calls it."""
-_OF_URL = {"rfc2217": "?timeout=1"}  # so long it waits for a pty's modem lines, which there are not
 _SETTINGS = {"as it is": "", "chardelay: false": "  options:\n    chardelay: false\n"}
 
 
@@ -57,7 +56,7 @@ def _calls(stack: contextlib.ExitStack, program: str) -> dict[str, Callable[[], 
         for title, options in _SETTINGS.items():
             numbers.append(_free_port())
             address = f"127.0.0.1:{numbers[-1]}"
-            ports[f"through ser2net, {how}, {title}"] = f"{scheme}://{address}{_OF_URL.get(scheme, '')}"
+            ports[f"through ser2net, {how}, {title}"] = f"{scheme}://{address}"
             settings += (
                 f"connection: &c{len(ports)}\n"
                 f"  accepter: {accepter},{address.replace(':', ',')}\n"

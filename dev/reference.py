@@ -19,10 +19,10 @@ from pdoc import doc, render
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("microrpc", "firmware_sim", "pytest_microrpc")
 ON_TEXTUAL = {
-    "microrpc.cli.monitor_alone",
-    "microrpc.cli.monitor_help",
-    "microrpc.cli.monitor_list",
-    "microrpc.cli.monitor_view",
+    "microrpc.cli.monitor.alone",
+    "microrpc.cli.monitor.help",
+    "microrpc.cli.monitor.list",
+    "microrpc.cli.monitor.view",
 }
 """Made of classes of textual's, whose annotations pdoc cannot read."""
 ON_LABGRID = {"microrpc.labgrid", "microrpc.connecting.labgrid"}

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microrpc.boards.places import cache_directory
 from microrpc.errors import PortBusyError, PortError, reason_of
 
 POLL_S = 0.05
@@ -74,7 +75,11 @@ class Lock:
     def __init__(self, what: str) -> None:
         self.what = what
         key = f"{platform.node()}\0{real_name(what)}"
-        self._path = directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+        try:
+            where = directory()
+        except FileNotFoundError as error:
+            raise PortError(what, f"{reason_of(error)}. Who uses a board is noted in a cache there") from error
+        self._path = where / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
         self._fd: int | None = None
 
     def take(self, command: str) -> bool:
@@ -153,10 +158,8 @@ def real_name(what: str) -> str:
 
 
 def directory() -> pathlib.Path:
-    """Where lock files are, `~/.cache/microrpc/locks` on Linux."""
-    import platformdirs
-
-    return pathlib.Path(platformdirs.user_cache_dir("microrpc", appauthor=False), "locks")
+    """Where lock files are, `~/.cache/microrpc/locks` on Linux. Raises FileNotFoundError where no home is known."""
+    return cache_directory("locks")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 from pytest_microrpc.options import LACKS_FUNCTION, MARK, MARKERS, REQUIRE, is_told
 from pytest_microrpc.options import pytest_addoption as pytest_addoption
 from pytest_microrpc.options import pytest_load_initial_conftests as pytest_load_initial_conftests
-from pytest_microrpc.rack import is_given, read_rack
+from pytest_microrpc.rack import LACKS_DRIVER, is_given, lacks_driver, read_rack
 
 if TYPE_CHECKING:
     from firmware_sim.running.simulate import SimBoard
@@ -65,6 +65,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which board it runs on, where it was told one."""
     setup = config.stash.get(_setup_key, None)
+    if lacks_driver(config):
+        return f"microrpc: {setup or 'simulated boards'}: {LACKS_DRIVER}"
     return f"microrpc: {setup}" if setup is not None else None
 
 
@@ -91,8 +93,11 @@ def _command(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Check all marks, and let be skipped what cannot run here."""
+    is_simulated_unasked = lacks_driver(config)
     for item in items:
         reason = None
+        if is_simulated_unasked and _wants_any_board(item) and _setup(config).is_required:
+            item.stash[_lack_key] = f"needs a board, and {LACKS_DRIVER} ({REQUIRE})"
         if item.get_closest_marker(MARK) is not None:
             wishes = _wishes(item)
             reason = _setup(config).lacks(wishes)
@@ -115,6 +120,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[_most_boards_key] = max(config.stash.get(_most_boards_key, 1), _wishes(item).count)
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _wants_any_board(item: pytest.Item) -> bool:
+    """Whether a test asks for a board, and for nothing that simulated ones alone have."""
+    names, wishes = set(getattr(item, "fixturenames", ())), _wishes(item)
+    asks_for_simulator = {"sim_board", "sim_boards"} & names or wishes.faults or wishes.uart or wishes.firmware
+    return bool({"board", "boards"} & names) and not asks_for_simulator and not _may_use_dut(item)
 
 
 def _may_use_dut(item: pytest.Item) -> bool:
@@ -312,7 +324,22 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say that tests were skipped for want of functions, without -rs too: what is green there has run nothing."""
+    """Say that tests were skipped for want of functions, without -rs too: what is green there has run nothing. And that
+    they ran on simulated boards, where labgrid was to give real ones.
+    """
+    ran = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    simulated = {
+        report.nodeid
+        for report in ran
+        if any(key == "microrpc.port" and str(value).startswith("sim://") for key, value in report.user_properties)
+    }
+    if simulated and lacks_driver(terminalreporter.config):
+        told = (
+            "a test ran on a simulated board"
+            if len(simulated) == 1
+            else f"{len(simulated)} tests ran on simulated boards"
+        )
+        terminalreporter.write_line(f"microrpc: {told}: {LACKS_DRIVER}", yellow=True)
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
     lacks = sum(f": {LACKS_FUNCTION}" in reason for reason in reasons)

@@ -15,6 +15,8 @@ import pytest
 
 DRIVER = "MicrorpcDriver"
 """What labgrid calls the driver of `microrpc.labgrid`."""
+LACKS_DRIVER = f"no target of labgrid's environment has a {DRIVER}"
+"""Why boards are simulated there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,15 @@ def is_given(config: pytest.Config) -> bool:
     """Whether pytest was told of an environment of labgrid's."""
     is_there = config.pluginmanager.hasplugin("labgrid")
     return is_there and bool(config.getoption("lg_env", None) or os.environ.get("LG_ENV"))
+
+
+def lacks_driver(config: pytest.Config) -> bool:
+    """Whether boards are simulated for want of a driver: there is an environment without one, and nothing else says
+    which boards there are.
+    """
+    names = ("board", "board_file", "port")
+    is_told = any(config.getoption(f"microrpc_{name}") or config.getini(f"microrpc_{name}") for name in names)
+    return is_given(config) and not is_told and read_rack(config) is None
 
 
 def read_rack(config: pytest.Config) -> Rack | None:

@@ -287,7 +287,8 @@ class Device:
     @property
     def due(self) -> float:
         """When `on_time` is to be called, by its clock; infinity where nothing happens by itself."""
-        return math.inf if self.is_busy or self.is_dead else self._watch.due
+        due = self._watch.due
+        return math.inf if due == math.inf or self.is_busy or self.is_dead else due
 
     def on_time(self) -> None:
         """Do what is due by now: take a silent host for gone."""

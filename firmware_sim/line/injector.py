@@ -143,6 +143,11 @@ class Injector:
         """When the next thing happens by itself, infinity where nothing will."""
         return self._timed[0].at if self._timed else math.inf
 
+    def next_at(self) -> float:
+        """When the next thing happens by itself, or the next event leaves that was held back; infinity for never."""
+        at = self.next_action_at()
+        return min(at, self._held[0][0]) if self._held else at
+
     def take_due(self, now: float) -> Iterator[Action]:
         """Give what happens by itself until `now`."""
         while self._timed and self._timed[0].at <= now:
@@ -198,13 +203,9 @@ class Injector:
         self._held.append((max(leaves_at, self._held[-1][0]) if self._held else leaves_at, frame))
         return False
 
-    def next_release_at(self) -> float:
-        """When the next event leaves that was held back, infinity where none is."""
-        return self._held[0][0] if self._held else math.inf
-
     def take_released(self, now: float) -> Iterator[tuple[float, bytes]]:
         """Give the events that leave by `now`, and when each of them does."""
-        while self.next_release_at() <= now:
+        while self._held and self._held[0][0] <= now:
             yield self._held.pop(0)
 
     def forget_held(self) -> None:

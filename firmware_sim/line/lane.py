@@ -36,6 +36,8 @@ class Lane:
         self._gates: deque[tuple[float, bool]] = deque()
         self._origin = -math.inf  # when the last byte began that did not follow another one at once,
         self._count = 0  # and how many have crossed since then
+        self._slack_s = byte_s * _ROUNDING
+        self._look()
 
     @property
     def busy_s(self) -> float:
@@ -50,10 +52,13 @@ class Lane:
                 index -= 1
             self._runs.insert(index, (at, data))
             self.queued_bytes += len(data)
+            if not index:
+                self._look()
 
     def set_gate(self, at: float, *, is_open: bool) -> None:
         """Open or close the gate at the time `at`, after all earlier changes."""
         self._gates.append((max(at, self._gates[-1][0]) if self._gates else at, is_open))
+        self._look()
 
     def obey_xon_xoff(self, data: bytes, at: float) -> bytes:
         """Open or close the gate as the last XON or XOFF of `data` has it, and give the rest of `data`."""
@@ -70,8 +75,11 @@ class Lane:
 
         Infinity where nothing is to come.
         """
-        start = self._start()
-        return self._end(start, int(min(most_bytes, self._passing_bytes(start)))) if start < math.inf else math.inf
+        return self._passing_end if most_bytes >= self._passing_bytes else self._end(self._start, int(most_bytes))
+
+    def has_crossed(self, until: float) -> bool:
+        """Whether `take` would give something."""
+        return self._byte_end <= until + self._slack_s
 
     def idle_at(self) -> float:
         """When all that is queued will have crossed, as far as no gate closes; -inf before the first byte."""
@@ -92,20 +100,17 @@ class Lane:
 
     def waiting_bytes(self, at: float) -> int:
         """How many bytes of the queue have not crossed by the time `at`."""
-        start = self._start()
-        return self.queued_bytes - (self._crossed_bytes(start, at) if start < math.inf else 0)
+        return self.queued_bytes - self._crossed_bytes(at)
 
     # --- what ------------------------------------------------------------------------------------
 
     def take(self, until: float, most_bytes: float = math.inf) -> Crossing | None:
         """Give what of the next run has crossed by `until`, None where nothing has."""
-        start = self._start()
-        if start > until:
-            return None
-        crossed = int(min(self._crossed_bytes(start, until), most_bytes))
+        crossed = self._crossed_bytes(until)
         if not crossed:
             return None
-        end = self._end(start, crossed)
+        crossed = int(min(crossed, most_bytes))
+        start, end = self._start, self._end(self._start, crossed)
         while self._gates and self._gates[0][0] <= start:
             self._is_open = self._gates.popleft()[1]
         if start > self._free_at:
@@ -117,6 +122,7 @@ class Lane:
         if crossed < len(data):
             self._runs.appendleft((ready, data[crossed:]))
             data = data[:crossed]
+        self._look()
         return Crossing(data, end)
 
     def clear(self) -> None:
@@ -125,11 +131,13 @@ class Lane:
         self.queued_bytes = 0
         self._gates.clear()
         self._is_open = True
+        self._look()
 
     def cut(self, at: float) -> None:
         """Lose what will not have crossed at the time `at`, as far as no gate closes."""
         runs, self._runs = self._runs, deque()
         self.queued_bytes = 0
+        self._look()
         end = self._free_at
         for ready, data in runs:
             start = max(end, ready)
@@ -143,6 +151,7 @@ class Lane:
         """Lose the runs that come after the time `at`."""
         self._runs = deque(run for run in self._runs if run[0] <= at)
         self.queued_bytes = sum(len(data) for _, data in self._runs)
+        self._look()
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -155,7 +164,17 @@ class Lane:
         free_at = self._free_at
         return start + count * self.byte_s if start > free_at else self._origin + (self._count + count) * self.byte_s
 
-    def _start(self) -> float:
+    def _look(self) -> None:
+        """Note when the next byte begins, and how far the gate lets its run pass: asked far more often than changed."""
+        self._start = start = self._find_start()
+        if start < math.inf:
+            self._passing_bytes = self._find_passing_bytes(start)
+            self._byte_end, self._passing_end = self._end(start, 1), self._end(start, self._passing_bytes)
+        else:
+            self._passing_bytes = 0
+            self._byte_end = self._passing_end = math.inf
+
+    def _find_start(self) -> float:
         """When the next byte begins; infinity where none is to come, or the gate is closed and nobody opens it."""
         if not self._runs:
             return math.inf
@@ -169,7 +188,7 @@ class Lane:
                 start = max(start, at)
         return start if is_open else math.inf
 
-    def _passing_bytes(self, start: float) -> int:
+    def _find_passing_bytes(self, start: float) -> int:
         """How many bytes of the next run begin before the gate closes."""
         size_bytes = len(self._runs[0][1])
         for at, opens in self._gates:
@@ -177,13 +196,14 @@ class Lane:
                 return max(1, min(size_bytes, math.ceil((at - start) / self.byte_s - _ROUNDING)))
         return size_bytes
 
-    def _crossed_bytes(self, start: float, until: float) -> int:
-        """How many bytes of the next run, which begins at `start`, have crossed by `until`."""
-        until += self.byte_s * _ROUNDING
-        if until < start:
+    def _crossed_bytes(self, until: float) -> int:
+        """How many bytes of the next run have crossed by `until`, of those that the gate lets pass."""
+        until += self._slack_s
+        if self._passing_end <= until:
+            return self._passing_bytes
+        if self._byte_end > until:
             return 0
-        passing = self._passing_bytes(start)
-        crossed = min(passing, int((until - start) / self.byte_s) + 1)
-        while crossed and self._end(start, crossed) > until:
+        crossed = int((until - self._start) / self.byte_s) + 1
+        while self._end(self._start, crossed) > until:
             crossed -= 1
         return crossed

@@ -63,6 +63,7 @@ class UartLine:
         self._ring = Ring(self.uart.receive_ring_bytes)
         self._bytes_unheard = 0
         self._flow = Flow(self.uart.flow_control, self._ring, self._to_board, self._to_host)
+        self._bytewise = _bytewise(self.uart)
         self._has_power = True
         self._cpu_free_at = boots_at  # infinity for a dead one
         self._listens_from = boots_at
@@ -152,42 +153,46 @@ class UartLine:
         """Let everything happen that happens until `now`."""
         while (at := self._next()) <= now:
             self._step(at)
-        self._step(now)
+        if now > self._now:
+            self._step(now)
 
     def _next(self) -> float:
         """When to step next. Whatever could make a difference happens at such a time, whenever `advance` is called."""
-        to_board, to_host = self._to_board, self._to_host
-        at = to_board.next_end(self._most_bytes(Direction.TO_BOARD))
-        if self._ring or self.device.is_busy or (to_board.queued_bytes and self._cpu_free_at > self._now):
-            at = min(at, self._cpu_free_at)
-        end = to_host.next_end(self._most_bytes(Direction.TO_HOST))
-        injector = self._injector
-        faults_at = min(injector.next_action_at(), injector.next_release_at())
-        return min(at, end, self.device.due, self._adapter.fires_at(), faults_at)
+        to_board, device = self._to_board, self.device
+        at = min(
+            to_board.next_end(self._most_bytes(Direction.TO_BOARD)),
+            self._to_host.next_end(self._most_bytes(Direction.TO_HOST)),
+            device.due,
+            self._adapter.fires_at(),
+            self._injector.next_at(),
+        )
+        free_at = self._cpu_free_at
+        if free_at < at and (self._ring or device.is_busy or (free_at > self._now and to_board.queued_bytes)):
+            return free_at
+        return at
 
     def _most_bytes(self, direction: Direction) -> float:
         """How many bytes may be handled at once, when the last of them has crossed, without making a difference."""
-        if self.uart.flow_control is FlowControl.XON_XOFF:
-            return 1
-        if direction is Direction.TO_BOARD and self.uart.firmware.byte_s > self._to_board.byte_s:
-            return 1
-        return self._injector.bytes_to_action(direction)
+        return 1 if direction in self._bytewise else self._injector.bytes_to_action(direction)
 
     def _step(self, now: float) -> None:
         self._now = max(self._now, now)
         self._let_board_work(now)
+        injector = self._injector
         if self.device.due <= now:
+            self._let_board_work(now, in_parts=True)
             self._clock.move_to(now)
             self.device.on_time()
             self._note_free()
-        for at, frame in self._injector.take_released(now):
-            self._to_host.put(frame, at)
+        if injector.next_at() <= now:
+            for at, frame in injector.take_released(now):
+                self._to_host.put(frame, at)
         while crossing := self._to_host.take(now, self._most_bytes(Direction.TO_HOST)):
             self._reach_host(crossing)
         self._adapter.release(now)
-        if self._injector.next_action_at() <= now:
+        if injector.next_action_at() <= now:
             self._let_board_work(now, in_parts=True)
-            for action in self._injector.take_due(now):
+            for action in injector.take_due(now):
                 self._act(action, now)
 
     # --- towards the board -----------------------------------------------------------------------
@@ -195,7 +200,7 @@ class UartLine:
     def _let_board_work(self, until: float, *, in_parts: bool = False) -> None:
         """Let the board hear and do what it can by `until`; `in_parts`: also the beginning of what is on its way."""
         to_board = self._to_board
-        while True:
+        while to_board.has_crossed(until) or (self._cpu_free_at <= until and (self._ring or self.device.is_busy)):
             most_bytes = self._most_bytes(Direction.TO_BOARD)
             if crossing := to_board.take(min(self._listens_from, until), most_bytes):
                 data, actions = self._damage(crossing)
@@ -373,3 +378,11 @@ class UartLine:
         self._clock.move_to(self._now)
         self._forget(self._clock.now())
         self._power_up(self._clock.now())
+
+
+def _bytewise(uart: Uart) -> frozenset[Direction]:
+    """Give the directions in which no two bytes may be handled at once."""
+    if uart.flow_control is FlowControl.XON_XOFF:
+        return frozenset((Direction.TO_BOARD, Direction.TO_HOST))
+    is_slow = uart.firmware.byte_s > uart.to_board.byte_s
+    return frozenset((Direction.TO_BOARD,) if is_slow else ())

@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 
+from microrpc.boards.places import config_directory
 from microrpc.boards.schema import CHECKER, BoardProfile, parse_profile
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import ProfileError, reason_of
@@ -47,23 +48,31 @@ def profiles() -> dict[str, BoardProfile]:
 
 
 def user_directory() -> pathlib.Path:
-    """Where the user's own profiles lie, `~/.config/microrpc/boards` on Linux; it need not exist."""
-    import platformdirs
+    """Where the user's own profiles lie, `~/.config/microrpc/boards` on Linux; it need not exist.
 
-    return pathlib.Path(platformdirs.user_config_dir("microrpc", appauthor=False), "boards")
+    Raises FileNotFoundError where no home directory is known.
+    """
+    return config_directory("boards")
 
 
 def _files() -> dict[str, pathlib.Path]:
     """All profiles' files by name, in the order of the names."""
-    bundled = {path.stem: path for path in _bundled_directory().glob("*.toml")}
-    if not bundled:
-        where = _bundled_directory()
+    return dict(sorted((_bundled_files(_bundled_directory()) | _own_files()).items()))
+
+
+@functools.cache  # the user's own come and go, these do not
+def _bundled_files(where: pathlib.Path) -> dict[str, pathlib.Path]:
+    found = {path.stem: path for path in where.glob("*.toml")}
+    if not found:
         raise ProfileError(f"{where}: no board profiles there: the installation is incomplete, install it again")
-    return dict(sorted((bundled | _own_files()).items()))
+    return found
 
 
 def _own_files() -> dict[str, pathlib.Path]:
-    where = user_directory()
+    try:
+        where = user_directory()
+    except FileNotFoundError:
+        return {}  # of whom no home directory is known, as in a container with a number for a user
     try:
         names = os.listdir(where)
     except (FileNotFoundError, NotADirectoryError, PermissionError):

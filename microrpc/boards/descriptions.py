@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 from microrpc.boards.files import WriteError, read_whole, replacing
+from microrpc.boards.places import cache_directory
 from microrpc.errors import ProtocolError
 from microrpc.wire.description import MOST_BYTES, Description, parse_description, parse_head
 
@@ -31,7 +31,7 @@ class DescriptionCache:
     def load(self, hash: str) -> bytes | None:
         """Give what was kept, None where nothing was."""
         with _quietly():
-            path = _directory("descriptions") / hash
+            path = cache_directory("descriptions") / hash
             data = read_whole(path, _MOST_FILE_BYTES)
             os.utime(path)
             return data
@@ -48,7 +48,7 @@ class DescriptionCache:
 
     def _noted(self) -> str:
         with _quietly():
-            return read_whole(_directory("ports") / _file_name(self._port), 8).decode("ascii", "replace")
+            return read_whole(cache_directory("ports") / _file_name(self._port), 8).decode("ascii", "replace")
         return ""
 
     def last(self) -> Description | None:
@@ -69,15 +69,9 @@ def cache_for(port: str) -> DescriptionCache | None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    # platformdirs raises RuntimeError where there is no home; a name may have characters that no path has.
-    with contextlib.suppress(OSError, WriteError, RuntimeError, ValueError):
+    # A name may have characters that no path has.
+    with contextlib.suppress(OSError, WriteError, ValueError):
         yield
-
-
-def _directory(kind: str) -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("microrpc", appauthor=False), kind)
 
 
 def _file_name(port: str) -> str:
@@ -86,7 +80,7 @@ def _file_name(port: str) -> str:
 
 def _write(kind: str, name: str, data: bytes) -> None:
     with _quietly():
-        directory = _directory(kind)
+        directory = cache_directory(kind)
         directory.mkdir(parents=True, exist_ok=True)
         with replacing(directory / name) as file:
             file.write(data)

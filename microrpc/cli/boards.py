@@ -43,7 +43,7 @@ def boards(
     With --board-file a profile of your own is checked and shown.
     """
     with reporting(as_json=as_json):
-        from microrpc.boards.catalogue import profiles, user_directory
+        from microrpc.boards.catalogue import profiles
         from microrpc.firmware.project import has_port
 
         if name is not None or board_file is not None:
@@ -55,7 +55,7 @@ def boards(
             return
         found = list(profiles().values())
         if as_json:
-            print_json({"boards": [_to_json(board) for board in found], "user_directory": str(user_directory())})
+            print_json({"boards": [_to_json(board) for board in found], "user_directory": _own()})
             return
         say_columns(
             ("PROFILE", "BAUD", "BUFFER", "HEAP", "FIRMWARE", "DESCRIPTION"),
@@ -68,7 +68,16 @@ def boards(
             ],
         )
         if is_terminal(sys.stdout):
-            note(f"Profiles of your own go into {user_directory()}")
+            note(f"Profiles of your own go into {_own() or 'your home directory, and none is known: set HOME'}")
+
+
+def _own() -> str | None:
+    from microrpc.boards.catalogue import user_directory
+
+    try:
+        return str(user_directory())
+    except FileNotFoundError:
+        return None
 
 
 def _to_json(board: BoardProfile) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from microrpc.cli.boards import boards
 from microrpc.cli.capture import capture
 from microrpc.cli.common import EXIT_CODES, ExitCode, examples, explaining, is_json_wanted
 from microrpc.cli.decode import decode
-from microrpc.cli.demo import demo
+from microrpc.cli.demo.command import demo
 from microrpc.cli.events import events
 from microrpc.cli.files import get, put
 from microrpc.cli.firmware import firmware
@@ -23,7 +23,7 @@ from microrpc.cli.functions import functions, stubs
 from microrpc.cli.info import info
 from microrpc.cli.log import log
 from microrpc.cli.model import model
-from microrpc.cli.monitor import monitor
+from microrpc.cli.monitor.command import monitor
 from microrpc.cli.ports import ports
 from microrpc.cli.reset import reset
 from microrpc.cli.share import share

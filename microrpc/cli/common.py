@@ -8,7 +8,6 @@ import enum
 import io
 import itertools
 import json
-import logging
 import os
 import shutil
 import sys
@@ -18,23 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microrpc import errors
 from microrpc.boards.files import WriteError, check_writable, is_own_output
 from microrpc.cli import completing
 from microrpc.cli.capturing import capture
 from microrpc.cli.signals import StoppedError, until_signal
-from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, say
-from microrpc.errors import (
-    BoardError,
-    CaptureError,
-    FaultsError,
-    FirmwareError,
-    MicroRpcError,
-    PortError,
-    ProfileError,
-    RemoteError,
-    printable,
-    reason_of,
-)
+from microrpc.cli.streams import OutputError, ReaderGoneError, folded, knows_unicode, note, note_log, noting_builds, say
+from microrpc.errors import BoardError, MicroRpcError, PortError, RemoteError, printable, reason_of
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -45,7 +34,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TIMEOUT_S = 86400.0
 _NO_THREAD = "can't start new thread"  # what Python says where there is no memory for its stack
-_OF_FILES = (CaptureError, FaultsError, FirmwareError, ProfileError)
+_OF_FILES = (errors.CaptureError, errors.FaultsError, errors.FirmwareError, errors.ProfileError)
 _UsageError: Any = typer.BadParameter.__base__  # all that can be wrong with a command line; it has no public name
 
 
@@ -153,25 +142,6 @@ def exit_code(error: MicroRpcError) -> ExitCode:
     return ExitCode.REQUEST
 
 
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
-@contextlib.contextmanager
-def _noting_builds() -> Iterator[None]:
-    """Say on stderr when firmware is built: it can take seconds."""
-    log, notes = logging.getLogger("microrpc.firmware"), _Notes()
-    level = log.level
-    log.addHandler(notes)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(notes)
-
-
 @contextlib.contextmanager
 def explaining(*, as_json: bool = False) -> Iterator[None]:
     """Turn what goes wrong into one message, if any, and typer.Exit with an exit code."""
@@ -217,7 +187,7 @@ def explaining(*, as_json: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def reporting(*, as_json: bool = False) -> Iterator[None]:
     """Run what a command does: builds are told of, and what goes wrong is one message and an exit code."""
-    with explaining(as_json=as_json), contextlib.nullcontext() if as_json else _noting_builds():
+    with explaining(as_json=as_json), contextlib.nullcontext() if as_json else noting_builds():
         yield
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from microrpc.boards.places import home
 from microrpc.cli.common import reporting
 from microrpc.cli.installing import PLUGINS, RemovalOption, check_wishes, install, state, uninstall
 from microrpc.cli.streams import say
@@ -21,7 +22,7 @@ def decoders_folder() -> Path:
     named = os.environ.get("XDG_DATA_HOME")
     if not named and sys.platform == "win32":
         named = os.environ.get("LOCALAPPDATA")
-    data = Path(named) if named else Path.home() / ".local" / "share"
+    data = Path(named) if named else home() / ".local" / "share"
     return data / "libsigrokdecode" / "decoders"
 
 

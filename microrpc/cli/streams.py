@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import textwrap
@@ -76,6 +77,25 @@ def note_log(text: str) -> None:
     """Print what a board logs to stderr."""
     for line in text.removesuffix("\n").split("\n"):
         note(f"board: {printable(line.removesuffix(chr(13)))}")
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+@contextlib.contextmanager
+def noting_builds() -> Iterator[None]:
+    """Say on stderr when firmware is built: it can take seconds."""
+    log, notes = logging.getLogger("microrpc.firmware"), _Notes()
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(notes)
 
 
 def folded(line: str, columns: int, indent: int, *, first_indent: int = 0) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from microrpc.boards.places import home
 from microrpc.cli.common import reporting
 from microrpc.cli.installing import PLUGINS, RemovalOption, check_wishes, install, state, uninstall
 from microrpc.cli.streams import note, say
@@ -25,8 +26,8 @@ def plugins_folder() -> Path:
     """Give the user's folder of Lua plugins, as Wireshark has it where nothing else was built in."""
     if sys.platform == "win32":
         named = os.environ.get("APPDATA")
-        return (Path(named) if named else Path.home() / "AppData" / "Roaming") / "Wireshark" / "plugins"
-    return Path.home() / ".local" / "lib" / "wireshark" / "plugins"
+        return (Path(named) if named else home() / "AppData" / "Roaming") / "Wireshark" / "plugins"
+    return home() / ".local" / "lib" / "wireshark" / "plugins"
 
 
 def _told_folders() -> dict[str, Path]:

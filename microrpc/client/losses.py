@@ -38,7 +38,9 @@ def loss_of(error: MicroRpcError, channel: object, trust: Trust, *, can_reopen: 
     if isinstance(error, BoardError):
         trust.note_told(error)
     if isinstance(error, PortLostError):
-        return Loss("the port went away", " (the next request looks for it)" if can_reopen else "")
+        said = trust.text.heard_text()  # a server says so that somebody else has the port, and firmware why it crashed
+        came = f" Before that came {said!r}." if said.strip() else ""
+        return Loss("the port went away", came + (" (the next request looks for it)" if can_reopen else ""))
     if isinstance(error, HandshakeTimeoutError):
         names = others_on(channel)
         text = f" The port is open in {names}, too, which may take the board's answers: close it." if names else None

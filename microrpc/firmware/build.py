@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from microrpc.boards import places
 from microrpc.boards.tables import did_you_mean
 from microrpc.errors import FirmwareError, reason_of
 from microrpc.firmware import c_library
@@ -115,7 +116,8 @@ def build(
     key = _key([*tool.command, *flags, *sources, *last_flags, tool.version], {**contents, **more})
     directory = cache_directory()
     elf = directory / f"{project.name}-{key}.elf"
-    is_new = not is_kept(elf)
+    sizes = _kept_sizes(elf)
+    is_new = sizes is None
     if is_new:
         log.log(logging.INFO if is_told else logging.DEBUG, "building %s with %s ...", project.name, tool.version)
 
@@ -133,7 +135,7 @@ def build(
             hint = c_library.hint_for_gcc(project, tool.command, str(error)) if is_gcc else ""
             raise FirmwareError(f"{error}{hint}") from error
         _remove_old(directory)
-    return Firmware(project, elf, read_sizes(elf), tool.version, is_new)
+    return Firmware(project, elf, sizes or read_sizes(elf), tool.version, is_new)
 
 
 def _script(project: Project, script: str, defines: Sequence[str]) -> Firmware:
@@ -147,10 +149,11 @@ def _script(project: Project, script: str, defines: Sequence[str]) -> Firmware:
 
 
 def cache_directory() -> pathlib.Path:
-    """Where builds are kept, `~/.cache/microrpc/firmware` on Linux; it need not exist."""
-    import platformdirs
-
-    return pathlib.Path(platformdirs.user_cache_dir("microrpc", appauthor=False), "firmware")
+    """Where builds are kept, `~/.cache/microrpc/firmware` on Linux; it need not exist. Raises FirmwareError."""
+    try:
+        return places.cache_directory("firmware")
+    except FileNotFoundError as error:
+        raise FirmwareError(f"there is no place to keep what is built: {reason_of(error)}") from error
 
 
 # --- compilers ------------------------------------------------------------------------------------
@@ -292,6 +295,13 @@ def is_kept(file: pathlib.Path) -> bool:
     except OSError:  # another process has removed it, or it is another user's
         return os.access(file, os.R_OK)
     return True
+
+
+def _kept_sizes(elf: pathlib.Path) -> Sizes | None:
+    """Give the sizes of what is in the cache; None where it is not, or is no whole file, as after a power cut."""
+    with contextlib.suppress(FirmwareError):
+        return read_sizes(elf) if is_kept(elf) else None
+    return None
 
 
 def _make(

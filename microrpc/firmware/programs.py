@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pathlib
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def kept_image(elf: pathlib.Path, form: ImageFormat, uf2_family: int | None) -> 
     """
     data = make_image(elf, form, uf2_family=uf2_family)
     path = building.cache_directory() / f"{elf.stem}-{hashlib.sha256(data).hexdigest()[:16]}.{form}"
-    if not building.is_kept(path):
+    if not _is_kept_whole(path, data):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
@@ -83,6 +84,12 @@ def kept_image(elf: pathlib.Path, form: ImageFormat, uf2_family: int | None) -> 
         except OSError as error:
             raise FirmwareError(f"{path}: cannot be written: {reason_of(error)}") from error
     return path
+
+
+def _is_kept_whole(path: pathlib.Path, data: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return building.is_kept(path) and path.read_bytes() == data
+    return False
 
 
 def is_program(path: pathlib.Path) -> bool:

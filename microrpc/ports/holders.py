@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import threading
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 _LONGEST_LOOK_S = 0.1  # of processor time: a computer may have very many processes, or a process files
 _LONGEST_WAIT_S = 10.0
+_INFO_BYTES = 4096  # more than is told of an open file
+_TTY_INDEX = re.compile(rb"^tty-index:\s*(\d+)$", re.MULTILINE)
 _MASTERS = ("/dev/ptmx", "/dev/pts/ptmx")
 _MASTER = 5 << 8 | 2  # the device that both are
 
@@ -70,17 +73,20 @@ class _Look:
     def __init__(self) -> None:
         self.files: dict[str, list[tuple[int, str]]] = {}
         """By its path: in which process a file is open, and where that is described."""
-        self.other_ends: dict[int, list[int]] = {}
-        """By the number of a pty: the processes that have its other end."""
         self.is_done = threading.Event()
 
     def take(self) -> None:
         for pid in _processes():
             for described, path in _files_of(pid) if pid != os.getpid() else ():
                 self.files.setdefault(path, []).append((pid, described))
-                if path in _MASTERS:
-                    number = _other_end(described.replace("/fd/", "/fdinfo/"))
-                    self.other_ends.setdefault(number, []).append(pid)
+
+    @functools.cached_property
+    def other_ends(self) -> dict[int, list[int]]:
+        """By the number of a pty: the processes that have its other end. Few ask: it takes as long as all else."""
+        found: dict[int, list[int]] = {}
+        for pid, described in (file for path in _MASTERS for file in self.files.get(path, ())):
+            found.setdefault(_other_end(described.replace("/fd/", "/fdinfo/")), []).append(pid)
+        return found
 
 
 class _Looks:
@@ -189,8 +195,13 @@ def _files_of(pid: int) -> Iterator[tuple[str, str]]:
 
 def _other_end(described: str) -> int:
     """Give the number of the pty whose other end a file is, by its description; -1 where that is not told."""
-    with contextlib.suppress(OSError), open(described, encoding="utf-8") as info:
-        if told := re.search(r"^tty-index:\s*(\d+)$", info.read(), re.MULTILINE):
+    with contextlib.suppress(OSError):
+        fd = os.open(described, os.O_RDONLY)  # there may be thousands: a file of Python's takes three times as long
+        try:
+            told = _TTY_INDEX.search(os.read(fd, _INFO_BYTES))
+        finally:
+            os.close(fd)
+        if told:
             return int(told[1])
     return -1
 

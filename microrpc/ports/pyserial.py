@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import serial
 from serial import rfc2217
@@ -37,6 +37,7 @@ from microrpc.ports.options import PortOptions
 from microrpc.ports.registry import register
 from microrpc.ports.sockets import keep_alive
 from microrpc.ports.tty import Tty
+from microrpc.wire.checks import check_seconds
 from microrpc.wire.uart import FlowControl
 
 log = logging.getLogger("microrpc.ports")
@@ -44,6 +45,9 @@ log = logging.getLogger("microrpc.ports")
 
 READ_STEP_S = 0.01
 """How long one read of a port waits, in seconds."""
+
+LEAST_PATIENCE_S = 1.0
+"""So long a server of RFC 2217 has for modem lines at opening, or as long as all else took: some never answer."""
 
 
 class _Rfc2217(rfc2217.Serial):
@@ -54,10 +58,11 @@ class _Rfc2217(rfc2217.Serial):
     """
 
     _is_opening = _is_warned = _has_hung_up = False
+    _began_at = 0.0
 
     def open(self) -> None:
         """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
-        self._is_opening = True
+        self._is_opening, self._began_at = True, monotonic()
         for name in (
             "setDaemon",
             "setName",
@@ -84,6 +89,10 @@ class _Rfc2217(rfc2217.Serial):
 
     def rfc2217_set_control(self, value: bytes) -> None:
         """Set a modem line, or flow control. Raises ValueError for what the server rejects later than at opening."""
+        patience_s: float = vars(self)["_network_timeout"]
+        if self._is_opening:
+            so_far_s = monotonic() - self._began_at
+            vars(self)["_network_timeout"] = min(patience_s, max(LEAST_PATIENCE_S, so_far_s))
         try:
             super().rfc2217_set_control(value)
         except (ValueError, serial.SerialException) as error:
@@ -94,6 +103,8 @@ class _Rfc2217(rfc2217.Serial):
             if not self._is_warned:
                 log.warning("%s: the server does not confirm modem lines or flow control (%s)", self.port, error)
             self._is_warned = True
+        finally:
+            vars(self)["_network_timeout"] = patience_s
 
     def read(self, size: int = 1) -> bytes:
         """Give up to `size` bytes that have arrived, within `timeout`. Raises SerialException when the server hung up.
@@ -159,8 +170,19 @@ def _check_address(url: str) -> None:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         if parts.hostname and parts.port is not None:
+            _check_timeout(url, parts.query)
             return
     raise PortError(url, f"{url}: write rfc2217://HOST:PORT, for example rfc2217://localhost:2217")
+
+
+def _check_timeout(url: str, query: str) -> None:
+    """Raise PortError for a time in which no server can answer: pyserial would say that it speaks no RFC 2217."""
+    for stated in parse_qs(query, keep_blank_values=True).get("timeout", ()):
+        try:
+            seconds = float(stated)
+        except ValueError:
+            seconds = math.nan
+        check_seconds(seconds, f"{url}: timeout", error=lambda text: PortError(url, text))
 
 
 class PyserialChannel:

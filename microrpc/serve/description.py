@@ -149,7 +149,7 @@ class Description:
     ) -> None:
         self._session = session
         self._identity = (board_name, firmware_name, firmware_version)
-        self._known: dict[tuple[int, str], tuple[RemoteCallable, str, str]] = {}
+        self._known: dict[tuple[int, str], tuple[RemoteCallable, bytes]] = {}
 
     def __bytes__(self) -> bytes:
         """All of it (docs/description.md 2)."""
@@ -170,17 +170,17 @@ class Description:
 
     def _body(self) -> bytes:
         known, self._known = self._known, {}  # so that it is no longer than the tables
-        lines = [self._identity]
+        lines = [_line(self._identity)]
         for registry in (self._session.system_library, self._session.functions):
             for name, function in registry.items():
                 if registry is self._session.functions and name in _RUNTIMES_OWN:
                     continue
-                texts = known.get((id(registry), name))
-                if texts is None or texts[0] is not function:
-                    texts = (function, *_texts(registry, name, function))
-                self._known[id(registry), name] = texts
-                lines.append((name, *texts[1:]))
-        return b"".join(map(_line, lines))
+                told = known.get((id(registry), name))
+                if told is None or told[0] is not function:
+                    told = (function, _line((name, *_texts(registry, name, function))))
+                self._known[id(registry), name] = told
+                lines.append(told[1])
+        return b"".join(lines)
 
 
 def _texts(registry: Mapping[str, RemoteCallable], name: str, function: RemoteCallable) -> tuple[str, str]:

@@ -213,6 +213,24 @@ def test_a_users_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_t
     assert str(caught.value) == f"{own_boards}: {text}"
 
 
+def test_a_profile_that_is_added_edited_or_removed_while_a_program_runs_is_seen(own_boards: pathlib.Path) -> None:
+    assert "mine" not in profiles()
+    own_boards.mkdir()
+    (own_boards / "mine.toml").write_text(GOOD)
+    assert profile("mine").baud == 921600
+    (own_boards / "mine.toml").write_text(GOOD.replace("921600", "115200"))
+    assert profile("mine").baud == 115200
+    (own_boards / "mine.toml").unlink()
+    with pytest.raises(ProfileError, match="no board profile 'mine'"):
+        profile("mine")
+
+
+def test_the_bundled_boards_are_listed_once_in_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile("loopback")
+    monkeypatch.setattr(pathlib.Path, "glob", None)
+    assert profile("loopback").name == "loopback"
+
+
 def test_the_users_directory_is_that_of_the_platform(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr("platformdirs.user_config_dir", lambda name, appauthor: str(tmp_path / name))

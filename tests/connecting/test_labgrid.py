@@ -475,9 +475,22 @@ def test_one(board): assert board.function("add")(2, 4) == 6
     assert f"microrpc: {other.path}\n" in out
 
 
-def test_an_environment_without_our_driver_leaves_the_board_to_the_plugin(tmp_path: Path) -> None:
-    source = "def test(board): assert board.name == 'sim://loopback'"
-    assert "1 passed" in run_tests(tmp_path, "{}", ["/dev/null"], source)
+def test_an_environment_without_our_driver_simulates_boards_and_says_so(tmp_path: Path) -> None:
+    source = """
+def test(board): assert board.name == 'sim://loopback'
+def test_sim(sim_board): pass
+def test_none(): pass
+"""
+    reason = "no target of labgrid's environment has a MicrorpcDriver"
+    out = run_tests(tmp_path, "{}", ["/dev/null"], source)
+    assert "3 passed" in out, out
+    assert out.count(reason) == 2
+    assert f"\nmicrorpc: simulated boards: {reason}\n" in out
+    assert f"\nmicrorpc: 2 tests ran on simulated boards: {reason}\n" in out
+    out = run_tests(tmp_path, "{}", ["/dev/null"], source, "--microrpc-require")
+    assert "2 passed, 1 error" in out, out
+    assert f"needs a board, and {reason} (--microrpc-require)" in out
+    assert reason not in run_tests(tmp_path, "{}", ["/dev/null"], source, "--microrpc-port=sim://loopback")
 
 
 def test_what_labgrid_boards_cannot_have_ends_pytest_at_its_start(tmp_path: Path) -> None:

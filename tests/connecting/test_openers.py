@@ -21,6 +21,7 @@ import microrpc
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
+from microrpc.cli.demo import command
 from microrpc.connecting import openers
 from microrpc.connecting.address import Target, find_target
 from microrpc.connecting.openers import find_opener, open_target, sim
@@ -195,6 +196,22 @@ def test_a_serial_line_over_tcp_is_waited_for_as_long_as_a_session(api: Api, mon
         api.connect("socket://127.0.0.1:1", timeouts=Timeouts(start_s=0.25))
 
 
+def test_what_a_server_says_before_it_hangs_up_is_told(api: Api) -> None:
+    def refuse(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            connection.sendall(b"Port already in use\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1000):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse, args=(server,))
+        thread.start()
+        with pytest.raises(PortLostError, match=r"connect again\. Before that came 'Port already in use\\r\\n'\.$"):
+            api.connect(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
 def test_a_loop_goes_on_while_a_port_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     opens, may_open = threading.Event(), threading.Event()
 
@@ -266,7 +283,6 @@ def test_the_ring_of_an_emulated_board_is_the_same_whoever_opens_it(api: Api) ->
             assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
             opened.close()
             assert emulator.is_running
-        demo = importlib.import_module("microrpc.cli.demo")  # the package has the command under that name
-        _, opened, _ = demo._open(profile("posix"), 0)
+        _, opened, _ = command._open(profile("posix"), 0)
         assert (opened.ring_bytes, opened.baud) == (ring_bytes, None)
         opened.close()

@@ -324,6 +324,17 @@ def test_what_is_built_for_this_computer_runs_on_others_of_its_kind(tmp_path: Pa
     assert "-mcpu=baseline" not in microrpc.firmware.build._flags(load_project(tmp_path), Compiler.GCC)
 
 
+@pytest.mark.parametrize("left_bytes", [0, 100, -1])
+def test_what_was_damaged_in_the_cache_is_built_anew(directory: Path, left_bytes: int) -> None:
+    project = load_project(directory)
+    built = build(project)
+    whole = built.elf.read_bytes()
+    built.elf.write_bytes(whole[:left_bytes])
+    again = build(project)
+    assert (again.is_new, again.elf, again.sizes) == (True, built.elf, built.sizes)
+    assert again.elf.read_bytes() == whole
+
+
 def test_many_may_build_the_same_at_once(directory: Path, own_cache: Path) -> None:
     needs.zig()
     results: list[Sizes] = []

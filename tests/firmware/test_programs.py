@@ -42,6 +42,9 @@ def test_a_form_that_is_made_is_kept_in_the_cache(elf: Path, own_cache: Path, fo
     assert (path.parent, path.suffix) == (own_cache, f".{form}")
     assert path.read_bytes() == make_image(elf, form, uf2_family=PICO)
     assert program.path_in(form) == path
+    path.write_bytes(b"cut")
+    assert program.path_in(form) == path
+    assert path.read_bytes() == make_image(elf, form, uf2_family=PICO)
     assert len(list(own_cache.iterdir())) == 1
 
 

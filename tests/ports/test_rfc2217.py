@@ -113,6 +113,12 @@ def test_no_purge_is_asked_for_so_a_server_that_never_acknowledges_one_is_used(
     assert PURGE_DATA not in asked
 
 
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "soon", ""])
+def test_a_timeout_in_which_nobody_can_answer_is_refused(timeout: str) -> None:
+    with pytest.raises(PortError, match="timeout is a number of seconds, more than 0"):
+        open_serial(f"rfc2217://127.0.0.1:1?timeout={timeout}", baud=115200)
+
+
 @pytest.mark.parametrize(
     ("answer_to", "reason", "can_be_set"),
     [
@@ -143,6 +149,32 @@ def test_a_server_that_does_not_confirm_modem_lines_and_flow_control_is_used_and
         assert board.function("add")(2, 3) == 5
         assert board.pump._channel.set_modem_lines(dtr=True) is can_be_set  # type: ignore[attr-defined]
     assert caplog.messages == [f"{url}: the server does not confirm modem lines or flow control ({reason})"]
+
+
+def test_a_server_that_has_answered_all_else_is_not_waited_for_as_long_for_modem_lines(
+    server: SerialServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = PortManager._telnet_process_subnegotiation
+    waits: list[tuple[float, float]] = []
+
+    class Noted(rfc2217.Timeout):  # type: ignore[misc]
+        def __init__(self, duration_s: float) -> None:
+            waits.append((duration_s, time.monotonic()))
+            super().__init__(duration_s)
+
+    def ignore_controls(self: PortManager, suboption: bytes) -> None:
+        if suboption[1:2] != SET_CONTROL:
+            answer(self, suboption)
+
+    monkeypatch.setattr(PortManager, "_telnet_process_subnegotiation", ignore_controls)
+    monkeypatch.setattr("microrpc.ports.pyserial.LEAST_PATIENCE_S", 0.2)
+    monkeypatch.setattr(rfc2217, "Timeout", Noted)
+    began = time.monotonic()
+    with microrpc.connect(server.url) as board:
+        assert board.function("add")(2, 3) == 5
+    of_options, of_settings, (of_lines_s, at) = [wait for wait in waits if wait[0] > 0][:3]
+    assert of_options[0] == of_settings[0] == 3.0
+    assert 0.2 <= of_lines_s <= min(3.0, max(0.2, at - began))
 
 
 def serving(answer: Callable[[socket.socket], object]) -> tuple[str, threading.Thread]:

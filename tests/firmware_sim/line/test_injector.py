@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -105,6 +106,22 @@ def test_the_same_seed_does_the_same_and_another_one_does_not(kind: type[ByteFau
     data = bytes(5000)
     results = [carry(injector_of(kind(rate=0.01), seed=seed), data) for seed in (1, 1, 2)]
     assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "to_board", "to_host"),
+    [
+        (Flip, 0xCEEBA143, 0x7AD564A0),
+        (Drop, 0x129ADAF4, 0x570752B6),
+        (Double, 0x61B2175A, 0x0D6A02A4),
+        (Insert, 0x89E26D35, 0x1D755DD7),
+        (Burst, 0x5EF106B7, 0x1F4D6C4E),
+    ],
+)
+def test_what_a_seed_does_stays_as_it_was_published(kind: type[ByteFault], to_board: int, to_host: int) -> None:
+    data = bytes(range(256)) * 20
+    injector = injector_of(Stuck(at_s=99.0), kind(rate=0.01), seed=2024)
+    assert (zlib.crc32(carry(injector, data)), zlib.crc32(carry(injector, data, TO_HOST))) == (to_board, to_host)
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:

@@ -324,6 +324,20 @@ def test_a_silent_host_is_taken_for_gone_on_time_and_not_while_a_function_runs()
     assert [begins for _, begins in told] == [True, False, True]
 
 
+def test_what_arrives_while_a_host_is_taken_for_gone_is_not_lost() -> None:
+    told: list[bool] = []
+    line = Line(Uart(receive_ring_bytes=1), host_timeout_ms=500, on_session=told.append)
+    del told[:]
+    message = line.hand.about(KEEP_ALIVE, 0)
+    line.say(message)
+    line.listen(
+        2 * len(message) * BYTE_S + 0.5 - 0.5e-3
+    )  # 0.5 s from the end of the answer, but for half a millisecond
+    line.say(message)  # 5 bytes of it have crossed when the board has heard nothing for 500 ms
+    assert [kind for _, kind, _ in line.listen(0.1)] == [KEEP_ALIVE]
+    assert told == [True, False, True]
+
+
 def test_a_line_where_nothing_is_to_come_says_so() -> None:
     line = Line()
     line.listen(1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from microrpc.capture.pcapng import Packet, read_blocks
 from microrpc.capture.reading import read_packets
 from microrpc.capture.writer import CaptureWriter
-from microrpc.cli.monitor_feed import BlockPipe, Feed, count_unshown
+from microrpc.cli.monitor.feed import BlockPipe, Feed, count_unshown
 
 if TYPE_CHECKING:
     from microrpc.gateway.through import Through

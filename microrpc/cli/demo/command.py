@@ -19,8 +19,8 @@ from microrpc.cli.common import (
     print_json,
     reporting,
 )
+from microrpc.cli.demo.screen import Screen
 from microrpc.cli.figures import stats_pairs
-from microrpc.cli.screen import Screen
 from microrpc.cli.telling import with_telling
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def demo(
 def _run(profile: BoardProfile, baud: int, screen: Screen) -> dict[str, Any]:
     """Bring a board up, show everything; give the figures that --json has."""
     from microrpc.capture.trace import Trace
-    from microrpc.cli.demo_noise import show_noise
-    from microrpc.cli.demo_parts import Parts
-    from microrpc.cli.demo_talk import show_description, show_events, show_long_calls
+    from microrpc.cli.demo.noise import show_noise
+    from microrpc.cli.demo.parts import Parts
+    from microrpc.cli.demo.talk import show_description, show_events, show_long_calls
     from microrpc.connecting.blocking import open_session
     from microrpc.connecting.wrap import tapped
 
@@ -166,7 +166,7 @@ def _simulate(profile: BoardProfile, baud: int) -> tuple[Device, UartLine | None
     from firmware_sim.board.clock import VirtualClock
     from firmware_sim.line.uart import UartLine
     from firmware_sim.running.simulate import simulate
-    from microrpc.cli.demo_noise import line_of
+    from microrpc.cli.demo.noise import line_of
 
     if not baud:
         return simulate(profile), None

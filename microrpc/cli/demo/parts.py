@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
     from microrpc.capture.trace import Trace
     from microrpc.capture.words import Frame
-    from microrpc.cli.screen import Screen
+    from microrpc.cli.demo.screen import Screen
     from microrpc.client.board import Board
 
 _COPY_BYTES = 65536

@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from microrpc.capture.rows import Row
 from microrpc.capture.writer import REPEATED
-from microrpc.cli.monitor_figures import COLOURS
+from microrpc.cli.monitor.figures import COLOURS
 from microrpc.errors import printable
 
 _WIDE_COLUMNS = 100

@@ -22,9 +22,9 @@ from firmware_sim.running.simulate import simulate
 from microrpc.boards.catalogue import profile
 from microrpc.capture.pcapng import Packet, interface_block, packet_block, section_header
 from microrpc.capture.trace import Trace
-from microrpc.cli.monitor_feed import BlockPipe, Feed, count_unshown, packets_of
-from microrpc.cli.monitor_saving import save
-from microrpc.cli.monitor_source import is_file, open_line
+from microrpc.cli.monitor.feed import BlockPipe, Feed, count_unshown, packets_of
+from microrpc.cli.monitor.saving import save
+from microrpc.cli.monitor.source import is_file, open_line
 from microrpc.connecting.blocking import connect
 from microrpc.gateway.through import Through
 from microrpc.wire.frames import encode_frame
@@ -219,7 +219,7 @@ def test_a_line_that_cannot_be_watched_is_closed(monkeypatch: pytest.MonkeyPatch
 
     with PtyServer(simulate(profile("loopback"))) as server:
         with monkeypatch.context() as patched:
-            patched.setattr("microrpc.cli.monitor_source.Source", fail)
+            patched.setattr("microrpc.cli.monitor.source.Source", fail)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 open_line(lambda taps, on_news: Through(server.path, taps, on_news=on_news))
         connect(server.path).close()
@@ -343,7 +343,7 @@ def test_a_pipe_of_blocks_leaves_out_whole_packets_and_never_waits() -> None:
 
 # --- the guide ------------------------------------------------------------------------------------
 
-GUIDE = (Path(__file__).parent.parent.parent / "docs" / "monitor.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parent.parent.parent.parent / "docs" / "monitor.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", re.findall(r"^    (microrpc .*)$", GUIDE, flags=re.MULTILINE))
@@ -355,9 +355,9 @@ def test_the_commands_of_the_guide_run(capture: Path, command: str) -> None:
 
 
 def test_the_guide_has_every_key_of_the_screen_and_of_its_help() -> None:
-    from microrpc.cli.monitor_help import HELP
-    from microrpc.cli.monitor_list import FrameList
-    from microrpc.cli.monitor_view import MonitorApp
+    from microrpc.cli.monitor.help import HELP
+    from microrpc.cli.monitor.list import FrameList
+    from microrpc.cli.monitor.view import MonitorApp
 
     spelled = {"question_mark": "?", "slash": "/", "pageup": "page up", "pagedown": "page down", "ctrl+c": "q"}
     rows = " ".join(re.findall(r"^\| (.*?) \|", GUIDE.partition("## Keys")[2], flags=re.MULTILINE)).lower()

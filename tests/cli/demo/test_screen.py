@@ -9,8 +9,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from microrpc.cli.demo.screen import Screen
 from microrpc.cli.progress import progress_bar
-from microrpc.cli.screen import Screen
 
 
 class Terminal(io.StringIO):

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from microrpc.cli.capturing import capture
 from microrpc.cli.common import format_size, format_time
-from microrpc.cli.demo_parts import copied_bytes
+from microrpc.cli.demo.parts import copied_bytes
 from microrpc.errors import BoardResetError, MicroRpcError
 
 if TYPE_CHECKING:
     from firmware_sim.line.faults import Fault
     from firmware_sim.line.settings import Uart
     from microrpc.boards.schema import BoardProfile
-    from microrpc.cli.screen import Screen
+    from microrpc.cli.demo.screen import Screen
     from microrpc.client.board import Board
 
 _PACKET_S, _FUNCTION_S = 100e-6, 20e-6  # what a board on a UART takes: of the order of a Cortex-M at 100 MHz

@@ -16,10 +16,10 @@ from textual.pilot import Pilot
 from watched import START_NS, board_packets, golden_packets, made
 
 from microrpc.capture.pcapng import Packet, read_blocks
-from microrpc.cli.monitor_alone import AloneApp
-from microrpc.cli.monitor_feed import Feed
-from microrpc.cli.monitor_help import HELP
-from microrpc.cli.monitor_view import MonitorApp
+from microrpc.cli.monitor.alone import AloneApp
+from microrpc.cli.monitor.feed import Feed
+from microrpc.cli.monitor.help import HELP
+from microrpc.cli.monitor.view import MonitorApp
 from microrpc.wire.frames import encode_frame
 
 LOG = encode_frame(b"\x00\x00\x03careful\n")
@@ -525,7 +525,7 @@ def test_rows_are_none_of_the_garbage_collectors_business() -> None:
 def test_less_is_taken_at_once_after_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use(screen: Screen) -> None:
         clock = itertools.count(1000.0, 0.003)  # each look at it takes 3 ms
-        monkeypatch.setattr("microrpc.cli.monitor_view.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        monkeypatch.setattr("microrpc.cli.monitor.view.time", SimpleNamespace(monotonic=lambda: next(clock)))
         screen.source.add(lines_of(5000, 2))
         screen.app.take()
         quiet = len(screen.app.view)

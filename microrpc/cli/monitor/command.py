@@ -28,12 +28,13 @@ from microrpc.cli.decode import Direction, RawOption, print_records, print_recor
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note
+from microrpc.errors import counted
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
     from microrpc.boards.schema import BoardProfile
     from microrpc.capture.writer import CaptureWriter
-    from microrpc.cli.monitor_source import Source
+    from microrpc.cli.monitor.source import Source
     from microrpc.gateway.through import Through
 
 _FIRST_S = 1.0
@@ -77,7 +78,7 @@ def monitor(
     opens the path that is shown in place of the port. A FILE is a capture, of --capture or `microrpc capture`; with
     --follow, or from a pipe, it is shown as it grows. On the screen the key ? tells of the others.
     """
-    from microrpc.cli.monitor_source import is_file
+    from microrpc.cli.monitor.source import is_file
 
     with reporting(as_json=as_json):
         show = None if plain or as_json else _screen()
@@ -109,7 +110,7 @@ def _watch_port(
     *,
     as_json: bool,
 ) -> None:
-    from microrpc.cli.monitor_source import open_line
+    from microrpc.cli.monitor.source import open_line
 
     def make(taps: list[CaptureWriter], on_news: Callable[[str], None]) -> Through:
         from microrpc.gateway.through import Through
@@ -132,7 +133,7 @@ def _watch_port(
 def _watch_file(
     name: str, show: Show | None, keep: int, baud: int | None, follow: bool, raw: Direction | None, *, as_json: bool
 ) -> None:
-    from microrpc.cli.monitor_source import STDIN, open_file
+    from microrpc.cli.monitor.source import STDIN, open_file
 
     stdin_fd = _take_stdin() if name == STDIN and show is not None else 0
     is_live = follow or not os.path.isfile(name)
@@ -164,7 +165,7 @@ def _screen() -> Show | None:
     if importlib.util.find_spec("textual") is None:
         note(_EXTRA)
         return None
-    from microrpc.cli.monitor_alone import show
+    from microrpc.cli.monitor.alone import show
 
     return show
 
@@ -195,7 +196,7 @@ def _print(source: Source, *, as_json: bool) -> None:
     """Print a line for each frame, as `microrpc decode` does."""
     from microrpc.capture.rows import NOTE
     from microrpc.capture.watching import RowReader
-    from microrpc.cli.monitor_feed import packets_of
+    from microrpc.cli.monitor.feed import packets_of
 
     reader = RowReader()
     start_ns: int | None = None
@@ -207,4 +208,4 @@ def _print(source: Source, *, as_json: bool) -> None:
         else:
             print_records(records, packet.comments, (packet.time_ns - start_ns) / 1e9)
         if left_out := source.take_left_out():
-            note(f"{left_out} packets came faster than they could be printed, and are left out")
+            note(f"{counted(left_out, 'packet')} came too fast to be printed: left out")

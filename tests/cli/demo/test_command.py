@@ -19,8 +19,8 @@ from devices import DEVICES, emulated_boards
 from firmware_sim.board.device import Device
 from firmware_sim.running.loopback import LoopbackChannel
 from microrpc.boards.catalogue import profiles
-from microrpc.cli import demo_noise
-from microrpc.cli.screen import Screen
+from microrpc.cli.demo import noise
+from microrpc.cli.demo.screen import Screen
 from microrpc.client.remote import RemoteArray
 from microrpc.connecting import blocking
 from microrpc.connecting.blocking import open_board
@@ -124,13 +124,13 @@ def test_a_bad_line_that_is_not_survived_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_calls_that_are_executed_twice_and_bytes_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = demo_noise._run
+    original = noise._run
 
     def wrong(*args: Any, **options: Any) -> Any:
         outcome = original(*args, **options)
         return dataclasses.replace(outcome, executed=501, answers=outcome.answers[:-1], wrong_bytes=3, resets=2)
 
-    monkeypatch.setattr(demo_noise, "_run", wrong)
+    monkeypatch.setattr(noise, "_run", wrong)
     result = run("demo")
     assert result.code == 1
     for shown in ("501 executed, 499 answered", "3 bytes differ", "2 were told", "1 of 500 calls, 3 of 65536 bytes"):
@@ -170,7 +170,7 @@ def test_beside_an_emulated_board_the_bad_line_is_said_to_be_of_a_simulated_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     screen = Screen(is_full=False)
-    demo_noise.show_noise(profiles()["posix"], 921600, screen, is_other=True)
+    noise.show_noise(profiles()["posix"], 921600, screen, is_other=True)
     said = capsys.readouterr().out
     assert "\nA simulated one on a bad line, in virtual time: 1 bit in 10,000 flips, one reset\n" in said
     assert [check.name for check in screen.checks if check.holds][-1] == "lost"
@@ -215,7 +215,7 @@ def raise_error(*args: object) -> None:
 def test_a_board_that_is_wrong_is_named_and_exits_with_1(
     change: Change, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_noise, "show_noise", lambda profile, baud, screen, **_: {})  # which is the same each time
+    monkeypatch.setattr(noise, "show_noise", lambda profile, baud, screen, **_: {})  # which is the same each time
     change_board(monkeypatch, change)
     result = run("demo")
     assert result.code == 1

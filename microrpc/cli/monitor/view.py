@@ -20,12 +20,12 @@ from textual.widgets import Input, Static
 from microrpc.boards.files import WriteError
 from microrpc.capture.rows import MOST_ROWS, Family, Filter, Rows, packets_of
 from microrpc.capture.watching import LEFT_OUT, Watch
-from microrpc.cli.monitor_details import describe
-from microrpc.cli.monitor_figures import families_line, figures, title_line
-from microrpc.cli.monitor_help import Help, Keys
-from microrpc.cli.monitor_list import FrameList, heads
-from microrpc.cli.monitor_saving import default_name, save
-from microrpc.cli.monitor_source import Source
+from microrpc.cli.monitor.details import describe
+from microrpc.cli.monitor.figures import families_line, figures, title_line
+from microrpc.cli.monitor.help import Help, Keys
+from microrpc.cli.monitor.list import FrameList, heads
+from microrpc.cli.monitor.saving import default_name, save
+from microrpc.cli.monitor.source import Source
 
 _TICK_S = 0.05
 _ROW_BEATS, _FIGURE_BEATS = 2, 5

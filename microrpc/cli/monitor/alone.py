@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from microrpc.cli.monitor_source import Source
-from microrpc.cli.monitor_view import MonitorApp
+from microrpc.cli.monitor.source import Source
+from microrpc.cli.monitor.view import MonitorApp
 
 _SWITCH_S = 0.001
 """How long the thread that reads may hold up the one that shows: each key waits for that several times."""

@@ -9,7 +9,7 @@ from microrpc.errors import ArgumentError, CallCancelledError
 from microrpc.wire.features import Feature
 
 if TYPE_CHECKING:
-    from microrpc.cli.screen import Screen
+    from microrpc.cli.demo.screen import Screen
     from microrpc.client.board import Board
 
 _WAIT_S = 10.0

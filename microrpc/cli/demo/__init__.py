@@ -1,0 +1,1 @@
+"""`microrpc demo`: a conversation with a board, part by part."""

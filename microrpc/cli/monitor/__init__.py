@@ -1,0 +1,1 @@
+"""`microrpc monitor`: the screen, its parts, and what feeds it."""
