@@ -48,14 +48,15 @@ def with_telling(
 ) -> Callable[..., None]:
     """Give a command with these options besides its own; a `verbose` of its own means more there.
 
-    takes_dashes: its arguments may look like options, so that there is no -v. captures: False for one
+    takes_dashes: its arguments may look like options, so that -v is one in front of them alone. captures: False for one
     that writes a capture anyhow.
     """
     added = dict(_HINTS)
     if not captures:
         del added["capture"]
     if takes_dashes:
-        added["verbose"] = Annotated[bool, typer.Option("--verbose", help="Say what is done, on stderr.")]
+        text = "Say what is done, on stderr; in front of NAME also -v."
+        added["verbose"] = Annotated[bool, typer.Option("--verbose", help=text)]
     own_verbose = "verbose" in inspect.signature(command).parameters
     if own_verbose:
         del added["verbose"]

@@ -50,6 +50,7 @@ def test_every_command_that_opens_a_board_can_tell_of_its_line(command: str) -> 
     text = help_of(*command.split())
     for option in ("--capture FILE", "--trace [=FILE]", "--verbose"):
         assert option in text
+    assert re.search(r"(?<!-)-v\b", text)
 
 
 @pytest.mark.parametrize(
