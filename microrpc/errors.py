@@ -24,6 +24,11 @@ def reason_of(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def counted(count: int, what: str) -> str:
+    """Give a number of things: "1 byte", "2 bytes"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _as_it_was(kind: type[MicroRpcError], arguments: tuple[object, ...]) -> MicroRpcError:
     """Make an error again without its constructor, which would make another text; the fields follow."""
     return kind.__new__(kind, *arguments)

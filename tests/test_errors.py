@@ -19,6 +19,7 @@ from microrpc.errors import (
     ProtocolError,
     RemoteError,
     RequestTooLargeError,
+    counted,
     printable,
 )
 
@@ -92,6 +93,10 @@ class LampError(PortError):
     def __init__(self, lamp: int) -> None:
         super().__init__("/dev/ttyACM0", f"lamp {lamp} is off")
         self.lamp = lamp
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert [counted(count, "byte") for count in (0, 1, 2)] == ["0 bytes", "1 byte", "2 bytes"]
 
 
 def test_a_users_own_class_of_the_tree_survives_too() -> None:

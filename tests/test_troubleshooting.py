@@ -37,7 +37,15 @@ MODULES = (
     *("firmware/emulation", "firmware/emulator", "firmware/emulator_process"),
     *("gateway/unix", "../pytest_microrpc/desk", "../pytest_microrpc/locks", "../pytest_microrpc/setups"),
 )
-CALLING = ("client/refusals", "host/board", "host/requests", "host/trust", "serve/memory", "wire/parameters")
+CALLING = (
+    "client/refusals",
+    "host/board",
+    "host/requests",
+    "host/trust",
+    "serve/memory",
+    "wire/checks",
+    "wire/parameters",
+)
 OTHERS = {  # what is no text of an error of opening, by the beginning of its longest part
     "does not seem to support RFC2217",  # pyserial's
     "does not accept parameter change",  # pyserial's
@@ -56,7 +64,6 @@ OTHERS = {  # what is no text of an error of opening, by the beginning of its lo
     "the board is reset",
     "is reset:",
     "session 0x",
-    "requests",
     ": open; board profile",
     # Parts of texts that are there in whole.
     "install what it is built with",

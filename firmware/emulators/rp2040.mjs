@@ -8,7 +8,7 @@
 //
 // It ends with its input. Of the boot ROM there is what the boot, and a program that calls reset_usb_boot, need; then it
 // says "boot loader" on stderr and ends with 0. With --usb, SIGUSR2 pulls the cable and plugs it in again, and SIGALRM is a
-// program that opens the port at 1200 baud and closes it.
+// program that opens the port at 1200 baud and closes it: as soon as there is one, and again where the cable was pulled.
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -112,7 +112,7 @@ function flush() {
 
 // --- the chip -------------------------------------------------------------------------------------
 
-let mcu, line, cycleNs, mustReset = false, mustFault = false;
+let mcu, line, cycleNs, mustReset = false, mustFault = false, mustTouch = false;
 
 // What rp2040js says of a program's accesses; errors are what a real chip faults on.
 const logger = { debug() {}, info() {}, warn() {}, error: (name, message) => fault(message) };
@@ -218,6 +218,7 @@ class UsbHost {
   constructor(mcu) {
     this.usb = mcu.usbCtrl;
     this.mcu = mcu;
+    this.timeout = mcu.clock.createAlarm(() => fail(`the device does not answer: ${this.doing}`));
     this.detach();
     const write = this.usb.writeUint32.bind(this.usb), update = this.usb.DPRAMUpdated.bind(this.usb);
     this.usb.writeUint32 = (offset, value) => {
@@ -236,10 +237,11 @@ class UsbHost {
     this.complete = update;
     this.usb.onEndpointWrite = (endpoint, bytes) => this.hear(endpoint, bytes);
     this.usb.onEndpointRead = (endpoint) => this.isHeard(endpoint);
-    this.timeout = mcu.clock.createAlarm(() => fail(`the device does not answer: ${this.doing}`));
   }
 
   detach() {
+    this.timeout.cancel(); // of a touch
+    this.isReady = this.isTouching = false;
     this.toggles = null; // none before it is configured: until then a host asks for nothing but control transfers
     this.ears = null; // of the control transfer
     this.outEndpoint = this.inEndpoint = null;
@@ -266,7 +268,6 @@ class UsbHost {
 
   attach() {
     this.detach();
-    this.isComing = true;
     this.usb.onResetReceived = () => {
       this.usb.onResetReceived = undefined;
       this.enumerate().then(() => this.begin(), (error) => fail(`${this.doing}: ${error.message}`));
@@ -283,7 +284,8 @@ class UsbHost {
 
   // What programs write goes to the device only now: before, it would be lost on an endpoint that is being tried out.
   begin() {
-    this.isComing = false;
+    this.isReady = true;
+    this.touch();
     wake();
   }
 
@@ -293,10 +295,11 @@ class UsbHost {
     if (offset < 0x80 || offset > 0xfc) return true;
     if (value & STALL && endpoint === 0 && this.ears) this.ears.reject(new Error("stalled"));
     if (!(value & AVAILABLE)) return true;
-    if (endpoint !== 0 && this.toggles === null) return false;
-    const key = endpoint * 2 + isOut, toggle = endpoint === 0 ? 1 : (this.toggles.get(key) ?? 0);
+    // Of a transfer that a pull of the cable has ended, or before there are other endpoints: the host does not ask for it.
+    if ((endpoint === 0 ? this.ears : this.toggles) === null) return false;
+    const key = endpoint * 2 + isOut, toggle = this.toggles?.get(key) ?? 0;
     const armed = value & DATA1 ? 1 : 0;
-    if (endpoint === 0 && this.ears) {
+    if (endpoint === 0) {
       if (armed !== this.ears.toggle) fail(`DATA${armed} where DATA${this.ears.toggle} is due, in: ${this.doing}`);
       if ((value & SIZE) === 64 && !isOut) this.ears.toggle ^= 1;
       else this.ears.toggle = 1;
@@ -341,7 +344,7 @@ class UsbHost {
       this.held = null;
       this.complete(...held);
     }
-    if (this.isWanted && !this.isComing && input.length > 0) {
+    if (this.isWanted && this.isReady && input.length > 0) {
       this.isWanted = false;
       this.usb.endpointReadDone(this.outEndpoint, take(64));
     }
@@ -461,12 +464,17 @@ class UsbHost {
   }
 
   replug() {
-    if (!this.isComing) this.attach(); // else it is being plugged in
+    if (this.isReady) this.attach(); // else it is being plugged in
   }
 
-  async touch() {
-    await this.control(CLASS, 0x20, 0, 0, 7, TOUCH);
-    await this.control(CLASS, 0x22, 0, 0, 0);
+  // One transfer begins when the one before has ended: not while it is being plugged in, nor beside another touch.
+  touch() {
+    if (!mustTouch || !this.isReady || this.isTouching) return;
+    this.isTouching = true;
+    this.control(CLASS, 0x20, 0, 0, 7, TOUCH)
+      .then(() => this.control(CLASS, 0x22, 0, 0, 0))
+      .then(() => (mustTouch = this.isTouching = false))
+      .catch((error) => fail(`${this.doing}: ${error.message}`));
   }
 }
 
@@ -476,7 +484,8 @@ if (options.includes("--usb")) {
     wake();
   });
   process.on("SIGALRM", () => {
-    line.touch().catch((error) => fail(error.message));
+    mustTouch = true;
+    line.touch();
     wake();
   });
 }

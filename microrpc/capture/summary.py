@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from microrpc.capture.messages import DAMAGED
 from microrpc.capture.records import NOISE, TEXT, Record
+from microrpc.errors import counted
 
 
 def is_wrong(record: Record) -> bool:
@@ -39,14 +40,14 @@ class Summary:
 
     def words(self) -> str:
         """Tell it in one line; nothing of what there was not."""
-        told = [f"{self.to_board} frames to the board, {self.from_board} from it"]
+        told = [f"{counted(self.to_board, 'frame')} to the board, {self.from_board} from it"]
         for count, what in (
             (self.damaged, "damaged"),
             (self.malformed, "malformed"),
             (self.sent_again, "sent again by the link"),
             (self.unanswered, "unanswered"),
-            (self.text_bytes, "bytes of text"),
-            (self.noise_bytes, "bytes of noise"),
         ):
             told += [f"{count} {what}"] * bool(count)
+        for size_bytes, what in ((self.text_bytes, "text"), (self.noise_bytes, "noise")):
+            told += [f"{counted(size_bytes, 'byte')} of {what}"] * bool(size_bytes)
         return "; ".join(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from microrpc.cli.common import format_size, format_time
+from microrpc.errors import counted
 
 if TYPE_CHECKING:
     from microrpc.host.stats import CopyStats, Stats
@@ -22,7 +23,7 @@ def describe_copy(copies: CopyStats, stats: Stats) -> str:
         )
         if count
     ]
-    text = f"{copies.size_bytes} bytes in {format_time(copies.seconds)}{_rate(copies)}"
+    text = f"{counted(copies.size_bytes, 'byte')} in {format_time(copies.seconds)}{_rate(copies)}"
     return "; ".join([text, *([", ".join(troubles)] if troubles else [])])
 
 
@@ -50,7 +51,9 @@ def stats_pairs(stats: Stats) -> list[tuple[str, str]]:
         pairs.append(("requests", f"{stats.requests}, {answered}"))
     for name, copies in (("copies to the board", stats.to_board), ("copies from the board", stats.from_board)):
         if copies.size_bytes:
-            pairs.append((name, f"{copies.size_bytes} bytes in {format_time(copies.seconds)}{_rate(copies)}"))
+            pairs.append(
+                (name, f"{counted(copies.size_bytes, 'byte')} in {format_time(copies.seconds)}{_rate(copies)}")
+            )
     return pairs
 
 

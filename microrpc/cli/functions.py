@@ -27,6 +27,7 @@ from microrpc.cli.common import (
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import folded, note, say
+from microrpc.errors import counted
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -135,4 +136,4 @@ def stubs(
             return
         with replacing(out) as file:
             file.write(text.encode())
-        note(f"{out}: {len(told)} functions of {identity}")
+        note(f"{out}: {counted(len(told), 'function')} of {identity}")

@@ -25,7 +25,7 @@ from microrpc.cli.common import (
 from microrpc.cli.figures import memory_pairs, stats_pairs
 from microrpc.cli.functions import identity_pairs, identity_to_json
 from microrpc.cli.port_options import with_port_options
-from microrpc.errors import FunctionNotFoundError
+from microrpc.errors import FunctionNotFoundError, counted
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 from microrpc.wire.features import Feature, Features
 from microrpc.wire.names import MESSAGE_OVERHEAD_BYTES, RANDOM_FILL_FUNCTION, TIME_EVALUATOR_FUNCTION
@@ -144,7 +144,7 @@ def _describe(link: LinkParameters | None, *, is_stream: bool) -> str:
         return "not seen from here: it is between the board and whoever serves this stream"
     if link is None:
         return "no, the board does not know it"
-    return f"yes, {link.window_requests} requests and {link.window_bytes} bytes at once"
+    return f"yes, {counted(link.window_requests, 'request')} and {link.window_bytes} bytes at once"
 
 
 def _list_features(features: Features) -> str:

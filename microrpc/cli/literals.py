@@ -25,7 +25,7 @@ import typer
 
 from microrpc.boards.files import read_whole, replacing
 from microrpc.client.remote import RemoteArray, RemoteFunction, RemoteModule
-from microrpc.errors import ArgumentError, UnsupportedValueError, reason_of
+from microrpc.errors import ArgumentError, UnsupportedValueError, counted, reason_of
 from microrpc.wire.checks import show
 from microrpc.wire.datatypes import CPU, DataType, Device, OpaqueHandle, Tensor, UInt
 from microrpc.wire.parameters import ScalarType, Signature, TensorType
@@ -271,7 +271,7 @@ def check_size(size_bytes: int, dtype: DataType, shape: tuple[int, ...], what: s
     wanted = math.prod(shape) * dtype.itemsize_bytes
     if wanted != size_bytes:
         kind = describe_type(dtype, shape)
-        raise typer.BadParameter(f"{what} has {size_bytes} bytes, and {kind} has {show(wanted)}")
+        raise typer.BadParameter(f"{what} has {counted(size_bytes, 'byte')}, and {kind} has {show(wanted)}")
     if len(shape) > _MOST_DIMENSIONS:
         raise typer.BadParameter(f"{what}: numpy has no array of {len(shape)} dimensions")
 

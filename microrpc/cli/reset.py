@@ -24,6 +24,7 @@ from microrpc.cli.common import (
 )
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.streams import note_log, say
+from microrpc.errors import counted
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 
@@ -107,4 +108,4 @@ def _free_memory(
     if as_json:
         print_json({"port": port, "profile": profile.name, "freed_bytes": freed_bytes})
     else:
-        say(f"{profile.name} on {port} has freed {freed_bytes} bytes")
+        say(f"{profile.name} on {port} has freed {counted(freed_bytes, 'byte')}")

@@ -17,7 +17,7 @@ from microrpc.cli.common import BoardFileOption, BoardOption, find_profile, is_t
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note, say
 from microrpc.cli.telling import with_telling
-from microrpc.errors import FaultsError
+from microrpc.errors import FaultsError, counted
 
 if TYPE_CHECKING:
     from firmware_sim.line.faults import Faults
@@ -97,7 +97,7 @@ def sim(
             server.close()
             _log.info("%s: closed; it received %d frames", server.path, server.device.stats.frames_received)
             if is_terminal(sys.stdout):
-                say(f"\nIt received {server.device.stats.frames_received} frames.{_losses(line)}")
+                say(f"\nIt received {counted(server.device.stats.frames_received, 'frame')}.{_losses(line)}")
 
 
 def _read_faults(path: Path | None, lines: list[str], seed: int | None) -> Faults:
@@ -148,8 +148,8 @@ def _losses(line: UartLine | None) -> str:
     if line is None:
         return ""
     state = line.state
-    damage = "".join(f", {kind} {count} times" for kind, count in state.damaged.items())
+    damage = "".join(f", {kind} {counted(count, 'time')}" for kind, count in state.damaged.items())
     return (
-        f" On the line: {state.bytes_to_board} bytes to the board, {state.bytes_to_host} back; "
+        f" On the line: {counted(state.bytes_to_board, 'byte')} to the board, {state.bytes_to_host} back; "
         f"{state.bytes_overrun} lost because its ring was full{damage}."
     )

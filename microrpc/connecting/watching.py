@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from microrpc.connecting.openers import Closable, Opened
 from microrpc.connecting.wrap import Tap, port_lost, port_opened, tap_of, tapped, tell_comments
-from microrpc.errors import CaptureError, RequestError
+from microrpc.errors import CaptureError, RequestError, counted
 from microrpc.host.requests import AnyConnection
 from microrpc.wire.checks import show
 
@@ -151,7 +151,7 @@ def telling_closed(on_close: Callable[[], None], port: str, connection: AnyConne
     def close() -> None:
         stats = connection.stats
         link = getattr(connection, "link", None)
-        how = "without the link" if link is None else f"link of {link.window_requests} requests"
+        how = "without the link" if link is None else f"link of {counted(link.window_requests, 'request')}"
         text = "%s: closed; %s; answered: %d, sent again by the link: %d, in a new session: %d, damaged: %d, resets: %d"
         counts = (stats.requests, stats.retransmissions, stats.repeats, stats.frames_damaged, stats.resets)
         _log.info(text, port, how, *counts)

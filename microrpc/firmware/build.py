@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -48,6 +49,7 @@ _SUFFIXES = (
     *(".h", ".hh", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".tpp", ".def"),
 )
 _TEMPORARY = ".building-"
+_DISK_IS_FULL = ("NoSpaceLeft", "No space left on device")  # as zig says it, hundreds of times, and the others
 _MOST_LINES = 40  # of a compiler's output in an error
 
 
@@ -320,6 +322,8 @@ def _make(
                 pathlib.Path(directory, name).write_bytes(content)
             command, result = prepare(pathlib.Path(directory))
             done = run(command, project.root, _BUILD_S if timeout_s is None else timeout_s, stop)
+            if done.code and any(words in done.stderr for words in _DISK_IS_FULL):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if done.code:
                 lines = (done.stderr.strip() or done.stdout.strip()).replace(f"{directory}{os.sep}", "").splitlines()
                 rest = [f"... and {len(lines) - _MOST_LINES} lines more"] if len(lines) > _MOST_LINES else []

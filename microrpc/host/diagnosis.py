@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from microrpc.errors import HandshakeTimeoutError
+from microrpc.errors import HandshakeTimeoutError, counted
 from microrpc.host.line import Line
 from microrpc.wire.text import TextReader
 
@@ -88,7 +88,7 @@ class Diagnosis:
         frames, damaged, echoed, text_bytes = (
             now - before for now, before in zip(self._counts(), self._before, strict=True)
         )
-        size = f"{self._size_bytes} bytes" if self._size_bytes != 1 else "1 byte"
+        size = counted(self._size_bytes, "byte")
         baud_is = f"{self.baud} baud is" if self.baud else "the baud rate is"
         reset = "then reset it: a stock board that met a damaged frame may be deaf until it is."
         if not self._size_bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from microrpc.errors import printable
+from microrpc.errors import counted, printable
 from microrpc.wire.memory import BoardMemory
 from microrpc.wire.model import ModelProfile, ModelTable
 
@@ -110,7 +110,7 @@ class ModelReport:
         rows += [("(runtime)", shown(self.runtime_us), f"{share:.1%}", "")] if self.layers else []
         rows.append(("all", shown(self.total_us), "100.0%", ""))
         widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(3)]
-        lines = [f"{self.name}: mean of {self.runs} run{'s' if self.runs > 1 else ''}, by the board's clock"]
+        lines = [f"{self.name}: mean of {counted(self.runs, 'run')}, by the board's clock"]
         for name, time, part, output in (heads, *rows):
             lines.append(f"{name:{widths[0]}}  {time:>{widths[1]}}  {part:>{widths[2]}}  {output}".rstrip())
         lines.append(

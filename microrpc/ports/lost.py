@@ -27,7 +27,10 @@ POLL_S = 0.05
 """How often it is looked whether the port is back, in seconds."""
 
 
-def _mark(port: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+_Mark = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _mark(port: str) -> _Mark | None:
     """Tell a pty from a later one of its number, and a link from one that was made anew: give that of both."""
     if not is_pty(port):
         return None
@@ -141,10 +144,11 @@ class LostPort:
     def find(self) -> str | None:
         """Give the name under which to open it now, None while it is not there. Where no USB device tells, its name.
 
-        The number of a pty goes to whoever makes the next one, a terminal perhaps: that is not the board's.
+        The number of a pty goes to whoever makes the next one, a terminal perhaps: that is not the board's. Nor is one
+        opened by its name while there is none: it may be another's by then, and what that says first would be lost.
         """
         if self.identity is None:
-            return None if self._is_anothers() else self.port
+            return self.port if self._mark is None or self._is_ours(_mark(self.port)) else None
         if self.identity.is_telling:
             found = self.identity.find(self.tools.ports())
         else:
@@ -158,22 +162,24 @@ class LostPort:
     def not_back(self, last_error: PortError | None) -> PortNotFoundError:
         """Give the error for a port that did not come back in time, `last_error` being that of the last try to open."""
         what = self.port if self.identity is None else f"{self.port} ({self.identity})"
-        if self._is_anothers():
+        pty = _mark(self.port) if self._mark is not None else None
+        if pty is not None and not self._is_ours(pty):
             seen = "another program's pty has its number now; a link (`microrpc sim --link`) leads to the next one"
         elif last_error is not None:
             seen = str(last_error)
+        elif self._mark is not None:
+            seen = f"there is no port {self.port}"
         else:
             ports = [f"{port.device} ({UsbIdentity.of(port) or 'no USB device'})" for port in self.tools.ports()]
             seen = f"the ports there are: {', '.join(ports)}" if ports else "there is no serial port at all"
         text = f"{what} went away and was not back within {self.wait_s:g} s: {seen}"
         return PortNotFoundError(self.port, f"{text}. Check the cable and the power; {self.afterwards}")
 
-    def _is_anothers(self) -> bool:
-        """Whether its number is that of another pty, to which nobody has made the link."""
-        now = _mark(self.port) if self._mark is not None else None
-        if now is None or self._mark is None or now[1] == self._mark[1]:
-            return False
-        return now[0] == self._mark[0] or not os.path.islink(self.port)
+    def _is_ours(self, pty: _Mark | None) -> bool:
+        """Whether a pty is the one that there was. If not, a link that somebody made since leads to the board."""
+        if pty is None or self._mark is None:
+            return not is_pty(self.port) and os.path.exists(self.port)
+        return pty[1] == self._mark[1] or (pty[0] != self._mark[0] and os.path.islink(self.port))
 
     def _port_named(self) -> ListPortInfo | None:
         device = self.tools.resolve(self.port)

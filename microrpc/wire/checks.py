@@ -101,8 +101,11 @@ def check_text(value: object, what: str) -> str:
 
 def check_flag(value: object, what: str, *, may_be_none: bool = False) -> None:
     """Raise RequestError where `value`, called `what`, is neither True nor False: "no" would be as True."""
-    if not isinstance(value, bool) and not (may_be_none and value is None):
-        raise RequestError(f"{what} is {'True, False or None' if may_be_none else 'True or False'}, not {show(value)}")
+    if isinstance(value, bool) or (may_be_none and value is None):
+        return
+    if may_be_none:
+        raise RequestError(f"{what} is True, False or None, not {show(value)}")
+    raise RequestError(f"{what} is True or False, not {show(value)}")
 
 
 def check_callable(value: object, what: str) -> None:

@@ -19,7 +19,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 
-from microrpc.errors import RequestError
+from microrpc.errors import RequestError, counted
 from microrpc.wire.checks import check_seconds
 
 HEADER_SIZE_BYTES = 3
@@ -264,7 +264,7 @@ class Session:
         if payload[:HEADER_SIZE_BYTES] in self.link_headers:
             return LinkMessage(payload)
         if len(payload) < HEADER_SIZE_BYTES:
-            return Dropped(f"a message of {len(payload)} bytes is shorter than its header")
+            return Dropped(f"a message of {counted(len(payload), 'byte')} is shorter than its header")
         session_id, message_type = _HEADER.unpack_from(payload)
         body = payload[HEADER_SIZE_BYTES:]
         if message_type == MessageType.LOG:

@@ -22,6 +22,14 @@ def test_a_recording_without_faults_has_nothing_wrong() -> None:
     assert summary.words() == "504 frames to the board, 504 from it"
 
 
+def test_one_of_a_kind_is_no_plural() -> None:
+    reader, summary = RecordReader(), Summary()
+    for to_board, data in ((True, encode_frame(b"\0\0\2")), (False, b"\0")):
+        for record in reader.read(1, 0, to_board, data):
+            summary.add(record)
+    assert summary.words() == "1 frame to the board, 0 from it; 1 byte of noise"
+
+
 def test_everything_that_goes_wrong_is_counted() -> None:
     reader, summary = RecordReader(), Summary()
     read = encode_frame(

@@ -40,9 +40,10 @@ def running(*args: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=10)
 
 
-def wait_for_credit(server: PtyServer) -> None:
+def wait_for_credit(server: PtyServer, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not server.device._events._credit_bytes:
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -54,7 +55,7 @@ def read_lines(process: subprocess.Popen[str], count: int) -> list[str]:
 
 def test_events_are_printed_a_line_each_as_they_come_and_what_was_missed_too(server: PtyServer) -> None:
     with running("events", server.path) as process:
-        wait_for_credit(server)
+        wait_for_credit(server, process)
         event = server.device.event
         server.do(lambda now: (event("sample", 7, 20.5), event("say", "a\x1b[2J", b"\x00\xff")))
         first, second = read_lines(process, 2)
@@ -75,7 +76,7 @@ def test_events_are_printed_a_line_each_as_they_come_and_what_was_missed_too(ser
 
 def test_events_of_one_name_are_printed_as_an_object_a_line(server: PtyServer) -> None:
     with running("events", server.path, "sample", "--json") as process:
-        wait_for_credit(server)
+        wait_for_credit(server, process)
         event = server.device.event
         server.do(lambda now: (event("other"), event("sample", 1, 2.5, "x", b"\x01", reliable=True)))
         [line] = read_lines(process, 1)
@@ -111,7 +112,7 @@ def test_a_board_without_events_is_an_error_that_says_what_it_needs() -> None:
 
 def test_a_reader_that_goes_ends_it(server: PtyServer) -> None:
     with running("events", server.path) as process:
-        wait_for_credit(server)
+        wait_for_credit(server, process)
         assert process.stdout is not None
         process.stdout.close()
         server.do(lambda now: server.device.event("sample"))

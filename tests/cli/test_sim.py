@@ -98,7 +98,7 @@ def test_stock_firmware_can_be_chosen(impatient: Path) -> None:
         (("--fault", "flip"), 5, 'write it as in: kind = "flip"'),
         (("--fault", 'kind = "flop"'), 5, "kind: must be one of flip, drop"),
         (("--fault", 'kind = "flip", rate = 2'), 5, "rate must be from 0 to 1"),
-        (("--faults", "missing.toml"), 5, "missing.toml: cannot be read"),
+        (("--faults", "missing.toml"), 6, "missing.toml: cannot be read"),
     ],
 )
 def test_a_wrong_option_is_one_clear_error(args: tuple[str, ...], code: int, text: str) -> None:

@@ -431,9 +431,12 @@ def test_boards_behind_tcp_need_no_thread_once_they_are_open() -> None:
             assert set(threading.enumerate()) == threads
 
     async def test() -> None:
-        async with served(make) as port:
-            all_open = asyncio.Barrier(16)
-            await asyncio.gather(*[work(port, n, all_open) for n in range(16)])
+        all_open = asyncio.Barrier(16)
+        # Where one fails the others wait for it in vain, and are cancelled.
+        async with contextlib.AsyncExitStack() as servers, asyncio.TaskGroup() as boards:
+            for n in range(16):
+                port = await servers.enter_async_context(served(make))
+                boards.create_task(work(port, n, all_open))
 
     threads = set(threading.enumerate())
     run(test())

@@ -17,7 +17,7 @@ import pytest
 from apis import Api, Waiting, by_name
 
 import microrpc
-from firmware_sim.line.faults import Flip
+from firmware_sim.line.faults import Direction, Flip
 from firmware_sim.running.simulate import SimBoard
 from microrpc.errors import (
     ArgumentError,
@@ -199,9 +199,10 @@ def test_a_reset_while_it_is_read_is_told_and_it_is_read_again(api: Api, link: b
 def test_damage_on_the_line_changes_nothing_of_it(api: Api, link: bool) -> None:
     board, sim, telling = make(api, page_bytes=64, link=link)
     board.function("voltage")
-    sim.inject(Flip(at=(200, 450), direction="to_host"))
+    sim.inject(Flip(at=(200, 450), direction=Direction.TO_HOST))
     assert [one.name for one in board.functions()] == [name for name, _, _ in describing.FUNCTIONS]
     assert len(telling.offsets) >= -(-len(telling.data) // 64)
+    assert board.stats.frames_damaged > 0
 
 
 def test_after_a_reset_with_other_firmware_its_functions_are_others(api: Api) -> None:

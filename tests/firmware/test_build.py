@@ -326,6 +326,7 @@ def test_what_is_built_for_this_computer_runs_on_others_of_its_kind(tmp_path: Pa
 
 @pytest.mark.parametrize("left_bytes", [0, 100, -1])
 def test_what_was_damaged_in_the_cache_is_built_anew(directory: Path, left_bytes: int) -> None:
+    needs.zig()
     project = load_project(directory)
     built = build(project)
     whole = built.elf.read_bytes()
@@ -436,6 +437,19 @@ def test_a_compiler_that_hangs_is_ended(directory: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(microrpc.firmware.build, "_BUILD_S", 1.0)
     with pytest.raises(FirmwareError, match=r"hanging-gcc .* was ended: it took longer than 1 s"):
+        build(load_project(directory), compiler=Compiler.GCC)
+
+
+@pytest.mark.parametrize("said", ["warning: cannot write z/5: NoSpaceLeft", "fatal: x.o: No space left on device"])
+def test_a_disk_that_is_full_is_told_as_that(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    (directory / "port.toml").write_text(f'{CORTEX_M3}[build.gcc]\nprefix = "full-"\n')
+    compiler = tmp_path / "full-gcc"
+    compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\necho "{said}" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(FirmwareError, match=r"cache: cannot be written: No space left on device\. What is built is"):
         build(load_project(directory), compiler=Compiler.GCC)
 
 

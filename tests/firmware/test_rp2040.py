@@ -197,6 +197,54 @@ def test_who_opens_the_port_at_1200_baud_and_closes_it_gets_the_boot_loader(emul
     assert (emulator.said, emulator.ending) == ("boot loader", "with 0")
 
 
+TOUCH, PULL = signal.SIGALRM, signal.SIGUSR2
+
+
+@pytest.mark.boards
+@pytest.mark.parametrize("signals", [(TOUCH, PULL), (PULL, TOUCH), (TOUCH, TOUCH), (TOUCH, PULL, TOUCH, PULL)])
+def test_it_gets_the_boot_loader_where_the_cable_is_pulled_before_and_meanwhile_too(
+    emulator: Emulator, signals: tuple[signal.Signals, ...]
+) -> None:
+    with microrpc.connect(emulator.port, timeouts=TIMEOUTS) as board:
+        assert board.function("add")(1, 2) == 3
+    for number in signals:
+        _process(emulator).send_signal(number)
+    assert emulator.wait(20)
+    assert (emulator.said, emulator.ending) == ("boot loader", "with 0")
+
+
+def _obeys(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    caught = re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    assert caught is not None
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.boards
+def test_who_wants_the_boot_loader_while_the_board_is_being_plugged_in_waits_for_its_port(
+    uf2: bytes, tmp_path: pathlib.Path
+) -> None:
+    image = tmp_path / "x.uf2"
+    image.write_bytes(uf2)
+    process = subprocess.Popen(
+        _command(image, "--usb"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not _obeys(process, PULL) or not _obeys(process, TOUCH):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.001)
+        for number in (PULL, TOUCH, PULL, TOUCH):
+            process.send_signal(number)
+        process.wait(timeout=60)
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.returncode) == (b"boot loader\n", 0)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 FUNCTIONS = """
 #include "functions.h"
 #include "port.h"

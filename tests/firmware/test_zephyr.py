@@ -206,7 +206,7 @@ def test_a_small_build_has_no_link_and_goes_on(tmp_path: pathlib.Path) -> None:
 def test_a_new_application_is_built_from_what_it_has_alone(tmp_path: pathlib.Path) -> None:
     application = tmp_path / "my app"
     said = new_project(application, "zephyr")
-    assert said[-1].endswith(f"west build -b BOARD {application}")
+    assert said[-1].endswith(f"west build -b BOARD '{application}'")
     (tmp_path / "out").mkdir()
     with serving(build(application, "native_sim", tmp_path / "out")) as client:
         assert client.function("add")(2, 3) == 5

@@ -760,6 +760,42 @@ def test_a_pty_that_got_the_number_of_a_lost_one_is_left_alone(pty: str) -> None
     )
 
 
+def test_a_pty_that_is_gone_is_not_opened_by_its_name_which_may_be_anothers_by_then() -> None:
+    master, slave = os.openpty()
+    pty = os.ttyname(slave)
+    lost = LostPort(pty, wait_s=0.0)
+    os.close(slave)
+    os.close(master)
+    assert lost.find() is None
+    with pytest.raises(PortNotFoundError, match=f"^{pty} went away and was not back within 0 s: "):
+        Reopening(lost, open_port)()
+
+
+def test_a_link_that_leads_nowhere_is_not_opened_until_it_leads_to_a_pty_again(pty: str, tmp_path: Path) -> None:
+    link, there = tmp_path / "board", tmp_path / "there"
+    link.symlink_to(pty)
+    lost = LostPort(str(link), wait_s=0.0)
+    link.rename(there)
+    assert lost.find() is None
+    with pytest.raises(PortNotFoundError) as caught:
+        Reopening(lost, open_port)()
+    assert str(caught.value) == (
+        f"{link} went away and was not back within 0 s: there is no port {link}. "
+        "Check the cable and the power; the next request looks again"
+    )
+    there.rename(link)
+    assert lost.find() == str(link)
+
+
+def test_a_link_that_led_to_a_pty_may_lead_to_another_port_now(pty: str, tmp_path: Path) -> None:
+    link = tmp_path / "board"
+    link.symlink_to(pty)
+    lost = LostPort(str(link))
+    link.unlink()
+    link.symlink_to("/dev/null")
+    assert lost.find() == str(link)
+
+
 def test_a_link_that_leads_to_the_number_of_a_lost_pty_is_followed_if_it_was_made_since(
     pty: str, tmp_path: Path
 ) -> None:

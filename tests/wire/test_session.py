@@ -8,7 +8,7 @@ import random
 import pytest
 from golden import load, stream
 
-from microrpc.errors import RequestError
+from microrpc.errors import RequestError, counted
 from microrpc.wire.frames import FrameDecoder
 from microrpc.wire.session import (
     Dropped,
@@ -496,7 +496,9 @@ def test_a_log_that_is_not_text_or_is_empty_is_shown_as_it_can_be() -> None:
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_a_message_shorter_than_its_header_is_dropped(size: int) -> None:
     for session in (Session(1), starting()[0], established()[0]):
-        assert session.receive(bytes(size)) == Dropped(f"a message of {size} bytes is shorter than its header")
+        assert session.receive(bytes(size)) == Dropped(
+            f"a message of {counted(size, 'byte')} is shorter than its header"
+        )
 
 
 @pytest.mark.parametrize(

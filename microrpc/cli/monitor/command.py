@@ -28,6 +28,7 @@ from microrpc.cli.decode import Direction, RawOption, print_records, print_recor
 from microrpc.cli.port_options import with_port_options
 from microrpc.cli.signals import StoppedError, until_signal
 from microrpc.cli.streams import note
+from microrpc.errors import counted
 from microrpc.ports.options import AS_THE_SYSTEM_DOES, PortOptions
 
 if TYPE_CHECKING:
@@ -207,4 +208,4 @@ def _print(source: Source, *, as_json: bool) -> None:
         else:
             print_records(records, packet.comments, (packet.time_ns - start_ns) / 1e9)
         if left_out := source.take_left_out():
-            note(f"{left_out} packets came faster than they could be printed, and are left out")
+            note(f"{counted(left_out, 'packet')} came too fast to be printed: left out")

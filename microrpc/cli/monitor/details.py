@@ -10,7 +10,7 @@ from rich.text import Text
 from microrpc.capture.fields import FIELDS, FieldType, fields_of
 from microrpc.capture.rows import NOTE, PART, Row
 from microrpc.cli.common import format_time
-from microrpc.errors import printable
+from microrpc.errors import counted, printable
 from microrpc.wire.frames import FRAME_START
 
 MOST_BYTES = 2048
@@ -27,7 +27,10 @@ def describe(row: Row, columns: int) -> Text:
     at = datetime.datetime.fromtimestamp(packet.time_ns // 10**9).strftime("%Y-%m-%d %H:%M:%S")
     way = "to the board" if row.to_board else "from the board"
     text.append(f"{row.kind}", "bold")
-    text.append(f"  packet {packet.number}, {at}.{packet.time_ns % 10**9:09}, {way}, {len(packet.data)} bytes\n", _DIM)
+    text.append(
+        f"  packet {packet.number}, {at}.{packet.time_ns % 10**9:09}, {way}, {counted(len(packet.data), 'byte')}\n",
+        _DIM,
+    )
     if row.meaning:
         text.append(printable(row.meaning) + "\n")
     for comment in packet.comments:
@@ -90,4 +93,4 @@ def _add_bytes(text: Text, data: bytes, width: int) -> None:
             text.append(chr(byte) if 0x20 <= byte < 0x7F else ".", styles[what])
         text.append("\n")
     if len(data) > MOST_BYTES:
-        text.append(f"and {len(data) - MOST_BYTES} bytes more (s saves all of them)\n", _DIM)
+        text.append(f"and {counted(len(data) - MOST_BYTES, 'byte')} more (s saves all of them)\n", _DIM)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from microrpc.errors import OutcomeUnknownError, ProtocolError
+from microrpc.errors import OutcomeUnknownError, ProtocolError, counted
 from microrpc.host.blocks import Budget, batch_blocks
 from microrpc.host.job import CopyJob, Progress
 from microrpc.host.line import MOST_UNASKED_BYTES, Line
@@ -232,6 +232,6 @@ class FrameCarrier:
             self._garbage.clear()
         elif (size_bytes := len(self._garbage)) >= _LOST_FRAME_BYTES:
             begin = bytes(self._garbage[:_SHOWN_BYTES])
-            what = f"damage on the line ({size_bytes} bytes outside any frame, which begin with {begin!r})"
+            what = f"damage on the line ({counted(size_bytes, 'byte')} outside any frame, which begin with {begin!r})"
             self._garbage.clear()
             self.on_damage(what, now)
