@@ -131,7 +131,8 @@ def open_dut_board(
     with serial.disable_redirect_thread(), _free(serial):
         options: dict[str, Any] = {"board": setup.board, "baud": serial.baud, "reset": wishes.reset}
         with connect(serial.port, wrap=tapped(_PassingOn(telling.listener, queue)), **options) as board:
-            board.pump.listen()  # also while the test waits for text, and asks nothing
+            board.pump.hears_all = True  # also while the test waits for text, and asks nothing
+            board.pump.listen()
             telling.talk(board, is_new=True)
             skip_without(board, wishes, f"the board on {serial.port}", is_required=setup.is_required)
             yield board

@@ -79,10 +79,13 @@ class Patience:
         return self._pause_s
 
 
-def wait_until(at: float, channel: ChannelT, now: float) -> Wait[ChannelT]:
-    """Give what to wait for where the next thing is due `at` that time, at infinity where nothing is wanted at all."""
+def wait_until(at: float, channel: ChannelT, now: float, *, hears_all: bool) -> Wait[ChannelT]:
+    """Give what to wait for where the next thing is due `at` that time, at infinity where there is none.
+
+    Then the port is left alone, but for those who are to hear all.
+    """
     if at - now > LONGEST_WAIT_S:
-        return Wait(None, LONGEST_WAIT_S)
+        return Wait(channel if hears_all else None, LONGEST_WAIT_S)
     return Wait(channel, max(at - now, _LEAST_WAIT_S))
 
 

@@ -67,7 +67,8 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     opens it, raising PortError where it does not come back; without it a lost port is the end. Where no session comes
     about over it then, it is opened again, until `reconnect_s` seconds are over in all. `on_reconnect` is told whether
     the board lost its memory. `on_close` is called last. One that nobody has any more gives its port back, and says
-    nothing to the board. connection: its operations are driven. subscriptions: who wants the board's events.
+    nothing to the board. connection: its operations are driven. subscriptions: who wants the board's events. hears_all:
+    whether the listener hears also what the board prints, and events or not; else that comes with the next request.
     """
 
     _BOARD: ClassVar[str]
@@ -87,6 +88,7 @@ class PortOwner(Generic[ChannelT, ReopenT]):
     ) -> None:
         self.name = channel.name
         self.closed = ""
+        self.hears_all = False
         self.goodbye: Callable[[bool], Operation[None]] = connection.close
         self._channel: ChannelT = channel
         self.connection = connection
@@ -167,7 +169,8 @@ class PortOwner(Generic[ChannelT, ReopenT]):
         if pause_s:
             return Wait(None, pause_s)
         connection, channel = self.connection, self._channel
-        return wait_until(min(connection.listens_at, connection.trust.text.ends_at), channel, channel.now())
+        at = min(connection.listens_at, connection.trust.text.ends_at)
+        return wait_until(at, channel, channel.now(), hears_all=self.hears_all)
 
     def _after_refusal(self, error: FeatureMissingError) -> Wait[ChannelT]:
         """Take note that the board has no events; another firmware may have."""

@@ -27,6 +27,7 @@ from firmware_sim.board.device import Device
 from firmware_sim.running.server import PtyServer
 from firmware_sim.running.simulate import simulate
 from microrpc import aio
+from microrpc.connecting.wrap import tapped
 from microrpc.errors import (
     BoardResetError,
     ClosedError,
@@ -202,6 +203,35 @@ def watched(told: list[bool]) -> Device:
     device = Device(host_timeout_ms=600, on_session=told.append, clock=RealClock())
     install(device)
     return device
+
+
+class Heard:
+    """A tap: what the board says."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def note(self, time_s: float, data: bytes, *, to_board: bool) -> None:
+        if not to_board:
+            self.data += data
+
+
+@pytest.mark.parametrize("firmware", ["robust", "stock"])
+def test_what_a_board_prints_is_heard_while_nobody_asks_where_all_is_to_be_heard(api: Api, firmware: Any) -> None:
+    heard = Heard()
+    with (
+        PtyServer(simulate(LOOPBACK, firmware=firmware)) as server,
+        api.connect(server.path, wrap=tapped(heard)) as board,
+    ):
+        pump = getattr(board, "target", board).pump
+        assert board.function("add")(2, 3) == 5
+        pump.hears_all = True
+        pump.listen()
+        for number in range(20):
+            text = b"tick %d\r\n" % number
+            server.do(lambda _, text=text: server.device._output.extend(text))
+            wait_until(lambda text=text: text in heard.data, api)
+            assert board.function("add")(2, number) == 2 + number
 
 
 def test_a_program_that_waits_for_a_long_function_is_there(api: Api) -> None:

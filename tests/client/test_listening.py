@@ -21,9 +21,11 @@ from microrpc.host.operation import AT_ONCE, Operation
 
 
 def test_it_waits_until_something_is_due_and_no_shorter_than_a_moment() -> None:
-    assert wait_until(5.0, "port", 3.0) == Wait("port", 2.0)
-    assert wait_until(AT_ONCE, "port", 3.0) == Wait("port", 0.002)
-    assert wait_until(math.inf, "port", 3.0) == Wait(None, LONGEST_WAIT_S)
+    for hears_all in (False, True):
+        assert wait_until(5.0, "port", 3.0, hears_all=hears_all) == Wait("port", 2.0)
+        assert wait_until(AT_ONCE, "port", 3.0, hears_all=hears_all) == Wait("port", 0.002)
+    assert wait_until(math.inf, "port", 3.0, hears_all=False) == Wait(None, LONGEST_WAIT_S)
+    assert wait_until(math.inf, "port", 3.0, hears_all=True) == Wait("port", LONGEST_WAIT_S)
 
 
 def test_a_board_in_trouble_is_left_alone_longer_each_time() -> None:
