@@ -63,10 +63,8 @@ class _Rfc2217(rfc2217.Serial):
     def open(self) -> None:
         """Open it. Raises what pyserial does, and ConnectionResetError where the server hangs up meanwhile."""
         self._is_opening, self._began_at = True, monotonic()
-        for name in (
-            "setDaemon",
-            "setName",
-        ):  # pyserial still calls them, which is nothing to tell a user, or to fail of
+        # pyserial still calls them, which is nothing to tell a user, or to fail of.
+        for name in ("setDaemon", "setName"):
             warnings.filterwarnings("ignore", rf"{name}\(\) is deprecated", DeprecationWarning, r"serial\.rfc2217")
         try:
             super().open()
