@@ -43,6 +43,18 @@ def program(fd: int) -> Iterator[int]:
         process.communicate()
 
 
+@contextmanager
+def board_on_a_pty() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another program that has both ends of a pty open, as a simulated board has; and the pty's name."""
+    code = "import os, sys; m, s = os.openpty(); print(os.ttyname(s), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as board:
+        assert board.stdout is not None
+        yield board, board.stdout.readline().strip()
+        board.communicate()
+
+
 @pytest.fixture
 def pty() -> Iterator[tuple[int, int, str]]:
     master, slave = os.openpty()
@@ -95,19 +107,13 @@ def test_what_to_do_depends_on_who_was_found(monkeypatch: pytest.MonkeyPatch, fo
 
 def test_the_board_behind_a_pty_is_not_named_beside_who_has_the_port() -> None:
     """As `microrpc sim` is: it has both ends open, and whoever closes it ends the board."""
-    code = "import os, sys; m, s = os.openpty(); print(os.ttyname(s), flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as board:
-        assert board.stdout is not None
-        name = board.stdout.readline().strip()
+    with board_on_a_pty() as (board, name):
         lent = os.open(name, os.O_RDWR | os.O_NOCTTY)
         with program(lent) as pid:
             os.close(lent)
             told = holders(name)
         assert f"(process {pid}): close it." in told
         assert f"(process {board.pid})" not in told
-        board.communicate()
 
 
 def test_a_link_to_the_port_names_the_same(pty: tuple[int, int, str], tmp_path: Path) -> None:
@@ -129,12 +135,7 @@ def test_a_descriptor_of_this_very_program_is_no_other(pty: tuple[int, int, str]
 
 
 def test_who_has_the_other_end_of_a_pty_is_no_other() -> None:
-    code = "import os, sys; m, s = os.openpty(); print(os.ttyname(s), flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as board:
-        assert board.stdout is not None
-        name = board.stdout.readline().strip()
+    with board_on_a_pty() as (board, name):
         assert f"(process {board.pid})" in holders(name)
         assert others(name) == ""
         assert is_pty(name)
@@ -143,7 +144,6 @@ def test_who_has_the_other_end_of_a_pty_is_no_other() -> None:
         assert f"this program (process {os.getpid()})" in holders(name)
         assert others(name) == ""
         os.close(lent)
-        board.communicate()
 
 
 def test_who_has_started_the_other_end_of_a_pty_is_no_other() -> None:
